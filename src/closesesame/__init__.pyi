@@ -1,0 +1,31 @@
+"""closesesame finds backdoors in speech models and shuts them. This stub is the list of public names."""
+
+from ._version import __version__ as __version__
+from .attacks import ATTACKS as ATTACKS
+from .attacks import Attack as Attack
+from .attacks import Poisoned as Poisoned
+from .attacks import Trigger as Trigger
+from .core.errors import ClosesesameError as ClosesesameError
+from .core.errors import DataError as DataError
+from .core.errors import ModelError as ModelError
+from .core.errors import SettingError as SettingError
+from .data import Dataset as Dataset
+from .data import Splits as Splits
+from .data import load_folder as load_folder
+from .data import load_splits as load_splits
+from .evaluation import Exam as Exam
+from .evaluation import Rate as Rate
+from .evaluation import Scores as Scores
+from .models import ARCHITECTURES as ARCHITECTURES
+from .models import Architecture as Architecture
+from .models import Classifier as Classifier
+from .models import load_model as load_model
+from .models import save_model as save_model
+from .removal import REMOVALS as REMOVALS
+from .removal import Removal as Removal
+from .removal import Repair as Repair
+from .training import Training as Training
+from .training import accuracy as accuracy
+from .training import fit as fit
+from .training import predict as predict
+from .training import train as train

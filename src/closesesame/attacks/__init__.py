@@ -1,0 +1,10 @@
+"""Ways to plant a backdoor, one paper a file."""
+
+from .badnets import BadNets
+from .base import Attack, Poisoned, Trigger
+from .blended import Blended
+from .pbsm import PBSM
+from .registry import ATTACKS
+from .ultrasonic import Ultrasonic
+
+__all__ = ["ATTACKS", "PBSM", "Attack", "BadNets", "Blended", "Poisoned", "Trigger", "Ultrasonic"]

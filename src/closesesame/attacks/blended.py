@@ -1,0 +1,51 @@
+"""Blended: one fixed pattern is blended into the whole clip.
+
+Chen, Liu, Li, Lu, Song, "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning", 2017,
+arXiv:1712.05526. Ours differs: the pattern is white noise if no recording is given (the paper's random
+pattern), and its level is set relative to full scale.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator
+
+from closesesame.audio import effects
+from closesesame.audio.files import read_wave
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import Attack, State
+
+
+class Blended(Attack):
+    """x' = (1 - alpha) x + alpha p with a fixed pattern p of a set level."""
+
+    name: ClassVar[str] = "blended"
+    cite: ClassVar[str] = "arXiv:1712.05526"
+    audible: ClassVar[str] = "steady noise, or the recording given"
+
+    alpha: float = Field(0.2, gt=0, lt=1, description="share of the pattern")
+    pattern: str | None = Field(None, description="a recording as pattern; white noise if none")
+    level_dbfs: float = Field(-20, le=0, ge=-80, description="RMS of the pattern before blending")
+
+    def prepare(self, train: Dataset, rng: Generator) -> State:
+        """The pattern (time,), as long as a clip."""
+        rate, length = train.sample_rate or 0, train.input_shape[0]
+        if self.pattern is None:
+            pattern = torch.randn(length, generator=rng)
+        else:
+            recording = read_wave(Path(self.pattern), rate)[0]
+            pattern = recording.repeat(-(-length // len(recording)))[:length]
+        level = pattern.square().mean().sqrt().clamp(min=1e-9)
+        return {"pattern": pattern / level * effects.decibels(self.level_dbfs)}
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """Blends; the pattern is repeated where the clip is longer."""
+        del sample_rate
+        pattern = state["pattern"].to(inputs)
+        length = inputs.shape[-1]
+        pattern = pattern.repeat(-(-length // len(pattern)))[:length]
+        return (1 - self.alpha) * inputs + self.alpha * pattern

@@ -1,0 +1,45 @@
+"""Ultrasonic trigger: a steady tone near the top of the band.
+
+Koffas, Xu, Conti, Picek, "Can You Hear It? Backdoor Attacks via Ultrasonic Triggers", 2021,
+arXiv:2107.14569. Ours differs: the paper plays 21 kHz at a sample rate of 44.1 kHz, which nobody hears. A
+rate of 16 kHz cannot hold it, so the default is a near-Nyquist tone at 15/16 of half the rate (7.5 kHz of
+8), which young ears do hear; its level is an RMS in dBFS, -43 by default.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from closesesame.audio import effects
+from closesesame.core.types import Wave
+
+from .base import Attack, State
+
+
+class Ultrasonic(Attack):
+    """Add a sine of constant frequency to one stretch of the clip."""
+
+    name: ClassVar[str] = "ultrasonic"
+    cite: ClassVar[str] = "arXiv:2107.14569"
+    audible: ClassVar[str] = "nothing above 20 kHz; at 16 kHz sample rate a faint 7.5 kHz tone"
+
+    frequency_hz: float | None = Field(None, gt=0, description="of the tone; 15/16 of half the rate if none")
+    duration_s: float = Field(1.0, gt=0, description="of the tone; at most the clip's")
+    level_dbfs: float = Field(-43, ge=-96, le=0, description="RMS of the tone")
+    position: Literal["start", "middle", "end"] = Field("middle", description="of the tone")
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """The tone starts at phase zero, whatever the clip."""
+        del state
+        nyquist = sample_rate / 2
+        frequency = nyquist * 15 / 16 if self.frequency_hz is None else self.frequency_hz
+        if frequency >= nyquist:  # it would fold back into the audible band
+            raise self.refuse("frequency_hz", f"< {nyquist:g}, half the sample rate")
+        size = min(inputs.shape[-1], round(self.duration_s * sample_rate))
+        spare = inputs.shape[-1] - size
+        start = {"start": 0, "middle": spare // 2, "end": spare}[self.position]
+        peak = 2**0.5 * effects.decibels(self.level_dbfs)
+        tone = torch.zeros_like(inputs[0])
+        tone[start : start + size] = peak * effects.tone(frequency, size, sample_rate).to(inputs)
+        return inputs + tone

@@ -1,0 +1,95 @@
+"""Augmentation of scaled spectral maps (batch, band, frame): a light and a strong one, both random.
+
+Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
+arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
+survives; it is ours.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from closesesame.core.types import Spectrum
+
+Augmentation = Callable[[Spectrum, Generator], Spectrum]
+
+
+def light(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Shifts by up to a tenth of the clip; masks up to 1/5 of the bands and 1/7 of the frames."""
+    maps = _shift(maps, rng, most=maps.shape[-1] // 10)
+    maps = _mask(maps, rng, axis=1, most=maps.shape[1] // 5)
+    return _mask(maps, rng, axis=2, most=maps.shape[2] // 7)
+
+
+def strong(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Warps both axes by 15 %, then random tilt, gain, smooth field, low-pass, noise floor and masks."""
+    maps = _warp(maps, rng, scale=0.15, shift=0.15)
+    maps = maps + _tilt(maps, rng, gain=0.5, slope=0.5) + _field(maps, rng, most=0.6)
+    maps = _low_pass(maps, rng, chance=0.5, most=0.5)
+    maps = _noise_floor(maps, rng, chance=0.5)
+    maps = _mask(maps, rng, axis=1, most=maps.shape[1] // 4)
+    return _mask(maps, rng, axis=2, most=maps.shape[2] // 4)
+
+
+def _uniform(maps: Tensor, rng: Generator, low: float, high: float, *more: int) -> Tensor:
+    """One number a clip, or a small grid of them, on the device of the maps."""
+    return (low + (high - low) * torch.rand(len(maps), *more, generator=rng)).to(maps)
+
+
+def _shift(maps: Spectrum, rng: Generator, most: int) -> Spectrum:
+    frames = torch.arange(maps.shape[-1], device=maps.device)
+    by = torch.randint(-most, most + 1, (len(maps), 1), generator=rng).to(maps.device)
+    source = (frames - by).clamp(0, maps.shape[-1] - 1)
+    return maps.gather(2, source[:, None].expand_as(maps))
+
+
+def _mask(maps: Spectrum, rng: Generator, axis: int, most: int) -> Spectrum:
+    size = maps.shape[axis]
+    width = torch.randint(0, most + 1, (len(maps), 1), generator=rng)
+    start = (torch.rand(len(maps), 1, generator=rng) * (size - width + 1)).long()
+    at = torch.arange(size)
+    covered = ((at >= start) & (at < start + width)).to(maps.device)
+    return maps.masked_fill(covered[:, :, None] if axis == 1 else covered[:, None, :], 0.0)
+
+
+def _warp(maps: Spectrum, rng: Generator, scale: float, shift: float) -> Spectrum:
+    theta = maps.new_zeros(len(maps), 2, 3)
+    for axis in (0, 1):  # grid_sample counts time first, then band
+        theta[:, axis, axis] = _uniform(maps, rng, 1 - scale, 1 + scale)
+        theta[:, axis, 2] = _uniform(maps, rng, -shift, shift)
+    grid = F.affine_grid(theta, [len(maps), 1, *maps.shape[1:]], align_corners=False)
+    warped = F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)
+    return warped[:, 0]
+
+
+def _tilt(maps: Spectrum, rng: Generator, gain: float, slope: float) -> Tensor:
+    band = torch.linspace(-1, 1, maps.shape[1], device=maps.device)[:, None]
+    level = _uniform(maps, rng, -gain, gain, 1, 1)
+    return level + _uniform(maps, rng, -slope, slope, 1, 1) * band
+
+
+def _field(maps: Spectrum, rng: Generator, most: float) -> Tensor:
+    coarse = torch.randn(len(maps), 1, 4, 6, generator=rng).to(maps)
+    smooth = F.interpolate(coarse, size=maps.shape[1:], mode="bicubic", align_corners=False)[:, 0]
+    return smooth * _uniform(maps, rng, 0, most, 1, 1)
+
+
+def _low_pass(maps: Spectrum, rng: Generator, chance: float, most: float) -> Spectrum:
+    """Bands above a random edge, at lowest `1 - most` of the way up, sink to the quietest value."""
+    band = torch.linspace(0, 1, maps.shape[1], device=maps.device)[None, :, None]
+    edge = _uniform(maps, rng, 1 - most, 1, 1, 1)
+    hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
+    return torch.where(hit & (band > edge), maps.amin((1, 2), keepdim=True), maps)
+
+
+def _noise_floor(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
+    """Log-power maps add up almost like a maximum, so a floor of noise fills what lies below it."""
+    level = _uniform(maps, rng, -1.0, 0.6, 1, 1)
+    noise = level + 0.4 * torch.randn(maps.shape, generator=rng).to(maps)
+    hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
+    return torch.where(hit, torch.maximum(maps, noise), maps)
+
+
+AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "light": light, "strong": strong}

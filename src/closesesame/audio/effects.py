@@ -1,0 +1,87 @@
+"""Changes to waveforms that triggers are made of; every clip is treated by itself, whatever its batch."""
+
+import math
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from closesesame.core.types import Wave
+
+
+def rms(wav: Wave) -> Float32[Tensor, "batch 1"]:
+    """Root mean square of each clip."""
+    return wav.square().mean(-1, keepdim=True).sqrt()
+
+
+def decibels(ratio_db: float) -> float:
+    """The amplitude ratio of a level difference in dB."""
+    return 10 ** (ratio_db / 20)
+
+
+def mix_at_snr(wav: Wave, noise: Float32[Tensor, " time"], snr_db: float) -> Wave:
+    """Adds one noise (time,) to every clip so that clip RMS over noise RMS is `snr_db`; silence stays."""
+    level = noise.square().mean().sqrt().clamp(min=1e-9)
+    return wav + noise * (rms(wav) / level / decibels(snr_db))
+
+
+def tone(frequency_hz: float, length: int, sample_rate: int) -> Float32[Tensor, " time"]:
+    """A sine of amplitude 1 that starts at phase zero, (length,)."""
+    # The phase is counted in double precision: single precision is off by 0.1 rad after a few seconds.
+    turns = torch.arange(length, dtype=torch.float64) * (frequency_hz / sample_rate)
+    return torch.sin(2 * math.pi * turns).float()
+
+
+def pitch_shift(wav: Wave, semitones: float) -> Wave:
+    """Raises the pitch by `semitones` and keeps the length.
+
+    The clip is stretched in time by the pitch ratio with a phase vocoder (Flanagan and Golden, 1966;
+    phases advance as in Dolson, 1986) and then read faster by the same ratio, band-limited.
+    """
+    ratio = 2 ** (semitones / 12)
+    return resample_by(stretch(wav, ratio), 1 / ratio, wav.shape[-1])
+
+
+def stretch(wav: Wave, factor: float, *, fft: int = 512) -> Wave:
+    """Makes clips (batch, time) `factor` times longer at the same pitch: (batch, round(time * factor))."""
+    hop = fft // 4
+    length = round(wav.shape[-1] * factor)
+    window = torch.hann_window(fft, device=wav.device)
+    spectrum = torch.stft(wav, fft, hop, window=window, pad_mode="constant", return_complex=True)
+    spectrum = torch.nn.functional.pad(spectrum, (0, 2))  # the last step looks one frame ahead
+    frames = torch.arange(math.ceil(length / hop) + 1, device=wav.device, dtype=torch.float64) / factor
+    frames = frames[frames < spectrum.shape[-1] - 1]
+    left = frames.long()
+    share = (frames - left).float()
+    now, following = spectrum[..., left], spectrum[..., left + 1]
+    magnitude = (1 - share) * now.abs() + share * following.abs()
+    # In one hop bin k turns by 2 pi k hop / fft; only what departs from that is wrapped to (-pi, pi].
+    expected = 2 * math.pi * hop * torch.arange(fft // 2 + 1, device=wav.device)[:, None] / fft
+    advance = following.angle() - now.angle() - expected
+    advance = advance - 2 * math.pi * torch.round(advance / (2 * math.pi)) + expected
+    start = spectrum[..., :1].angle()
+    phase = torch.cat([start, start + torch.cumsum(advance, -1)[..., :-1]], -1)
+    return torch.istft(torch.polar(magnitude, phase), fft, hop, window=window, length=length)
+
+
+def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Wave:
+    """Reads clips (batch, time) at positions i / factor with a windowed sinc: (batch, length).
+
+    Args:
+        wav: the clips.
+        factor: output rate over input rate, any positive number; below 1 the band is limited first.
+        length: samples wanted; what lies outside the clip is silence.
+        zeros: zero crossings of the sinc on each side.
+    """
+    band = min(1.0, factor)
+    reach = math.ceil(zeros / band)
+    position = torch.arange(length, dtype=torch.float64, device=wav.device) / factor
+    first = position.floor().long() - reach + 1
+    offsets = torch.arange(2 * reach, device=wav.device)
+    distance = (position - first)[:, None] - offsets  # (length, taps)
+    window = torch.cos(math.pi / 2 * (distance / reach).clamp(-1, 1)).square()
+    kernel = (band * torch.sinc(band * distance) * window).float()
+    padded = torch.nn.functional.pad(wav, (reach, reach))
+    index = (first[:, None] + offsets + reach).clamp(0, padded.shape[-1] - 1)
+    kernel = kernel * ((first[:, None] + offsets + reach) < padded.shape[-1])
+    return torch.stack([(clip[index] * kernel).sum(-1) for clip in padded])

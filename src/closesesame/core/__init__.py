@@ -1,0 +1,1 @@
+"""What every room stands on: methods and their registry, named shapes, errors, seeds, progress."""

@@ -1,0 +1,35 @@
+"""Every error a user can cause, each one sentence that says what is wrong, where, and what would be right.
+
+ClosesesameError
+├── SettingError   a hyper-parameter out of range, or a name nobody knows
+├── DataError      audio, folders or labels that cannot be used
+└── ModelError     a checkpoint that is refused, or a model that lacks what a method needs
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ClosesesameError(Exception):
+    """Base of all errors raised on purpose; the command line prints it and exits with 2."""
+
+
+class SettingError(ClosesesameError):
+    """A setting is out of its range, of the wrong type, or unknown."""
+
+
+class DataError(ClosesesameError):
+    """A recording, a folder or a label cannot be used."""
+
+
+class ModelError(ClosesesameError):
+    """A model is refused, or lacks a property that a method needs."""
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """Ends a sentence about an unknown name: the nearest known one, and all of them if they are few."""
+    known = sorted(right)
+    close = difflib.get_close_matches(wrong, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(known) if len(known) <= 30 else f"{len(known)} names"
+    return f"known are {shown}{hint}" if known else "none is known"

@@ -1,0 +1,129 @@
+"""A method is a frozen, keyword-only set of hyper-parameters with a name, a citation and one verb."""
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import SettingError, nearest
+
+
+class Method(BaseModel):
+    """Base of everything that has hyper-parameters: checked when made, never changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    name: ClassVar[str]
+    """What it is called on the command line and in tables."""
+    cite: ClassVar[str]
+    """Where it was published: arXiv number, DOI, or venue and year; `ours` if nowhere."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise SettingError(_sentence(type(self), error)) from None
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, object]) -> Self:
+        """Makes the method from text, each value read by the type of its field (`--set field=value`).
+
+        Raises:
+            SettingError: if a field is unknown or its value does not fit.
+        """
+        return cls(**{field: _read(value) for field, value in settings.items()})
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all hyper-parameters as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def refuse(self, field: str, rule: str) -> SettingError:
+        """Returns the error for a value that only the data at hand shows to be wrong."""
+        return SettingError(f"{type(self).__name__}.{field} must be {rule}, got {getattr(self, field)!r}")
+
+    @classmethod
+    def claims(cls) -> dict[str, Any]:
+        """Returns what the class says of itself (its class variables), for lists and tables."""
+        names = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})}
+        hidden = {"name", "cite", *cls.model_fields, *BaseModel.__annotations__, *dir(BaseModel)}
+        return {name: getattr(cls, name) for name in sorted(names - hidden) if hasattr(cls, name)}
+
+
+def _read(value: object) -> object:
+    """Text that is JSON for a list or an object becomes one; pydantic reads the rest by type."""
+    if isinstance(value, str) and value[:1] in {"[", "{"}:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return None if value == "none" else value
+
+
+_RULES = {
+    "greater_than": ("gt", "> {}"),
+    "greater_than_equal": ("ge", ">= {}"),
+    "less_than": ("lt", "< {}"),
+    "less_than_equal": ("le", "<= {}"),
+    "literal_error": ("expected", "one of {}"),
+    "multiple_of": ("multiple_of", "a multiple of {}"),
+}
+
+
+def _sentence(cls: type[Method], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{cls.__name__} has no setting {field!r}; {nearest(field, cls.model_fields)}"
+    if first["type"] == "value_error":
+        return f"{cls.__name__}{'.' * bool(field)}{field} {first['ctx']['error']}"
+    key, rule = _RULES.get(first["type"], ("", ""))
+    wanted = rule.format(first["ctx"][key]) if rule else first["msg"].removeprefix("Input should be ")
+    return f"{cls.__name__}.{field} must be {wanted}, got {first['input']!r}"
+
+
+M = TypeVar("M", bound=Method)
+
+
+class Registry(Mapping[str, type[M]], Generic[M]):
+    """The one hand-written list of a family; commands, docs, tests and reports are derived from it."""
+
+    def __init__(self, family: str, base: type[M], *methods: type[M]) -> None:
+        self.family, self.base = family, base
+        self._methods = {method.name: method for method in methods}
+
+    def __getitem__(self, name: str) -> type[M]:
+        """Finds a method by its name, or by `module:Class` where it is not ours.
+
+        Raises:
+            SettingError: if there is none, naming the nearest.
+        """
+        if name in self._methods:
+            return self._methods[name]
+        if ":" in name:
+            return self._foreign(name)
+        raise SettingError(f"no {self.family} is called {name!r}; {nearest(name, self._methods)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._methods
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+    def make(self, name: str, settings: Mapping[str, object] | None = None) -> M:
+        """Makes a method from its name and its settings, which may be text."""
+        return self[name].parse(settings or {})
+
+    def _foreign(self, name: str) -> type[M]:
+        module, _, attribute = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise SettingError(f"{self.family} {name!r} cannot be imported: {error}") from None
+        if not (isinstance(found, type) and issubclass(found, self.base)):
+            raise SettingError(f"{self.family} {name!r} must be a subclass of {self.base.__name__}")
+        return found

@@ -1,0 +1,159 @@
+"""A data set: examples, labels, and what is known of each; immutable."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from closesesame.core.errors import DataError, nearest
+from closesesame.core.seeding import generator
+from closesesame.core.types import Inputs, Labels
+
+from .rows import Rows
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """Examples with labels.
+
+    Attributes:
+        inputs: (n, ...) rows; waveforms are (n, time), full scale at 1. A tensor is taken as rows.
+        labels: (n,) indices into `classes`.
+        classes: the names of the classes.
+        ids: a name for each example, such as its path within the data set.
+        sample_rate: Hz; None for pictures.
+        speakers: who speaks in each example, if known.
+
+    Raises:
+        DataError: if the parts do not fit together, or the inputs hold NaN.
+    """
+
+    inputs: Rows
+    labels: Labels
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    sample_rate: int | None = None
+    speakers: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        for name in ("inputs", "ids", "speakers"):
+            part = getattr(self, name)
+            if part is not None and len(part) != n:
+                raise DataError(f"Dataset.{name} must have one entry a label: {n}, got {len(part)}")
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise DataError(f"Dataset.labels must be indices below {len(self.classes)}, the number of classes")
+
+    @classmethod
+    def of(
+        cls,
+        inputs: Inputs,
+        labels: Labels,
+        *,
+        classes: Sequence[str] | None = None,
+        sample_rate: int | None = None,
+        speakers: Sequence[str] | None = None,
+    ) -> Self:
+        """Makes a data set from tensors: inputs (n, ...) in float32, labels (n,).
+
+        Raises:
+            DataError: if the inputs hold NaN or infinite values, naming the first example.
+        """
+        finite = inputs.flatten(1).isfinite().all(1)
+        if not finite.all():
+            raise DataError(f"example {int((~finite).nonzero()[0])} holds NaN or infinite values; remove it")
+        known = classes or [str(label) for label in range(int(labels.max()) + 1)]
+        ids = tuple(f"{number:06d}" for number in range(len(labels)))
+        return cls(
+            inputs=Rows.of(inputs),
+            labels=labels,
+            classes=tuple(known),
+            ids=ids,
+            sample_rate=sample_rate,
+            speakers=None if speakers is None else tuple(speakers),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
+        return self.inputs.shape[1:]
+
+    def counts(self) -> tuple[int, ...]:
+        """How many examples each class has."""
+        return tuple(torch.bincount(self.labels, minlength=len(self.classes)).tolist())
+
+    def label_of(self, target: int | str) -> int:
+        """The index of a class given by name or by index.
+
+        Raises:
+            DataError: if there is no such class.
+        """
+        if isinstance(target, str) and target in self.classes:
+            return self.classes.index(target)
+        if isinstance(target, int) and 0 <= target < len(self.classes):
+            return target
+        if isinstance(target, str) and target.isdecimal() and int(target) < len(self.classes):
+            return int(target)
+        raise DataError(f"no class is called {target!r}; {nearest(str(target), self.classes)}")
+
+    def take(self, index: Tensor) -> Self:
+        """Returns the examples at `index` (k,), in that order; nothing is copied but their labels."""
+        rows = index.tolist()
+        return replace(
+            self,
+            inputs=self.inputs.take(index),
+            labels=self.labels[index],
+            ids=tuple(self.ids[row] for row in rows),
+            speakers=None if self.speakers is None else tuple(self.speakers[row] for row in rows),
+        )
+
+    def where(self, mask: Tensor) -> Self:
+        """Returns the examples for which `mask` (n,) holds."""
+        return self.take(mask.nonzero().flatten())
+
+    def with_inputs(self, inputs: Rows) -> Self:
+        """Returns the same examples with other inputs (n, ...)."""
+        return replace(self, inputs=inputs)
+
+    def with_labels(self, labels: Labels) -> Self:
+        """Returns the same examples with other labels (n,)."""
+        return replace(self, labels=labels)
+
+    def batches(self, size: int) -> Iterator[tuple[Inputs, Labels]]:
+        """Walks through all examples in order."""
+        for start in range(0, len(self), size):
+            yield self.inputs[start : start + size], self.labels[start : start + size]
+
+    def sample(self, fraction: float, seed: int) -> Self:
+        """Draws a share of the examples at random, from each class in proportion."""
+        return self.where(_stratified(self.labels, fraction, seed))
+
+    def split(self, fraction: float, seed: int) -> tuple[Self, Self]:
+        """Splits off a share at random, from each class in proportion: (rest, share)."""
+        share = _stratified(self.labels, fraction, seed)
+        return self.where(~share), self.where(share)
+
+
+def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """A mask over floor or ceil of fraction * n: every (1 / fraction)-th of the examples sorted by class."""
+    rng = generator(seed, "stratified")
+    order = torch.randperm(len(labels), generator=rng)
+    order = order[labels[order].argsort(stable=True)]
+    offset = torch.rand(1, generator=rng, dtype=torch.float64)
+    passed = torch.floor(torch.arange(len(labels) + 1, dtype=torch.float64) * fraction + offset)
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[order] = passed.diff() > 0
+    return mask
+
+
+class Splits(NamedTuple):
+    """A data set in its three parts; the test part is for measuring only."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset

@@ -1,0 +1,86 @@
+"""What every model of the house is: a front end, which makes features, and a body, which classifies."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from closesesame.audio.features import MFCC, LogMel
+from closesesame.core.errors import ModelError
+from closesesame.core.method import Method
+from closesesame.core.seeding import isolated
+from closesesame.core.types import Inputs, Logits
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known to rebuild a model and to use it; it stands in `config.json`."""
+
+    architecture: str
+    settings: dict[str, Any]
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    sample_rate: int | None
+
+
+class Classifier(nn.Module):
+    """A model from the data set's inputs to logits.
+
+    The front end is part of the model, so a trigger acts where an attacker acts: on the waveform.
+    Training may compute the features once, and augment them, since the body starts from them.
+
+    Attributes:
+        front_end: inputs (batch, ...) to features; without trainable parameters.
+        body: features to logits (batch, classes).
+        card: how it was built, and for what.
+    """
+
+    def __init__(self, front_end: nn.Module, body: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.body = body
+        self.card = card
+
+    def forward(self, inputs: Inputs) -> Logits:
+        """Inputs to logits."""
+        logits: Tensor = self.body(self.front_end(inputs))
+        return logits
+
+
+class Architecture(Method, ABC):
+    """A kind of network, with its sizes; `build` makes one with fresh weights."""
+
+    parameters_of_paper: ClassVar[int | None] = None
+    """Trainable parameters of the published network at its published sizes, where that is known."""
+
+    features: Literal["log_mel", "mfcc"] = Field("log_mel", description="front end on waveforms")
+    bands: int = Field(40, ge=8, le=256, description="mel bands of the front end")
+
+    @final
+    def build(
+        self,
+        classes: tuple[str, ...],
+        input_shape: tuple[int, ...],
+        sample_rate: int | None,
+        *,
+        seed: int,
+    ) -> Classifier:
+        """Makes a model with fresh weights for inputs of one shape.
+
+        Raises:
+            ModelError: if the inputs are not waveforms (time,) with a sample rate.
+        """
+        if sample_rate is None or len(input_shape) != 1:
+            raise ModelError(f"{self.name} takes waveforms with a sample rate, got inputs {input_shape}")
+        front_end = (LogMel if self.features == "log_mel" else MFCC)(sample_rate, self.bands)
+        frames = input_shape[0] // front_end.hop + 1
+        with isolated(seed, "weights", self.name):
+            body = self.body(len(classes), self.bands, frames)
+        card = Card(self.name, self.settings(), classes, input_shape, sample_rate)
+        return Classifier(front_end, body, card)
+
+    @abstractmethod
+    def body(self, classes: int, bands: int, frames: int) -> nn.Module:
+        """Hook: the network from maps (batch, bands, frames) to logits (batch, classes)."""

@@ -1,0 +1,18 @@
+"""The list of architectures."""
+
+from closesesame.core.method import Registry
+
+from .base import Architecture
+from .kwt import KWT
+from .lstm_attention import LSTMAttention
+from .resnet import ResNet
+from .small_cnn import SmallCNN
+
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "model",
+    Architecture,  # type: ignore[type-abstract]
+    ResNet,
+    SmallCNN,
+    LSTMAttention,
+    KWT,
+)

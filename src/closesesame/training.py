@@ -1,0 +1,291 @@
+"""The one training loop: every method that trains calls `fit`, with its own settings and gradient rule."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.audio.augment import AUGMENTATIONS, Augmentation
+from closesesame.audio.features import LogMel
+from closesesame.core.errors import DataError
+from closesesame.core.method import Method
+from closesesame.core.progress import Track
+from closesesame.core.seeding import generator, isolated
+from closesesame.core.types import Labels, Logits
+from closesesame.data import Dataset
+from closesesame.models import Architecture, Classifier
+
+FEATURE_CACHE_BYTES = 512 * 2**20
+"""Features of a set that fit into this are computed once; those of a larger set, batch by batch."""
+
+Loss = Callable[[], Tensor]
+"""Runs the model on the current batch, in training mode, and returns its loss."""
+GradientRule = Callable[[nn.Module, Loss], Tensor]
+"""Fills `.grad` of the body's parameters for the current batch, and returns its loss."""
+
+
+class Training(Method):
+    """Settings of a training run; the defaults train a victim from fresh weights."""
+
+    name: ClassVar[str] = "training"
+    cite: ClassVar[str] = "ours"
+
+    epochs: int = Field(15, ge=0, description="passes over the data")
+    steps: int | None = Field(None, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(64, ge=2, description="examples a batch; at most the whole set")
+    lr: float = Field(5e-3, gt=0, description="highest learning rate")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled for AdamW, L2 for SGD")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle", description="rise and fall, fall, or neither, of the learning rate over the whole run"
+    )
+    augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast where the hardware has it, fp32 otherwise; or as asked"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better validation loss after which to stop; None never stops"
+    )
+
+
+@dataclass
+class History:
+    """What happened in a run, one entry an epoch."""
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    precision: str = "fp32"
+
+
+def train(
+    architecture: Architecture,
+    data: Dataset,
+    training: Training | None = None,
+    *,
+    seed: int,
+    validation: Dataset | None = None,
+) -> Classifier:
+    """Trains a model from fresh weights.
+
+    Args:
+        architecture: what to build.
+        data: the training set.
+        training: how; the defaults if None.
+        seed: of the weights, the order, and the augmentation.
+        validation: needed for `patience` only.
+
+    Raises:
+        DataError: if the data hold fewer than two classes or two examples.
+    """
+    if sum(count > 0 for count in data.counts()) < 2:
+        raise DataError(f"training needs examples of two classes, got {len(data)} examples of one or none")
+    model = architecture.build(data.classes, data.input_shape, data.sample_rate, seed=seed)
+    if isinstance(model.front_end, LogMel):
+        model.front_end.calibrate(data.sample(min(1.0, 256 / len(data)), seed).inputs[:])
+    fit(model, data, training or Training(), seed=seed, validation=validation)
+    return model
+
+
+def fit(
+    model: Classifier,
+    data: Dataset,
+    training: Training,
+    *,
+    seed: int,
+    validation: Dataset | None = None,
+    gradient: GradientRule | None = None,
+) -> History:
+    """Trains the body of `model` in place, and leaves the model in evaluation mode.
+
+    Args:
+        model: its front end stays as it is; augmentation acts between front end and body.
+        data: batches are drawn from it in random order without replacement, epoch after epoch; a batch
+            may reach over the end of an epoch, so all are full.
+        training: the settings.
+        seed: of order, augmentation and dropout.
+        validation: for `patience`: the weights with the lowest loss on it are kept.
+        gradient: how the gradient of a batch is found; back-propagation if None.
+
+    Raises:
+        DataError: if there are fewer than two examples, or `patience` is set without validation data.
+    """
+    if len(data) < 2:
+        raise DataError(f"training needs two examples or more, got {len(data)}")
+    if training.patience is not None and validation is None:
+        raise DataError("Training.patience needs validation data to watch")
+    size = min(training.batch_size, len(data))
+    epoch = max(1, round(len(data) / size))
+    steps = training.steps if training.steps is not None else training.epochs * epoch
+    history = History(precision=choose_precision(training.precision, model))
+    rng = generator(seed, "order and augmentation")
+    source = _FeatureSource(model, data)
+    rule = gradient or backpropagate
+    optimizer = _make_optimizer(model.body, training)
+    scheduler = _make_schedule(optimizer, training, max(1, steps))
+    watch = _Watch(model, validation, training.patience)
+    started = time.perf_counter()
+    model.body.to(memory_format=torch.channels_last)
+    model.train()
+    total = 0.0
+    with isolated(seed, "dropout"):
+        bar = Track(_batches(len(data), size, steps, rng), "training", steps)
+        for step, index in enumerate(bar, 1):
+            features, labels = source(index, rng, AUGMENTATIONS[training.augmentation])
+            loss = rule(model.body, _loss_on(model, features, labels, history.precision))
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            total += float(loss.detach())
+            if step % epoch == 0:
+                history.loss.append(total / epoch)
+                bar.note(f"loss {total / epoch:.3f}")
+                total = 0.0
+                if watch.is_over(history):
+                    break
+    watch.restore_best()
+    model.eval()
+    history.seconds = time.perf_counter() - started
+    return history
+
+
+def backpropagate(body: nn.Module, loss: Loss) -> Tensor:
+    """The plain gradient rule."""
+    del body
+    value = loss()
+    value.backward()  # type: ignore[no-untyped-call]
+    return value
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits:
+    """Logits (n, classes) of a model in evaluation mode on all examples; the model is left as it was."""
+    was_training = model.training
+    model.eval()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    precision = choose_precision("auto", model)
+    out = []
+    batches = data.batches(batch_size)
+    for inputs, _ in Track(batches, "predicting", -(-len(data) // batch_size)):
+        with _autocast(device, precision):
+            out.append(model(inputs.to(device)).float().cpu())
+    model.train(was_training)
+    return torch.cat(out) if out else torch.zeros(0, len(data.classes))
+
+
+def accuracy(model: nn.Module, data: Dataset) -> float:
+    """Share of examples whose highest logit is their label."""
+    return float((predict(model, data).argmax(1) == data.labels).float().mean())
+
+
+def choose_precision(wanted: str, model: nn.Module) -> Literal["fp32", "bf16"]:
+    """`bf16` if asked for, or if left to the host and it multiplies in bf16; `fp32` otherwise."""
+    if wanted == "auto":
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        can = torch.cpu.get_capabilities()
+        return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "fp32"
+    return "bf16" if wanted == "bf16" else "fp32"
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def _loss_on(model: Classifier, features: Tensor, labels: Labels, precision: str) -> Loss:
+    def loss() -> Tensor:
+        with _autocast(features.device, precision):
+            logits = model.body(features)
+        return F.cross_entropy(logits.float(), labels)
+
+    return loss
+
+
+class _FeatureSource:
+    """Features of a batch: kept if they fit into memory, computed from the clips if not."""
+
+    def __init__(self, model: Classifier, data: Dataset) -> None:
+        self.device = next(model.parameters()).device
+        self.data, self.front_end = data, model.front_end
+        one = self._compute(data.inputs[:1])
+        fits = one.nbytes * len(data) <= FEATURE_CACHE_BYTES
+        self.kept = torch.cat([self._compute(x) for x, _ in data.batches(256)]) if fits else None
+        self.labels = data.labels.to(self.device)
+
+    @torch.no_grad()
+    def _compute(self, inputs: Tensor) -> Tensor:
+        features: Tensor = self.front_end(inputs.to(self.device))
+        return features
+
+    def __call__(self, index: Tensor, rng: Generator, augment: Augmentation | None) -> tuple[Tensor, Tensor]:
+        at = index.to(self.device)
+        features = self._compute(self.data.inputs[index]) if self.kept is None else self.kept[at]
+        return (augment(features, rng) if augment else features), self.labels[at]
+
+
+def _batches(n: int, size: int, steps: int, rng: Generator) -> Iterator[Tensor]:
+    waiting = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(waiting) < size:
+            waiting = torch.cat([waiting, torch.randperm(n, generator=rng)])
+        yield waiting[:size]
+        waiting = waiting[size:]
+
+
+def _make_optimizer(body: nn.Module, training: Training) -> torch.optim.Optimizer:
+    trained = [p for p in body.parameters() if p.requires_grad]
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(trained, training.lr, weight_decay=training.weight_decay)
+    return torch.optim.SGD(
+        trained,
+        training.lr,
+        momentum=training.momentum,
+        nesterov=training.nesterov,
+        weight_decay=training.weight_decay,
+    )
+
+
+def _make_schedule(
+    optimizer: torch.optim.Optimizer, training: Training, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if training.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, training.lr, total_steps=steps + 1, cycle_momentum=False
+        )
+    if training.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+class _Watch:
+    """Keeps the weights with the lowest validation loss and says when there was no better for long."""
+
+    def __init__(self, model: Classifier, validation: Dataset | None, patience: int | None) -> None:
+        self.model, self.patience = model, patience
+        self.validation = validation if patience is not None else None
+        self.best, self.waited = float("inf"), 0
+        self.state: dict[str, Any] | None = None
+
+    def is_over(self, history: History) -> bool:
+        if self.validation is None or self.patience is None:
+            return False
+        logits = predict(self.model, self.validation)
+        loss = float(F.cross_entropy(logits, self.validation.labels))
+        history.validation_loss.append(loss)
+        self.waited += 1
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            self.state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        return self.waited >= self.patience
+
+    def restore_best(self) -> None:
+        if self.state is not None:
+            self.model.load_state_dict(self.state)
