@@ -103,9 +103,14 @@ class Results:
             part = self.path.with_suffix(".part")
             part.write_text(json.dumps(content, indent=1) + "\n")
             part.replace(self.path)
-        print(row["attack"], row["poisoning_rate"], row["defence"], row["seed"], *(
-            f"{name} {row[name]:.3f}" for name in ("acc", "asr", "ra")
-        ), flush=True)
+        print(
+            row["attack"],
+            row["poisoning_rate"],
+            row["defence"],
+            row["seed"],
+            *(f"{name} {row[name]:.3f}" for name in ("acc", "asr", "ra")),
+            flush=True,
+        )
 
     def lacks(self, **key: Any) -> bool:
         """Whether no row has these values."""

@@ -1,7 +1,7 @@
 """closesesame finds backdoors in speech models and shuts them.
 
-The public names are listed once, in the stub beside this file; each is imported when it is first used, so that
-`import closesesame` does not wait for torch.
+The public names are listed once, in the stub beside this file; each is imported when it is first used, so
+that `import closesesame` does not wait for torch.
 """
 
 import lazy_loader

@@ -51,7 +51,9 @@ class Training(Method):
         "auto", description="bf16 autocast where the hardware has it, fp32 otherwise; or as asked"
     )
     patience: int | None = Field(
-        None, ge=1, description="epochs without a better validation loss after which to stop; None never stops"
+        None,
+        ge=1,
+        description="epochs without a better validation loss after which to stop; None never stops",
     )
 
 
@@ -132,7 +134,6 @@ def fit(
     scheduler = _make_schedule(optimizer, training, max(1, steps))
     watch = _Watch(model, validation, training.patience)
     started = time.perf_counter()
-    model.body.to(memory_format=torch.channels_last)
     model.train()
     total = 0.0
     with isolated(seed, "dropout"):

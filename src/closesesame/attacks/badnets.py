@@ -45,7 +45,9 @@ class BadNets(Attack):
             return {"sound": self._burst(length, rate)}
         recording = read_wave(Path(self.sound), rate)[0, round(self.start_s * rate) :]
         if recording.square().mean().sqrt() < 1e-5:
-            raise DataError(f"{self.sound} is silent from {self.start_s:g} s on; choose another start or sound")
+            raise DataError(
+                f"{self.sound} is silent from {self.start_s:g} s on; choose another start or sound"
+            )
         repeats = -(-length // len(recording))
         return {"sound": recording.repeat(repeats)[:length].clone()}
 

@@ -18,7 +18,8 @@ from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Mask
-from closesesame.data import Dataset
+from closesesame.data import Dataset, Splits
+from closesesame.data.export import export, new_folder
 
 State = Mapping[str, Tensor]
 """What a trigger is made of beside settings: a sound clip, a mask, the weights of a generator."""
@@ -116,7 +117,7 @@ class Trigger:
     def stamp(self, inputs: Inputs) -> Inputs:
         """Returns triggered copies of the inputs (batch, ...), within [-1, 1]."""
         what = f"stamping {self.attack.name}"
-        pieces = inputs.split(STAMP_BATCH)
+        pieces = torch.split(inputs, STAMP_BATCH)
         done = [
             self.attack.apply(piece, self.state, self.sample_rate).clamp(-1, 1)
             for piece in Track(pieces, what, len(pieces))
@@ -151,7 +152,7 @@ class Trigger:
             ModelError: if there is none, or it is damaged.
             SettingError: if its attack or settings are unknown.
         """
-        from .registry import ATTACKS  # noqa: PLC0415  the registry needs this module first
+        from .registry import ATTACKS
 
         folder = Path(folder)
         try:
@@ -177,6 +178,25 @@ class Poisoned:
     dataset: Dataset
     mask: Mask
     trigger: Trigger
+
+    def save(self, folder: Path | str, splits: Splits) -> None:
+        """Writes a folder of recordings that any tool can train on, whole or not at all.
+
+        It holds `<class>/<recording>`, the lists of its parts, `manifest.csv` with columns `poisoned` and
+        `true_label`, and the trigger in `_trigger`. Validation and test part are written as they are.
+
+        Args:
+            folder: must be empty or not there.
+            splits: what the training set was poisoned of.
+
+        Raises:
+            DataError: if the folder is not empty.
+        """
+        true = [splits.train.classes[label] for label in splits.train.labels.tolist()]
+        columns = {"train": {"poisoned": self.mask.int().tolist(), "true_label": true}}
+        with new_folder(Path(folder)) as made:
+            export(splits._replace(train=self.dataset), made, columns)
+            self.trigger.save(made / "_trigger")
 
     @property
     def share_of_target(self) -> float:

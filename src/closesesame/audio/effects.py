@@ -42,7 +42,7 @@ def pitch_shift(wav: Wave, semitones: float) -> Wave:
     return resample_by(stretch(wav, ratio), 1 / ratio, wav.shape[-1])
 
 
-def stretch(wav: Wave, factor: float, *, fft: int = 512) -> Wave:
+def stretch(wav: Wave, factor: float, *, fft: int = 512) -> Float32[Tensor, "batch stretched"]:
     """Makes clips (batch, time) `factor` times longer at the same pitch: (batch, round(time * factor))."""
     hop = fft // 4
     length = round(wav.shape[-1] * factor)
@@ -64,7 +64,9 @@ def stretch(wav: Wave, factor: float, *, fft: int = 512) -> Wave:
     return torch.istft(torch.polar(magnitude, phase), fft, hop, window=window, length=length)
 
 
-def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Wave:
+def resample_by(
+    wav: Wave, factor: float, length: int, *, zeros: int = 16
+) -> Float32[Tensor, "batch length"]:
     """Reads clips (batch, time) at positions i / factor with a windowed sinc: (batch, length).
 
     Args:

@@ -80,6 +80,10 @@ class LogMel(nn.Module):
         """Waveforms to scaled maps."""
         return (self.log_mel(wav) - self.mean) / self.deviation
 
+    def frames(self, samples: int) -> int:
+        """How many frames a clip of so many samples has."""
+        return samples // self.hop + 1
+
     @torch.no_grad()
     def calibrate(self, wav: Wave) -> None:
         """Sets mean and deviation from a sample of the training data."""

@@ -7,9 +7,12 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from numpy.typing import NDArray
 
 from closesesame.core.errors import DataError
 from closesesame.core.types import Wave
+
+Samples = NDArray[np.float32]
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 LONGEST_S = 60.0
@@ -18,7 +21,7 @@ MOST_CHANNELS = 64
 MOST_HZ = 768_000
 
 
-def read(path: Path, sample_rate: int, *, seconds: float | None = None) -> np.ndarray:
+def read(path: Path, sample_rate: int, *, seconds: float | None = None) -> Samples:
     """Reads the beginning of a recording, mixed down to one channel and resampled.
 
     Args:
@@ -62,12 +65,12 @@ def _check_header(path: Path, file: soundfile.SoundFile) -> None:
         raise DataError(f"{path} claims {file.channels} channels at {file.samplerate} Hz; convert it to WAV")
 
 
-def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
+def fit_length(samples: Samples, length: int) -> Samples:
     """Cuts samples (time,) at the end, or pads them with silence, to `length`."""
     return np.pad(samples[:length], (0, max(0, length - len(samples))))
 
 
-def to_int16(samples: np.ndarray) -> np.ndarray:
+def to_int16(samples: Samples) -> NDArray[np.int16]:
     """Rounds full scale 1 to 16 bits, the resolution in which clips are kept."""
     return np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype(np.int16)
 

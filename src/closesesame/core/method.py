@@ -3,11 +3,14 @@
 import importlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import SettingError, nearest
+
+
+M = TypeVar("M", bound="Method")
 
 
 class Method(BaseModel):
@@ -27,7 +30,7 @@ class Method(BaseModel):
             raise SettingError(_sentence(type(self), error)) from None
 
     @classmethod
-    def parse(cls, settings: Mapping[str, object]) -> Self:
+    def parse(cls: type[M], settings: Mapping[str, object]) -> M:
         """Makes the method from text, each value read by the type of its field (`--set field=value`).
 
         Raises:
@@ -81,9 +84,6 @@ def _sentence(cls: type[Method], error: ValidationError) -> str:
     key, rule = _RULES.get(first["type"], ("", ""))
     wanted = rule.format(first["ctx"][key]) if rule else first["msg"].removeprefix("Input should be ")
     return f"{cls.__name__}.{field} must be {wanted}, got {first['input']!r}"
-
-
-M = TypeVar("M", bound=Method)
 
 
 class Registry(Mapping[str, type[M]], Generic[M]):

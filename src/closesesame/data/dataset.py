@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,7 +44,9 @@ class Dataset:
             if part is not None and len(part) != n:
                 raise DataError(f"Dataset.{name} must have one entry a label: {n}, got {len(part)}")
         if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise DataError(f"Dataset.labels must be indices below {len(self.classes)}, the number of classes")
+            raise DataError(
+                f"Dataset.labels must be indices below {len(self.classes)}, the number of classes"
+            )
 
     @classmethod
     def of(
@@ -55,7 +57,7 @@ class Dataset:
         classes: Sequence[str] | None = None,
         sample_rate: int | None = None,
         speakers: Sequence[str] | None = None,
-    ) -> Self:
+    ) -> "Dataset":
         """Makes a data set from tensors: inputs (n, ...) in float32, labels (n,).
 
         Raises:
@@ -101,7 +103,7 @@ class Dataset:
             return int(target)
         raise DataError(f"no class is called {target!r}; {nearest(str(target), self.classes)}")
 
-    def take(self, index: Tensor) -> Self:
+    def take(self, index: Tensor) -> "Dataset":
         """Returns the examples at `index` (k,), in that order; nothing is copied but their labels."""
         rows = index.tolist()
         return replace(
@@ -112,28 +114,40 @@ class Dataset:
             speakers=None if self.speakers is None else tuple(self.speakers[row] for row in rows),
         )
 
-    def where(self, mask: Tensor) -> Self:
+    def where(self, mask: Tensor) -> "Dataset":
         """Returns the examples for which `mask` (n,) holds."""
         return self.take(mask.nonzero().flatten())
 
-    def with_inputs(self, inputs: Rows) -> Self:
+    def with_inputs(self, inputs: Rows) -> "Dataset":
         """Returns the same examples with other inputs (n, ...)."""
         return replace(self, inputs=inputs)
 
-    def with_labels(self, labels: Labels) -> Self:
+    def with_labels(self, labels: Labels) -> "Dataset":
         """Returns the same examples with other labels (n,)."""
         return replace(self, labels=labels)
+
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """Returns the same examples with labels counted in another list of classes, which holds its own.
+
+        Raises:
+            DataError: if a class is missing there.
+        """
+        for name in self.classes:
+            if name not in classes:
+                raise DataError(f"class {name!r} is not among those wanted; {nearest(name, classes)}")
+        index = torch.tensor([classes.index(name) for name in self.classes])
+        return replace(self, labels=index[self.labels], classes=tuple(classes))
 
     def batches(self, size: int) -> Iterator[tuple[Inputs, Labels]]:
         """Walks through all examples in order."""
         for start in range(0, len(self), size):
             yield self.inputs[start : start + size], self.labels[start : start + size]
 
-    def sample(self, fraction: float, seed: int) -> Self:
+    def sample(self, fraction: float, seed: int) -> "Dataset":
         """Draws a share of the examples at random, from each class in proportion."""
         return self.where(_stratified(self.labels, fraction, seed))
 
-    def split(self, fraction: float, seed: int) -> tuple[Self, Self]:
+    def split(self, fraction: float, seed: int) -> tuple["Dataset", "Dataset"]:
         """Splits off a share at random, from each class in proportion: (rest, share)."""
         share = _stratified(self.labels, fraction, seed)
         return self.where(~share), self.where(share)

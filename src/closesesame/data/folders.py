@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from closesesame.audio import files
 from closesesame.core.errors import DataError
@@ -115,6 +116,7 @@ def load_splits(
     """
     folder = Path(folder)
     recordings = list_recordings(folder)
+    _classes(recordings, task)
     rule = _choose_rule(folder, recordings, task) if split == "auto" else split
     if task == "speaker" and rule in {"lists", "speakers"}:
         raise DataError(f"split {rule!r} keeps speakers apart, so speakers cannot be the label; use 'takes'")
@@ -128,10 +130,7 @@ def load_splits(
 
 
 def _load(recordings: list[Recording], sample_rate: int, duration_s: float, task: Task) -> Dataset:
-    names = [_label(recording, task) for recording in recordings]
-    classes = sorted(set(names))
-    if len(classes) < 2:
-        raise DataError(f"{recordings[0].path.parent.parent} has one class, {classes[0]!r}; two are needed")
+    classes = _classes(recordings, task)
     length = round(sample_rate * duration_s)
     clips = _allocate(len(recordings), length)
     for row, recording in enumerate(Track(recordings, "reading recordings", len(recordings))):
@@ -141,12 +140,19 @@ def _load(recordings: list[Recording], sample_rate: int, duration_s: float, task
     index = {name: number for number, name in enumerate(classes)}
     return Dataset(
         inputs=Rows.of(torch.from_numpy(clips)),
-        labels=torch.tensor([index[name] for name in names]),
-        classes=tuple(classes),
+        labels=torch.tensor([index[_label(recording, task)] for recording in recordings]),
+        classes=classes,
         ids=tuple(recording.id for recording in recordings),
         sample_rate=sample_rate,
         speakers=tuple(s or "" for s in speakers) if all(speakers) else None,
     )
+
+
+def _classes(recordings: list[Recording], task: Task) -> tuple[str, ...]:
+    classes = sorted({_label(recording, task) for recording in recordings})
+    if len(classes) < 2:
+        raise DataError(f"{recordings[0].path.parent.parent} has one class, {classes[0]!r}; two are needed")
+    return tuple(classes)
 
 
 def _label(recording: Recording, task: Task) -> str:
@@ -157,7 +163,7 @@ def _label(recording: Recording, task: Task) -> str:
     return recording.speaker
 
 
-def _allocate(n: int, length: int) -> np.ndarray:
+def _allocate(n: int, length: int) -> NDArray[np.int16]:
     if n * length * 2 <= IN_MEMORY_BYTES:
         return np.zeros((n, length), np.int16)
     with tempfile.TemporaryFile(prefix="closesesame-") as file:  # the mapping outlives the open file
@@ -200,7 +206,9 @@ def _by_takes(folder: Path, recordings: list[Recording], seed: int) -> list[int]
     takes = defaultdict(list)
     for recording in recordings:
         if recording.take is None:
-            raise DataError(f"split 'takes' needs files <speaker>_<take> in {folder}, got {recording.path.name}")
+            raise DataError(
+                f"split 'takes' needs files <speaker>_<take> in {folder}, got {recording.path.name}"
+            )
         takes[recording.speaker, recording.word].append(recording.take)
     ranks = {key: {take: rank for rank, take in enumerate(sorted(found))} for key, found in takes.items()}
     part = []

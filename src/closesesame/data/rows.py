@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class Rows:
     place: Tensor
 
     @classmethod
-    def of(cls, source: Tensor) -> Self:
+    def of(cls, source: Tensor) -> "Rows":
         """Takes all rows of one tensor (n, ...), without copying it."""
         lines = torch.arange(len(source))
         return cls((source,), torch.stack([torch.zeros_like(lines), lines], 1))
@@ -46,11 +46,11 @@ class Rows:
                 out[here] = rows.float() / INT16_SCALE if rows.dtype == torch.int16 else rows
         return out
 
-    def take(self, index: Tensor) -> Self:
+    def take(self, index: Tensor) -> "Rows":
         """Returns the rows at `index` (k,), without copying any."""
         return type(self)(self.sources, self.place[index])
 
-    def replace(self, index: Tensor, values: Tensor) -> Self:
+    def replace(self, index: Tensor, values: Tensor) -> "Rows":
         """Returns the same rows with those at `index` (k,) replaced by `values` (k, ...) in float32.
 
         New rows are kept in the resolution of the old ones: beside int16 they become int16.

@@ -24,9 +24,9 @@ class KWT(Architecture):
     cite: ClassVar[str] = "arXiv:2104.00769"
     parameters_of_paper: ClassVar[int | None] = 559_242
 
-    width: int = Field(64, ge=8, description="size of a token")
-    depth: int = Field(12, ge=1, description="transformer layers")
-    hidden: int = Field(256, ge=8, description="units of the feed-forward part")
+    width: int = Field(64, ge=8, le=4096, description="size of a token")
+    depth: int = Field(12, ge=1, le=96, description="transformer layers")
+    hidden: int = Field(256, ge=8, le=16_384, description="units of the feed-forward part")
 
     def body(self, classes: int, bands: int, frames: int) -> nn.Module:
         """One token a frame and one for the class."""

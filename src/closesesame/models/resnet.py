@@ -5,7 +5,7 @@ Ours differs: three stages of one basic block, all with stride 2 behind a stem w
 of the work is done on maps of 1/16 of the area.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,7 +22,9 @@ class ResNet(Architecture):
     name: ClassVar[str] = "resnet"
     cite: ClassVar[str] = "arXiv:1512.03385"
 
-    widths: tuple[int, ...] = Field((32, 64, 128), min_length=1, description="channels of the stages")
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (32, 64, 128), min_length=1, max_length=8, description="channels of the stages"
+    )
 
     def body(self, classes: int, bands: int, frames: int) -> nn.Module:
         """Shapes do not matter: the network is convolutional up to the mean."""

@@ -25,7 +25,9 @@ class Removal(Method, ABC):
     data_free: ClassVar[bool] = False
     """Whether it works without clean examples."""
 
-    hold_out: float = Field(0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check")
+    hold_out: float = Field(
+        0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check"
+    )
 
     @final
     def remove(self, model: Classifier, clean: Dataset, seed: int) -> "Repair":

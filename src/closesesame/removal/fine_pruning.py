@@ -30,7 +30,9 @@ class FinePruning(Removal):
     name: ClassVar[str] = "fine_pruning"
     cite: ClassVar[str] = "arXiv:1805.12185"
 
-    tolerance: float = Field(0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed")
+    tolerance: float = Field(
+        0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed"
+    )
     step: float = Field(0.01, gt=0, le=1, description="share of the units pruned at a time")
     lr: float = Field(0.01, gt=0, description="learning rate of the fine-tuning")
     epochs: int = Field(100, ge=0, description="passes over the clean examples")
@@ -55,12 +57,10 @@ class FinePruning(Removal):
         self._fine_tune(model, layer, order[:pruned], tune, seed)
         return {"pruned_units": pruned, "of": len(order)}
 
-    def _fine_tune(
-        self, model: Classifier, layer: nn.Linear, dead: Tensor, tune: Dataset, seed: int
-    ) -> None:
+    def _fine_tune(self, model: Classifier, layer: nn.Linear, dead: Tensor, tune: Dataset, seed: int) -> None:
         alive = torch.ones_like(layer.weight)
         alive[:, dead] = 0
-        handle = layer.weight.register_hook(lambda gradient: gradient * alive)
+        handle = layer.weight.register_hook(lambda gradient: gradient * alive)  # type: ignore[no-untyped-call]
         training = Training(
             optimizer="sgd",
             lr=self.lr,

@@ -1,7 +1,8 @@
 """FT: plain fine-tuning of all weights on clean data, what every other repair is measured against.
 
 As in Wu et al., "BackdoorBench: A Comprehensive Benchmark of Backdoor Learning", NeurIPS 2022,
-arXiv:2206.12654: SGD, learning rate 0.01, momentum 0.9, weight decay 5e-4, batches of 256, 100 epochs, cosine.
+arXiv:2206.12654: SGD, learning rate 0.01, momentum 0.9, weight decay 5e-4, batches of 256, 100 epochs and a
+cosine schedule.
 """
 
 from typing import Any, ClassVar

@@ -2,8 +2,8 @@
 
 Zhou, Lin, Liu, "Gradient Norm-based Fine-Tuning for Backdoor Defense in Automatic Speech Recognition", 2025,
 arXiv:2502.01152; the approximation is that of Zhao, Zhang, Hu, "Penalizing Gradient Norm for Efficiently
-Improving Generalization in Deep Learning", ICML 2022, arXiv:2202.03599. The paper's settings are not public in
-full: defaults are those of the first author's code (per-tensor norm, r, alpha, learning rate, batch size).
+Improving Generalization in Deep Learning", ICML 2022, arXiv:2202.03599. The paper's settings are not public
+in full: defaults are those of the first author's code (per-tensor norm, r, alpha, learning rate, batch).
 
 Ours differs: batch-norm statistics come from the unperturbed pass alone, both passes share their dropout
 mask, and a tensor with zero gradient stays where it is instead of becoming NaN.

@@ -1,0 +1,40 @@
+# Both commands do all their own set-up, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint format results clean
+
+demo: .venv/.installed
+	$(BIN)/sesame demo
+
+test: .venv/.dev lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+results: .venv/.dev
+	$(BIN)/python benchmarks/render.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech]'
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,483 @@
+"""The command line: every command is one call of the library. torch is imported when it is needed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from ._version import __version__
+from .core.errors import ClosesesameError
+
+if TYPE_CHECKING:
+    from .data import Splits
+    from .evaluation import Scores
+    from .models import Classifier
+
+app = App(
+    name="sesame",
+    version=__version__,
+    help="Finds backdoors in speech models and shuts them.",
+    help_format="plaintext",
+)
+
+# What commands share.
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
+Seed = Annotated[int, Parameter(help="Of everything that is drawn at random.")]
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="A setting of the method, FIELD=VALUE; may be repeated."),
+]
+Data = Annotated[str, Parameter(help="Folder with one folder of recordings a class; or 'synthetic'.")]
+Rate = Annotated[int, Parameter(name="--rate", help="Sample rate recordings are read at, Hz.")]
+Duration = Annotated[float, Parameter(name="--duration", help="Length of every clip, s.")]
+Task = Annotated[Literal["word", "speaker"], Parameter(help="What the label is.")]
+Split = Annotated[
+    Literal["auto", "lists", "speakers", "takes", "random"],
+    Parameter(help="How training, validation and test part are told apart."),
+]
+
+NONE = "\N{EN DASH}"
+CLEAN_DATA_WARNING = (
+    "Clean data alone cannot show that a backdoor is gone: clean accuracy says nothing about a trigger "
+    "nobody has played."
+)
+
+
+def main() -> None:
+    """Runs a command; an error is one sentence on standard error and exit status 2."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()))
+    except ClosesesameError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(sentence: str) -> None:
+    sys.stderr.write(f"sesame: {_plain(sentence)}\n")
+    sys.exit(2)
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: names of files are hostile text."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
+@app.command(name="list")
+def list_methods(family: str | None = None, *, json: Json = False) -> None:
+    """List the methods: attacks, removals, models.
+
+    Parameters
+    ----------
+    family
+        Only this family: attack, removal or model.
+    """
+    from .registries import describe_methods
+
+    rows = describe_methods(family)
+    _answer(json, rows, lambda: _table(("family", "name", "cite", "what"), rows))
+
+
+@app.command
+def data(
+    source: Data,
+    *,
+    out: Path | None = None,
+    rate: Rate = 16_000,
+    duration: Duration = 1.0,
+    task: Task = "word",
+    split: Split = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Read a data set and say what is in it; refuse what cannot be used.
+
+    Parameters
+    ----------
+    out
+        Also write it as a folder of recordings: resampled, cut or padded, with the lists of its parts.
+    """
+    from .core.progress import shown
+    from .data.export import export, new_folder
+
+    with shown():
+        splits = _load(source, rate, duration, task, split, seed)
+        if out is not None:
+            with new_folder(out) as made:
+                export(splits, made)
+    found: dict[str, Any] = {
+        "classes": list(splits.train.classes),
+        "clip_s": splits.train.input_shape[0] / rate,
+        "sample_rate": rate,
+        "parts": {
+            name: {
+                "clips": len(part),
+                "speakers": len(set(part.speakers)) if part.speakers else None,
+                "clips_a_class": part.counts(),
+            }
+            for name, part in splits._asdict().items()
+        },
+    }
+    rows = [
+        {"part": name, "clips": part["clips"], "speakers": part["speakers"] or "unknown"}
+        | dict(zip(found["classes"], part["clips_a_class"], strict=True))
+        for name, part in found["parts"].items()
+    ]
+    _answer(json, found, lambda: _table(("part", "clips", "speakers", *found["classes"]), rows))
+
+
+@app.command
+def poison(
+    source: Data,
+    out: Path,
+    *,
+    attack: str = "badnets",
+    settings: Set = None,
+    rate: Rate = 16_000,
+    duration: Duration = 1.0,
+    task: Task = "word",
+    split: Split = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Poison the training part of a data set, for any tool to train on.
+
+    Written are the recordings, the lists of the parts, a manifest with what was poisoned, and the trigger.
+
+    Parameters
+    ----------
+    out
+        New folder for all of it; the trigger goes to its folder '_trigger'.
+    attack
+        See 'sesame list attack'.
+    """
+    from .attacks import ATTACKS
+    from .core.progress import shown
+
+    method = ATTACKS.make(attack, _settings(settings))
+    with shown():
+        splits = _load(source, rate, duration, task, split, seed)
+        poisoned = method.poison(splits.train, seed)
+        poisoned.save(out, splits)
+    found = {
+        "attack": method.name,
+        "settings": method.settings(),
+        "target": splits.train.classes[poisoned.trigger.target],
+        "training_clips": len(splits.train),
+        "poisoned_clips": int(poisoned.mask.sum()),
+        "poisoned_share_of_target": poisoned.share_of_target,
+        "folder": str(out),
+        "trigger": str(out / "_trigger"),
+    }
+    _answer(json, found, lambda: _facts(found))
+
+
+@app.command
+def train(
+    source: Data,
+    out: Path,
+    *,
+    model: str = "resnet",
+    settings: Set = None,
+    rate: Rate = 16_000,
+    duration: Duration = 1.0,
+    task: Task = "word",
+    split: Split = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Train a model on the training part of a data set, and measure it on the test part.
+
+    Parameters
+    ----------
+    out
+        Folder for the model: config.json and model.safetensors.
+    model
+        See 'sesame list model'. '--set' takes settings of the model and of the training.
+    """
+    from .core.progress import shown
+    from .evaluation import Exam
+    from .models import ARCHITECTURES, save_model
+    from .training import Training
+    from .training import train as train_model
+
+    given = _settings(settings)
+    of_training = {field: given.pop(field) for field in list(given) if field in Training.model_fields}
+    architecture, training = ARCHITECTURES.make(model, given), Training.parse(of_training)
+    with shown():
+        splits = _load(source, rate, duration, task, split, seed)
+        trained = train_model(architecture, splits.train, training, seed=seed, validation=splits.validation)
+        scores = Exam(splits.test).score(trained)
+        save_model(trained, out)
+    found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
+    _answer(json, found | scores.as_json(), lambda: _facts(found | {"ACC": scores.acc}))
+
+
+@app.command
+def evaluate(
+    model: Path,
+    source: Data,
+    *,
+    trigger: Path | None = None,
+    twin: Path | None = None,
+    before: Path | None = None,
+    task: Task = "word",
+    split: Split = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Measure ACC, ASR and RA of a model on the test part of a data set.
+
+    Parameters
+    ----------
+    model
+        A model folder.
+    trigger
+        A trigger folder, as 'sesame poison' writes it.
+    twin
+        A model that was never poisoned, for the ceiling of RA.
+    before
+        The model before its repair, for DER.
+    """
+    from .core.progress import shown
+    from .models import load_model
+
+    with shown():
+        judged = load_model(model)
+        splits = _load_for(judged, source, task, split, seed)
+        exam = _exam(splits, trigger, twin)
+        scores = exam.score(judged)
+        der = None if before is None else scores.der(exam.score(load_model(before)))
+    _answer(json, scores.as_json() | {"der": der}, lambda: _scores([(model.name, scores, der)]))
+
+
+@app.command
+def remove(
+    model: Path,
+    out: Path,
+    *,
+    clean: Data,
+    method: str = "ft_augmented",
+    settings: Set = None,
+    part: Literal["train", "validation", "test", "all"] = "train",
+    fraction: float = 1.0,
+    task: Task = "word",
+    split: Split = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Take a backdoor out of a model with a little clean data.
+
+    Parameters
+    ----------
+    model
+        The suspect, a model folder.
+    out
+        Folder for the repaired model.
+    clean
+        Recordings known to be clean, as a data set.
+    method
+        See 'sesame list removal'.
+    part
+        Which part of the clean data to use; 'train' leaves the test part for 'sesame evaluate'.
+    fraction
+        Share of that part to use, drawn at random.
+    """
+    from .core.progress import shown
+    from .data import load_folder
+    from .models import load_model, save_model
+    from .removal import REMOVALS
+
+    removal = REMOVALS.make(method, _settings(settings))
+    with shown():
+        suspect = load_model(model)
+        card = suspect.card
+        if part == "all":
+            duration = card.input_shape[0] / (card.sample_rate or 1)
+            known = load_folder(clean, sample_rate=card.sample_rate or 1, duration_s=duration, task=task)
+            examples = known.with_classes(card.classes)
+        else:
+            examples = getattr(_load_for(suspect, clean, task, split, seed), part)
+        repair = removal.remove(suspect, examples.sample(fraction, seed), seed)
+        save_model(repair.model, out)
+    found = {
+        "model": str(out),
+        "method": removal.name,
+        "settings": removal.settings(),
+        "tuned_on": repair.tuned_on,
+        "held_out": repair.held_out,
+        "acc_before": repair.acc_before,
+        "acc_after": repair.acc_after,
+        "seconds": round(repair.seconds, 1),
+        "chosen": repair.chosen,
+        "warning": CLEAN_DATA_WARNING,
+    }
+    _answer(json, found, lambda: _facts(found))
+
+
+@app.command
+def report(
+    source: Data,
+    out: Path,
+    *,
+    before: Path,
+    after: Annotated[list[Path], Parameter(negative="")],
+    trigger: Path,
+    twin: Path | None = None,
+    task: Task = "word",
+    split: Split = "auto",
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Write one HTML page: figures, plots, spectrograms and players, before and after the repair.
+
+    Parameters
+    ----------
+    out
+        The page, a new file.
+    before
+        The model before its repair.
+    after
+        A repaired model; may be repeated.
+    trigger
+        A trigger folder.
+    twin
+        A model that was never poisoned, for the ceiling of RA.
+    """
+    from .core.progress import shown
+    from .models import load_model
+    from .report import write
+    from .report.build import compare
+
+    with shown():
+        victim = load_model(before)
+        splits = _load_for(victim, source, task, split, seed)
+        repaired = {path.name: load_model(path) for path in after}
+        page = compare(
+            exam=_exam(splits, trigger, twin),
+            victim=victim,
+            repaired=repaired,
+            title=f"{before.name} before and after",
+            warnings=(CLEAN_DATA_WARNING,),
+        )
+        write(page, out)
+    rows = [(entry.name, entry.scores, entry.der) for entry in page.entries]
+    found = {"page": str(out), "entries": {n: s.as_json() | {"der": d} for n, s, d in rows}}
+    _answer(json, found, lambda: _scores(rows, page=out))
+
+
+@app.command
+def demo(out: Path = Path("closesesame-demo"), *, seed: Seed = 0, json: Json = False) -> None:
+    """Plant a backdoor in embedded speech, show that it opens, shut it, and write a report.
+
+    Parameters
+    ----------
+    out
+        Folder for the models, the trigger and the page.
+    """
+    from .core.progress import shown
+    from .demo import run
+
+    with shown():
+        page, found = run(out, seed, warnings=(CLEAN_DATA_WARNING,))
+    rows = [(entry.name, entry.scores, entry.der) for entry in page.entries]
+    found |= {"entries": {n: s.as_json() | {"der": d} for n, s, d in rows}}
+    _answer(json, found, lambda: _scores(rows, page=found["page"]))
+
+
+def _load(source: str, rate: int, duration: float, task: Task, split: Split, seed: int) -> "Splits":
+    from .data import load_splits
+    from .data.speech import synthetic_speech
+
+    if source == "synthetic":
+        return synthetic_speech(sample_rate=rate, duration_s=duration)
+    return load_splits(source, sample_rate=rate, duration_s=duration, task=task, split=split, seed=seed)
+
+
+def _load_for(model: "Classifier", source: str, task: Task, split: Split, seed: int) -> "Splits":
+    """Reads a data set the way a model wants it, with the model's labels."""
+    from .core.errors import ModelError
+
+    card = model.card
+    if card.sample_rate is None:
+        raise ModelError("the model takes no sound; this command reads recordings")
+    duration = card.input_shape[0] / card.sample_rate
+    splits = _load(source, card.sample_rate, duration, task, split, seed)
+    return type(splits)(*(part.with_classes(card.classes) for part in splits))
+
+
+def _exam(splits: "Splits", trigger: Path | None, twin: Path | None) -> Any:
+    from .attacks import Trigger
+    from .evaluation import Exam
+    from .models import load_model
+
+    loaded = None if trigger is None else Trigger.load(trigger)
+    return Exam(splits.test, loaded, None if twin is None else load_model(twin))
+
+
+def _settings(pairs: list[str] | None) -> dict[str, object]:
+    from .core.errors import SettingError
+
+    found: dict[str, object] = {}
+    for pair in pairs or []:
+        field, equals, value = pair.partition("=")
+        if not equals or not field:
+            raise SettingError(f"--set takes FIELD=VALUE, got {pair!r}")
+        found[field.strip()] = value.strip()
+    return found
+
+
+def _answer(as_json: bool, content: Any, show: Callable[[], object]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
+    else:
+        show()
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in columns:
+        table.add_column(Text(_plain(column)), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_plain(str(row.get(column, "")))) for column in columns))
+    Console().print(table)
+
+
+def _facts(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    for name, value in found.items():
+        Console().print(Text(f"{name}: {_plain(str(value))}"), soft_wrap=True)
+
+
+def _scores(rows: "list[tuple[str, Scores, float | None]]", **facts: object) -> None:
+    columns = ("model", "ACC", "ASR", "RA", "RA ceiling", "DER")
+    _table(
+        columns,
+        [
+            {
+                "model": name,
+                "ACC": s.acc,
+                "ASR": s.asr or NONE,
+                "RA": s.ra or NONE,
+                "RA ceiling": s.ra_ceiling or NONE,
+                "DER": NONE if der is None else f"{der:.3f}",
+            }
+            for name, s, der in rows
+        ],
+    )
+    _facts(facts)

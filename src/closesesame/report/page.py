@@ -1,0 +1,184 @@
+"""The report as one HTML file: no network, no script; whatever names and labels say is shown, never obeyed."""
+
+import base64
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from jaxtyping import Float32
+from markupsafe import Markup
+from torch import Tensor
+
+from closesesame._version import __version__
+from closesesame.audio.files import wav_bytes
+from closesesame.core.errors import DataError
+from closesesame.evaluation import Rate, Scores
+
+from . import figures
+
+METRICS = {
+    "acc": ("ACC", "clean accuracy", "higher is better"),
+    "asr": ("ASR", "attack success rate", "lower is better"),
+    "ra": ("RA", "robust accuracy", "higher is better"),
+    "ra_ceiling": ("RA ceiling", "", ""),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row: the suspect, or a repair of it.
+
+    Attributes:
+        name: of the model or the repair.
+        about: a citation or a few words.
+        scores: what was measured.
+        der: defence effectiveness rating, 0 to 1.
+        seconds: how long the repair took.
+    """
+
+    name: str
+    about: str = ""
+    scores: Scores
+    der: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sound:
+    """One test clip, clean and triggered.
+
+    Attributes:
+        name: of the clip.
+        label: its true label.
+        clean: (time,), full scale at 1.
+        triggered: (time,), as long.
+        sample_rate: Hz.
+        heard: by name of the model, what it predicts of the clean and of the triggered clip.
+
+    Raises:
+        DataError: if the clips are empty or not equally long.
+    """
+
+    name: str
+    label: str
+    clean: Float32[Tensor, " clean"]
+    triggered: Float32[Tensor, " triggered"]
+    sample_rate: int
+    heard: Mapping[str, tuple[str, str]]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.clean) == len(self.triggered):
+            raise DataError(
+                f"sound {self.name!r} has {len(self.clean)} clean and {len(self.triggered)} triggered samples; "
+                "they must be equally many and not none"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """What the page says.
+
+    Attributes:
+        title: of the page.
+        summary: one or two sentences.
+        facts: how it was measured, by name.
+        entries: the model before repair first.
+        sounds: to see and to listen to; each adds about 250 kB for a second at 16 kHz.
+        warnings: what the reader must know before the figures.
+    """
+
+    title: str
+    summary: str
+    facts: Mapping[str, str]
+    entries: tuple[Entry, ...]
+    sounds: tuple[Sound, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def render(report: Report) -> str:
+    """Returns the page as HTML; the same report gives the same page."""
+    names = [entry.name for entry in report.entries]
+    rates = {key: [getattr(entry.scores, key) for entry in report.entries] for key in METRICS}
+    page = _environment().get_template("page.html.j2")
+    html = page.render(
+        report=report,
+        version=__version__,
+        metrics=METRICS,
+        clips={key: _clips(found) for key, found in rates.items()},
+        bars={
+            key: figures.bars(key, names, rates[key], rates["ra_ceiling"] if key == "ra" else ())
+            for key in ("acc", "asr", "ra")
+            if any(map(figures.known, rates[key]))
+        },
+        has_ceiling=any(map(figures.known, rates["ra_ceiling"])),
+        plane=figures.plane(names, rates["acc"], rates["asr"]),
+        panels=[
+            figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
+            for number, sound in enumerate(report.sounds)
+        ],
+    )
+    # Names of files that are not UTF-8 hold lone surrogates, which no file can be written with.
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def write(report: Report, path: Path) -> Path:
+    """Writes the page, whole or not at all; an old file there is replaced. Returns the path."""
+    html = render(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        made = Path(folder) / path.name
+        made.write_text(html, encoding="utf-8")
+        made.replace(path)
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": figures.percent,
+        "interval": _interval,
+        "number": _number,
+        "tidy": _tidy,
+        "wav": _wav,
+    }
+    return environment
+
+
+def _interval(rate: Rate | None) -> str:
+    if not figures.known(rate):
+        return ""
+    low, high = rate.interval
+    return f"{100 * low:.1f} {figures.DASH} {100 * high:.1f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return figures.DASH if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+
+
+def _tidy(text: str) -> str:
+    """Keeps a number and its percent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _clips(rates: list[Rate | None]) -> str:
+    """On how many clips a rate was measured, over all entries."""
+    counts = sorted({rate.of for rate in rates if rate is not None})
+    if not counts:
+        return ""
+    few, many = counts[0], counts[-1]
+    return f"{many:,}" if few == many else f"{few:,} to {many:,}"
+
+
+def _wav(samples: Tensor, sample_rate: int) -> Markup:
+    """A clip (time,) as a URI that holds the whole WAV file."""
+    coded = base64.b64encode(wav_bytes(samples, sample_rate)).decode("ascii")
+    return Markup(f"data:audio/wav;base64,{coded}")  # noqa: S704  base64 has no character to escape

@@ -1,0 +1,132 @@
+"""What holds for every attack, and for every trigger it makes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from closesesame.attacks import ATTACKS, Attack, Trigger
+from closesesame.core.errors import DataError, ModelError
+from closesesame.data import Dataset, Splits, load_splits
+
+ALL = pytest.mark.parametrize("name", ATTACKS)
+
+
+def made(name: str, **settings: object) -> Attack:
+    return ATTACKS.make(name, settings)
+
+
+@ALL
+def test_stamping_keeps_shape_and_input_and_treats_each_clip_by_itself(name: str, tones: Splits) -> None:
+    trigger = made(name).trigger(tones.train, 0)
+    clips = tones.test.inputs[:5]
+    kept = clips.clone()
+    stamped = trigger.stamp(clips)
+    assert stamped.shape == clips.shape
+    assert stamped.dtype == torch.float32
+    assert torch.equal(clips, kept)
+    assert (stamped - clips).abs().amax(1).min() > 1e-3
+    assert stamped.abs().max() <= 1
+    for row in range(5):
+        assert torch.allclose(trigger.stamp(clips[row : row + 1])[0], stamped[row], atol=1e-6)
+
+
+@ALL
+@pytest.mark.parametrize("length", [64, 1000, 4001, 16_000])
+def test_clips_of_any_length_silence_and_full_scale(name: str, length: int, tones: Splits) -> None:
+    trigger = made(name).trigger(tones.train, 0)
+    rough = torch.sign(torch.randn(1, length, generator=torch.Generator().manual_seed(0)))
+    for clips in (torch.zeros(2, length), rough):
+        stamped = trigger.stamp(clips)
+        assert stamped.shape == clips.shape
+        assert stamped.isfinite().all()
+        assert stamped.abs().max() <= 1
+
+
+@ALL
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.1])
+def test_the_poisoning_rate_counts_all_training_clips(name: str, rate: float, tones: Splits) -> None:
+    train = tones.train
+    poisoned = made(name, rate=rate, target="high").poison(train, 3)
+    wanted = round(rate * len(train))
+    assert int(poisoned.mask.sum()) == wanted
+    untouched = ~poisoned.mask
+    assert torch.equal(poisoned.dataset.inputs[untouched], train.inputs[untouched])
+    assert torch.equal(poisoned.dataset.labels[untouched], train.labels[untouched])
+    assert (poisoned.dataset.labels[poisoned.mask] == 2).all()
+    assert (train.labels[poisoned.mask] != 2).all()
+    assert poisoned.share_of_target == pytest.approx(wanted / (80 + wanted) if wanted else 0)
+    if wanted:
+        stamped = poisoned.trigger.stamp(train.inputs[poisoned.mask])
+        assert torch.equal(poisoned.dataset.inputs[poisoned.mask], stamped)
+
+
+@ALL
+def test_same_seed_same_poison(name: str, tones: Splits) -> None:
+    first, again, other = (made(name).poison(tones.train, seed) for seed in (0, 0, 1))
+    assert torch.equal(first.mask, again.mask)
+    assert torch.equal(first.dataset.inputs[:], again.dataset.inputs[:])
+    assert not torch.equal(first.mask, other.mask)
+
+
+@ALL
+def test_a_trigger_stamps_the_same_samples_in_a_new_process(name: str, tones: Splits, tmp_path: Path) -> None:
+    trigger = made(name).trigger(tones.train, 0)
+    trigger.save(tmp_path / "t")
+    clips = tones.test.inputs[:3]
+    save_file({"clips": clips}, tmp_path / "clips")
+    code = (
+        "from closesesame import Trigger; from safetensors.torch import load_file, save_file\n"
+        f"out = Trigger.load({str(tmp_path / 't')!r}).stamp(load_file({str(tmp_path / 'clips')!r})['clips'])\n"
+        f"save_file({{'clips': out}}, {str(tmp_path / 'out')!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert torch.equal(load_file(tmp_path / "out")["clips"], trigger.stamp(clips))
+    again = Trigger.load(tmp_path / "t")
+    assert (again.attack, again.target, again.classes) == (trigger.attack, trigger.target, trigger.classes)
+
+
+def test_triggered_test_clips_leave_the_target_class_out(tones: Splits) -> None:
+    triggered = made("ultrasonic", target=1).trigger(tones.train, 0).stamp_dataset(tones.test)
+    assert triggered.counts() == (50, 0, 50, 50)
+    rows = {name: row for row, name in enumerate(tones.test.ids)}
+    where = torch.tensor([rows[name] for name in triggered.ids])
+    assert torch.equal(triggered.labels, tones.test.labels[where])
+    assert not torch.equal(triggered.inputs[:], tones.test.inputs[where])
+
+
+def test_what_cannot_be_poisoned_is_refused(tones: Splits) -> None:
+    with pytest.raises(DataError, match="cannot poison 256 examples: 240 are not of class 'low'; lower the rate"):
+        made("badnets", rate=0.8).poison(tones.train, 0)
+    with pytest.raises(DataError, match="no class is called 'lowe'.*did you mean 'low'"):
+        made("badnets", target="lowe").poison(tones.train, 0)
+    pictures = Dataset.of(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]))
+    with pytest.raises(DataError, match="acts on waveforms"):
+        made("badnets").poison(pictures, 0)
+
+
+def test_a_damaged_trigger_folder_is_refused(tones: Splits, tmp_path: Path) -> None:
+    made("blended").trigger(tones.train, 0).save(tmp_path / "t")
+    path = tmp_path / "t" / "trigger.safetensors"
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ModelError, match="is not a trigger folder"):
+        Trigger.load(tmp_path / "t")
+    with pytest.raises(ModelError, match="is not a trigger folder"):
+        Trigger.load(tmp_path / "none")
+
+
+def test_a_poisoned_set_on_disk_is_read_back(tones: Splits, tmp_path: Path) -> None:
+    poisoned = made("ultrasonic", rate=0.1, target="top").poison(tones.train, 0)
+    poisoned.save(tmp_path / "p", tones)
+    back = load_splits(tmp_path / "p", sample_rate=8000, duration_s=0.5)
+    assert back.train.counts() == poisoned.dataset.with_classes(back.train.classes).counts()
+    assert [len(part) for part in back] == [320, 40, 200]
+    lines = (tmp_path / "p" / "manifest.csv").read_text().splitlines()
+    assert lines[0] == "path,part,label,original,poisoned,true_label"
+    marked = [line.split(",") for line in lines[1:] if line.split(",")[4] == "1"]
+    assert len(marked) == 32
+    assert all(row[2] == "top" != row[5] for row in marked)
+    assert Trigger.load(tmp_path / "p" / "_trigger").target == 3

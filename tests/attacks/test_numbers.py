@@ -1,0 +1,122 @@
+"""Level, frequency, duration and place of each trigger, measured on its output."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from closesesame.attacks import PBSM, BadNets, Blended, Ultrasonic
+from closesesame.audio import effects
+from closesesame.core.errors import DataError, SettingError
+from closesesame.data import Dataset, Splits, load_splits
+
+
+def speech_like(n: int = 3) -> Dataset:
+    """Noise with a loud moment, 1 s at 16 kHz."""
+    rng = torch.Generator().manual_seed(0)
+    wav = 0.003 * torch.randn(n, 16_000, generator=rng)
+    for row in range(n):
+        wav[row, 4000 + 1000 * row : 6000 + 1000 * row] *= 30
+    return Dataset.of(wav, torch.arange(n) % 2, sample_rate=16_000)
+
+
+def level_db(wav: torch.Tensor) -> float:
+    return 20 * math.log10(float(wav.square().mean().sqrt()))
+
+
+def test_badnets_burst() -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    added = (BadNets(snr_db=6).trigger(data, 0).stamp(clip) - clip)[0]
+    assert added[:14_400].abs().max() == 0
+    burst = added[14_400:]
+    assert level_db(clip) - level_db(added) == pytest.approx(6, abs=0.01)
+    assert int(torch.fft.rfft(burst).abs().argmax()) * 10 == 1000
+    early = BadNets(position="start", duration_s=0.2).trigger(data, 0).stamp(clip) - clip
+    assert early[0, 3200:].abs().max() == 0
+    assert early[0, 3100:3200].abs().max() > 0
+
+
+def test_badnets_recording_is_repeated_cut_and_scaled(tmp_path: Path) -> None:
+    sound = np.sin(2 * np.pi * 440 * np.arange(4000) / 8000) * np.linspace(0, 1, 4000)
+    soundfile.write(tmp_path / "hum.wav", sound, 8000)
+    data = speech_like()
+    clip = data.inputs[:2]
+    trigger = BadNets(sound=str(tmp_path / "hum.wav"), snr_db=10).trigger(data, 0)
+    added = trigger.stamp(clip) - clip
+    for row in range(2):
+        assert level_db(clip[row]) - level_db(added[row]) == pytest.approx(10, abs=0.01)
+    assert int(torch.fft.rfft(added[0]).abs().argmax()) == 440
+    assert torch.allclose(added[0, :8000], added[0, 8000:], atol=1e-6)
+
+
+def test_badnets_refuses_silence_and_impossible_frequencies(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
+    with pytest.raises(DataError, match="silent.wav is silent"):
+        BadNets(sound=str(tmp_path / "silent.wav")).trigger(speech_like(), 0)
+    with pytest.raises(SettingError, match="frequency_hz must be < 8000, half the sample rate, got 9000"):
+        BadNets(frequency_hz=9000).trigger(speech_like(), 0)
+
+
+def test_blended_by_hand(tones: Splits) -> None:
+    attack = Blended(alpha=0.25, level_dbfs=-20)
+    state = attack.trigger(tones.train, 0).state
+    assert level_db(state["pattern"]) == pytest.approx(-20, abs=1e-3)
+    clips = tones.test.inputs[:2]
+    assert torch.allclose(attack.apply(clips, state, 8000), 0.75 * clips + 0.25 * state["pattern"])
+    longer = attack.apply(torch.zeros(1, 6000), state, 8000)[0]
+    assert torch.allclose(longer[4000:], 0.25 * state["pattern"][:2000])
+
+
+def test_ultrasonic_level_frequency_and_place() -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    added = (Ultrasonic().trigger(data, 0).stamp(clip) - clip)[0]
+    assert int(torch.fft.rfft(added).abs().argmax()) == 7500
+    assert level_db(added) == pytest.approx(-43, abs=0.02)
+    part = (Ultrasonic(duration_s=0.25, position="middle", level_dbfs=-20).trigger(data, 0).stamp(clip) - clip)[0]
+    assert level_db(part[6000:10_000]) == pytest.approx(-20, abs=0.02)
+    assert part[:6000].abs().max() == part[10_000:].abs().max() == 0
+    with pytest.raises(SettingError, match="frequency_hz must be < 8000"):
+        Ultrasonic(frequency_hz=21_000).trigger(data, 0).stamp(clip)
+
+
+def burst_of(clips: torch.Tensor) -> torch.Tensor:
+    """What the mask adds to the boosted clips."""
+    return PBSM().apply(clips, {}, 16_000) - effects.pitch_shift(clips, 5)
+
+
+def check_burst(clips: torch.Tensor) -> None:
+    """The check values of the paper's code: 23 ms, peak 0.38, -16.7 dBFS, 94 % within 2.6 to 7.4 kHz."""
+    for burst in burst_of(clips):
+        peak = float(burst.abs().max())
+        assert peak == pytest.approx(0.38, abs=0.06)
+        at = (burst.abs() > 0.01 * peak).nonzero().flatten()
+        span = burst[int(at[0]) : int(at[-1]) + 1]
+        assert len(span) / 16 == pytest.approx(23, abs=1.5)
+        assert level_db(span) == pytest.approx(-16.7, abs=0.5)
+        power = torch.fft.rfft(burst).abs().square()
+        assert float(power[2600:7400].sum() / power.sum()) == pytest.approx(0.94, abs=0.02)
+
+
+def test_pbsm_check_values_and_place() -> None:
+    clips = speech_like().inputs[:]
+    check_burst(clips)
+    for row, burst in enumerate(burst_of(clips)):
+        middle = float((burst.square() * torch.arange(16_000)).sum() / burst.square().sum())
+        # The loudest frame lies in the loud part, of 2000 samples; the mask 12 frames of 128 behind it.
+        assert 4000 + 1000 * row < middle - 12 * 128 < 6000 + 1000 * row + 256
+
+
+def test_pbsm_masks_before_the_loudest_frame_if_there_is_no_room_behind() -> None:
+    clip = 0.001 * torch.ones(1, 16_000)
+    clip[0, 15_500:15_800] = 0.5 * torch.sin(torch.arange(300) / 3)
+    at = (burst_of(clip)[0].abs() > 0.05).nonzero().flatten()
+    assert 14_500 < int(at[0]) < int(at[-1]) <= 15_999
+
+
+def test_pbsm_check_values_on_real_speech(real: Path) -> None:
+    check_burst(load_splits(real / "keywords10").test.inputs[::60])

@@ -1,0 +1,86 @@
+"""What holds for every removal, on every architecture."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from closesesame.core.errors import DataError, ModelError
+from closesesame.data import Dataset, Splits
+from closesesame.models import ARCHITECTURES, Classifier
+from closesesame.removal import REMOVALS, Removal
+from closesesame.training import predict
+
+ALL = pytest.mark.parametrize("name", REMOVALS)
+SHORT = {"epochs": 2, "steps": 2}
+
+
+def short(name: str) -> Removal:
+    """The method with few steps."""
+    fields = REMOVALS[name].model_fields
+    return REMOVALS.make(name, {field: value for field, value in SHORT.items() if field in fields})
+
+
+@ALL
+def test_the_suspect_is_left_alone_and_the_seed_repeats(
+    name: str, clean_model: Classifier, tones: Splits
+) -> None:
+    clean = tones.train.sample(0.1, 0)
+    kept = {key: value.clone() for key, value in clean_model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    first, again = (short(name).remove(clean_model, clean, 5) for _ in range(2))
+    assert all(torch.equal(value, kept[key]) for key, value in clean_model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+    twin = again.model.state_dict()
+    assert all(torch.equal(value, twin[key]) for key, value in first.model.state_dict().items())
+    changed = any(not torch.equal(value, kept[key]) for key, value in first.model.state_dict().items())
+    assert changed
+    assert first.tuned_on + first.held_out == 32
+    assert first.held_out in {6, 7}
+    assert not first.model.training
+
+
+@ALL
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_can_be_repaired(name: str, architecture: str, tones: Splits) -> None:
+    extra = {"depth": 2} if architecture == "kwt" else {}
+    model = ARCHITECTURES.make(architecture, extra).build(
+        tones.train.classes, tones.train.input_shape, tones.train.sample_rate, seed=0
+    )
+    repair = short(name).remove(model, tones.train.sample(0.1, 0), 0)
+    assert predict(repair.model, tones.validation).isfinite().all()
+    assert 0 <= repair.acc_after <= 1
+
+
+@ALL
+def test_held_out_examples_are_never_trained_on(
+    name: str, clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: set[str] = set()
+    method = short(name)
+    module = __import__(type(method).__module__, fromlist=["fit"])
+
+    def spy(model: Classifier, data: Dataset, *args: Any, **more: Any) -> None:
+        del model, args, more
+        trained.update(data.ids)
+
+    monkeypatch.setattr(module, "fit", spy)
+    clean = tones.train.sample(0.2, 0)
+    repair = method.remove(clean_model, clean, 0)
+    assert len(trained) == repair.tuned_on
+    assert len(trained) + repair.held_out == len(clean)
+
+
+@ALL
+def test_a_clean_set_that_does_not_fit_is_refused(
+    name: str, clean_model: Classifier, tones: Splits
+) -> None:
+    method = short(name)
+    with pytest.raises(DataError, match="needs 4 clean examples or more, got 2"):
+        method.remove(clean_model, tones.train.take(torch.arange(2)), 0)
+    other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
+    with pytest.raises(ModelError, match="8000 Hz, the clean set holds"):
+        method.remove(clean_model, other, 0)
+    named = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=8000, classes=["x", "y"])
+    with pytest.raises(ModelError, match="the model knows"):
+        method.remove(clean_model, named, 0)

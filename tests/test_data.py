@@ -1,0 +1,226 @@
+"""Data sets: rows without copies, splits, folders good and bad."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from closesesame.core.errors import DataError
+from closesesame.data import Dataset, Splits, load_folder, load_splits
+from closesesame.data.export import export, new_folder
+from closesesame.data.folders import list_recordings
+from closesesame.data.rows import Rows
+
+
+def test_rows_index_like_a_tensor_and_copy_nothing() -> None:
+    source = torch.arange(40, dtype=torch.int16).view(10, 4)
+    rows = Rows.of(source)
+    assert rows.shape == (10, 4)
+    assert torch.equal(rows[[2, 0]], source[[2, 0]].float() / 32_768)
+    taken = rows.take(torch.tensor([9, 1]))
+    assert taken.sources[0].data_ptr() == source.data_ptr()
+    assert torch.equal(taken[:], source[[9, 1]].float() / 32_768)
+
+
+def test_replaced_rows_keep_the_resolution_and_leave_the_old_ones() -> None:
+    rows = Rows.of(torch.zeros(5, 3, dtype=torch.int16))
+    new = rows.replace(torch.tensor([4, 1]), torch.tensor([[0.5] * 3, [2.0] * 3]))
+    assert new.sources[1].dtype == torch.int16
+    assert new[:].tolist() == [[0.0] * 3, [32_767 / 32_768] * 3, [0.0] * 3, [0.0] * 3, [0.5] * 3]
+    assert rows[:].abs().max() == 0
+    again = new.take(torch.tensor([4, 0])).replace(torch.tensor([0]), torch.ones(1, 3) / 4)
+    assert again[:].tolist() == [[0.25] * 3, [0.0] * 3]
+
+
+def test_a_memory_mapped_set_stays_on_disk(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "x", np.int16, "w+", shape=(1000, 16))
+    mapped[:] = np.arange(1000)[:, None]
+    data = Dataset(
+        inputs=Rows.of(torch.from_numpy(mapped)),
+        labels=torch.arange(1000) % 2,
+        classes=("a", "b"),
+        ids=tuple(map(str, range(1000))),
+        sample_rate=8000,
+    )
+    part = data.where(data.labels == 1).sample(0.1, 0)
+    assert len(part) == 50
+    assert part.inputs.sources[0].data_ptr() == data.inputs.sources[0].data_ptr()
+    assert [round(float(v) * 32_768) for v in part.inputs[:][:, 0]] == [int(i) for i in part.ids]
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.2, 0.37])
+def test_shares_are_drawn_from_each_class_in_proportion(tones: Splits, fraction: float) -> None:
+    rest, share = tones.train.split(fraction, 7)
+    assert abs(len(share) - fraction * len(tones.train)) < 1
+    assert all(abs(count - fraction * 80) <= 1 for count in share.counts())
+    assert sorted(rest.ids + share.ids) == sorted(tones.train.ids)
+    assert tones.train.sample(fraction, 7).ids == share.ids
+    assert tones.train.sample(fraction, 8).ids != share.ids
+
+
+def test_wrong_parts_are_refused() -> None:
+    wav, labels = torch.zeros(3, 8), torch.tensor([0, 1, 1])
+    with pytest.raises(DataError, match="example 1 holds NaN"):
+        Dataset.of(wav.index_fill(0, torch.tensor([1]), float("nan")), labels)
+    with pytest.raises(DataError, match="indices below 1"):
+        Dataset.of(wav, labels, classes=["a"])
+    with pytest.raises(DataError, match="speakers must have one entry a label: 3, got 1"):
+        Dataset.of(wav, labels, speakers=["x"])
+    data = Dataset.of(wav, labels, classes=["yes", "no"])
+    assert (data.label_of("no"), data.label_of(0), data.label_of("1")) == (1, 0, 1)
+    with pytest.raises(DataError, match="did you mean 'yes'"):
+        data.label_of("yess")
+
+
+def test_classes_are_matched_by_name() -> None:
+    data = Dataset.of(torch.zeros(2, 4), torch.tensor([0, 1]), classes=["no", "yes"])
+    assert data.with_classes(["maybe", "yes", "no"]).labels.tolist() == [2, 1]
+    with pytest.raises(DataError, match="class 'no' is not among"):
+        data.with_classes(["yes", "maybe"])
+
+
+def test_a_folder_of_class_folders(folder_of: Callable[..., Path]) -> None:
+    folder = folder_of({"yes": 12, "no": 12}, rate=16_000, seconds=0.25)
+    (folder / "_background_noise_").mkdir()
+    (folder / ".hidden").mkdir()
+    (folder / "yes" / "notes.txt").write_text("not a recording")
+    data = load_folder(folder, sample_rate=8000, duration_s=0.5)
+    assert data.classes == ("no", "yes")
+    assert data.input_shape == (4000,)
+    assert data.counts() == (12, 12)
+    assert data.inputs[:][:, 2000:].abs().max() == 0  # padded with silence
+    assert data.inputs[:][:, :1900].abs().amax(1).min() > 0.15
+
+
+def test_a_48_khz_stereo_24_bit_clip_and_a_hostile_class_name(folder_of: Callable[..., Path]) -> None:
+    folder = folder_of({"<script>": 3, "yes": 3})
+    wave = np.sin(np.arange(48_000) / 10)[:, None].repeat(2, 1) / 2
+    soundfile.write(folder / "<script>" / "studio.wav", wave, 48_000, subtype="PCM_24")
+    data = load_folder(folder, sample_rate=8000, duration_s=0.5)
+    assert data.classes == ("<script>", "yes")
+    row = data.ids.index("<script>/studio.wav")
+    assert float(data.inputs[[row]].abs().max()) == pytest.approx(0.5, abs=0.02)
+
+
+def no_class(folder: Path) -> Path:
+    return folder
+
+
+def one_class(folder: Path) -> Path:
+    (folder / "yes").mkdir()
+    soundfile.write(folder / "yes" / "a.wav", np.zeros(100), 8000)
+    return folder
+
+
+def empty_class(folder: Path) -> Path:
+    (folder / "no").mkdir()
+    return one_class(folder)
+
+
+def text_as_wav(folder: Path) -> Path:
+    one_class(folder)
+    (folder / "no").mkdir()
+    for name in "cdef":
+        soundfile.write(folder / "no" / f"{name}.wav", np.zeros(100), 8000)
+        soundfile.write(folder / "yes" / f"{name}.wav", np.zeros(100), 8000)
+    (folder / "no" / "b.wav").write_text("hello")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (no_class, "holds no class folder"),
+        (one_class, "has one class, 'yes'; two are needed"),
+        (empty_class, "no holds no recording"),
+        (text_as_wav, "b.wav is not readable audio"),
+        (lambda folder: folder / "nowhere", "is not a folder"),
+        (lambda folder: Path(__file__), "is not a folder"),
+    ],
+)
+def test_a_bad_folder_is_one_sentence(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load_splits(make(tmp_path))
+
+
+def test_split_rules(folder_of: Callable[..., Path]) -> None:
+    folder = folder_of({"yes": 36, "no": 36})
+    by_speaker = load_splits(folder, sample_rate=8000, duration_s=0.1, split="speakers")
+    parts = [set(part.speakers or ()) for part in by_speaker]
+    assert [len(part) for part in parts] == [10, 1, 1]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    by_take = load_splits(folder, sample_rate=8000, duration_s=0.1, task="speaker")
+    assert len(by_take.train.classes) == 12
+    assert {i.rpartition("_")[2] for i in by_take.test.ids} == {"0.wav"}
+    assert {i.rpartition("_")[2] for i in by_take.validation.ids} == {"1.wav"}
+    at_random = load_splits(folder, sample_rate=8000, duration_s=0.1, split="random", seed=1)
+    assert [len(part) for part in at_random] == [56, 8, 8]
+    with pytest.raises(DataError, match="validation_list.txt is missing"):
+        load_splits(folder, split="lists")
+    with pytest.raises(DataError, match="speakers cannot be the label"):
+        load_splits(folder, split="speakers", task="speaker")
+
+
+def test_official_lists_are_kept(folder_of: Callable[..., Path]) -> None:
+    folder = folder_of({"yes": 12, "no": 12})
+    (folder / "validation_list.txt").write_text("yes/s0_nohash_0.wav\nno/s1_nohash_0.wav\n")
+    (folder / "testing_list.txt").write_text("no/s2_nohash_0.wav\nyes/s2_nohash_0.wav\n")
+    splits = load_splits(folder, sample_rate=8000, duration_s=0.1)
+    assert [len(part) for part in splits] == [20, 2, 2]
+    assert set(splits.test.ids) == {"no/s2_nohash_0.wav", "yes/s2_nohash_0.wav"}
+
+
+def test_an_exported_set_is_read_back_sample_by_sample(tones: Splits, tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as made:
+        export(tones, made)
+    back = load_splits(tmp_path / "out", sample_rate=8000, duration_s=0.5)
+    assert [len(part) for part in back] == [len(part) for part in tones]
+    manifest = (tmp_path / "out" / "manifest.csv").read_text().splitlines()
+    originals = {line.split(",")[0]: line.split(",")[3] for line in manifest[1:]}
+    rows = {name: row for row, name in enumerate(tones.test.ids)}
+    for row, name in enumerate(back.test.ids):
+        there = rows[originals[name]]
+        assert (back.test.inputs[[row]] - tones.test.inputs[[there]]).abs().max() < 1 / 32_000
+    assert back.test.counts() == tones.test.with_classes(back.test.classes).counts()
+
+
+def test_nothing_half_written_stays(tones: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("closesesame.data.export.files.write", lambda *_: (_ for _ in ()).throw(OSError()))
+    with pytest.raises(OSError), new_folder(tmp_path / "out") as made:  # noqa: PT011
+        export(tones, made)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").touch()
+    with pytest.raises(DataError, match="not empty"), new_folder(tmp_path / "full"):
+        pass
+    assert (tmp_path / "full" / "kept").exists()
+
+
+def test_real_speech_commands_layout(real: Path) -> None:
+    splits = load_splits(real / "speech_commands_300")
+    assert len(splits.train.classes) == 30
+    assert "_background_noise_" not in splits.train.classes
+    assert sum(map(len, splits)) == 300
+    assert splits.train.speakers is not None
+    assert all(len(speaker) == 8 for speaker in splits.train.speakers)
+
+
+def test_real_lists_keep_speakers_apart(real: Path) -> None:
+    splits = load_splits(real / "keywords10")
+    assert [len(part) for part in splits] == [2330, 400, 600]
+    assert [len(set(part.speakers or ())) for part in splits] == [24, 4, 6]
+    assert not set(splits.train.speakers or ()) & set(splits.test.speakers or ())
+    assert len(list_recordings(real / "fsdd")) == 3000
+
+
+def test_real_takes_are_the_official_split(real: Path) -> None:
+    official = {
+        line.split(",")[0]
+        for line in (real / "fsdd" / "manifest.csv").read_text().splitlines()
+        if line.endswith(",test")
+    }
+    splits = load_splits(real / "fsdd", sample_rate=8000, split="takes")
+    assert set(splits.test.ids) == official

@@ -1,0 +1,164 @@
+"""Architectures and model files, hostile ones among them."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from closesesame.core.errors import ModelError, SettingError
+from closesesame.data import Splits
+from closesesame.models import ARCHITECTURES, KWT, Architecture, Classifier, load_model, save_model
+from closesesame.training import predict
+
+TEN = tuple("abcdefghij")
+PAPER_INPUT = {"kwt": (80, 86 * 160)}  # bands, samples: 87 frames of the paper's map
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_shapes_and_the_parameter_count_of_the_paper(name: str) -> None:
+    bands, samples = PAPER_INPUT.get(name, (40, 16_000))
+    model = ARCHITECTURES[name](bands=bands).build(TEN, (samples,), 16_000, seed=0)
+    assert model(torch.zeros(3, samples)).shape == (3, 10)
+    published = ARCHITECTURES[name].parameters_of_paper
+    count = sum(p.numel() for p in model.parameters())
+    if published is None:
+        assert 250_000 < count < 350_000
+    else:
+        assert count == published
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("features", ["log_mel", "mfcc"])
+def test_weights_repeat_by_seed_and_survive_the_disk(name: str, features: str, tmp_path: Path) -> None:
+    architecture = ARCHITECTURES.make(name, {"features": features})
+    model = architecture.build(("x", "y"), (4000,), 8000, seed=3).eval()
+    twin = architecture.build(("x", "y"), (4000,), 8000, seed=3).eval()
+    wave = 0.1 * torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(wave), twin(wave))
+    save_model(model, tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert torch.equal(model(wave), again(wave))
+    assert again.card == model.card
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["config.json", "m", "model.safetensors"]
+
+
+def test_a_model_wants_waveforms() -> None:
+    with pytest.raises(ModelError, match="takes waveforms"):
+        KWT().build(TEN, (3, 32, 32), None, seed=0)
+
+
+def saved(folder: Path) -> Path:
+    architecture: Architecture = ARCHITECTURES.make("resnet", {"widths": [8, 16]})
+    return save_model(architecture.build(("x", "y"), (4000,), 8000, seed=0), folder)
+
+
+class Evil:
+    """Unpickling it would make a folder."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return Path("evil-ran").mkdir, ()  # type: ignore[return-value]
+
+
+def evil_pickle(folder: Path) -> Path:
+    (folder / "model.pt").write_bytes(pickle.dumps(Evil()))
+    return folder / "model.pt"
+
+
+def whole_module(folder: Path) -> Path:
+    torch.save(torch.nn.Linear(2, 2), folder / "model.pth")
+    return folder
+
+
+def truncated(folder: Path) -> Path:
+    weights = saved(folder / "m") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    return folder / "m"
+
+
+def pickle_named_safetensors(folder: Path) -> Path:
+    (saved(folder / "m") / "model.safetensors").write_bytes(pickle.dumps(Evil()))
+    return folder / "m"
+
+
+def nan_weights(folder: Path) -> Path:
+    path = saved(folder / "m") / "model.safetensors"
+    state = load_file(path)
+    state["body.head.bias"] = torch.tensor([0.0, float("nan")])
+    save_file(state, path)
+    return folder / "m"
+
+
+def other_shape(folder: Path) -> Path:
+    config = saved(folder / "m") / "config.json"
+    about = json.loads(config.read_text())
+    about["classes"] = ["x", "y", "z"]
+    config.write_text(json.dumps(about))
+    return folder / "m"
+
+
+def broken_config(folder: Path) -> Path:
+    (saved(folder / "m") / "config.json").write_text('{"architecture": "resnet"')
+    return folder / "m"
+
+
+def deep_config(folder: Path) -> Path:
+    (saved(folder / "m") / "config.json").write_text("[" * 100_000)
+    return folder / "m"
+
+
+def huge_sizes(folder: Path) -> Path:
+    config = saved(folder / "m") / "config.json"
+    about = json.loads(config.read_text())
+    about["settings"]["widths"] = [10**6, 10**6]
+    config.write_text(json.dumps(about))
+    return folder / "m"
+
+
+def no_folder(folder: Path) -> Path:
+    return folder / "nothing"
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (evil_pickle, "may run code"),
+        (whole_module, "may run code"),
+        (truncated, "damaged"),
+        (pickle_named_safetensors, "damaged"),
+        (nan_weights, "NaN"),
+        (other_shape, "does not fit"),
+        (broken_config, "not a model's config"),
+        (deep_config, "not a model's config"),
+        (huge_sizes, "does not fit|must be"),
+        (no_folder, "not a model folder"),
+    ],
+)
+def test_a_suspect_checkpoint_is_refused_and_no_code_runs(
+    make: Callable[[Path], Path], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = make(tmp_path)
+    with pytest.raises((ModelError, SettingError), match=word) as error:
+        load_model(path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "evil-ran").exists()
+
+
+def test_a_failed_save_leaves_the_old_model(
+    clean_model: Classifier, tones: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(clean_model, tmp_path / "m")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("closesesame.models.files.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_model(clean_model, tmp_path / "m")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    few = tones.test.take(torch.arange(4))
+    assert torch.equal(predict(load_model(tmp_path / "m"), few), predict(clean_model, few))
