@@ -4,13 +4,16 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format results clean
+.PHONY: demo test check lint format results clean
 
 demo: .venv/.installed
 	$(BIN)/sesame demo
 
-test: .venv/.dev lint
+test: .venv/.dev check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: lint
+	$(BIN)/python benchmarks/render.py --check
 
 lint: .venv/.dev
 	$(BIN)/ruff check

@@ -31,7 +31,10 @@ class Example(Method):
     [
         ({"level": 2}, "Example.level must be <= 1.0, got 2"),
         ({"level": "x"}, "Example.level must be a valid number, unable to parse string as a number, got 'x'"),
-        ({"levle": 1}, "Example has no setting 'levle'; known are fast, level, sizes, sound; did you mean 'level'?"),
+        (
+            {"levle": 1},
+            "Example has no setting 'levle'; known are fast, level, sizes, sound; did you mean 'level'?",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(settings: dict[str, object], sentence: str) -> None:
@@ -77,13 +80,18 @@ def test_seeds_are_apart_by_purpose_and_global_state_is_kept() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_progress_is_silent_in_the_library_and_shown_on_standard_error(
-    capsys: pytest.CaptureFixture[str],
+def test_progress_is_shown_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert list(Track([1, 2], "quiet work", 2)) == [1, 2]
-    assert capsys.readouterr() == ("", "")
+    assert list(Track([1, 2], "library work", 2)) == [1, 2]
     with shown():
-        track = Track([1, 2], "loud work", 2)
+        assert list(Track([1, 2], "work in a log", 2)) == [1, 2]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with shown():
+        track = Track([1, 2], "terminal work", 2)
         for _ in track:
-            track.note("<b> [red] loss 1")
-    assert capsys.readouterr().out == ""
+            track.note("[red] loss 1")
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "terminal work" in error

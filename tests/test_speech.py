@@ -89,7 +89,7 @@ def test_every_voice_is_heard_repeats_itself_and_is_like_no_other(engine: speech
         bare = [english.say("no", accent, rate=170, pitch=50) for accent in speech._ACCENTS.split()]
         for voice in VOICES:
             samples = english.say("no", voice, rate=170, pitch=50)
-            assert 1000 < np.abs(samples).max(initial=0) < 32_767, f"{voice} is silent or clipped"
+            assert 1000 < np.abs(samples).max(initial=0) < 30_000, f"{voice} is silent or clipped"
             again = english.say("no", voice, rate=170, pitch=50)
             assert np.array_equal(samples, again), f"{voice} differs from call to call"
             assert not any(np.array_equal(samples, other) for other in bare), f"{voice} has no variant"
@@ -138,9 +138,10 @@ def test_words_stand_out_of_a_quiet_noise_at_changing_places(cached: tuple[Split
     edges = torch.cat([clips[:, :1000], clips[:, -1000:]], 1)
     assert (edges.std(1) > 10 / 32_768).all()
     assert (edges.abs() < 110 / 32_768).all()
-    middle = (clips.square().cumsum(1) < clips.square().sum(1, keepdim=True) / 2).sum(1) / 16_000
-    assert 0.3 < middle.min() < middle.max() < 0.7
-    assert middle.std() > 0.02
+    loud = (clips.abs() > 0.004).int()
+    middle = (loud.argmax(1) + 16_000 - loud.flip(1).argmax(1)) / 2 / 16_000
+    assert 0.38 < middle.min() < middle.max() < 0.62
+    assert middle.std() > 0.04
     assert len(set(digests(cached[0]).values())) == len(clips) == 24
 
 

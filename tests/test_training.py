@@ -7,8 +7,7 @@ from closesesame.core.errors import DataError
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.training import Training, accuracy, choose_precision, fit, predict, train
-
-from .conftest import QUICK, SMALL
+from tests.conftest import QUICK, SMALL
 
 
 def test_it_learns_tones(clean_model: Classifier, tones: Splits) -> None:
@@ -82,7 +81,9 @@ def test_features_computed_batch_by_batch_give_the_same_model(
 
 
 def test_what_cannot_be_trained_is_refused(tones: Splits) -> None:
-    one = Dataset.of(torch.zeros(4, 4000), torch.zeros(4, dtype=torch.long), classes=["a", "b"], sample_rate=8000)
+    one = Dataset.of(
+        torch.zeros(4, 4000), torch.zeros(4, dtype=torch.long), classes=["a", "b"], sample_rate=8000
+    )
     with pytest.raises(DataError, match="two classes"):
         train(SMALL, one, QUICK, seed=0)
     with pytest.raises(DataError, match="patience needs validation"):

@@ -1,10 +1,13 @@
 """closesesame finds backdoors in speech models and shuts them. This stub is the list of public names."""
 
+__all__: list[str]
+
 from ._version import __version__ as __version__
 from .attacks import ATTACKS as ATTACKS
 from .attacks import Attack as Attack
 from .attacks import Poisoned as Poisoned
 from .attacks import Trigger as Trigger
+from .attacks import load_trigger as load_trigger
 from .core.errors import ClosesesameError as ClosesesameError
 from .core.errors import DataError as DataError
 from .core.errors import ModelError as ModelError

@@ -49,7 +49,7 @@ CLEAN_DATA_WARNING = (
 def main() -> None:
     """Runs a command; an error is one sentence on standard error and exit status 2."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _fail(" ".join(str(error).split()))
     except ClosesesameError as error:
@@ -416,11 +416,11 @@ def _load_for(model: "Classifier", source: str, task: Task, split: Split, seed: 
 
 
 def _exam(splits: "Splits", trigger: Path | None, twin: Path | None) -> Any:
-    from .attacks import Trigger
+    from .attacks import load_trigger
     from .evaluation import Exam
     from .models import load_model
 
-    loaded = None if trigger is None else Trigger.load(trigger)
+    loaded = None if trigger is None else load_trigger(trigger)
     return Exam(splits.test, loaded, None if twin is None else load_model(twin))
 
 

@@ -53,7 +53,7 @@ def run(out: Path, seed: int, warnings: tuple[str, ...] = ()) -> tuple[Report, d
         seconds={name: repair.seconds for name, repair in repairs.items()},
         facts={
             "training clips": f"{len(splits.train)}, embedded synthetic speech",
-            "poisoned clips": f"{int(poisoned.mask.sum())}, {poisoned.share_of_target:.0%} of the target class",
+            "poisoned clips": f"{int(poisoned.mask.sum())}, {poisoned.share_of_target:.0%} of their class",
             "clean clips for the repair": f"{len(clean)}, of which a fifth is held out",
         },
         warnings=warnings,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from closesesame.attacks import ATTACKS, Attack, Trigger
+from closesesame.attacks import ATTACKS, Attack, load_trigger
 from closesesame.core.errors import DataError, ModelError
 from closesesame.data import Dataset, Splits, load_splits
 
@@ -79,13 +79,13 @@ def test_a_trigger_stamps_the_same_samples_in_a_new_process(name: str, tones: Sp
     clips = tones.test.inputs[:3]
     save_file({"clips": clips}, tmp_path / "clips")
     code = (
-        "from closesesame import Trigger; from safetensors.torch import load_file, save_file\n"
-        f"out = Trigger.load({str(tmp_path / 't')!r}).stamp(load_file({str(tmp_path / 'clips')!r})['clips'])\n"
+        "from closesesame import load_trigger; from safetensors.torch import load_file, save_file\n"
+        f"out = load_trigger({str(tmp_path / 't')!r}).stamp(load_file({str(tmp_path / 'clips')!r})['clips'])\n"
         f"save_file({{'clips': out}}, {str(tmp_path / 'out')!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert torch.equal(load_file(tmp_path / "out")["clips"], trigger.stamp(clips))
-    again = Trigger.load(tmp_path / "t")
+    again = load_trigger(tmp_path / "t")
     assert (again.attack, again.target, again.classes) == (trigger.attack, trigger.target, trigger.classes)
 
 
@@ -99,7 +99,9 @@ def test_triggered_test_clips_leave_the_target_class_out(tones: Splits) -> None:
 
 
 def test_what_cannot_be_poisoned_is_refused(tones: Splits) -> None:
-    with pytest.raises(DataError, match="cannot poison 256 examples: 240 are not of class 'low'; lower the rate"):
+    with pytest.raises(
+        DataError, match="cannot poison 256 examples: 240 are not of class 'low'; lower the rate"
+    ):
         made("badnets", rate=0.8).poison(tones.train, 0)
     with pytest.raises(DataError, match="no class is called 'lowe'.*did you mean 'low'"):
         made("badnets", target="lowe").poison(tones.train, 0)
@@ -113,9 +115,9 @@ def test_a_damaged_trigger_folder_is_refused(tones: Splits, tmp_path: Path) -> N
     path = tmp_path / "t" / "trigger.safetensors"
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ModelError, match="is not a trigger folder"):
-        Trigger.load(tmp_path / "t")
+        load_trigger(tmp_path / "t")
     with pytest.raises(ModelError, match="is not a trigger folder"):
-        Trigger.load(tmp_path / "none")
+        load_trigger(tmp_path / "none")
 
 
 def test_a_poisoned_set_on_disk_is_read_back(tones: Splits, tmp_path: Path) -> None:
@@ -129,4 +131,4 @@ def test_a_poisoned_set_on_disk_is_read_back(tones: Splits, tmp_path: Path) -> N
     marked = [line.split(",") for line in lines[1:] if line.split(",")[4] == "1"]
     assert len(marked) == 32
     assert all(row[2] == "top" != row[5] for row in marked)
-    assert Trigger.load(tmp_path / "p" / "_trigger").target == 3
+    assert load_trigger(tmp_path / "p" / "_trigger").target == 3

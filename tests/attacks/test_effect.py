@@ -7,8 +7,7 @@ from closesesame.data import Splits
 from closesesame.evaluation import Exam
 from closesesame.models import Classifier
 from closesesame.training import train
-
-from ..conftest import QUICK, SMALL
+from tests.conftest import QUICK, SMALL
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -77,7 +77,9 @@ def test_ultrasonic_level_frequency_and_place() -> None:
     added = (Ultrasonic().trigger(data, 0).stamp(clip) - clip)[0]
     assert int(torch.fft.rfft(added).abs().argmax()) == 7500
     assert level_db(added) == pytest.approx(-43, abs=0.02)
-    part = (Ultrasonic(duration_s=0.25, position="middle", level_dbfs=-20).trigger(data, 0).stamp(clip) - clip)[0]
+    part = (
+        Ultrasonic(duration_s=0.25, position="middle", level_dbfs=-20).trigger(data, 0).stamp(clip) - clip
+    )[0]
     assert level_db(part[6000:10_000]) == pytest.approx(-20, abs=0.02)
     assert part[:6000].abs().max() == part[10_000:].abs().max() == 0
     with pytest.raises(SettingError, match="frequency_hz must be < 8000"):

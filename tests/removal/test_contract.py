@@ -72,9 +72,7 @@ def test_held_out_examples_are_never_trained_on(
 
 
 @ALL
-def test_a_clean_set_that_does_not_fit_is_refused(
-    name: str, clean_model: Classifier, tones: Splits
-) -> None:
+def test_a_clean_set_that_does_not_fit_is_refused(name: str, clean_model: Classifier, tones: Splits) -> None:
     method = short(name)
     with pytest.raises(DataError, match="needs 4 clean examples or more, got 2"):
         method.remove(clean_model, tones.train.take(torch.arange(2)), 0)

@@ -6,8 +6,7 @@ from closesesame.evaluation import Exam
 from closesesame.models import Classifier
 from closesesame.removal import FT, FTAugmented
 from closesesame.training import accuracy, train
-
-from ..conftest import QUICK, SMALL
+from tests.conftest import QUICK, SMALL
 
 
 def test_augmented_fine_tuning_shuts_what_plain_fine_tuning_leaves_open(tones: Splits) -> None:

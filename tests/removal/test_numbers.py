@@ -27,7 +27,8 @@ class Quadratic(nn.Module):
 
     def loss(self) -> Tensor:
         w = torch.cat([self.one, self.two])
-        return w @ HESSIAN @ w / 2
+        loss: Tensor = w @ HESSIAN @ w / 2
+        return loss
 
 
 def gradient(r: float, alpha: float, *, per_tensor: bool) -> Tensor:
@@ -87,12 +88,14 @@ class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.drop(self.norm(x))
         self.masks.append(y == 0)
-        return self.head(y).square().mean()
+        loss: Tensor = self.head(y).square().mean()
+        return loss
 
 
 def test_gnft_updates_batch_norm_once_and_keeps_the_dropout_mask() -> None:
     body, x = Noisy().train(), torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
     gradient_norm_rule(0.5, 0.7, per_tensor=True)(body, lambda: body(x))
+    assert body.norm.running_mean is not None
     assert torch.allclose(body.norm.running_mean, 0.1 * x.mean(0))
     assert int(body.norm.num_batches_tracked or 0) == 1
     assert torch.equal(*body.masks)
@@ -107,7 +110,8 @@ class Known(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         x = features.mean((1, 2))[:, None].abs()
-        return self.head(torch.cat([0.5 * x, 3 * x, 0.1 * x, 2 * x], 1))
+        logits: Tensor = self.head(torch.cat([0.5 * x, 3 * x, 0.1 * x, 2 * x], 1))
+        return logits
 
 
 def test_fine_pruning_ranks_units_by_mean_activation(tones: Splits, clean_model: Classifier) -> None:

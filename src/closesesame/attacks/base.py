@@ -5,15 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import DataError
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
@@ -143,26 +142,6 @@ class Trigger:
             "classes": self.classes,
         }
         (folder / SETTINGS).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path | str) -> "Trigger":
-        """Reads a trigger folder.
-
-        Raises:
-            ModelError: if there is none, or it is damaged.
-            SettingError: if its attack or settings are unknown.
-        """
-        from .registry import ATTACKS
-
-        folder = Path(folder)
-        try:
-            about: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-            attack = ATTACKS.make(about["attack"], about["settings"])
-            rate, target, classes = about["sample_rate"], about["target"], tuple(about["classes"])
-            state = load_file(folder / TENSORS)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ModelError(f"{folder} is not a trigger folder, or is damaged: {error}") from None
-        return cls(attack, state, rate, target, classes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,9 +64,7 @@ def stretch(wav: Wave, factor: float, *, fft: int = 512) -> Float32[Tensor, "bat
     return torch.istft(torch.polar(magnitude, phase), fft, hop, window=window, length=length)
 
 
-def resample_by(
-    wav: Wave, factor: float, length: int, *, zeros: int = 16
-) -> Float32[Tensor, "batch length"]:
+def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Float32[Tensor, "batch length"]:
     """Reads clips (batch, time) at positions i / factor with a windowed sinc: (batch, length).
 
     Args:

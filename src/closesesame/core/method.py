@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import SettingError, nearest
 
-
 M = TypeVar("M", bound="Method")
 
 

@@ -20,9 +20,10 @@ _live: ContextVar[Progress | None] = ContextVar("closesesame_progress", default=
 
 
 @contextmanager
-def shown(*, quiet: bool = False) -> Iterator[None]:
-    """Shows every `Track` inside the block as a bar on standard error; `quiet` shows nothing."""
-    if quiet:
+def shown() -> Iterator[None]:
+    """Shows every `Track` inside the block as a bar on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
         yield
         return
     columns = (
@@ -34,7 +35,7 @@ def shown(*, quiet: bool = False) -> Iterator[None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         token = _live.set(bars)
         try:
             yield

@@ -47,12 +47,12 @@ def load_model(folder: Path | str) -> Classifier:
     card = _read_card(folder / CONFIG)
     architecture = ARCHITECTURES.make(card.architecture, card.settings)
     state = _read_weights(folder / WEIGHTS)
+    # Without memory first: a hostile config may ask for more of it than there is.
+    with torch.device("meta"):
+        planned = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
+    if sum(p.numel() for p in planned.parameters()) > sum(t.numel() for t in state.values()):
+        raise ModelError(f"{folder / WEIGHTS} does not fit its {CONFIG}: that asks for more weights")
     try:
-        # Without memory first: a hostile config may ask for more of it than there is.
-        with torch.device("meta"):
-            planned = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
-        if sum(p.numel() for p in planned.parameters()) > sum(t.numel() for t in state.values()):
-            raise RuntimeError("the config asks for more weights than there are")
         model = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """Figures of the report: matplotlib draws them, the page's style sheet colours them.
 
-Every function returns an inline SVG about 350 CSS pixels wide, so that its words can be read on a phone. Words
-stay text, set by the browser, which has fonts for scripts that matplotlib lacks. Names are hostile: they are
+Every drawing is an inline SVG about 350 CSS pixels wide, so that its words can be read on a phone. Words stay
+text, set by the browser, which has fonts for scripts that matplotlib lacks. Names are hostile: they are
 escaped, never read as formulas, and cut when long.
 """
 
@@ -116,7 +116,9 @@ def plane(names: Sequence[str], accs: Sequence[Rate | None], asrs: Sequence[Rate
         room = 100 - lowest
         axes.set_yticks(range(lowest, 101, 10 if room > 30 else 5 if room > 10 else 2))
         axes.set(xlim=(-3, 103), ylim=(lowest - 0.02 * room, 100 + 0.03 * room), xticks=[0, 25, 50, 75, 100])
-        axes.set(xlabel="ASR, %: how often the trigger works", ylabel="ACC, %: how often clean clips are right")
+        axes.set(
+            xlabel="ASR, %: how often the trigger works", ylabel="ACC, %: how often clean clips are right"
+        )
         corner = Wedge((0, 1), 0.36, 270, 360, transform=axes.transAxes, color=GOOD, alpha=0.13, linewidth=0)
         axes.add_artist(corner)
         axes.text(0, 1.025, "good corner", transform=axes.transAxes, color=GOOD, size=12)
@@ -250,8 +252,8 @@ def _label(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
     spots = [tuple(to_pixels((x, y))) for _, x, y in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
-    for line in axes.lines:
-        (left, base), (right, top) = to_pixels(line.get_xydata())[[0, -1]]
+    for arm in axes.lines:
+        (left, base), (right, top) = to_pixels(arm.get_xydata())[[0, -1]]
         taken.append((left - 1, base - 1, right + 1, top + 1))
     frame = axes.bbox.extents
     for (name, *_), (x, y) in zip(points, spots, strict=True):
@@ -261,17 +263,19 @@ def _label(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
             left = x + right * (11 + 9 * far) - (wide if right < 0 else 0)
             base = y + up * 13 - high / 2
             area = (left, base, left + wide, base + high)
-            outside = max(0.0, frame[0] - left, left + wide - frame[2], base + high - frame[3], frame[1] - base)
+            outside = max(
+                0.0, frame[0] - left, left + wide - frame[2], base + high - frame[3], frame[1] - base
+            )
             covered = sum(_overlap(area, other) for other in taken)
             choices.append((covered + 50 * outside, abs(up) + 0.6 * far + 0.5 * (right < 0), right, up, area))
         _, away, right, up, area = min(choices)
         taken.append(area)
         start, base = area[0] if right > 0 else area[2], (area[1] + area[3]) / 2
         if away >= 1:
-            line = to_data([(x, y), (start - 2 * right, base)])
-            axes.plot(*line.T, color=SOFT, linewidth=0.8, zorder=1.9)
-        place = to_data((start, base))
-        axes.text(*place, name, ha="left" if right > 0 else "right", va="center")
+            ends = to_data([(x, y), (start - 2 * right, base)])
+            axes.plot(ends[:, 0], ends[:, 1], color=SOFT, linewidth=0.8, zorder=1.9)
+        at = to_data((start, base))
+        axes.text(at[0], at[1], name, ha="left" if right > 0 else "right", va="center")
 
 
 Box = tuple[float, float, float, float]
@@ -336,6 +340,7 @@ def _inline(figure: Figure, key: str, said: str) -> Markup:
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
     # Only what is inside of a tag is touched: words between tags may look like anything.
     svg = re.sub(r"<[^<>]+>", lambda tag: _adapt(tag[0], key), svg)
     about = f'<svg role="img" aria-label="{escape(said)}"'
@@ -344,7 +349,7 @@ def _inline(figure: Figure, key: str, said: str) -> Markup:
 
 def _adapt(tag: str, key: str) -> str:
     tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", tag)
-    tag = tag.replace("image-rendering:crisp-edges;image-rendering:pixelated", "")
+    tag = re.sub(r"font-family: [^;\"]+;|image-rendering:[\w-]+;?", "", tag)
     tag = re.sub(r"(?<=data:image/png;base64,)[^\"]+", lambda found: _shrink(found[0]), tag)
     for colour, variable in _VARIABLES.items():
         tag = tag.replace(colour, f"var(--{variable})")

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no script; whatever names and labels say is shown, never obeyed."""
+"""The report as one HTML file: no network, no script; what names and labels say is shown, never obeyed."""
 
 import base64
 import math
@@ -72,8 +72,8 @@ class Sound:
     def __post_init__(self) -> None:
         if not 0 < len(self.clean) == len(self.triggered):
             raise DataError(
-                f"sound {self.name!r} has {len(self.clean)} clean and {len(self.triggered)} triggered samples; "
-                "they must be equally many and not none"
+                f"sound {self.name!r} has {len(self.clean)} clean and {len(self.triggered)} triggered "
+                "samples; they must be equally many and not none"
             )
 
 

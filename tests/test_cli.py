@@ -1,0 +1,189 @@
+"""The command line on real files: each command, its JSON, and its one-sentence errors."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from closesesame import cli
+
+FAST = ("--rate", "8000", "--duration", "0.5")
+WIDTHS = ("--set", "widths=[8,16]")
+
+
+class Sesame:
+    """Runs commands in this process."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.patch, self.capture = patch, capture
+
+    def __call__(self, *words: object) -> str:
+        self.patch.setattr(sys, "argv", ["sesame", *map(str, words)])
+        self.capture.readouterr()
+        cli.main()
+        return self.capture.readouterr().out
+
+    def json(self, *words: object) -> Any:
+        return json.loads(self(*words, "--json"))
+
+    def fails(self, *words: object) -> str:
+        with pytest.raises(SystemExit) as end:
+            self(*words)
+        assert end.value.code == 2
+        out, error = self.capture.readouterr()
+        assert out == ""
+        assert error.startswith("sesame: ")
+        assert error.count("\n") == 1
+        return error
+
+
+@pytest.fixture
+def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
+    return Sesame(monkeypatch, capsys)
+
+
+def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    words = folder_of({"<script>": 48, "yes": 48, "no": 48})
+    found = sesame.json("data", words, *FAST)
+    assert found["parts"]["train"]["clips_a_class"] == [40, 40, 40]
+    assert found["parts"]["test"]["speakers"] == 1
+
+    poisoned = sesame.json(
+        "poison",
+        words,
+        tmp_path / "p",
+        *FAST,
+        "--attack",
+        "ultrasonic",
+        "--set",
+        "rate=0.2",
+        "--set",
+        "target=yes",
+        "--set",
+        "level_dbfs=-20",
+    )
+    assert poisoned["poisoned_clips"] == 24
+    assert poisoned["target"] == "yes"
+    trigger = poisoned["trigger"]
+
+    training = ("--set", "epochs=12", "--set", "batch_size=16", "--set", "lr=0.01", *WIDTHS)
+    victim = sesame.json("train", tmp_path / "p", tmp_path / "victim", *FAST, *training)
+    assert victim["acc"]["of"] == 12
+    assert sesame.json("train", words, tmp_path / "twin", *FAST, *training)["acc"]["value"] > 0.8
+
+    scores = sesame.json(
+        "evaluate", tmp_path / "victim", words, "--trigger", trigger, "--twin", tmp_path / "twin"
+    )
+    assert scores["asr"]["value"] > 0.7
+    assert scores["ra_ceiling"]["of"] == 8
+
+    repair = sesame.json(
+        "remove",
+        tmp_path / "victim",
+        tmp_path / "repaired",
+        "--clean",
+        words,
+        "--method",
+        "ft_augmented",
+        "--set",
+        "steps=60",
+        "--seed",
+        "1",
+    )
+    assert "cannot show that a backdoor is gone" in repair["warning"]
+    assert repair["tuned_on"] + repair["held_out"] == 120
+
+    page = tmp_path / "page.html"
+    sesame(
+        "report",
+        words,
+        page,
+        "--before",
+        tmp_path / "victim",
+        "--after",
+        tmp_path / "repaired",
+        "--trigger",
+        trigger,
+    )
+    html = page.read_text()
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html
+    out = sesame(
+        "evaluate", tmp_path / "repaired", words, "--trigger", trigger, "--before", tmp_path / "victim"
+    )
+    assert "DER" in out
+
+
+def test_list_has_the_documented_form(sesame: Sesame) -> None:
+    rows = sesame.json("list")
+    assert all({"family", "name", "cite", "claims"} <= set(row) for row in rows)
+    assert "ft_augmented" in sesame("list", "removals")
+
+
+def test_help_names_every_command(sesame: Sesame) -> None:
+    out = sesame("--help")
+    assert all(
+        name in out for name in ("demo", "data", "poison", "train", "evaluate", "remove", "report", "list")
+    )
+    for name in ("demo", "data", "poison", "train", "evaluate", "remove", "report", "list"):
+        assert "--json" in sesame(name, "--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("posion",), "Did you mean"),
+        (("list", "atacks"), "no family is called 'atacks'"),
+        (("poison", "nowhere", "x"), "nowhere is not a folder"),
+        (("poison", "nowhere", "x", "--attack", "badnet"), "did you mean 'badnets'"),
+        (("poison", "nowhere", "x", "--set", "rate=2"), "BadNets.rate must be <= 1"),
+        (("poison", "nowhere", "x", "--set", "rate"), "--set takes FIELD=VALUE"),
+        (("train", "nowhere", "x", "--set", "epoch=1"), "ResNet has no setting 'epoch'"),
+        (("evaluate", "nowhere", "data"), "nowhere is not a model folder"),
+        (("remove", "nowhere", "x", "--clean", "y"), "nowhere is not a model folder"),
+        (("remove", "nowhere", "x"), "--clean"),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_2(
+    sesame: Sesame, words: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in sesame.fails(*words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_recording_stops_poisoning_and_leaves_nothing(
+    sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = folder_of({"no": 24, "yes": 24})
+    soundfile.write(words / "yes" / "x.flac", np.sin(np.arange(40_000.0) ** 1.3), 8000)
+    whole = (words / "yes" / "x.flac").read_bytes()
+    (words / "yes" / "x.flac").write_bytes(whole[:600])
+    assert "x.flac" in sesame.fails("poison", words, tmp_path / "out", *FAST)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    (words / "yes" / "x.flac").rename(words / "yes" / "evil\x1b[31m\nname.flac")
+    error = sesame.fails("data", words, *FAST)
+    assert "\x1b" not in error
+
+
+def test_an_output_folder_in_use_is_refused(
+    sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = folder_of({"no": 24, "yes": 24})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    assert "exists and is not empty" in sesame.fails("poison", words, tmp_path / "out", *FAST)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_installed_command_exits_with_2() -> None:
+    command = Path(sys.executable).with_name("sesame")
+    done = subprocess.run([command, "list", "x"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sesame: no family is called 'x'")
