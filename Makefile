@@ -36,7 +36,7 @@ results: .venv/.dev
 	touch $@
 
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,ray,dev]'
 	touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Renders every file under `results` to RESULTS.md, and the figures of the README; no number is typed by hand.
+"""Renders every file under `results` to RESULTS.md, and the figures of the README: no number typed by hand.
 
 python benchmarks/render.py            write
 python benchmarks/render.py --check    fail if what is written is not what the files say
@@ -7,7 +7,7 @@ python benchmarks/render.py --check    fail if what is written is not what the f
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def page(contents: dict[str, Any]) -> str:
         "trained on clean data.",
     ]
     for name, content in contents.items():
-        parts += RENDERERS.get(name, grid)(content)
+        parts += plain(name, content) if name in TITLES else grid(content)
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,35 +125,36 @@ def rate(group: list[Row], name: str, clips: str, *, interval: bool = True) -> s
     return f"{100 * value:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")
 
 
-def speed(content: Any) -> list[str]:
-    """Seconds of one epoch, by precision and memory format."""
+TITLES = {
+    "commands": "Whole commands in a fresh clone",
+    "speed-epoch": "One epoch of the default victim, by precision and memory format",
+    "engine-failures": "Engine: cells that fail by design",
+    "engine-memory": "Engine: peak memory over 100,000 one-second clips",
+    "engine-overhead": "Engine: milliseconds a cell that does nothing",
+    "engine-ray": "Engine: the same grid on processes and on local Ray, whose workers are killed",
+    "engine-storm": "Engine: kill -9 at random moments, against an uninterrupted run",
+    "engine-workers": "Engine: one worker against two",
+    "page-grid": "Page of a grid in headless Chromium",
+}
+
+
+def plain(name: str, content: Any) -> list[str]:
+    """A table with the fields of the rows as they are."""
+    columns = list(dict.fromkeys(key for row in content["rows"] for key in row))
+    lines = [f"| {' | '.join(column.replace('_', ' ') for column in columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(value(row.get(column)) for column in columns)} |" for row in content["rows"]]
     host = content["host"]
-    base = content["rows"][0]["seconds"]
-    lines = ["| precision | memory format | s an epoch | times as fast |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['precision']} | {row['memory_format']} | {row['seconds']:.2f} | {base / row['seconds']:.2f} |"
-        for row in content["rows"]
-    ]
-    return [
-        "## One epoch of the default victim",
-        f"{content['rows'][0]['clips']:,} clips of one second, median of {content['rows'][0]['runs']} epochs in "
-        f"turn, {host['threads']} threads of {host['processor']} (multiplies in bf16: {host['has_bf16']}).",
-        "\n".join(lines),
-    ]
+    where = f"{host['cores']} cores of {host['processor']}, torch {host['torch']}."
+    return [f"## {TITLES[name]}", where, "\n".join(lines)]
 
 
-def commands(content: Any) -> list[str]:
-    """Seconds of whole commands in a fresh clone."""
-    lines = ["| command | s | what |", "|---|---|---|"]
-    lines += [f"| `{row['command']}` | {row['seconds']:.2f} | {row['what']} |" for row in content["rows"]]
-    return [
-        "## Whole commands",
-        f"On {content['host']['processor']}, {content['host']['cores']} cores.",
-        "\n".join(lines),
-    ]
-
-
-RENDERERS: dict[str, Callable[[Any], list[str]]] = {"speed-epoch": speed, "commands": commands}
+def value(given: Any) -> str:
+    """One field of a plain table."""
+    if isinstance(given, list):
+        return ", ".join(map(value, given))
+    if isinstance(given, float):
+        return f"{given:.2f}" if abs(given) < 100 else f"{given:.0f}"
+    return "" if given is None else str(given)
 
 
 def readme(text: str, contents: dict[str, Any]) -> str:
@@ -162,29 +163,23 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     _, _, after = rest.partition(END)
     if not rest or "house-keywords10" not in contents:
         return text
-    rows = [row for row in contents["house-keywords10"]["rows"] if row["poisoning_rate"]]
-    attacks = list(dict.fromkeys(row["attack"] for row in rows))
-    found = groups(rows)
-    names = list(dict.fromkeys(defence(group[0]) for group in found))
+    found = groups(row for row in contents["house-keywords10"]["rows"] if row["poisoning_rate"])
+    table = {(group[0]["attack"], defence(group[0])): group for group in found}
+    attacks = list(dict.fromkeys(attack for attack, _ in table))
     lines = [f"| ASR / RA, % | {' | '.join(attacks)} |", "|---|" + "---|" * len(attacks)]
-    for name in names:
-        cells = []
-        for attack in attacks:
-            group = next((g for g in found if (g[0]["attack"], defence(g[0])) == (attack, name)), [])
-            cells.append(
-                f"{100 * (mean(group, 'asr') or 0):.0f} / {100 * (mean(group, 'ra') or 0):.0f}"
-                if group
-                else ""
-            )
+    for name in dict.fromkeys(name for _, name in table):
+        cells = (pair(table.get((attack, name), []), "asr", "ra") for attack in attacks)
         lines.append(f"| {'victim' if name == 'none' else name} | {' | '.join(cells)} |")
-    ceilings = [next(g for g in found if g[0]["attack"] == attack) for attack in attacks]
-    lines.append(
-        "| *never-poisoned twin* | "
-        + " | ".join(f"– / {100 * (mean(g, 'ra_ceiling') or 0):.0f}" for g in ceilings)
-        + " |"
-    )
-    seeds = len({row["seed"] for row in rows})
-    return before + BEGIN + "\n" + "\n".join(lines) + f"\n\nMeans of {seeds} seeds.\n" + END + after
+    cells = (pair(table[attack, "none"], "", "ra_ceiling") for attack in attacks)
+    lines.append(f"| *never-poisoned twin* | {' | '.join(cells)} |")
+    seeds = len({row["seed"] for group in found for row in group})
+    return "\n".join([before + BEGIN, *lines, "", f"Means of {seeds} seeds.", END + after])
+
+
+def pair(group: list[Row], *names: str) -> str:
+    """Two means in percent, a dash for what was not measured."""
+    values = [mean(group, name) if group and name else None for name in names]
+    return " / ".join("–" if value is None else f"{100 * value:.0f}" for value in values)
 
 
 if __name__ == "__main__":

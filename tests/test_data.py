@@ -12,7 +12,8 @@ from closesesame.core.errors import DataError
 from closesesame.data import Dataset, Splits, load_folder, load_splits
 from closesesame.data.export import export, new_folder
 from closesesame.data.folders import list_recordings
-from closesesame.data.rows import Rows
+from closesesame.data.rows import OnDisk, Rows
+from closesesame.data.stored import open_splits, store_splits
 
 
 def test_rows_index_like_a_tensor_and_copy_nothing() -> None:
@@ -21,7 +22,7 @@ def test_rows_index_like_a_tensor_and_copy_nothing() -> None:
     assert rows.shape == (10, 4)
     assert torch.equal(rows[[2, 0]], source[[2, 0]].float() / 32_768)
     taken = rows.take(torch.tensor([9, 1]))
-    assert taken.sources[0].data_ptr() == source.data_ptr()
+    assert taken.sources[0] is source
     assert torch.equal(taken[:], source[[9, 1]].float() / 32_768)
 
 
@@ -35,20 +36,32 @@ def test_replaced_rows_keep_the_resolution_and_leave_the_old_ones() -> None:
     assert again[:].tolist() == [[0.25] * 3, [0.0] * 3]
 
 
-def test_a_memory_mapped_set_stays_on_disk(tmp_path: Path) -> None:
-    mapped = np.memmap(tmp_path / "x", np.int16, "w+", shape=(1000, 16))
-    mapped[:] = np.arange(1000)[:, None]
-    data = Dataset(
-        inputs=Rows.of(torch.from_numpy(mapped)),
-        labels=torch.arange(1000) % 2,
-        classes=("a", "b"),
-        ids=tuple(map(str, range(1000))),
-        sample_rate=8000,
-    )
-    part = data.where(data.labels == 1).sample(0.1, 0)
-    assert len(part) == 50
-    assert part.inputs.sources[0].data_ptr() == data.inputs.sources[0].data_ptr()
-    assert [round(float(v) * 32_768) for v in part.inputs[:][:, 0]] == [int(i) for i in part.ids]
+def test_a_large_set_stays_on_disk(folder_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of({"yes": 24, "no": 24})
+    kept = load_folder(folder, sample_rate=8000, duration_s=0.1)
+    monkeypatch.setattr("closesesame.data.folders.IN_MEMORY_BYTES", 0)
+    large = load_folder(folder, sample_rate=8000, duration_s=0.1)
+    assert isinstance(large.inputs.sources[0], OnDisk)
+    assert torch.equal(large.inputs[:], kept.inputs[:])
+    part = large.where(large.labels == 1).sample(0.5, 0)
+    assert part.inputs.sources[0] is large.inputs.sources[0]
+    assert torch.equal(part.inputs[[3, 0]], kept.inputs[[kept.ids.index(part.ids[row]) for row in (3, 0)]])
+    changed = part.inputs.replace(torch.tensor([1]), torch.full((1, 800), 0.25))
+    assert changed[[1]].tolist() == [[0.25] * 800]
+
+
+def test_a_stored_set_is_opened_again(tones: Splits, tmp_path: Path) -> None:
+    store_splits(tones, tmp_path)
+    back = open_splits(tmp_path)
+    for part, again in zip(tones, back, strict=True):
+        assert (again.inputs[:] - part.inputs[:]).abs().max() < 1 / 60_000
+        assert torch.equal(again.labels, part.labels)
+        assert (again.ids, again.classes, again.speakers, again.sample_rate) == (
+            part.ids,
+            part.classes,
+            part.speakers,
+            part.sample_rate,
+        )
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.2, 0.37])

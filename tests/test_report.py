@@ -130,6 +130,7 @@ def test_numbers_are_those_of_the_scores(whole: str) -> None:
         f"3.3 % 1.1 {DASH} 9.3",
     ]
     assert found.row("ft_augmented")[5:] == ["0.964", "1,234.6"]
+    assert 'data-label="ACC, 1,250 clips"' in whole
     header = " ".join(found.row("Model"))
     assert "ACC higher is better 100 to 1,250 clips" in header
     assert "ASR lower is better 90 clips" in header
@@ -227,6 +228,7 @@ def test_page_is_one_file_without_references(whole: str) -> None:
     assert len([tag for tag, _ in found.tags if tag == "audio"]) == 4
     assert re.findall(r"url\((?!#)", whole) == []
     assert "@import" not in whole
+    assert whole.count("<style") == 1
     assert set(re.findall(r"https?://[^\"'\s<]*", whole)) == {
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",

@@ -218,7 +218,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(cached: tuple[Splits, Path])
         {"words": ("yes", "no")},
         {"voices": 3},
         {"takes": 1},
-        {"sample_rate": 8_000},
+        {"sample_rate": 8_000, "duration_s": 2.0},
         {"duration_s": 0.9},
         {"seed": 1},
     ],
@@ -255,6 +255,7 @@ def test_clips_from_the_cache_can_be_changed_without_changing_it(cached: tuple[S
     made, file = cached
     whole = file.read_bytes()
     source = synthetic_speech(**FEW, cache=file.parent).train.inputs.sources[0]
+    assert isinstance(source, torch.Tensor)
     source.zero_()
     assert file.read_bytes() == whole
     assert equal(synthetic_speech(**FEW, cache=file.parent), made)

@@ -394,6 +394,108 @@ def demo(out: Path = Path("closesesame-demo"), *, seed: Seed = 0, json: Json = F
     _answer(json, found, lambda: _scores(rows, page=found["page"]))
 
 
+bench = App(name="bench", help="Measure a grid: one recipe in, evidence out, nothing lost.")
+app.command(bench)
+StoreFolder = Annotated[Path, Parameter(help="Folder of the grid's store.")]
+
+
+@bench.command(name="run")
+def bench_run(
+    recipe: Path,
+    *,
+    store: StoreFolder = Path("runs/grid"),
+    data: Path = Path(),
+    workers: int = 2,
+    ray: str | None = None,
+    timeout: float = 3600.0,
+    retry: bool = False,
+    json: Json = False,
+) -> None:
+    """Measure all that is missing of a grid; it may be stopped, and killed, at any time.
+
+    Parameters
+    ----------
+    recipe
+        A TOML file; see benchmarks/recipes.
+    data
+        Where the recipe's data sets and recordings lie.
+    workers
+        Processes, of one thread each.
+    ray
+        'local' or the address of a Ray cluster, to run there.
+    timeout
+        Seconds after which a job is taken from its worker, and tried again.
+    retry
+        Do failed jobs again.
+    """
+    from .bench.grid import run_grid
+    from .bench.watch import watching
+
+    with watching(workers) as watch:
+        counts = run_grid(
+            recipe, store, data, workers=workers, ray=ray, timeout_s=timeout, retry=retry, watch=watch
+        )
+    found = counts | {"store": str(store)}
+    _answer(json, found, lambda: _facts(found))
+
+
+@bench.command(name="status")
+def bench_status(*, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
+    """Say how far a grid is, what is in work, and what failed."""
+    from .bench.grid import open_store
+
+    opened = open_store(store)
+    failed = [{"job": r.job.label, "error": r.error or ""} for r in opened.rows() if r.state == "failed"]
+    in_work = [{"worker": owner, "job": label} for owner, label, _ in opened.leased()]
+    found = {"jobs": opened.counts(), "in_work": in_work, "failed": failed}
+
+    def show() -> None:
+        _facts(opened.counts())
+        _table(("job", "error"), failed)
+
+    _answer(json, found, show)
+
+
+@bench.command(name="show")
+def bench_show(*, store: StoreFolder = Path("runs/grid"), csv: bool = False, json: Json = False) -> None:
+    """Print what a grid found, one row a cell.
+
+    Parameters
+    ----------
+    csv
+        Print CSV.
+    """
+    from .bench.grid import read_grid
+    from .bench.table import as_csv
+
+    _, rows = read_grid(store)
+    if csv:
+        sys.stdout.write(as_csv(rows))
+        return
+    columns = ("data", "model", "attack", "poisoning_rate", "defence", "seed", "acc", "asr", "ra", "error")
+    short = [
+        {name: f"{row[name]:.3f}" if isinstance(row[name], float) else row[name] or "" for name in columns}
+        for row in rows
+    ]
+    _answer(json, rows, lambda: _table(columns, short))
+
+
+@bench.command(name="export")
+def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
+    """Write what a grid found as a result file, as benchmarks/results holds them.
+
+    Parameters
+    ----------
+    out
+        The JSON file.
+    """
+    from .bench.grid import export
+
+    content = export(store, out)
+    found = {"file": str(out), "rows": len(content["rows"])}
+    _answer(json, found, lambda: _facts(found))
+
+
 def _load(source: str, rate: int, duration: float, task: Task, split: Split, seed: int) -> "Splits":
     from .data import load_splits
     from .data.speech import synthetic_speech

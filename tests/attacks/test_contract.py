@@ -80,7 +80,8 @@ def test_a_trigger_stamps_the_same_samples_in_a_new_process(name: str, tones: Sp
     save_file({"clips": clips}, tmp_path / "clips")
     code = (
         "from closesesame import load_trigger; from safetensors.torch import load_file, save_file\n"
-        f"out = load_trigger({str(tmp_path / 't')!r}).stamp(load_file({str(tmp_path / 'clips')!r})['clips'])\n"
+        f"clips = load_file({str(tmp_path / 'clips')!r})['clips']\n"
+        f"out = load_trigger({str(tmp_path / 't')!r}).stamp(clips)\n"
         f"save_file({{'clips': out}}, {str(tmp_path / 'out')!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

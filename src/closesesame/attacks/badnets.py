@@ -29,7 +29,9 @@ class BadNets(Attack):
     cite: ClassVar[str] = "arXiv:1708.06733"
     audible: ClassVar[str] = "a sound in the background"
 
-    sound: str | None = Field(None, description="a recording to mix in; a tone burst if none")
+    sound: str | None = Field(
+        None, description="a recording to mix in; a tone burst if none", json_schema_extra={"file": True}
+    )
     snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of the sound, as mixed")
     start_s: float = Field(0, ge=0, description="where the recording is read from")
     frequency_hz: float = Field(1000, gt=0, description="of the burst")

@@ -28,7 +28,9 @@ class Blended(Attack):
     audible: ClassVar[str] = "steady noise, or the recording given"
 
     alpha: float = Field(0.2, gt=0, lt=1, description="share of the pattern")
-    pattern: str | None = Field(None, description="a recording as pattern; white noise if none")
+    pattern: str | None = Field(
+        None, description="a recording as pattern; white noise if none", json_schema_extra={"file": True}
+    )
     level_dbfs: float = Field(-20, le=0, ge=-80, description="RMS of the pattern before blending")
 
     def prepare(self, train: Dataset, rng: Generator) -> State:

@@ -5,28 +5,21 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel
 
 from .errors import SettingError, nearest
+from .settings import Settings
 
 M = TypeVar("M", bound="Method")
 
 
-class Method(BaseModel):
-    """Base of everything that has hyper-parameters: checked when made, never changed afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+class Method(Settings):
+    """Base of everything that has hyper-parameters: a frozen set of them, a name, a citation, one verb."""
 
     name: ClassVar[str]
     """What it is called on the command line and in tables."""
     cite: ClassVar[str]
     """Where it was published: arXiv number, DOI, or venue and year; `ours` if nowhere."""
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise SettingError(_sentence(type(self), error)) from None
 
     @classmethod
     def parse(cls: type[M], settings: Mapping[str, object]) -> M:
@@ -61,28 +54,6 @@ def _read(value: object) -> object:
         except ValueError:
             return value
     return None if value == "none" else value
-
-
-_RULES = {
-    "greater_than": ("gt", "> {}"),
-    "greater_than_equal": ("ge", ">= {}"),
-    "less_than": ("lt", "< {}"),
-    "less_than_equal": ("le", "<= {}"),
-    "literal_error": ("expected", "one of {}"),
-    "multiple_of": ("multiple_of", "a multiple of {}"),
-}
-
-
-def _sentence(cls: type[Method], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{cls.__name__} has no setting {field!r}; {nearest(field, cls.model_fields)}"
-    if first["type"] == "value_error":
-        return f"{cls.__name__}{'.' * bool(field)}{field} {first['ctx']['error']}"
-    key, rule = _RULES.get(first["type"], ("", ""))
-    wanted = rule.format(first["ctx"][key]) if rule else first["msg"].removeprefix("Input should be ")
-    return f"{cls.__name__}.{field} must be {wanted}, got {first['input']!r}"
 
 
 class Registry(Mapping[str, type[M]], Generic[M]):

@@ -8,6 +8,8 @@ Read are three layouts, told apart by what is there:
 - `<class>/<speaker>_<take>.<suffix>`.
 """
 
+import io
+import os
 import re
 import tempfile
 from collections import defaultdict
@@ -15,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from closesesame.audio import files
 from closesesame.core.errors import DataError
@@ -25,14 +25,14 @@ from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 
 from .dataset import Dataset, Splits
-from .rows import Rows
+from .rows import OnDisk, Rows
 
 Task = Literal["word", "speaker"]
 """What the label is: the class folder's name, or who speaks."""
 SplitRule = Literal["auto", "lists", "speakers", "takes", "random"]
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Larger sets are kept in a temporary file, mapped into memory."""
+"""Larger sets are kept in a temporary file, read when they are asked for."""
 _TAKE = re.compile(r"^(?P<speaker>.+?)_(?:nohash_)?(?P<take>\d+)$")
 
 
@@ -131,15 +131,11 @@ def load_splits(
 
 def _load(recordings: list[Recording], sample_rate: int, duration_s: float, task: Task) -> Dataset:
     classes = _classes(recordings, task)
-    length = round(sample_rate * duration_s)
-    clips = _allocate(len(recordings), length)
-    for row, recording in enumerate(Track(recordings, "reading recordings", len(recordings))):
-        samples = files.read(recording.path, sample_rate, seconds=duration_s)
-        clips[row] = files.to_int16(files.fit_length(samples, length))
+    clips = _read_clips(recordings, sample_rate, duration_s)
     speakers = [recording.speaker for recording in recordings]
     index = {name: number for number, name in enumerate(classes)}
     return Dataset(
-        inputs=Rows.of(torch.from_numpy(clips)),
+        inputs=clips,
         labels=torch.tensor([index[_label(recording, task)] for recording in recordings]),
         classes=classes,
         ids=tuple(recording.id for recording in recordings),
@@ -163,11 +159,20 @@ def _label(recording: Recording, task: Task) -> str:
     return recording.speaker
 
 
-def _allocate(n: int, length: int) -> NDArray[np.int16]:
-    if n * length * 2 <= IN_MEMORY_BYTES:
-        return np.zeros((n, length), np.int16)
-    with tempfile.TemporaryFile(prefix="closesesame-") as file:  # the mapping outlives the open file
-        return np.memmap(file, np.int16, "w+", shape=(n, length))
+def _read_clips(recordings: list[Recording], sample_rate: int, duration_s: float) -> Rows:
+    """Decodes one recording after the other, into memory or, if that is too much, into a nameless file."""
+    length = round(sample_rate * duration_s)
+    in_memory = len(recordings) * length * 2 <= IN_MEMORY_BYTES
+    opener = io.BytesIO if in_memory else tempfile.TemporaryFile
+    with opener() as file:
+        for recording in Track(recordings, "reading recordings", len(recordings)):
+            samples = files.read(recording.path, sample_rate, seconds=duration_s)
+            file.write(files.to_int16(files.fit_length(samples, length)).tobytes())
+        file.flush()
+        if isinstance(file, io.BytesIO):
+            whole = torch.frombuffer(bytearray(file.getbuffer()), dtype=torch.int16)
+            return Rows.of(whole.view(len(recordings), length))
+        return Rows.of(OnDisk(os.dup(file.fileno()), (len(recordings), length)))
 
 
 def _choose_rule(folder: Path, recordings: list[Recording], task: Task) -> SplitRule:

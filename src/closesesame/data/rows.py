@@ -1,7 +1,9 @@
 """Examples that need not fit into memory: rows of arrays, chosen and replaced without copying them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,20 +11,54 @@ from torch import Tensor
 INT16_SCALE = 32_768
 
 
+class OnDisk:
+    """Rows of int16 in a file, read when they are asked for.
+
+    They are read, not mapped: what is mapped counts as memory of the process as long as it stays.
+    """
+
+    dtype = torch.int16
+
+    def __init__(self, file: int, shape: tuple[int, ...], offset: int = 0) -> None:
+        """Takes over the descriptor of an open file with the rows from `offset` on."""
+        self._file, self.shape, self._offset = file, shape, offset
+
+    @classmethod
+    def open(cls, path: Path, shape: tuple[int, ...]) -> "OnDisk":
+        """Opens a file that holds the rows and nothing else."""
+        return cls(os.open(path, os.O_RDONLY), shape)
+
+    def __del__(self) -> None:
+        os.close(self._file)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, lines: Tensor) -> Tensor:
+        """Reads the rows at `lines` (k,)."""
+        out = torch.empty((len(lines), *self.shape[1:]), dtype=torch.int16)
+        buffer = out.numpy().reshape(-1).data.cast("B")
+        size = len(buffer) // max(1, len(lines))
+        for place, line in enumerate(lines.tolist()):
+            at = self._offset + line * size
+            os.preadv(self._file, [buffer[place * size : (place + 1) * size]], at)
+        return out
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """An immutable sequence of examples that indexes like a float32 tensor.
 
-    `sources` are float32 tensors, or int16 tensors (which may be memory-mapped files) that stand for
-    values between -1 and 1. `place` (n, 2) says for each row which source and which line of it.
+    `sources` are float32 tensors, or int16 ones, in memory or on disk, that stand for values in [-1, 1].
+    `place` (n, 2) says for each row which source and which line of it.
     """
 
-    sources: tuple[Tensor, ...]
+    sources: tuple[Tensor | OnDisk, ...]
     place: Tensor
 
     @classmethod
-    def of(cls, source: Tensor) -> "Rows":
-        """Takes all rows of one tensor (n, ...), without copying it."""
+    def of(cls, source: Tensor | OnDisk) -> "Rows":
+        """Takes all rows of one source (n, ...), without copying it."""
         lines = torch.arange(len(source))
         return cls((source,), torch.stack([torch.zeros_like(lines), lines], 1))
 

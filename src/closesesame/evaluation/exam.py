@@ -48,16 +48,26 @@ class Scores:
 class Exam:
     """A test set, and its triggered clips made once, to score any number of models."""
 
-    def __init__(self, test: Dataset, trigger: Trigger | None = None, twin: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        test: Dataset,
+        trigger: Trigger | None = None,
+        twin: nn.Module | None = None,
+        *,
+        triggered: Dataset | None = None,
+    ) -> None:
         """Stamps the trigger on the test clips that are not of its target label.
 
         Args:
             test: clean test clips.
             trigger: what opens the backdoor; without it ACC alone is measured.
             twin: a model of the same kind that was never poisoned, for the ceiling of RA.
+            triggered: what `trigger.stamp_dataset(test)` gave, if that was done before.
         """
         self.test, self.trigger = test, trigger
-        self.triggered = None if trigger is None else trigger.stamp_dataset(test)
+        self.triggered = triggered
+        if trigger is not None and triggered is None:
+            self.triggered = trigger.stamp_dataset(test)
         self.ceiling = None
         if twin is not None and self.triggered is not None:
             self.ceiling = _share(predict(twin, self.triggered).argmax(1), self.triggered.labels)

@@ -2,7 +2,6 @@
 
 import base64
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from closesesame.core.errors import DataError
 from closesesame.evaluation import Rate, Scores
 
 from . import figures
+from .shared import environment, writable, write_whole
 
 METRICS = {
     "acc": ("ACC", "clean accuracy", "higher is better"),
@@ -120,37 +120,24 @@ def render(report: Report) -> str:
             for number, sound in enumerate(report.sounds)
         ],
     )
-    # Names of files that are not UTF-8 hold lone surrogates, which no file can be written with.
-    return html.encode("utf-8", "replace").decode("utf-8")
+    return writable(html)
 
 
 def write(report: Report, path: Path) -> Path:
     """Writes the page, whole or not at all; an old file there is replaced. Returns the path."""
-    html = render(report)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        made = Path(folder) / path.name
-        made.write_text(html, encoding="utf-8")
-        made.replace(path)
-    return path
+    return write_whole(render(report), path)
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    made = environment()
+    made.filters |= {
         "percent": figures.percent,
         "interval": _interval,
         "number": _number,
         "tidy": _tidy,
         "wav": _wav,
     }
-    return environment
+    return made
 
 
 def _interval(rate: Rate | None) -> str:

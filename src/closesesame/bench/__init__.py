@@ -1,0 +1,1 @@
+"""Grids: one recipe in, evidence out, nothing lost."""

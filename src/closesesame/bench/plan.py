@@ -1,0 +1,145 @@
+"""From a recipe to jobs: data -> victim -> repair -> score, each with the identity of all it depends on."""
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from closesesame import __version__
+from closesesame.attacks import ATTACKS
+from closesesame.core.errors import DataError
+from closesesame.core.method import Method, Registry
+from closesesame.data.folders import list_recordings
+from closesesame.models import ARCHITECTURES
+from closesesame.removal import REMOVALS
+from closesesame.training import Training
+
+from .recipe import AttackEntry, DataEntry, MethodEntry, Recipe
+from .store import Job
+
+TASKS = "closesesame.bench.tasks"
+VICTIM, REPAIR, SCORE = (f"{TASKS}:{name}" for name in ("train_victim", "repair_victim", "score_model"))
+
+
+def plan(recipe: Recipe, data_folder: Path) -> list[Job]:
+    """Returns all jobs of a grid, each behind what it needs.
+
+    A victim is planned once for all its repairs, and a repair of a clean model once for all triggers it is
+    measured with. Changing a method's settings or code changes its own jobs and what follows from them.
+
+    Raises:
+        SettingError: if a method or one of its settings is unknown.
+        DataError: if a data set is not there.
+    """
+    jobs: dict[str, Job] = {}
+    for job in _Planner(recipe, data_folder).jobs():
+        jobs.setdefault(job.id, job)
+    # All victims first: two workers that start together then find work that does not wait.
+    order = {VICTIM: 0, REPAIR: 1, SCORE: 2}
+    return sorted(jobs.values(), key=lambda job: order[job.task])
+
+
+def identity(*parts: object) -> str:
+    """A short hash of plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+
+
+def fingerprint(entry: DataEntry, data_folder: Path) -> str:
+    """A hash of a data set's settings, file names and file sizes."""
+    if entry.source == "synthetic":
+        return identity("synthetic", entry.sample_rate, entry.duration_s)
+    folder = data_folder / (entry.source or entry.name)
+    files = [(r.id, r.path.stat().st_size) for r in list_recordings(folder)]
+    lists = [path.read_text() for path in sorted(folder.glob("*_list.txt"))]
+    return identity(entry.model_dump(exclude={"name", "source"}), files, lists)
+
+
+def code_of(method: Method) -> str:
+    """A hash of the file a method is written in."""
+    return identity(inspect.getsource(sys.modules[type(method).__module__]))
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, data_folder: Path) -> None:
+        self.recipe, self.data_folder = recipe, data_folder.resolve()
+        self.training = Training(**recipe.training)
+
+    def jobs(self) -> Iterator[Job]:
+        for data in self.recipe.data:
+            known = {"data": data.model_dump(mode="json") | {"folder": str(self._folder(data))}}
+            known["data"]["fingerprint"] = fingerprint(data, self.data_folder)
+            for model in self.recipe.model:
+                for seed in self.recipe.seeds:
+                    yield from self._victims(data, model, known | {"seed": seed})
+
+    def _folder(self, data: DataEntry) -> Path:
+        return self.data_folder / (data.source or data.name)
+
+    def _victims(self, data: DataEntry, model: MethodEntry, base: dict[str, Any]) -> Iterator[Job]:
+        base = base | {
+            "model": self._method(ARCHITECTURES, model),
+            "training": self.training.settings(),
+        }
+        where = f"{data.name}, {model.shown}, seed {base['seed']}"
+        twin = self._victim(base | {"attack": None}, f"clean model: {where}")
+        yield twin
+        for entry in self.recipe.attack:
+            for rate in self.recipe.rates if entry.rates is None else entry.rates:
+                attack = self._attack(entry, rate)
+                label = f"{entry.shown} {100 * rate:g} %: {where}"
+                victim = self._victim(base | {"attack": attack}, f"victim: {label}") if rate else twin
+                yield victim
+                yield from self._scores(victim, twin, base | {"attack": attack}, entry, label)
+
+    def _scores(
+        self, victim: Job, twin: Job, base: dict[str, Any], entry: AttackEntry, label: str
+    ) -> Iterator[Job]:
+        cell = base | {"attack_label": entry.shown}
+        yield self._score(cell | {"defence": None}, victim, twin, f"none: {label}")
+        for defence in self.recipe.defence:
+            removal = self._method(REMOVALS, defence)
+            for fraction in self.recipe.clean_fractions:
+                about = {"defence": removal, "clean_fraction": fraction, "seed": base["seed"]}
+                repair = Job(
+                    id=identity(__version__, "repair", victim.id, about),
+                    task=REPAIR,
+                    payload={"victim": victim.id, "data": base["data"], **about},
+                    needs=(victim.id,),
+                    label=f"repair: {defence.shown} {100 * fraction:g} %, {victim.label}",
+                )
+                yield repair
+                more = about | {"defence_label": defence.shown}
+                yield self._score(cell | more, repair, twin, f"{defence.shown} {100 * fraction:g} %: {label}")
+
+    def _victim(self, payload: dict[str, Any], label: str) -> Job:
+        return Job(id=identity(__version__, "victim", payload), task=VICTIM, payload=payload, label=label)
+
+    def _score(self, payload: dict[str, Any], judged: Job, twin: Job, label: str) -> Job:
+        payload = payload | {"judged": judged.id, "twin": twin.id}
+        needs = tuple(dict.fromkeys((judged.id, twin.id)))
+        return Job(
+            id=identity(__version__, "score", payload), task=SCORE, payload=payload, needs=needs, label=label
+        )
+
+    def _attack(self, entry: AttackEntry, rate: float) -> dict[str, Any]:
+        """The attack with its recordings found in the data folder, and what they hold."""
+        settings = dict(entry.settings)
+        sounds = []
+        for field, about in ATTACKS[entry.name].model_fields.items():
+            is_file = isinstance(about.json_schema_extra, dict) and about.json_schema_extra.get("file")
+            if is_file and settings.get(field):
+                path = self.data_folder / settings[field]
+                if not path.is_file():
+                    raise DataError(f"{path} is not there; attack {entry.shown!r} needs it")
+                settings[field] = str(path)
+                sounds.append(hashlib.sha256(path.read_bytes()).hexdigest())
+        full = MethodEntry(name=entry.name, settings=settings | {"rate": rate})
+        return self._method(ATTACKS, full) | {"sounds": sounds}
+
+    def _method(self, registry: Registry[Any], entry: MethodEntry) -> dict[str, Any]:
+        method: Method = registry[entry.name](**entry.settings)
+        changed = method.model_dump(mode="json", exclude_defaults=True)
+        return {"name": entry.name, "settings": changed, "code": code_of(method)}

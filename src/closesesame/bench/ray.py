@@ -1,0 +1,129 @@
+"""The driver on a Ray cluster (extra `ray`): the same jobs, each a Ray task; the store stays with the driver.
+
+Artifacts travel with the tasks, so nodes need no common disk for them. Data sets are read where the task
+runs: their folder must lie there under the same path, or the source be `synthetic`.
+"""
+
+import hashlib
+import logging
+import platform
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from closesesame.core.errors import DataError
+
+from .runner import ENVIRONMENT, Watcher, only_driver, open_jobs
+from .store import Job, Outcome, Store
+from .worker import perform
+from .workplace import Workplace
+
+POLL_S = 0.2
+RENEW_S = 10.0
+Files = dict[str, bytes]
+
+
+def run_on_ray(folder: Path, address: str, *, workers: int, watch: Watcher | None = None) -> None:
+    """Works until every job is done or failed.
+
+    Args:
+        folder: the store's.
+        address: of a cluster, or `local` for one of `workers` processes on this machine.
+        workers: for `local`; a cluster gets as many tasks as it has processors.
+        watch: called again and again, to show what goes on.
+
+    Raises:
+        DataError: if Ray is not installed, or another driver is at work there.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise DataError("this needs Ray; install it with: pip install 'closesesame[ray]'") from None
+    local = {"num_cpus": workers} if address == "local" else {"address": address}
+    ray.init(
+        **local,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": ENVIRONMENT},
+    )
+    try:
+        with only_driver(folder) as store:
+            _Fleet(ray, folder, store).work(watch)
+    finally:
+        ray.shutdown()
+
+
+@dataclass
+class _Fleet:
+    ray: Any
+    folder: Path
+    store: Store
+
+    def __post_init__(self) -> None:
+        place = f"{platform.node()}:{self.folder.resolve()}"
+        self.grid = hashlib.sha256(place.encode()).hexdigest()[:12]
+
+    def work(self, watch: Watcher | None) -> None:
+        far = self.ray.remote(max_retries=0, num_cpus=1)(perform_far)
+        slots = int(self.ray.cluster_resources().get("CPU", 1))
+        workplace, flying = Workplace(self.folder), dict[Any, tuple[Job, str]]()
+        renewed = time.monotonic()
+        try:
+            while open_jobs(self.store):
+                while len(flying) < slots:
+                    owner = f"ray-{uuid4().hex[:8]}"
+                    job = self.store.claim(owner)
+                    if job is None:
+                        break
+                    needed = {need: pack(workplace.artifact(need)) for need in job.needs}
+                    flying[far.remote(job, needed, self.grid)] = job, owner
+                if flying:
+                    ready, _ = self.ray.wait(list(flying), timeout=POLL_S)
+                    for reference in ready:
+                        self._land(reference, *flying.pop(reference), workplace)
+                else:
+                    time.sleep(POLL_S)
+                if time.monotonic() - renewed > RENEW_S:
+                    renewed = time.monotonic()
+                    for _, owner in flying.values():
+                        self.store.renew(owner)
+                if watch is not None:
+                    watch(self.store)
+        finally:
+            for _, owner in flying.values():
+                self.store.release(owner, blame=False)
+
+    def _land(self, reference: Any, job: Job, owner: str, workplace: Workplace) -> None:
+        try:
+            outcome, files = self.ray.get(reference)
+        except self.ray.exceptions.RayError:  # the worker is gone
+            self.store.release(owner, blame=True)
+            return
+        if files:
+            workplace.keep(job.id, lambda folder: unpack(files, folder))
+        self.store.finish(job.id, owner, outcome)
+
+
+def perform_far(job: Job, needed: dict[str, Files], grid: str) -> tuple[Outcome, Files]:
+    """Does one job on a node, in a folder of that node; returns its outcome and its files."""
+    workplace = Workplace(Path(tempfile.gettempdir()) / f"closesesame-{grid}")
+    for need, files in needed.items():
+        if files:
+            workplace.keep(need, lambda folder, files=files: unpack(files, folder))  # type: ignore[misc]
+    outcome = perform(job, workplace)
+    return outcome, pack(workplace.artifact(job.id))
+
+
+def pack(folder: Path) -> Files:
+    """The files of a folder, by name; none if there is no folder."""
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
+def unpack(files: Files, folder: Path) -> None:
+    """Writes packed files into a folder."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)

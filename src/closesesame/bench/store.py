@@ -1,0 +1,326 @@
+"""The store of a grid: one SQLite file (WAL), in which a row is a job, leased to one worker at a time.
+
+A job is pending until all it needs is done, then leased, then done or failed. A lease that is not renewed is
+taken back; a job is completed by the one who holds its lease, and once only.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from closesesame.core.errors import DataError
+
+LEASE_S = 60.0
+MOST_TRIES = 3
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS job (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    task TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    label TEXT NOT NULL,
+    waits_for INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'leased', 'done', 'failed')),
+    tries INTEGER NOT NULL DEFAULT 0,
+    owner TEXT,
+    lease_until REAL,
+    result TEXT,
+    error TEXT,
+    seconds REAL,
+    peak_mb REAL,
+    finished REAL
+);
+CREATE INDEX IF NOT EXISTS ready ON job (state, waits_for, number);
+CREATE TABLE IF NOT EXISTS need (
+    job TEXT NOT NULL, needs TEXT NOT NULL, PRIMARY KEY (job, needs)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS needed ON need (needs);
+CREATE TABLE IF NOT EXISTS attempt (
+    number INTEGER PRIMARY KEY, job TEXT NOT NULL, owner TEXT NOT NULL, started REAL NOT NULL, outcome TEXT
+);
+CREATE INDEX IF NOT EXISTS attempt_of ON attempt (job);
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work.
+
+    Attributes:
+        id: identity: a hash of all that its result depends on.
+        task: `module:function` that does it, called with the job and the workplace.
+        payload: plain JSON values.
+        needs: ids of jobs that must be done before.
+        label: what a person reads in lists.
+    """
+
+    id: str
+    task: str
+    payload: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+    label: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What the store knows of one job."""
+
+    job: Job
+    state: str
+    tries: int
+    owner: str | None
+    result: Any
+    error: str | None
+    seconds: float | None
+    peak_mb: float | None
+
+
+@dataclass
+class Outcome:
+    """What a worker has to say of a job: a result, or an error in one sentence."""
+
+    result: Any = None
+    error: str | None = None
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+
+
+class Store:
+    """Jobs in `grid.sqlite` of a folder; every method is one transaction."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(folder / "grid.sqlite", timeout=60, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{folder / 'grid.sqlite'} is not a grid's store ({error}); use another folder"
+            ) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        with closing(self._db.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    def add(self, jobs: Iterable[Job]) -> int:
+        """Adds the jobs that are not there yet, in order; returns how many. Needs come before their users."""
+        added = 0
+        with self._transaction() as cursor:
+            for job in jobs:
+                waits = sum(
+                    cursor.execute("SELECT state != 'done' FROM job WHERE id = ?", (need,)).fetchone()[0]
+                    for need in job.needs
+                )
+                values = (job.id, job.task, json.dumps(job.payload), job.label, waits)
+                cursor.execute(
+                    "INSERT OR IGNORE INTO job (id, task, payload, label, waits_for) VALUES (?, ?, ?, ?, ?)",
+                    values,
+                )
+                if cursor.rowcount:
+                    added += 1
+                    cursor.executemany(
+                        "INSERT INTO need VALUES (?, ?)", [(job.id, need) for need in job.needs]
+                    )
+        return added
+
+    def claim(self, owner: str) -> Job | None:
+        """Leases the first job that is ready, or one whose lease has run out; None if there is none."""
+        now = time.time()
+        with self._transaction() as cursor:
+            self._take_back(cursor, "lease_until < ?", now)
+            found = cursor.execute(
+                "SELECT id, task, payload, label FROM job WHERE state = 'pending' AND waits_for = 0"
+                " ORDER BY number LIMIT 1"
+            ).fetchone()
+            if found is None:
+                return None
+            cursor.execute(
+                "UPDATE job SET state = 'leased', owner = ?, lease_until = ?, tries = tries + 1 WHERE id = ?",
+                (owner, now + LEASE_S, found[0]),
+            )
+            cursor.execute(
+                "INSERT INTO attempt (job, owner, started) VALUES (?, ?, ?)", (found[0], owner, now)
+            )
+            needs = tuple(
+                row[0] for row in cursor.execute("SELECT needs FROM need WHERE job = ?", (found[0],))
+            )
+        return Job(id=found[0], task=found[1], payload=json.loads(found[2]), label=found[3], needs=needs)
+
+    def renew(self, owner: str) -> None:
+        """Prolongs the leases of a worker that is alive."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                "UPDATE job SET lease_until = ? WHERE state = 'leased' AND owner = ?",
+                (time.time() + LEASE_S, owner),
+            )
+
+    def release(self, owner: str, *, blame: bool) -> None:
+        """Gives back what a worker held. With `blame` the try counts, and the last one fails the job."""
+        with self._transaction() as cursor:
+            if not blame:
+                cursor.execute(
+                    "UPDATE job SET tries = tries - 1 WHERE state = 'leased' AND owner = ?", (owner,)
+                )
+            self._take_back(cursor, "owner = ?", owner)
+
+    def _take_back(self, cursor: sqlite3.Cursor, condition: str, value: object) -> None:
+        taken = cursor.execute(
+            f"SELECT id, owner, tries FROM job WHERE state = 'leased' AND {condition}",  # noqa: S608
+            (value,),
+        ).fetchall()
+        for job, owner, tries in taken:
+            _close_attempt(cursor, job, owner, "lost")
+            if tries >= MOST_TRIES:
+                error = f"the worker died {tries} times at this job; is there memory enough?"
+                self._fail(cursor, job, error)
+            else:
+                cursor.execute(
+                    "UPDATE job SET state = 'pending', owner = NULL, lease_until = NULL WHERE id = ?", (job,)
+                )
+
+    def finish(self, job: str, owner: str, outcome: Outcome) -> bool:
+        """Records a result or an error; False, and nothing is recorded, if the lease was lost meanwhile."""
+        with self._transaction() as cursor:
+            held = cursor.execute(
+                "SELECT 1 FROM job WHERE id = ? AND state = 'leased' AND owner = ?", (job, owner)
+            ).fetchone()
+            if held is None:
+                return False
+            cursor.execute(
+                "UPDATE job SET seconds = ?, peak_mb = ? WHERE id = ?",
+                (outcome.seconds, outcome.peak_mb, job),
+            )
+            if outcome.error is not None:
+                _close_attempt(cursor, job, owner, "failed")
+                self._fail(cursor, job, outcome.error)
+                return True
+            _close_attempt(cursor, job, owner, "done")
+            cursor.execute(
+                "UPDATE job SET state = 'done', owner = NULL, lease_until = NULL, result = ?, finished = ?"
+                " WHERE id = ?",
+                (json.dumps(outcome.result), time.time(), job),
+            )
+            cursor.execute(
+                "UPDATE job SET waits_for = waits_for - 1 WHERE id IN (SELECT job FROM need WHERE needs = ?)",
+                (job,),
+            )
+        return True
+
+    def _fail(self, cursor: sqlite3.Cursor, job: str, error: str) -> None:
+        """Fails a job, and all that needed it."""
+        failing = [(job, error)]
+        while failing:
+            name, reason = failing.pop()
+            cursor.execute(
+                "UPDATE job SET state = 'failed', owner = NULL, lease_until = NULL, error = ?, finished = ?"
+                " WHERE id = ?",
+                (reason, time.time(), name),
+            )
+            label = cursor.execute("SELECT label FROM job WHERE id = ?", (name,)).fetchone()[0]
+            users = cursor.execute("SELECT job FROM need WHERE needs = ?", (name,)).fetchall()
+            because = reason if reason.startswith("needs ") else f"needs {label!r}, which failed: {reason}"
+            failing += [(user[0], because) for user in users]
+
+    def retry_failed(self) -> int:
+        """Makes failed jobs pending again, with fresh tries; returns how many."""
+        with self._transaction() as cursor:
+            cursor.execute("UPDATE job SET state = 'pending', tries = 0, error = NULL WHERE state = 'failed'")
+            count = cursor.rowcount
+            cursor.execute(
+                "UPDATE job SET waits_for = (SELECT count(*) FROM need JOIN job AS other"
+                " ON other.id = need.needs WHERE need.job = job.id AND other.state != 'done')"
+                " WHERE state = 'pending'"
+            )
+        return count
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        found = dict(self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+        return {state: found.get(state, 0) for state in ("pending", "leased", "done", "failed")}
+
+    def seconds_by_task(self) -> dict[str, tuple[float, int]]:
+        """Mean seconds of done jobs and number of open ones, by task: what an estimate needs."""
+        rows = self._db.execute(
+            "SELECT task, avg(CASE state WHEN 'done' THEN seconds END),"
+            " sum(state IN ('pending', 'leased')) FROM job GROUP BY task"
+        )
+        return {task: (mean or 0.0, waiting) for task, mean, waiting in rows}
+
+    def leased(self) -> list[tuple[str, str, float]]:
+        """Owner, label and start of every job in work."""
+        rows = self._db.execute(
+            "SELECT job.owner, job.label, max(attempt.started) FROM job JOIN attempt ON attempt.job = job.id"
+            " WHERE job.state = 'leased' GROUP BY job.id ORDER BY job.owner"
+        )
+        return [(str(owner), str(label), float(started)) for owner, label, started in rows]
+
+    def completions(self) -> dict[str, int]:
+        """How often each job was run to completion: once, if the store is sound."""
+        rows = self._db.execute("SELECT job, count(*) FROM attempt WHERE outcome = 'done' GROUP BY job")
+        return {job: int(count) for job, count in rows}
+
+    def rows(self, task: str | None = None) -> list[Row]:
+        """All jobs, in the order they were added."""
+        needs: dict[str, list[str]] = {}
+        for job, need in self._db.execute("SELECT job, needs FROM need"):
+            needs.setdefault(job, []).append(need)
+        found = self._db.execute(
+            "SELECT id, task, payload, label, state, tries, owner, result, error, seconds, peak_mb FROM job"
+            " WHERE ? IS NULL OR task = ? ORDER BY number",
+            (task, task),
+        )
+        return [
+            Row(
+                job=Job(
+                    id=row[0],
+                    task=row[1],
+                    payload=json.loads(row[2]),
+                    needs=tuple(needs.get(row[0], ())),
+                    label=row[3],
+                ),
+                state=row[4],
+                tries=row[5],
+                owner=row[6],
+                result=None if row[7] is None else json.loads(row[7]),
+                error=row[8],
+                seconds=row[9],
+                peak_mb=row[10],
+            )
+            for row in found
+        ]
+
+    def describe(self, **values: str) -> None:
+        """Keeps a few words about the grid, by name."""
+        with self._transaction() as cursor:
+            cursor.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", values.items())
+
+    def description(self) -> dict[str, str]:
+        """What `describe` kept."""
+        return dict(self._db.execute("SELECT name, value FROM about").fetchall())
+
+
+def _close_attempt(cursor: sqlite3.Cursor, job: str, owner: str, outcome: str) -> None:
+    cursor.execute(
+        "UPDATE attempt SET outcome = ? WHERE job = ? AND owner = ? AND outcome IS NULL",
+        (outcome, job, owner),
+    )

@@ -1,0 +1,132 @@
+"""What the jobs of a grid do: train a victim, repair it, score a model."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closesesame.attacks import ATTACKS, Attack
+from closesesame.audio import files
+from closesesame.data import Splits, load_splits
+from closesesame.data.speech import synthetic_speech
+from closesesame.data.stored import open_dataset, open_splits, store_dataset, store_splits
+from closesesame.evaluation import Exam, Scores
+from closesesame.models import ARCHITECTURES, load_model, save_model
+from closesesame.removal import REMOVALS
+from closesesame.training import Training, choose_precision, train
+
+from .plan import identity
+from .store import Job
+from .workplace import Workplace
+
+Result = dict[str, Any]
+
+
+def train_victim(job: Job, workplace: Workplace) -> Result:
+    """Poisons the training set, if there is an attack, and trains a model on it."""
+    about = job.payload
+    splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
+    dataset, poisoned_clips, share = splits.train, 0, 0.0
+    if attack is not None:
+        poisoned = attack.poison(splits.train, about["seed"])
+        dataset, share = poisoned.dataset, poisoned.share_of_target
+        poisoned_clips = int(poisoned.mask.sum())
+    architecture = ARCHITECTURES.make(about["model"]["name"], about["model"]["settings"])
+    model = train(architecture, dataset, Training(**about["training"]), seed=about["seed"])
+    workplace.keep(job.id, lambda folder: save_model(model, folder))
+    return {
+        "training_clips": len(dataset),
+        "poisoned_clips": poisoned_clips,
+        "poisoned_share_of_target": share,
+        "precision": choose_precision("auto", model),
+    }
+
+
+def repair_victim(job: Job, workplace: Workplace) -> Result:
+    """Repairs a victim with a share of the clean training set."""
+    about = job.payload
+    model = load_model(workplace.artifact(about["victim"]))
+    clean = load_data(about["data"], workplace).train.sample(about["clean_fraction"], about["seed"])
+    removal = REMOVALS.make(about["defence"]["name"], about["defence"]["settings"])
+    repair = removal.remove(model, clean, about["seed"])
+    workplace.keep(job.id, lambda folder: save_model(repair.model, folder))
+    return {
+        "tuned_on": repair.tuned_on,
+        "held_out": repair.held_out,
+        "acc_before": repair.acc_before,
+        "acc_after": repair.acc_after,
+        "seconds": repair.seconds,
+        "chosen": repair.chosen,
+    }
+
+
+def score_model(job: Job, workplace: Workplace) -> Result:
+    """Measures a model with the trigger of an attack on the test set."""
+    about = job.payload
+    exam = _exam(about, workplace)
+    scores = exam.score(load_model(workplace.artifact(about["judged"])))
+    if about["defence"] is None:
+        workplace.keep(job.id, lambda folder: _keep_sounds(exam, folder))
+    return _flat(scores)
+
+
+def load_data(about: Mapping[str, Any], workplace: Workplace) -> Splits:
+    """A data set, decoded once for all workers."""
+
+    def make(folder: Path) -> None:
+        size = {"sample_rate": about["sample_rate"], "duration_s": about["duration_s"]}
+        if about["source"] == "synthetic":
+            splits = synthetic_speech(**size)
+        else:
+            splits = load_splits(about["folder"], task=about["task"], split=about["split"], **size)
+        store_splits(splits, folder)
+
+    return _open(workplace.cached(f"data-{about['fingerprint']}", make))
+
+
+@lru_cache(maxsize=2)
+def _open(folder: Path) -> Splits:
+    return open_splits(folder)
+
+
+def _attack(entry: Mapping[str, Any] | None) -> Attack | None:
+    return None if entry is None else ATTACKS.make(entry["name"], entry["settings"])
+
+
+def _exam(about: Mapping[str, Any], workplace: Workplace) -> Exam:
+    """The test set with its triggered clips, which are stamped once for all models."""
+    splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
+    twin = load_model(workplace.artifact(about["twin"]))
+    if attack is None:
+        return Exam(splits.test)
+    trigger = attack.trigger(splits.train, about["seed"])
+    key = identity(about["data"]["fingerprint"], about["attack"], about["seed"])
+
+    def make(folder: Path) -> None:
+        store_dataset(trigger.stamp_dataset(splits.test), folder)
+
+    return Exam(
+        splits.test, trigger, twin, triggered=open_dataset(workplace.cached(f"triggered-{key}", make))
+    )
+
+
+def _keep_sounds(exam: Exam, folder: Path) -> None:
+    """One clip, clean and triggered, to listen to."""
+    if exam.triggered is None or exam.triggered.sample_rate is None:
+        return
+    row = int(torch.randint(len(exam.triggered), (), generator=torch.Generator().manual_seed(0)))
+    clean = exam.test.ids.index(exam.triggered.ids[row])
+    files.write(folder / "clean.wav", exam.test.inputs[[clean]][0], exam.triggered.sample_rate)
+    files.write(folder / "triggered.wav", exam.triggered.inputs[[row]][0], exam.triggered.sample_rate)
+
+
+def _flat(scores: Scores) -> Result:
+    """Scores as the fields of a result row."""
+    rates = {"acc": scores.acc, "asr": scores.asr, "ra": scores.ra, "ra_ceiling": scores.ra_ceiling}
+    found: Result = {name: None if rate is None else rate.value for name, rate in rates.items()}
+    return found | {
+        "test_clips": scores.acc.of,
+        "triggered_clips": None if scores.asr is None else scores.asr.of,
+    }

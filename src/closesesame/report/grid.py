@@ -1,0 +1,231 @@
+"""A whole grid of attacks and defences as one HTML file: no network; names are data there, never code."""
+
+import base64
+import hashlib
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from closesesame._version import __version__
+from closesesame.evaluation import wilson
+
+from .shared import environment, writable, write_whole
+
+CLIPS = {
+    "acc": "test_clips",
+    "asr": "triggered_clips",
+    "ra": "triggered_clips",
+    "ra_ceiling": "triggered_clips",
+}
+"""What each rate is a share of."""
+QUANTITIES = (*CLIPS, "der", "seconds", "peak_mb")
+COUNTS = ("training_clips", "poisoned_clips", "poisoned_share_of_target", "test_clips", "triggered_clips")
+PLACE = ("data", "model", "poisoning_rate", "clean_fraction", "attack", "defence")
+"""What makes a field: its cells differ by their seed alone."""
+SETTINGS = {"attack": "attack_settings", "defence": "settings"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model that was measured, or should have been.
+
+    Attributes:
+        id: its own, for links.
+        row: data, task, model, attack, poisoning_rate, clean_fraction, defence, seed; acc, asr, ra, ra_ceiling
+            and der, 0 to 1; seconds, peak_mb; test_clips, triggered_clips, poisoned_clips, training_clips;
+            poisoned_share_of_target, 0 to 1; settings (of the defence), attack_settings, training_settings;
+            error, state (`done`, `failed`; all else waits). What is not known is None or left out.
+        sounds: a clean and a triggered clip as WAV files, where the defence is `none`.
+    """
+
+    id: str
+    row: Mapping[str, Any]
+    sounds: tuple[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What the page says.
+
+    Attributes:
+        name: of the grid.
+        about: what it is to show.
+        host: what it was measured on.
+        cells: attack x defence x rate x clean fraction x model x data x seed, in any order.
+    """
+
+    name: str
+    about: str
+    host: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+
+
+def render(grid: Grid) -> str:
+    """Returns the page as HTML; the same grid gives the same page."""
+    sounds = _Numbers()
+    content = _content(grid, sounds)
+    script, css = _source("grid.js"), _source("base.css") + _source("grid.css")
+    html = (
+        environment()
+        .get_template("grid.html.j2")
+        .render(
+            grid=grid,
+            version=__version__,
+            counts=Counter(_state(cell) for cell in grid.cells),
+            policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(css)}'; "
+            "img-src data:; media-src data:; base-uri 'none'; form-action 'none'",
+            script=Markup(script),  # noqa: S704  ours, not filled in
+            css=Markup(css),  # noqa: S704
+            content=_embedded(content),
+            sounds=_embedded(sounds.values),
+        )
+    )
+    return writable(html)
+
+
+def write(grid: Grid, path: Path) -> Path:
+    """Writes the page, whole or not at all; an old file there is replaced. Returns the path."""
+    return write_whole(render(grid), path)
+
+
+class _Numbers:
+    """Values kept once each, and known by their number."""
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        self.values: list[Any] = []
+        self._known: dict[str, int] = {}
+        for value in values:
+            self.of(value)
+
+    def of(self, value: Any) -> int:
+        key = value if isinstance(value, str) else _key(value)
+        if key not in self._known:
+            self._known[key] = len(self.values)
+            self.values.append(value)
+        return self._known[key]
+
+
+def _content(grid: Grid, sounds: _Numbers) -> dict[str, Any]:
+    """What the script reads: places are numbers into `places`, settings and sounds into their lists."""
+    settings, named = _Numbers(), {kind: _names(grid.cells, kind) for kind in SETTINGS}
+    rows = [
+        dict(cell.row) | {kind: names[number] for kind, names in named.items()}
+        for number, cell in enumerate(grid.cells)
+    ]
+    places = {name: _Numbers(_ordered(name, (row.get(name) for row in rows))) for name in (*PLACE, "seed")}
+    cells, fields = [], dict[tuple[int | None, ...], list[int]]()
+    for number, (cell, row) in enumerate(zip(grid.cells, rows, strict=True)):
+        place = tuple(None if row.get(name) is None else places[name].of(row[name]) for name in PLACE)
+        fields.setdefault(place, []).append(number)
+        cells.append(
+            {
+                "id": cell.id,
+                "place": place,
+                "seed": None if row.get("seed") is None else places["seed"].of(row["seed"]),
+                "state": _state(cell),
+                "task": row.get("task"),
+                "figures": _figures([row]),
+                "counts": {name: row[name] for name in COUNTS if row.get(name) is not None},
+                "settings": {
+                    name: settings.of(row.get(key) or {})
+                    for name, key in (*SETTINGS.items(), ("training", "training_settings"))
+                },
+                "error": row.get("error"),
+                "sounds": cell.sounds and [sounds.of(base64.b64encode(wav).decode()) for wav in cell.sounds],
+            }
+        )
+    done = [cell["state"] == "done" for cell in cells]
+    return {
+        "places": {name: known.values for name, known in places.items()},
+        "settings": settings.values,
+        "cells": cells,
+        "fields": [
+            {"place": place, "cells": inside, "figures": _figures([rows[i] for i in inside if done[i]])}
+            for place, inside in fields.items()
+        ],
+    }
+
+
+def _state(cell: Cell) -> str:
+    state = cell.row.get("state")
+    return str(state) if state in {"done", "failed"} else "pending"
+
+
+def _figures(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The mean over rows of each quantity, with Wilson's interval where it is a rate.
+
+    The interval is that of one test set, the smallest: seeds share their test clips, so they add none. What a
+    row lacks is left out.
+    """
+    found = {}
+    for name in QUANTITIES:
+        values = [row.get(name) for row in rows]
+        if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            continue
+        mean = statistics.fmean(values)
+        clips = [row.get(CLIPS[name]) for row in rows] if name in CLIPS else [None]
+        interval = () if None in clips else wilson(mean, min(clips))
+        found[name] = [round(number, 6) for number in (mean, *interval)]
+    return found
+
+
+def _names(cells: tuple[Cell, ...], kind: str) -> list[str]:
+    """The names of all cells' attacks or defences, with settings where one name stands for several."""
+    settings = [
+        # The poisoning rate has a place of its own.
+        {k: v for k, v in (cell.row.get(SETTINGS[kind]) or {}).items() if k not in {"name", "rate"}}
+        for cell in cells
+    ]
+    names = [str(cell.row.get(kind)) for cell in cells]
+    variants = Counter(name for name, _ in {(n, _key(s)) for n, s in zip(names, settings, strict=True)})
+    return [
+        f"{name} ({', '.join(f'{k} {v}' for k, v in changed.items())})"
+        if changed and variants[name] > 1
+        else name
+        for name, changed in zip(names, settings, strict=True)
+    ]
+
+
+def _ordered(name: str, values: Iterable[Any]) -> list[Any]:
+    """Each value once: numbers in their order, names as they come, and `none` before all defences."""
+    found = list(dict.fromkeys(value for value in values if value is not None))
+    if name in {"poisoning_rate", "clean_fraction", "seed"}:
+        return sorted(found)
+    return sorted(found, key=lambda value: value != "none") if name == "defence" else found
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _embedded(value: Any) -> Markup:
+    """JSON that can stand in a script element: no character in it means anything to HTML."""
+    text = json.dumps(_plain(value), allow_nan=False, default=str, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # noqa: S704  nothing is left to escape; U+2028 and U+2029 are not ASCII
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for, NaN and infinity, is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _source(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,32 @@
+"""What the pages have in common: how they are filled in, and that they are written whole."""
+
+import tempfile
+from pathlib import Path
+
+import jinja2
+
+
+def environment() -> jinja2.Environment:
+    """Returns templates of this room, which escape what is filled in and refuse what is missing."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def writable(html: str) -> str:
+    """Replaces lone surrogates: names of files that are not UTF-8 hold them, and no file can be written."""
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_whole(html: str, path: Path) -> Path:
+    """Writes a page, whole or not at all; an old file there is replaced. Returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        made = Path(folder) / path.name
+        made.write_text(html, encoding="utf-8")
+        made.replace(path)
+    return path

@@ -1,0 +1,57 @@
+"""Tasks for the tests of the engine."""
+
+import os
+import signal
+import time
+from typing import Any
+
+from closesesame.bench.store import Job
+from closesesame.bench.workplace import Workplace
+from closesesame.core.errors import DataError
+
+
+def empty(job: Job, workplace: Workplace) -> dict[str, Any]:
+    """Nothing."""
+    return {"number": job.payload["number"]}
+
+
+def slow(job: Job, workplace: Workplace) -> dict[str, Any]:
+    """Something that takes a while and leaves a file."""
+    time.sleep(job.payload.get("seconds", 0.05))
+    place = workplace.keep(job.id, lambda folder: (folder / "x").write_text(job.payload["text"]))
+    needed = [(workplace.artifact(need) / "x").read_text() for need in sorted(job.needs)]
+    return {"text": "".join([*needed, (place / "x").read_text()])}
+
+
+def wrong(job: Job, workplace: Workplace) -> None:
+    """An error of ours."""
+    raise DataError("the clip is empty; remove it")
+
+
+def broken(job: Job, workplace: Workplace) -> None:
+    """An error of somebody else's, over two lines."""
+    raise ValueError("first line\nsecond line")
+
+
+def deadly(job: Job, workplace: Workplace) -> None:
+    """Takes its worker with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deadly_once(job: Job, workplace: Workplace) -> dict[str, Any]:
+    """Takes its worker with it the first time."""
+    mark = workplace.folder / f"tried-{job.id}"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"text": "second time"}
+
+
+def hanging(job: Job, workplace: Workplace) -> None:
+    """Never ends."""
+    time.sleep(3600)
+
+
+def hungry(job: Job, workplace: Workplace) -> dict[str, Any]:
+    """Takes some memory."""
+    return {"bytes": len(bytearray(job.payload["bytes"]))}
