@@ -204,15 +204,8 @@ def memory(folder: Path, clips: int = 100_000) -> list[dict[str, Any]]:
         tone = 0.1 * np.sin(2 * np.pi * (300 + 900 * word + speaker) * time_s)
         tone += 0.01 * rng.standard_normal(16_000)
         soundfile.write(place / f"s{speaker}_nohash_{number // 100}.wav", tone, 16_000)
-    (folder / "memory.toml").write_text(
-        'name = "memory"\nrates = [0.05]\nclean_fractions = [0.01]\ntraining = { epochs = 1, batch_size = 256 }\n'
-        '[[data]]\nname = "many"\nsplit = "speakers"\n[[attack]]\nname = "ultrasonic"\n'
-        '[[model]]\nname = "resnet"\nsettings = { widths = [8, 16] }\n'
-        '[[defence]]\nname = "ft"\nsettings = { epochs = 1 }\n'
-    )
-    command = sesame(
-        "bench", "run", folder / "memory.toml", "--store", folder / "s", "--data", folder / "data"
-    )
+    recipe = RECIPES / "memory.toml"
+    command = sesame("bench", "run", recipe, "--store", folder / "s", "--data", folder / "data")
     subprocess.run([*command, "--workers", "1"], check=True)
     store = Store(folder / "s")
     return [

@@ -70,7 +70,7 @@ RECIPES = {
         "fsdd",
         "word",
         lambda data: load_splits(data / "fsdd", sample_rate=8_000, split="takes"),
-        lambda data: {"badnets airplane 10 dB": airplane(data)},
+        lambda data: {"badnets airplane 10 dB": airplane(data), "ultrasonic": Ultrasonic(rate=RATE)},
     ),
     "speakers": Recipe(
         "keywords10",

@@ -187,3 +187,91 @@ def test_the_installed_command_exits_with_2() -> None:
     done = subprocess.run([command, "list", "x"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("sesame: no family is called 'x'")
+
+
+RECIPE = """
+name = "tiny"
+seeds = [0]
+rates = [0.0, 0.2]
+clean_fractions = [0.2]
+training = { epochs = 2, batch_size = 32 }
+
+[[data]]
+name = "words"
+source = "set"
+sample_rate = 8000
+duration_s = 0.5
+
+[[model]]
+name = "resnet"
+settings = { widths = [8, 16] }
+
+[[attack]]
+name = "ultrasonic"
+label = "<b>tone</b>"
+
+[[attack]]
+name = "badnets"
+settings = { duration_s = 9e9, frequency_hz = 3999, position = "end" }
+rates = [1.0]
+
+[[defence]]
+name = "ft"
+settings = { epochs = 2 }
+"""
+
+
+def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    folder_of({"yes": 36, "no": 36})
+    recipe, store = tmp_path / "tiny.toml", ("--store", tmp_path / "store")
+    recipe.write_text(RECIPE)
+    counts = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
+    # One clean model, two victims of which one cannot be poisoned; three repairs, one waits in vain.
+    assert {name: counts[name] for name in ("done", "failed", "pending")} == {
+        "done": 8,
+        "failed": 4,
+        "pending": 0,
+    }
+    status = sesame.json("bench", "status", *store)
+    assert status["failed"][0]["error"].startswith("badnets cannot poison")
+    rows = sesame.json("bench", "show", *store)
+    assert [(row["attack"], row["poisoning_rate"], row["defence"]) for row in rows] == [
+        ("<b>tone</b>", 0.0, "none"),
+        ("<b>tone</b>", 0.0, "ft"),
+        ("<b>tone</b>", 0.2, "none"),
+        ("<b>tone</b>", 0.2, "ft"),
+        ("badnets", 1.0, "none"),
+        ("badnets", 1.0, "ft"),
+    ]
+    assert [row["state"] for row in rows] == ["done"] * 4 + ["failed"] * 2
+    assert rows[2]["poisoned_clips"] == round(0.2 * rows[2]["training_clips"])
+    assert rows[0]["ra"] == rows[0]["ra_ceiling"]
+    assert rows[3]["der"] is not None
+    lines = sesame("bench", "show", *store, "--csv").splitlines()
+    assert lines[0].startswith("data,task,model,attack")
+    assert len(lines) == 7
+    sesame("bench", "export", tmp_path / "out.json", *store)
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert {"recipe", "version", "host", "rows"} <= set(content)
+    sesame("bench", "report", tmp_path / "grid.html", *store)
+    assert "<b>tone</b>" not in (tmp_path / "grid.html").read_text()
+
+    # Changing one defence leaves the victims; nothing is done twice.
+    recipe.write_text(RECIPE.replace("epochs = 2 }\n", "epochs = 1 }\n"))
+    again = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
+    assert (again["done"], again["failed"]) == (8 + 4, 4 + 2)
+
+
+def test_a_wrong_recipe_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:
+    recipe, store = tmp_path / "r.toml", ("--store", tmp_path / "store")
+    recipe.write_text(RECIPE.replace("clean_fractions", "clean_fraction"))
+    assert "did you mean 'clean_fractions'" in sesame.fails("bench", "run", recipe, *store)
+    recipe.write_text(RECIPE.replace("sample_rate", "samplerate"))
+    assert "did you mean 'sample_rate'" in sesame.fails("bench", "run", recipe, *store)
+    recipe.write_text(RECIPE.replace('name = "ft"', 'name = "tf"'))
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "a" / "x.wav").touch()
+    assert "no removal is called 'tf'" in sesame.fails("bench", "run", recipe, *store, "--data", tmp_path)
+    recipe.write_text("name = ")
+    assert "is not TOML" in sesame.fails("bench", "run", recipe, *store)
+    assert "holds no grid" in sesame.fails("bench", "show", "--store", tmp_path / "nowhere")

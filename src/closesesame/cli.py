@@ -480,6 +480,24 @@ def bench_show(*, store: StoreFolder = Path("runs/grid"), csv: bool = False, jso
     _answer(json, rows, lambda: _table(columns, short))
 
 
+@bench.command(name="report")
+def bench_report(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
+    """Write one HTML page for a grid: heat map, plane, times, and every cell to open.
+
+    Parameters
+    ----------
+    out
+        The page.
+    """
+    from .report.from_store import grid_of
+    from .report.grid import write
+
+    grid = grid_of(store)
+    write(grid, out)
+    found = {"page": str(out), "cells": len(grid.cells)}
+    _answer(json, found, lambda: _facts(found))
+
+
 @bench.command(name="export")
 def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
     """Write what a grid found as a result file, as benchmarks/results holds them.

@@ -102,8 +102,12 @@ def test_failures_are_recorded_in_one_sentence_and_reach_what_needed_them(tmp_pa
         "user of user": "needs 'job wrong', which failed: the clip is empty; remove it",
     }
     assert store.counts() == {"pending": 0, "leased": 0, "done": 1, "failed": 4}
-    assert store.retry_failed() == 4
-    assert store.counts()["pending"] == 4
+    store.add([job("late user", "slow", ("wrong", "good"), text="late")])
+    late = next(row for row in store.rows() if row.job.id == "late user")
+    assert (late.state, late.error) == ("failed", errors["user"])
+    run(tmp_path, workers=1)  # ends at once: nothing waits for what will never come
+    assert store.retry_failed() == 5
+    assert store.counts()["pending"] == 5
     claimed = [store.claim("me"), store.claim("me"), store.claim("me")]
     assert [found.id if found else None for found in claimed] == ["wrong", "broken", None]
 

@@ -136,11 +136,16 @@ class Store:
                     "INSERT OR IGNORE INTO job (id, task, payload, label, waits_for) VALUES (?, ?, ?, ?, ?)",
                     values,
                 )
-                if cursor.rowcount:
-                    added += 1
-                    cursor.executemany(
-                        "INSERT INTO need VALUES (?, ?)", [(job.id, need) for need in job.needs]
-                    )
+                if not cursor.rowcount:
+                    continue
+                added += 1
+                cursor.executemany("INSERT INTO need VALUES (?, ?)", [(job.id, need) for need in job.needs])
+                for need in job.needs:
+                    failed = cursor.execute(
+                        "SELECT label, error FROM job WHERE id = ? AND state = 'failed'", (need,)
+                    ).fetchone()
+                    if failed is not None:
+                        self._fail(cursor, job.id, _because(*failed))
         return added
 
     def claim(self, owner: str) -> Job | None:
@@ -238,8 +243,7 @@ class Store:
             )
             label = cursor.execute("SELECT label FROM job WHERE id = ?", (name,)).fetchone()[0]
             users = cursor.execute("SELECT job FROM need WHERE needs = ?", (name,)).fetchall()
-            because = reason if reason.startswith("needs ") else f"needs {label!r}, which failed: {reason}"
-            failing += [(user[0], because) for user in users]
+            failing += [(user[0], _because(label, reason)) for user in users]
 
     def retry_failed(self) -> int:
         """Makes failed jobs pending again, with fresh tries; returns how many."""
@@ -317,6 +321,11 @@ class Store:
     def description(self) -> dict[str, str]:
         """What `describe` kept."""
         return dict(self._db.execute("SELECT name, value FROM about").fetchall())
+
+
+def _because(label: str, reason: str) -> str:
+    """Why a job fails that needs a failed one; the first cause is named, however long the chain."""
+    return reason if reason.startswith("needs ") else f"needs {label!r}, which failed: {reason}"
 
 
 def _close_attempt(cursor: sqlite3.Cursor, job: str, owner: str, outcome: str) -> None:

@@ -30,7 +30,12 @@ QUANTITIES = (*CLIPS, "der", "seconds", "peak_mb")
 COUNTS = ("training_clips", "poisoned_clips", "poisoned_share_of_target", "test_clips", "triggered_clips")
 PLACE = ("data", "model", "poisoning_rate", "clean_fraction", "attack", "defence")
 """What makes a field: its cells differ by their seed alone."""
-SETTINGS = {"attack": "attack_settings", "defence": "settings"}
+SETTINGS = {
+    "attack": "attack_settings",
+    "defence": "settings",
+    "chosen": "chosen",
+    "training": "training_settings",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +44,11 @@ class Cell:
 
     Attributes:
         id: its own, for links.
-        row: data, task, model, attack, poisoning_rate, clean_fraction, defence, seed; acc, asr, ra, ra_ceiling
-            and der, 0 to 1; seconds, peak_mb; test_clips, triggered_clips, poisoned_clips, training_clips;
-            poisoned_share_of_target, 0 to 1; settings (of the defence), attack_settings, training_settings;
-            error, state (`done`, `failed`; all else waits). What is not known is None or left out.
+        row: data, task, model, attack, poisoning_rate, clean_fraction, defence, seed; acc, asr, ra,
+            ra_ceiling, der, poisoned_share_of_target, all 0 to 1; seconds, peak_mb; how many test_clips,
+            triggered_clips, training_clips, poisoned_clips; settings and chosen (of the defence),
+            attack_settings, training_settings; error; state (`done`, `failed`; all else waits). What is
+            not known is None or left out.
         sounds: a clean and a triggered clip as WAV files, where the defence is `none`.
     """
 
@@ -70,7 +76,7 @@ class Grid:
 
 def render(grid: Grid) -> str:
     """Returns the page as HTML; the same grid gives the same page."""
-    sounds = _Numbers()
+    sounds = _Once()
     content = _content(grid, sounds)
     script, css = _source("grid.js"), _source("base.css") + _source("grid.css")
     html = (
@@ -81,7 +87,8 @@ def render(grid: Grid) -> str:
             version=__version__,
             counts=Counter(_state(cell) for cell in grid.cells),
             policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(css)}'; "
-            "img-src data:; media-src data:; base-uri 'none'; form-action 'none'",
+            "img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
+            "require-trusted-types-for 'script'; trusted-types 'none'",
             script=Markup(script),  # noqa: S704  ours, not filled in
             css=Markup(css),  # noqa: S704
             content=_embedded(content),
@@ -96,31 +103,31 @@ def write(grid: Grid, path: Path) -> Path:
     return write_whole(render(grid), path)
 
 
-class _Numbers:
+class _Once:
     """Values kept once each, and known by their number."""
 
     def __init__(self, values: Iterable[Any] = ()) -> None:
         self.values: list[Any] = []
-        self._known: dict[str, int] = {}
+        self._known: dict[str | float, int] = {}
         for value in values:
             self.of(value)
 
     def of(self, value: Any) -> int:
-        key = value if isinstance(value, str) else _key(value)
+        key = value if isinstance(value, str | int | float) else _key(value)
         if key not in self._known:
             self._known[key] = len(self.values)
             self.values.append(value)
         return self._known[key]
 
 
-def _content(grid: Grid, sounds: _Numbers) -> dict[str, Any]:
+def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
     """What the script reads: places are numbers into `places`, settings and sounds into their lists."""
-    settings, named = _Numbers(), {kind: _names(grid.cells, kind) for kind in SETTINGS}
+    settings, named = _Once(), {kind: _names(grid.cells, kind) for kind in ("attack", "defence")}
     rows = [
         dict(cell.row) | {kind: names[number] for kind, names in named.items()}
         for number, cell in enumerate(grid.cells)
     ]
-    places = {name: _Numbers(_ordered(name, (row.get(name) for row in rows))) for name in (*PLACE, "seed")}
+    places = {name: _Once(_ordered(name, (row.get(name) for row in rows))) for name in (*PLACE, "seed")}
     cells, fields = [], dict[tuple[int | None, ...], list[int]]()
     for number, (cell, row) in enumerate(zip(grid.cells, rows, strict=True)):
         place = tuple(None if row.get(name) is None else places[name].of(row[name]) for name in PLACE)
@@ -134,10 +141,7 @@ def _content(grid: Grid, sounds: _Numbers) -> dict[str, Any]:
                 "task": row.get("task"),
                 "figures": _figures([row]),
                 "counts": {name: row[name] for name in COUNTS if row.get(name) is not None},
-                "settings": {
-                    name: settings.of(row.get(key) or {})
-                    for name, key in (*SETTINGS.items(), ("training", "training_settings"))
-                },
+                "settings": {name: settings.of(row.get(key) or {}) for name, key in SETTINGS.items()},
                 "error": row.get("error"),
                 "sounds": cell.sounds and [sounds.of(base64.b64encode(wav).decode()) for wav in cell.sounds],
             }
@@ -165,16 +169,21 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     The interval is that of one test set, the smallest: seeds share their test clips, so they add none. What a
     row lacks is left out.
     """
-    found = {}
+    found: dict[str, list[float]] = {}
     for name in QUANTITIES:
-        values = [row.get(name) for row in rows]
-        if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        values = _finite(rows, name)
+        if not rows or len(values) < len(rows):
             continue
         mean = statistics.fmean(values)
-        clips = [row.get(CLIPS[name]) for row in rows] if name in CLIPS else [None]
-        interval = () if None in clips else wilson(mean, min(clips))
+        clips = _finite(rows, CLIPS[name]) if name in CLIPS else []
+        interval = wilson(mean, int(min(clips))) if len(clips) == len(rows) else ()
         found[name] = [round(number, 6) for number in (mean, *interval)]
     return found
+
+
+def _finite(rows: list[dict[str, Any]], name: str) -> list[float]:
+    values = [row.get(name) for row in rows]
+    return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
 
 
 def _names(cells: tuple[Cell, ...], kind: str) -> list[str]:
@@ -203,7 +212,7 @@ def _ordered(name: str, values: Iterable[Any]) -> list[Any]:
 
 
 def _key(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return json.dumps(_plain(value), sort_keys=True, default=str)
 
 
 def _embedded(value: Any) -> Markup:

@@ -1,0 +1,56 @@
+"""One epoch of the default victim, by precision and memory format, in turn in one run.
+
+python benchmarks/speed.py
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from closesesame import __version__
+from closesesame.bench.table import host, write_whole
+from closesesame.data.speech import synthetic_speech
+from closesesame.models import ResNet
+from closesesame.training import Training, fit
+
+RUNS = 5
+KINDS = (("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "contiguous"), ("bf16", "channels_last"))
+
+
+def main() -> None:
+    """Times every kind `RUNS` times, one after the other, and writes the medians."""
+    data = synthetic_speech().train
+    seconds: dict[tuple[str, str], list[float]] = {kind: [] for kind in KINDS}
+    for number in range(RUNS + 1):
+        for precision, memory_format in KINDS:
+            model = ResNet().build(data.classes, data.input_shape, data.sample_rate, seed=0)
+            model.body.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))  # type: ignore[call-overload]
+            started = time.perf_counter()
+            fit(model, data, Training(epochs=1, precision=precision), seed=0)
+            if number:  # the first round warms up
+                seconds[precision, memory_format].append(time.perf_counter() - started)
+    base = statistics.median(seconds["fp32", "contiguous"])
+    can = torch.cpu.get_capabilities()
+    rows = [
+        {
+            "precision": precision,
+            "memory_format": memory_format,
+            "clips": len(data),
+            "runs": RUNS,
+            "threads": torch.get_num_threads(),
+            "multiplies_in_bf16": bool(can.get("amx_bf16") or can.get("avx512_bf16")),
+            "seconds": statistics.median(found),
+            "times_as_fast": base / statistics.median(found),
+        }
+        for (precision, memory_format), found in seconds.items()
+    ]
+    content = {"recipe": "speed-epoch", "version": __version__, "host": host(), "rows": rows}
+    write_whole(Path(__file__).parent / "results" / "speed-epoch.json", json.dumps(content, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

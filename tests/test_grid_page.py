@@ -1,0 +1,579 @@
+"""The page of a grid: its numbers are those of the cells, hostile names are words, and a browser draws it."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import shutil
+import statistics
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from closesesame.evaluation import wilson
+from closesesame.report import grid as page
+from closesesame.report.grid import Cell, Grid, render, write
+
+HOSTILE = "</script><script>alert(1)</script><!--<script>\"'&amp;\u2028\u2029<img src=x onerror=y>"
+VOID = {"br", "img", "input", "link", "meta", "wbr"}
+POLICY = "Content-Security-Policy"
+WAV = base64.b64decode("UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA==")
+
+
+def a_cell(number: int = 0, *, sounds: tuple[bytes, bytes] | None = None, **changes: Any) -> Cell:
+    row = {
+        "data": "words",
+        "task": "word",
+        "model": "resnet",
+        "attack": "badnets",
+        "poisoning_rate": 0.05,
+        "clean_fraction": 0.05,
+        "defence": "ft",
+        "seed": number,
+        "acc": 0.94,
+        "asr": 3 / 90,
+        "ra": 0.9,
+        "ra_ceiling": 83 / 90,
+        "der": 0.96449,
+        "seconds": 12.5,
+        "peak_mb": 700,
+        "test_clips": 100,
+        "triggered_clips": 90,
+        "training_clips": 2330,
+        "poisoned_clips": 116,
+        "poisoned_share_of_target": 0.5,
+        "settings": {"lr": 0.01},
+        "attack_settings": {"name": "badnets", "rate": 0.05},
+        "training_settings": {"epochs": 30},
+        "error": None,
+        "state": "done",
+    }
+    if changes.get("defence") == "none":
+        row |= {"clean_fraction": None, "der": None, "settings": {}}
+    return Cell(id=f"cell-{number}", row=row | changes, sounds=sounds)
+
+
+def failed(number: int = 0, error: str | None = "It broke.", **changes: Any) -> Cell:
+    unknown = dict.fromkeys(("acc", "asr", "ra", "ra_ceiling", "der", "seconds"))
+    return a_cell(number, **{**changes, **unknown, "state": "failed", "error": error})
+
+
+def a_grid(*cells: Cell, **changes: Any) -> Grid:
+    about = {"name": "A grid", "about": "What repairs.", "host": {"processor": "Z80", "gpu": None}}
+    return Grid(**{**about, "cells": cells, **changes})
+
+
+class Page(HTMLParser):
+    """The elements of a page in their order, each with its attributes and the words in it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self.comments: list[str] = []
+        self._open: list[int] = []
+        self.feed(html)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for number in self._open:
+            self.elements[number][2].append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    def all(self, tag: str, **wanted: str) -> list[tuple[dict[str, str], str]]:
+        found = [(attrs, "".join(words)) for name, attrs, words in self.elements if name == tag]
+        return [(attrs, words) for attrs, words in found if wanted.items() <= attrs.items()]
+
+    def words(self, tag: str, **wanted: str) -> str:
+        ((_, words),) = self.all(tag, **wanted)
+        return words
+
+    def json(self, name: str) -> Any:
+        def refuse(word: str) -> None:
+            raise AssertionError(f"{word} is not JSON")
+
+        return json.loads(self.words("script", id=name), parse_constant=refuse)
+
+
+def content(*cells: Cell) -> Any:
+    return Page(render(a_grid(*cells))).json("content")
+
+
+# What the page holds
+
+
+def test_numbers_are_the_means_of_the_seeds_with_wilson_intervals() -> None:
+    asrs, accs = (3 / 90, 9 / 90, 30 / 90), (0.94, 0.93, 0.9)
+    cells = [
+        a_cell(seed, asr=asr, acc=acc, seconds=10.0 + seed)
+        for seed, (asr, acc) in enumerate(zip(asrs, accs, strict=True))
+    ]
+    found = content(*cells)
+    (field,) = found["fields"]
+    figures = field["figures"]
+    assert figures["asr"] == pytest.approx([statistics.fmean(asrs), *wilson(14 / 90, 90)], abs=1e-6)
+    assert figures["acc"] == pytest.approx([statistics.fmean(accs), *wilson(0.92333333, 100)], abs=1e-6)
+    assert figures["ra_ceiling"] == pytest.approx([83 / 90, *wilson(83 / 90, 90)], abs=1e-6)
+    assert (figures["der"], figures["seconds"], figures["peak_mb"]) == ([0.96449], [11.0], [700])
+    assert field["cells"] == [0, 1, 2]
+    for cell, asr in zip(found["cells"], asrs, strict=True):
+        assert cell["figures"]["asr"] == pytest.approx([asr, *wilson(asr, 90)], abs=1e-6)
+    # 3 of 90 by Wilson's formula, worked out apart from our code.
+    assert [round(100 * end, 1) for end in found["cells"][0]["figures"]["asr"]] == [3.3, 1.1, 9.3]
+
+
+def test_mean_is_of_what_was_done_and_of_nothing_less() -> None:
+    found = content(a_cell(0, acc=0.5), failed(1), a_cell(2, state="pending", acc=None))
+    assert found["fields"][0]["figures"]["acc"][0] == 0.5
+    assert [cell["state"] for cell in found["cells"]] == ["done", "failed", "pending"]
+    # A mean over seeds of which one has no value would be that of another set of seeds.
+    found = content(a_cell(0), a_cell(1, der=None, ra=math.nan))
+    assert not {"der", "ra"} & set(found["fields"][0]["figures"])
+    assert {"acc", "asr"} <= set(found["fields"][0]["figures"])
+    assert content(failed())["fields"][0]["figures"] == {}
+
+
+def test_interval_is_that_of_the_smallest_test_and_needs_its_size() -> None:
+    figures = content(a_cell(0, triggered_clips=50), a_cell(1, test_clips=None))["fields"][0]["figures"]
+    assert figures["asr"] == pytest.approx([3 / 90, *wilson(3 / 90, 50)], abs=1e-6)
+    assert figures["acc"] == [0.94]
+
+
+def test_fields_differ_by_all_but_the_seed() -> None:
+    apart: dict[str, Any] = {
+        "data": "digits",
+        "model": "kwt",
+        "poisoning_rate": 0.01,
+        "clean_fraction": 0.1,
+        "attack": "pbsm",
+        "defence": "gnft",
+    }
+    cells = [a_cell(0), *(a_cell(n, **{k: v}) for n, (k, v) in enumerate(apart.items(), 1)), a_cell(9)]
+    found = content(*cells)
+    assert [field["cells"] for field in found["fields"]] == [[0, 7], [1], [2], [3], [4], [5], [6]]
+    for number, (name, value) in enumerate(apart.items(), 1):
+        where = found["cells"][number]["place"][page.PLACE.index(name)]
+        assert found["places"][name][where] == value
+
+
+def test_places_are_in_order() -> None:
+    cells = [
+        a_cell(1, poisoning_rate=0.1, attack="z"),
+        a_cell(0, poisoning_rate=0, attack="a"),
+        a_cell(1, poisoning_rate=0.0, defence="none"),
+    ]
+    places = content(*cells)["places"]
+    assert places["poisoning_rate"] == [0, 0.1]
+    assert places["clean_fraction"] == [0.05]
+    assert places["seed"] == [0, 1]
+    assert places["attack"] == ["z", "a", "badnets"]
+    assert places["defence"] == ["none", "ft"]
+    assert content(a_cell(defence="none"))["cells"][0]["place"][3] is None
+
+
+def test_one_name_with_two_settings_is_two_methods() -> None:
+    cells = [
+        a_cell(0, defence="gnft", settings={}),
+        a_cell(0, defence="gnft", settings={"lr": 0.01}),
+        a_cell(0, defence="ft", settings={"lr": 0.1}),
+        a_cell(0, defence="ft", settings={"lr": 0.1}, attack_settings={"rate": 0.2}),
+    ]
+    found = content(*cells)
+    assert found["places"]["defence"] == ["gnft", "gnft (lr 0.01)", "ft"]
+    assert found["places"]["attack"] == ["badnets"]  # another poisoning rate is no other attack
+    assert len(found["fields"]) == 3
+
+
+def test_settings_and_counts_are_kept() -> None:
+    cell = content(a_cell(chosen={"lr": 0.003}))["cells"][0]
+    assert cell["counts"] == {
+        "training_clips": 2330,
+        "poisoned_clips": 116,
+        "poisoned_share_of_target": 0.5,
+        "test_clips": 100,
+        "triggered_clips": 90,
+    }
+    found = content(a_cell(0, chosen={"lr": 0.003}), a_cell(1, training_settings=None))
+    settings = [{k: found["settings"][v] for k, v in cell["settings"].items()} for cell in found["cells"]]
+    assert settings[0] == {
+        "attack": {"name": "badnets", "rate": 0.05},
+        "defence": {"lr": 0.01},
+        "chosen": {"lr": 0.003},
+        "training": {"epochs": 30},
+    }
+    assert settings[1]["training"] == {}
+
+
+def test_what_json_cannot_say_is_null() -> None:
+    found = content(
+        a_cell(
+            acc=math.nan, asr=math.inf, settings={"a": math.inf, "b": [math.nan], "c": Path("x"), 1: (1, 2)}
+        )
+    )
+    assert not {"acc", "asr"} & set(found["cells"][0]["figures"])
+    assert {"a": None, "b": [None], "c": "x", "1": [1, 2]} in found["settings"]
+
+
+def test_sounds_are_whole_and_held_once() -> None:
+    cells = [
+        a_cell(0, defence="none", sounds=(b"clean", b"one")),
+        a_cell(0, defence="none", attack="pbsm", sounds=(b"clean", b"two\xff")),
+    ]
+    found = Page(render(a_grid(*cells, a_cell(1))))
+    held = [base64.b64decode(coded) for coded in found.json("sounds")]
+    assert held == [b"clean", b"one", b"two\xff"]
+    assert [cell["sounds"] for cell in found.json("content")["cells"]] == [[0, 1], [0, 2], None]
+
+
+def test_counts_and_host_are_said() -> None:
+    found = Page(render(a_grid(a_cell(0), a_cell(1), failed(2), a_cell(3, state="leased"))))
+    said = [" ".join(words.split()) for _, words in found.all("li")]
+    assert said == ["4 cells", "2 done", "1 failed", "1 pending"]
+    names = [words for _, words in found.all("dt")]
+    assert names[0] == "processor"
+    assert "gpu" not in names
+
+
+# What it cannot do
+
+
+def test_hostile_names_do_not_break_out() -> None:
+    names: dict[str, Any] = dict.fromkeys(("data", "task", "model", "attack", "defence", "error"), HOSTILE)
+    cell = failed(**{**names, "settings": {HOSTILE: HOSTILE}})
+    cell = Cell(id=HOSTILE, row=cell.row)
+    html = render(a_grid(cell, name=HOSTILE, about=HOSTILE, host={HOSTILE: HOSTILE}))
+    found, harmless = Page(html), Page(render(a_grid(a_cell())))
+    assert Counter(tag for tag, _, _ in found.elements) == Counter(tag for tag, _, _ in harmless.elements)
+    assert found.comments == []
+    assert not {name for _, attrs, _ in found.elements for name in attrs if name.startswith("on")}
+    assert [found.words(tag) for tag in ("title", "h1")] == [HOSTILE, HOSTILE]
+    said = found.json("content")
+    assert all(said["places"][name] == [HOSTILE] for name in ("data", "model", "attack", "defence"))
+    assert (said["cells"][0]["id"], said["cells"][0]["error"]) == (HOSTILE, HOSTILE)
+    assert {HOSTILE: HOSTILE} in said["settings"]
+    for name in ("content", "sounds"):
+        assert not set("<>&\u2028\u2029") & set(found.words("script", id=name))
+
+
+@pytest.mark.parametrize(
+    "name", ["$x", "\0\x08", "\udcff", "\u202eevil", "", "停🔒", "x" * 5000, "__proto__"]
+)
+def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
+    grid = a_grid(a_cell(attack=name, settings={name: name}), name=name, about=name)
+    found = Page(write(grid, tmp_path / "grid.html").read_text("utf-8"))
+    assert found.json("content")["places"]["attack"] == [name]
+
+
+def test_page_is_one_file_that_may_run_our_script_only() -> None:
+    html = render(a_grid(a_cell(defence="none", sounds=(b"a", b"b")), failed(1)))
+    found = Page(html)
+    for name in ("src", "srcset", "poster", "action", "background", "data", "style"):
+        assert [attrs[name] for _, attrs, _ in found.elements if name in attrs] == [], name
+    assert [attrs["href"] for _, attrs, _ in found.elements if "href" in attrs] == ["data:,"]
+    assert re.findall(r"https?:|//[a-z]+\.|@import|url\(", html) == []
+    (policy,) = [attrs["content"] for attrs, _ in found.all("meta") if attrs.get("http-equiv") == POLICY]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    ((_, css),) = found.all("style")
+    ((_, script),) = [(attrs, words) for attrs, words in found.all("script") if not attrs]
+    for text, rule in ((css, "style-src"), (script, "script-src")):
+        hashed = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{hashed}'"
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == rules["media-src"] == "data:"
+    assert rules["require-trusted-types-for"] == "'script'"
+
+
+def test_script_makes_elements_and_words_only() -> None:
+    script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
+    forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|srcdoc|DOMParser"
+    forbidden += r"|createContextualFragment|fetch\(|XMLHttp|import\(|localStorage"
+    assert re.findall(forbidden, script) == []
+    assert "</" not in script
+    assert "<!--" not in script
+
+
+def test_references_inside_of_the_page_resolve() -> None:
+    found = Page(render(a_grid(a_cell())))
+    ids = Counter(attrs["id"] for _, attrs, _ in found.elements if "id" in attrs)
+    assert [name for name, count in ids.items() if count > 1] == []
+    named = [
+        attrs[name] for _, attrs, _ in found.elements for name in ("aria-labelledby", "for") if name in attrs
+    ]
+    script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
+    looked_up = set(re.findall(r'find\("([\w-]+)"\)', script))
+    assert len(looked_up) > 15
+    assert {*named, *looked_up} - set(ids) == {"panel-title", "heat-map"}  # the script makes these two
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_on_the_colours_can_be_read(scheme: str) -> None:
+    parts = (Path(page.__file__).parent / "grid.css").read_text("utf-8").split("@media", 2)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", parts[scheme == "dark"]))
+    ink = dict.fromkeys((0, 1, 9, 10), "on-end") | dict.fromkeys((2, 8), "on-step")
+    for step in range(11):
+        on = colours[ink.get(step, "on-middle")]
+        low, high = sorted((luminance(colours[f"s{step}"]), luminance(on)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (step, on)  # WCAG 2.2, 1.4.3
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# How it is written
+
+
+def test_same_grid_same_page() -> None:
+    assert render(a_grid(a_cell(), failed(1))) == render(a_grid(a_cell(), failed(1)))
+
+
+def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "grid.html"
+    assert write(a_grid(name="first"), path) == path
+    write(a_grid(name="second"), path)
+    assert path.read_text("utf-8") == render(a_grid(name="second"))
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("broken", ["render", "disk"])
+def test_failed_write_leaves_the_old_page(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "grid.html"
+    path.write_text("old", encoding="utf-8")
+
+    def fail(*args: object, **settings: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(*{"render": (page, "render"), "disk": (Path, "replace")}[broken], fail)
+    with pytest.raises(OSError, match="no"):
+        write(a_grid(a_cell()), path)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# What a browser makes of it
+
+
+def many_cells() -> list[Cell]:
+    """240: six attacks, ten defences, two rates, two seeds; of which some failed or wait."""
+    attacks = [HOSTILE, "pbsm", "ultrasonic", "flowmur", "daba", "style"]
+    defences = ["none", "ft", "anp", "nad", "clp", "gnft", "i_bau", "fine_pruning", "ft_augmented", HOSTILE]
+    cells: list[Cell] = []
+    for a, r, d, s in product(range(6), range(2), range(10), range(2)):
+        number = len(cells)
+        changes: dict[str, Any] = {
+            "attack": attacks[a],
+            "poisoning_rate": (0.01, 0.05)[r],
+            "defence": defences[d],
+            "seed": s,
+            "asr": (a * 10 + d + s) / 90,
+            "acc": (99 - d - s) / 100,
+        }
+        if (a, r, d) == (1, 1, 1) or (a, r, d, s) == (2, 1, 1, 0):
+            cells.append(failed(number, f"{HOSTILE} in cell {number}.", **changes))
+        elif (a, r, d, s) == (3, 1, 1, 1):
+            cells.append(a_cell(number, **changes, state="pending"))
+        else:
+            sounds = (WAV, WAV + b"\0") if d == s == 0 else None
+            cells.append(a_cell(number, sounds=sounds, **changes))
+    return cells
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, list[str]]:
+    """The page of 240 cells, a field of which is opened by the address, as the browser has it."""
+    folder = tmp_path_factory.mktemp("grid")
+    path = write(a_grid(*many_cells()), folder / "grid.html")
+    return browse(f"{path.as_uri()}#cell=cell-23", folder / "profile")
+
+
+needs_browser = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
+
+
+@needs_browser
+def test_browser_draws_the_map(drawn: tuple[Page, list[str]]) -> None:
+    found, complaints = drawn
+    assert complaints == []
+    assert found.all("table", id="heat-map")
+    fields = [attrs for attrs, _ in found.all("button") if attrs.get("class", "").startswith("field ")]
+    assert len(fields) == 60
+    said = {attrs["aria-label"]: attrs["class"] for attrs in fields}
+    low, high = (f"{100 * end:.1f}" for end in wilson(12.5 / 90, 90))
+    space = "\N{NO-BREAK SPACE}"
+    label = f"pbsm, anp: ASR {1250 / 90:.1f}{space}% [{low}, {high}], mean of 2 seeds"
+    assert said[label] == "field s1"  # 14 % is bad by one step of ten
+    assert said["pbsm, ft: ASR failed"] == "field failed-field"
+    (partly,) = [label for label in said if label.startswith("ultrasonic, ft: ")]
+    assert partly.endswith("mean of 1 seed, 1 failed")
+    (waiting,) = [label for label in said if label.startswith("flowmur, ft: ")]
+    assert waiting.endswith("mean of 1 seed, not all done")
+    assert found.elements[0][1]["data-loaded-ms"].isdigit()
+
+
+@needs_browser
+def test_browser_draws_the_rest(drawn: tuple[Page, list[str]]) -> None:
+    found, _ = drawn
+    points = [attrs for attrs, _ in found.all("g") if attrs.get("class", "").split()[:1] == ["point"]]
+    assert len(points) == 59
+    assert found.words("ul", id="times").count("12.5") == 9
+    rows = [words for _, words in found.all("tr")]
+    assert sum("failed" in words for words in rows) == 3
+    assert len([attrs for attrs, _ in found.all("a") if attrs["href"].startswith("#cell=cell-")]) == 240 + 3
+    failures = found.words("div", id="failures")
+    assert all(f"{HOSTILE} in cell {number}." in failures for number in (62, 63, 102))
+    assert all(attrs.get("aria-sort") == "none" for attrs, _ in found.all("th") if "aria-sort" in attrs)
+    assert len([attrs for attrs, _ in found.all("th") if "aria-sort" in attrs]) == 15
+
+
+@needs_browser
+def test_browser_opens_the_field_of_the_address(drawn: tuple[Page, list[str]]) -> None:
+    found, _ = drawn
+    ((panel, words),) = found.all("aside")
+    assert "hidden" not in panel
+    assert found.words("h3", id="panel-title") == f"{HOSTILE} against ft"
+    asr = 1.5 / 90
+    low, high = (f"{100 * end:.1f}" for end in wilson(asr, 90))
+    assert f"{100 * asr:.1f}{low} \N{EN DASH} {high}" in words  # of the mean
+    assert "poisoned clips116" in words
+    players = [attrs["src"] for attrs, _ in found.all("audio")]
+    assert [base64.b64decode(src.partition(",")[2]) for src in players] == [WAV, WAV + b"\0"]
+    (pressed,) = [
+        attrs
+        for attrs, _ in found.all("button")
+        if "field" in attrs.get("class", "") and attrs.get("aria-pressed") == "true"
+    ]
+    assert pressed["aria-label"].startswith(f"{HOSTILE}, ft: ")
+
+
+@needs_browser
+def test_browser_runs_nothing_of_what_is_shown(drawn: tuple[Page, list[str]]) -> None:
+    found, _ = drawn
+    assert len(found.all("script")) == 3
+    assert found.all("img") == []
+    assert found.comments == []
+    assert not {name for _, attrs, _ in found.elements for name in attrs if name.startswith("on")}
+
+
+HANDS = """
+const said = {}, all = (where) => [...document.querySelectorAll(where)], one = (where) => all(where)[0];
+const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const choose = (id, value) => { one(id).value = value; one(id).onchange(); };
+const label = () => document.activeElement.getAttribute("aria-label");
+const column = (number) => all(".rows tbody tr").map((row) => row.cells[number].textContent);
+const first = () => one("#heat-map .field").getAttribute("aria-label");
+const sort = all(".rows thead button")[9];
+sort.click(); said.up = column(9);
+sort.click(); said.down = column(9);
+said.sorted = all(".rows th[aria-sort]").map((head) => head.getAttribute("aria-sort"));
+one("#find").value = "PBSM gnft"; one("#find").oninput();
+said.found = [one("#found").textContent, all(".rows tbody tr").filter((row) => !row.hidden).length];
+one("#heat-map .field").focus();
+for (const key of ["ArrowRight", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowLeft", "ArrowLeft"]) press(key);
+said.focus = label();
+document.activeElement.click();
+said.panel = [one("#panel").hidden, document.activeElement.id, location.hash];
+press("Escape");
+said.shut = [one("#panel").hidden, label(), location.hash];
+choose("#choose-seed", "1"); said.seed = first();
+choose("#choose-poisoning_rate", "0"); said.rate = location.hash;
+choose("#choose-seed", "");
+said.shown = Object.fromEntries(["asr", "ra", "acc", "der", "seconds"].map((name) => {
+  one("#show-" + name).click();
+  const field = all("#heat-map .field")[1];
+  return [name, [field.className, field.textContent]];
+}));
+one("#zoom").click(); said.points = all(".point").length;
+one("#keys button").click(); said.faded = all(".point.faded").length;
+const end = document.createElement("pre");
+end.id = "said"; end.textContent = JSON.stringify(said); document.body.append(end);
+"""
+
+
+@needs_browser
+def test_browser_obeys_hands(tmp_path: Path) -> None:
+    html = render(a_grid(*many_cells()))
+    html = re.sub(f'<meta http-equiv="{POLICY}".*?>', "", html).replace(
+        "</body>", f"<script>{HANDS}</script></body>"
+    )
+    path = tmp_path / "grid.html"
+    path.write_text(html, "utf-8")
+    found, complaints = browse(path.as_uri(), tmp_path / "profile")
+    assert complaints == []
+    said = json.loads(found.words("pre", id="said"))
+    asrs = [cell.row["asr"] for cell in many_cells() if cell.row["asr"] is not None]
+    assert said["up"] == [f"{100 * asr:.1f}" for asr in sorted(asrs)] + ["\N{EN DASH}"] * 3
+    assert said["down"] == [f"{100 * asr:.1f}" for asr in sorted(asrs, reverse=True)] + ["\N{EN DASH}"] * 3
+    assert said["sorted"] == ["none"] * 9 + ["descending"] + ["none"] * 5
+    assert said["found"] == ["4 of 240 cells", 4]
+    assert said["focus"].startswith("pbsm, none: ASR 11.7")
+    assert said["panel"] == [False, "panel-title", "#cell=cell-60"]
+    assert said["shut"] == [True, said["focus"], ""]
+    assert said["seed"].startswith(f"{HOSTILE}, none: ASR {100 / 90:.1f}")
+    assert "mean" not in said["seed"]
+    assert said["rate"] == "#poisoning_rate=0.01&seed=1"
+    assert said["shown"] == {
+        "asr": ["field s0", "1.7"],
+        "ra": ["field s0", "90.0/ 92.2"],
+        "acc": ["field s2", "97.5"],  # the scale of ACC begins at the lowest, here 80 %
+        "der": ["field s0", "0.964"],
+        "seconds": ["field s0", "12.5"],
+    }
+    near = [n for n in range(60) if (n + 0.5) / 90 <= 0.25]
+    assert said["points"] == len(near)
+    assert said["faded"] == len([n for n in near if n % 10])
+
+
+@needs_browser
+@pytest.mark.parametrize("cells", [[], [failed(error=None)], [a_cell(state="pending", acc=None)]])
+def test_browser_draws_a_grid_with_nothing_done(cells: list[Cell], tmp_path: Path) -> None:
+    path = write(a_grid(*cells), tmp_path / "grid.html")
+    found, complaints = browse(f"{path.as_uri()}#cell=none&show=toString&seed=7", tmp_path / "profile")
+    assert complaints == []
+    assert found.elements[0][1]["data-loaded-ms"].isdigit()
+    assert len(found.all("table", id="heat-map")) == bool(cells)
+
+
+@needs_browser
+@pytest.mark.parametrize("fault", ["reference", "markup", "script"])
+def test_browser_would_complain(fault: str, tmp_path: Path) -> None:
+    html = render(a_grid(a_cell()))
+    before, after = {
+        "reference": ("</main>", '<img src="https://example.org/x.png"></main>'),
+        "markup": ("</main>", '<p onclick="x()"></p></main>'),
+        "script": ('"use strict";', '"use strict"; '),
+    }[fault]
+    path = tmp_path / "grid.html"
+    path.write_text(html.replace(before, after, 1), "utf-8")
+    found, complaints = browse(path.as_uri(), tmp_path / "profile")
+    assert "violates" in complaints[0]
+    assert ("data-loaded-ms" in found.elements[0][1]) == (fault != "script")
+
+
+def browse(address: str, profile: Path) -> tuple[Page, list[str]]:
+    """The page as a browser has it, and what the browser says on its console."""
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    flags += (
+        "disable-component-update disable-sync enable-logging=stderr v=0 virtual-time-budget=5000 dump-dom"
+    )
+    command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={profile}"]
+    ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
+    return Page(ended.stdout), [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
