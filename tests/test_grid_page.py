@@ -475,7 +475,8 @@ def test_browser_runs_nothing_of_what_is_shown(drawn: tuple[Page, list[str]]) ->
 
 HANDS = """
 const said = {}, all = (where) => [...document.querySelectorAll(where)], one = (where) => all(where)[0];
-const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const pressed = (key) => new KeyboardEvent("keydown", { key, bubbles: true });
+const press = (key) => document.activeElement.dispatchEvent(pressed(key));
 const choose = (id, value) => { one(id).value = value; one(id).onchange(); };
 const label = () => document.activeElement.getAttribute("aria-label");
 const column = (number) => all(".rows tbody tr").map((row) => row.cells[number].textContent);
