@@ -534,7 +534,7 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
     assert said["shown"] == {
         "asr": ["field s0", "1.7"],
         "ra": ["field s0", "90.0/ 92.2"],
-        "acc": ["field s2", "97.5"],  # the scale of ACC begins at the lowest, here 80 %
+        "acc": ["field s1", "97.5"],  # the scale of ACC begins at the lowest, here 80 %
         "der": ["field s0", "0.964"],
         "seconds": ["field s0", "12.5"],
     }

@@ -13,12 +13,12 @@ from closesesame.report.build import compare
 from closesesame.training import Training, train
 
 CLEAN_FRACTION = 0.1
-TRAINING = Training(epochs=12)
+TRAINING = Training(epochs=10)
 REMOVALS: tuple[Removal, ...] = (
-    FT(epochs=60),
-    FinePruning(epochs=60),
-    GNFT(epochs=60),
-    FTAugmented(steps=240),
+    FT(epochs=40),
+    FinePruning(epochs=40),
+    GNFT(epochs=40),
+    FTAugmented(steps=200),
 )
 
 

@@ -177,11 +177,12 @@ def test_kill_9_at_random_moments_loses_nothing_and_runs_nothing_twice(tmp_path:
     assert completions == dict.fromkeys([j.id for j in jobs], 1)
 
 
-def test_ctrl_c_puts_everything_back_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_puts_everything_back_in_order(tmp_path: Path, number: signal.Signals) -> None:
     store = filled(tmp_path, [job(f"j{i}", "slow", text="x", seconds=30) for i in range(4)])
     hand = driver(tmp_path)
     until(lambda: store.counts()["leased"] == 2)
-    hand.send_signal(signal.SIGINT)
+    hand.send_signal(number)
     hand.wait(20)
     assert store.counts() == {"pending": 4, "leased": 0, "done": 0, "failed": 0}
     assert all(row.tries == 0 for row in store.rows())

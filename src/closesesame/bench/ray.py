@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from closesesame.core.errors import DataError
 
-from .runner import ENVIRONMENT, Watcher, only_driver, open_jobs
+from .runner import ENVIRONMENT, Watcher, only_driver, open_jobs, stoppable
 from .store import Job, Outcome, Store
 from .worker import perform
 from .workplace import Workplace
@@ -51,7 +51,7 @@ def run_on_ray(folder: Path, address: str, *, workers: int, watch: Watcher | Non
         runtime_env={"env_vars": ENVIRONMENT},
     )
     try:
-        with only_driver(folder) as store:
+        with stoppable(), only_driver(folder) as store:
             _Fleet(ray, folder, store).work(watch)
     finally:
         ray.shutdown()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,21 @@ def only_driver(folder: Path) -> Iterator[Store]:
             store.close()
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Lets SIGTERM, and SIGINT even where a shell had it ignored, raise KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
 def run(folder: Path, *, workers: int, timeout_s: float = 3600.0, watch: Watcher | None = None) -> None:
     """Works until every job is done or failed.
 
@@ -67,7 +83,7 @@ def run(folder: Path, *, workers: int, timeout_s: float = 3600.0, watch: Watcher
         DataError: if another driver is at work there.
         KeyboardInterrupt: after everything was put back in order.
     """
-    with only_driver(folder) as store:
+    with stoppable(), only_driver(folder) as store:
         crew = _Crew(folder, store, timeout_s)
         try:
             while open_jobs(store):

@@ -88,8 +88,8 @@ def bars(
         axes.set(xlim=(0, 100), ylim=(len(names), 0), yticks=[], xticks=[0, 25, 50, 75, 100])
         axes.set_xticklabels(["0", "25", "50", "75", "100"])
         for y, (name, rate) in enumerate(zip(names, rates, strict=True)):
-            axes.text(14, y + 0.4, percent(rate), size=12, ha="right", weight="bold")
-            axes.text(16.5, y + 0.4, _short(name), size=12)
+            axes.text(18, y + 0.4, percent(rate), size=12, ha="right", weight="bold")
+            axes.text(20.5, y + 0.4, _short(name), size=12)
             if known(rate):
                 _bar(axes, y + 0.7, rate, COLOURS[metric], hollow=y == 0)
         for y, ceiling in enumerate(ceilings):
