@@ -29,8 +29,9 @@ from closesesame.bench.plan import plan
 from closesesame.bench.recipe import read_recipe
 from closesesame.bench.runner import run
 from closesesame.bench.store import Job, Store
-from closesesame.bench.table import host, write_whole
+from closesesame.bench.table import host
 from closesesame.bench.workplace import Workplace
+from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 
 HERE = Path(__file__).parent
@@ -241,5 +242,5 @@ if __name__ == "__main__":
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     content = {"recipe": f"engine-{given.measure}", "version": __version__, "host": host(), "rows": found}
-    write_whole(HERE / "results" / f"engine-{given.measure}.json", json.dumps(content, indent=1) + "\n")
+    write_whole(json.dumps(content, indent=1) + "\n", HERE / "results" / f"engine-{given.measure}.json")
     print(json.dumps(found, indent=1))

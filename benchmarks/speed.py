@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from closesesame import __version__
-from closesesame.bench.table import host, write_whole
+from closesesame.bench.table import host
+from closesesame.core.disk import write_whole
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
 from closesesame.training import Training, fit
@@ -48,7 +49,7 @@ def main() -> None:
         for (precision, memory_format), found in seconds.items()
     ]
     content = {"recipe": "speed-epoch", "version": __version__, "host": host(), "rows": rows}
-    write_whole(Path(__file__).parent / "results" / "speed-epoch.json", json.dumps(content, indent=1) + "\n")
+    write_whole(json.dumps(content, indent=1) + "\n", Path(__file__).parent / "results" / "speed-epoch.json")
     print(json.dumps(rows, indent=1))
 
 

@@ -19,8 +19,9 @@ from art.estimators.classification import PyTorchClassifier
 
 from closesesame import __version__, train
 from closesesame.attacks import BadNets
-from closesesame.bench.table import host, write_whole
+from closesesame.bench.table import host
 from closesesame.bench.worker import peak_mb
+from closesesame.core.disk import write_whole
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
 
@@ -32,7 +33,7 @@ def main() -> None:
     rows = [row for rate in RATES for row in measure(rate)]
     content = {"recipe": "peers-art", "version": __version__, "host": host(), "rows": rows}
     path = Path(__file__).parents[1] / "results" / "peers-art.json"
-    write_whole(path, json.dumps(content, indent=1) + "\n")
+    write_whole(json.dumps(content, indent=1) + "\n", path)
     print(json.dumps(rows, indent=1))
 
 

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 
 from .plan import SCORE, plan
 from .recipe import Recipe, read_recipe
 from .runner import Watcher, run
 from .store import Store
-from .table import Cell, cells, result_file, write_whole
+from .table import Cell, cells, result_file
 
 
 def open_store(folder: Path) -> Store:
@@ -84,5 +85,5 @@ def export(folder: Path, out: Path) -> dict[str, Any]:
     """Writes the cells of a grid as a result file."""
     recipe, rows = read_grid(folder)
     content = result_file(recipe, rows)
-    write_whole(out, json.dumps(content, indent=1) + "\n")
+    write_whole(json.dumps(content, indent=1) + "\n", out)
     return content

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from closesesame import __version__
@@ -124,10 +123,3 @@ def host() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is the old one or the new one at any moment."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

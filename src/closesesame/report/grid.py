@@ -15,9 +15,10 @@ from typing import Any
 from markupsafe import Markup
 
 from closesesame._version import __version__
+from closesesame.core.disk import write_whole
 from closesesame.evaluation import wilson
 
-from .shared import environment, writable, write_whole
+from .shared import environment, writable
 
 CLIPS = {
     "acc": "test_clips",

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from closesesame._version import __version__
 from closesesame.audio.files import wav_bytes
+from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 from closesesame.evaluation import Rate, Scores
 
 from . import figures
-from .shared import environment, writable, write_whole
+from .shared import environment, writable
 
 METRICS = {
     "acc": ("ACC", "clean accuracy", "higher is better"),

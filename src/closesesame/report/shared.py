@@ -1,7 +1,4 @@
-"""What the pages have in common: how they are filled in, and that they are written whole."""
-
-import tempfile
-from pathlib import Path
+"""What the pages have in common: how they are filled in, and that they can be written."""
 
 import jinja2
 
@@ -20,13 +17,3 @@ def environment() -> jinja2.Environment:
 def writable(html: str) -> str:
     """Replaces lone surrogates: names of files that are not UTF-8 hold them, and no file can be written."""
     return html.encode("utf-8", "replace").decode("utf-8")
-
-
-def write_whole(html: str, path: Path) -> Path:
-    """Writes a page, whole or not at all; an old file there is replaced. Returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        made = Path(folder) / path.name
-        made.write_text(html, encoding="utf-8")
-        made.replace(path)
-    return path
