@@ -75,7 +75,7 @@ def storm(folder: Path) -> list[dict[str, Any]]:
     recipe = RECIPES / "storm.toml"
     subprocess.run(sesame("bench", "run", recipe, "--store", folder / "calm"), check=True)
     calm = results_of(folder / "calm")
-    command = sesame("bench", "run", recipe, "--store", folder / "storm")
+    command = sesame("bench", "run", recipe, "--store", folder / "storm", "--tries", 100)
     rng, kills, driver = random.Random(0), Counter[str](), subprocess.Popen(command)  # noqa: S311
     while driver.poll() is None:
         time.sleep(rng.uniform(2.0, 9.0))

@@ -408,6 +408,7 @@ def bench_run(
     workers: int = 2,
     ray: str | None = None,
     timeout: float = 3600.0,
+    tries: int = 3,
     retry: bool = False,
     json: Json = False,
 ) -> None:
@@ -425,6 +426,8 @@ def bench_run(
         'local' or the address of a Ray cluster, to run there.
     timeout
         Seconds after which a job is taken from its worker, and tried again.
+    tries
+        How often a job is begun, if its worker dies or hangs each time.
     retry
         Do failed jobs again.
     """
@@ -433,7 +436,15 @@ def bench_run(
 
     with watching(workers) as watch:
         counts = run_grid(
-            recipe, store, data, workers=workers, ray=ray, timeout_s=timeout, retry=retry, watch=watch
+            recipe,
+            store,
+            data,
+            workers=workers,
+            ray=ray,
+            timeout_s=timeout,
+            tries=tries,
+            retry=retry,
+            watch=watch,
         )
     found = counts | {"store": str(store)}
     _answer(json, found, lambda: _facts(found))

@@ -156,7 +156,7 @@ def test_kill_9_at_random_moments_loses_nothing_and_runs_nothing_twice(tmp_path:
     jobs = chain(60)
     filled(tmp_path / "calm", jobs)
     run(tmp_path / "calm", workers=2)
-    filled(tmp_path / "storm", jobs)
+    filled(tmp_path / "storm", jobs).describe(tries="100")
     rng, kills = random.Random(0), 0
     hand = driver(tmp_path / "storm")
     while kills < 6:

@@ -10,7 +10,7 @@ from closesesame.core.errors import DataError
 from .plan import SCORE, plan
 from .recipe import Recipe, read_recipe
 from .runner import Watcher, run
-from .store import Store
+from .store import MOST_TRIES, Store
 from .table import Cell, cells, result_file
 
 
@@ -35,6 +35,7 @@ def run_grid(
     workers: int = 2,
     ray: str | None = None,
     timeout_s: float = 3600.0,
+    tries: int = MOST_TRIES,
     retry: bool = False,
     watch: Watcher | None = None,
 ) -> dict[str, int]:
@@ -47,6 +48,7 @@ def run_grid(
         workers: processes of one thread each.
         ray: `local` or the address of a Ray cluster, instead of processes here.
         timeout_s: after which a job is taken from its worker.
+        tries: how often a job is begun, if its worker dies or hangs each time.
         retry: do failed jobs again.
         watch: called again and again, to show what goes on.
 
@@ -58,7 +60,7 @@ def run_grid(
     store = Store(folder)
     store.add(jobs)
     wanted = [job.id for job in jobs if job.task == SCORE]
-    store.describe(recipe=recipe.model_dump_json(), cells=json.dumps(wanted))
+    store.describe(recipe=recipe.model_dump_json(), cells=json.dumps(wanted), tries=str(tries))
     if retry:
         store.retry_failed()
     if ray is not None:

@@ -7,6 +7,7 @@ runs: their folder must lie there under the same path, or the source be `synthet
 import hashlib
 import logging
 import platform
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -52,9 +53,12 @@ def run_on_ray(folder: Path, address: str, *, workers: int, watch: Watcher | Non
     )
     try:
         with stoppable(), only_driver(folder) as store:
-            _Fleet(ray, folder, store).work(watch)
+            fleet = _Fleet(ray, folder, store)
+            fleet.work(watch)
     finally:
         ray.shutdown()
+    if address == "local":
+        shutil.rmtree(node_folder(fleet.grid), ignore_errors=True)
 
 
 @dataclass
@@ -110,12 +114,17 @@ class _Fleet:
 
 def perform_far(job: Job, needed: dict[str, Files], grid: str) -> tuple[Outcome, Files]:
     """Does one job on a node, in a folder of that node; returns its outcome and its files."""
-    workplace = Workplace(Path(tempfile.gettempdir()) / f"closesesame-{grid}")
+    workplace = Workplace(node_folder(grid))
     for need, files in needed.items():
         if files:
             workplace.keep(need, lambda folder, files=files: unpack(files, folder))  # type: ignore[misc]
     outcome = perform(job, workplace)
     return outcome, pack(workplace.artifact(job.id))
+
+
+def node_folder(grid: str) -> Path:
+    """Where a node keeps what the tasks of a grid need and make."""
+    return Path(tempfile.gettempdir()) / f"closesesame-{grid}"
 
 
 def pack(folder: Path) -> Files:

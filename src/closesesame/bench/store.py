@@ -17,6 +17,7 @@ from closesesame.core.errors import DataError
 
 LEASE_S = 60.0
 MOST_TRIES = 3
+"""How often a job may take its worker with it, if `describe` does not say otherwise by `tries`."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
     number INTEGER PRIMARY KEY,
@@ -193,15 +194,20 @@ class Store:
             f"SELECT id, owner, tries FROM job WHERE state = 'leased' AND {condition}",  # noqa: S608
             (value,),
         ).fetchall()
+        most = self._most_tries(cursor) if taken else 0
         for job, owner, tries in taken:
             _close_attempt(cursor, job, owner, "lost")
-            if tries >= MOST_TRIES:
+            if tries >= most:
                 error = f"the worker died {tries} times at this job; is there memory enough?"
                 self._fail(cursor, job, error)
             else:
                 cursor.execute(
                     "UPDATE job SET state = 'pending', owner = NULL, lease_until = NULL WHERE id = ?", (job,)
                 )
+
+    def _most_tries(self, cursor: sqlite3.Cursor) -> int:
+        kept = cursor.execute("SELECT value FROM about WHERE name = 'tries'").fetchone()
+        return MOST_TRIES if kept is None else int(kept[0])
 
     def finish(self, job: str, owner: str, outcome: Outcome) -> bool:
         """Records a result or an error; False, and nothing is recorded, if the lease was lost meanwhile."""
