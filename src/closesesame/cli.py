@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,19 +26,34 @@ app = App(
 
 # What commands share.
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
-Seed = Annotated[int, Parameter(help="Of everything that is drawn at random.")]
 Set = Annotated[
     list[str] | None,
     Parameter(name="--set", negative="", help="A setting of the method, FIELD=VALUE; may be repeated."),
 ]
 Data = Annotated[str, Parameter(help="Folder with one folder of recordings a class; or 'synthetic'.")]
-Rate = Annotated[int, Parameter(name="--rate", help="Sample rate recordings are read at, Hz.")]
-Duration = Annotated[float, Parameter(name="--duration", help="Length of every clip, s.")]
-Task = Annotated[Literal["word", "speaker"], Parameter(help="What the label is.")]
-Split = Annotated[
-    Literal["auto", "lists", "speakers", "takes", "random"],
-    Parameter(help="How training, validation and test part are told apart."),
-]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """How a data set is split, and what its labels are."""
+
+    task: Annotated[Literal["word", "speaker"], Parameter(help="What the label is.")] = "word"
+    split: Annotated[
+        Literal["auto", "lists", "speakers", "takes", "random"],
+        Parameter(help="How training, validation and test part are told apart."),
+    ] = "auto"
+    seed: Annotated[int, Parameter(help="Of everything that is drawn at random.")] = 0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Reading(Parts):
+    """How recordings are read where no model says it."""
+
+    rate: Annotated[int, Parameter(help="Sample rate recordings are read at, Hz.")] = 16_000
+    duration: Annotated[float, Parameter(help="Length of every clip, s.")] = 1.0
+
 
 NONE = "\N{EN DASH}"
 CLEAN_DATA_WARNING = (
@@ -92,11 +108,7 @@ def data(
     source: Data,
     *,
     out: Path | None = None,
-    rate: Rate = 16_000,
-    duration: Duration = 1.0,
-    task: Task = "word",
-    split: Split = "auto",
-    seed: Seed = 0,
+    how: Reading | None = None,
     json: Json = False,
 ) -> None:
     """Read a data set and say what is in it; refuse what cannot be used.
@@ -109,15 +121,16 @@ def data(
     from .core.progress import shown
     from .data.export import export, new_folder
 
+    how = how or Reading()
     with shown():
-        splits = _load(source, rate, duration, task, split, seed)
+        splits = _load(source, how)
         if out is not None:
             with new_folder(out) as made:
                 export(splits, made)
     found: dict[str, Any] = {
         "classes": list(splits.train.classes),
-        "clip_s": splits.train.input_shape[0] / rate,
-        "sample_rate": rate,
+        "clip_s": how.duration,
+        "sample_rate": how.rate,
         "parts": {
             name: {
                 "clips": len(part),
@@ -142,11 +155,7 @@ def poison(
     *,
     attack: str = "badnets",
     settings: Set = None,
-    rate: Rate = 16_000,
-    duration: Duration = 1.0,
-    task: Task = "word",
-    split: Split = "auto",
-    seed: Seed = 0,
+    how: Reading | None = None,
     json: Json = False,
 ) -> None:
     """Poison the training part of a data set, for any tool to train on.
@@ -164,9 +173,10 @@ def poison(
     from .core.progress import shown
 
     method = ATTACKS.make(attack, _settings(settings))
+    how = how or Reading()
     with shown():
-        splits = _load(source, rate, duration, task, split, seed)
-        poisoned = method.poison(splits.train, seed)
+        splits = _load(source, how)
+        poisoned = method.poison(splits.train, how.seed)
         poisoned.save(out, splits)
     found = {
         "attack": method.name,
@@ -188,11 +198,7 @@ def train(
     *,
     model: str = "resnet",
     settings: Set = None,
-    rate: Rate = 16_000,
-    duration: Duration = 1.0,
-    task: Task = "word",
-    split: Split = "auto",
-    seed: Seed = 0,
+    how: Reading | None = None,
     json: Json = False,
 ) -> None:
     """Train a model on the training part of a data set, and measure it on the test part.
@@ -213,9 +219,12 @@ def train(
     given = _settings(settings)
     of_training = {field: given.pop(field) for field in list(given) if field in Training.model_fields}
     architecture, training = ARCHITECTURES.make(model, given), Training.parse(of_training)
+    how = how or Reading()
     with shown():
-        splits = _load(source, rate, duration, task, split, seed)
-        trained = train_model(architecture, splits.train, training, seed=seed, validation=splits.validation)
+        splits = _load(source, how)
+        trained = train_model(
+            architecture, splits.train, training, seed=how.seed, validation=splits.validation
+        )
         scores = Exam(splits.test).score(trained)
         save_model(trained, out)
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
@@ -230,9 +239,7 @@ def evaluate(
     trigger: Path | None = None,
     twin: Path | None = None,
     before: Path | None = None,
-    task: Task = "word",
-    split: Split = "auto",
-    seed: Seed = 0,
+    how: Parts | None = None,
     json: Json = False,
 ) -> None:
     """Measure ACC, ASR and RA of a model on the test part of a data set.
@@ -251,9 +258,10 @@ def evaluate(
     from .core.progress import shown
     from .models import load_model
 
+    how = how or Parts()
     with shown():
         judged = load_model(model)
-        splits = _load_for(judged, source, task, split, seed)
+        splits = _load_for(judged, source, how)
         exam = _exam(splits, trigger, twin)
         scores = exam.score(judged)
         der = None if before is None else scores.der(exam.score(load_model(before)))
@@ -270,9 +278,7 @@ def remove(
     settings: Set = None,
     part: Literal["train", "validation", "test", "all"] = "train",
     fraction: float = 1.0,
-    task: Task = "word",
-    split: Split = "auto",
-    seed: Seed = 0,
+    how: Parts | None = None,
     json: Json = False,
 ) -> None:
     """Take a backdoor out of a model with a little clean data.
@@ -298,16 +304,17 @@ def remove(
     from .removal import REMOVALS
 
     removal = REMOVALS.make(method, _settings(settings))
+    how = how or Parts()
     with shown():
         suspect = load_model(model)
         card = suspect.card
         if part == "all":
             duration = card.input_shape[0] / (card.sample_rate or 1)
-            known = load_folder(clean, sample_rate=card.sample_rate or 1, duration_s=duration, task=task)
+            known = load_folder(clean, sample_rate=card.sample_rate or 1, duration_s=duration, task=how.task)
             examples = known.with_classes(card.classes)
         else:
-            examples = getattr(_load_for(suspect, clean, task, split, seed), part)
-        repair = removal.remove(suspect, examples.sample(fraction, seed), seed)
+            examples = getattr(_load_for(suspect, clean, how), part)
+        repair = removal.remove(suspect, examples.sample(fraction, how.seed), how.seed)
         save_model(repair.model, out)
     found = {
         "model": str(out),
@@ -333,9 +340,7 @@ def report(
     after: Annotated[list[Path], Parameter(negative="")],
     trigger: Path,
     twin: Path | None = None,
-    task: Task = "word",
-    split: Split = "auto",
-    seed: Seed = 0,
+    how: Parts | None = None,
     json: Json = False,
 ) -> None:
     """Write one HTML page: figures, plots, spectrograms and players, before and after the repair.
@@ -358,9 +363,10 @@ def report(
     from .report import write
     from .report.build import compare
 
+    how = how or Parts()
     with shown():
         victim = load_model(before)
-        splits = _load_for(victim, source, task, split, seed)
+        splits = _load_for(victim, source, how)
         repaired = {path.name: load_model(path) for path in after}
         page = compare(
             exam=_exam(splits, trigger, twin),
@@ -376,7 +382,7 @@ def report(
 
 
 @app.command
-def demo(out: Path = Path("closesesame-demo"), *, seed: Seed = 0, json: Json = False) -> None:
+def demo(out: Path = Path("closesesame-demo"), *, seed: int = 0, json: Json = False) -> None:
     """Plant a backdoor in embedded speech, show that it opens, shut it, and write a report.
 
     Parameters
@@ -525,16 +531,23 @@ def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Jso
     _answer(json, found, lambda: _facts(found))
 
 
-def _load(source: str, rate: int, duration: float, task: Task, split: Split, seed: int) -> "Splits":
+def _load(source: str, how: Reading) -> "Splits":
     from .data import load_splits
     from .data.speech import synthetic_speech
 
     if source == "synthetic":
-        return synthetic_speech(sample_rate=rate, duration_s=duration)
-    return load_splits(source, sample_rate=rate, duration_s=duration, task=task, split=split, seed=seed)
+        return synthetic_speech(sample_rate=how.rate, duration_s=how.duration)
+    return load_splits(
+        source,
+        sample_rate=how.rate,
+        duration_s=how.duration,
+        task=how.task,
+        split=how.split,
+        seed=how.seed,
+    )
 
 
-def _load_for(model: "Classifier", source: str, task: Task, split: Split, seed: int) -> "Splits":
+def _load_for(model: "Classifier", source: str, parts: Parts) -> "Splits":
     """Reads a data set the way a model wants it, with the model's labels."""
     from .core.errors import ModelError
 
@@ -542,7 +555,7 @@ def _load_for(model: "Classifier", source: str, task: Task, split: Split, seed: 
     if card.sample_rate is None:
         raise ModelError("the model takes no sound; this command reads recordings")
     duration = card.input_shape[0] / card.sample_rate
-    splits = _load(source, card.sample_rate, duration, task, split, seed)
+    splits = _load(source, Reading(**asdict(parts), rate=card.sample_rate, duration=duration))
     return type(splits)(*(part.with_classes(card.classes) for part in splits))
 
 
