@@ -41,7 +41,7 @@ def page(contents: dict[str, Any]) -> str:
         "Made by `make results` from the files in `results`. Rates are in percent; behind a rate stands its "
         "Wilson 95 % interval on the test clips of one seed, and behind ASR the range over the seeds. "
         "RA is measured on the clips of ASR, its ceiling is that of a never-poisoned twin. Rate 0 is a model "
-        "trained on clean data.",
+        "trained on clean data. Seconds of whole rows were taken beside other work on the machine.",
     ]
     for name, content in contents.items():
         parts += plain(name, content) if name in TITLES else grid(content)
@@ -135,6 +135,7 @@ TITLES = {
     "engine-storm": "Engine: kill -9 at random moments, against an uninterrupted run",
     "engine-workers": "Engine: one worker against two",
     "page-grid": "Page of a grid in headless Chromium",
+    "peers-art": "Peers: ART's poison detectors on embedded speech",
 }
 
 

@@ -1,0 +1,74 @@
+"""The page of a grid in headless Chromium: how long it takes to load, and what the console says.
+
+    python benchmarks/page.py page.html [screenshot.png]
+
+The cells are those of the files `results/house-*.json`, as often as there are models in the house.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from closesesame import __version__
+from closesesame.bench.table import host
+from closesesame.core.disk import write_whole
+from closesesame.models import ARCHITECTURES
+from closesesame.report.grid import Cell, Grid, write
+
+RESULTS = Path(__file__).parent / "results"
+QUIET = ("quic", "background-networking", "component-update", "sync", "gpu")
+RUNS = 5
+
+
+def cells() -> tuple[Cell, ...]:
+    """Every row once for each model."""
+    found = []
+    for path in sorted(RESULTS.glob("house-*.json")):
+        content = json.loads(path.read_text())
+        for number, row in enumerate(content["rows"]):
+            for model in ARCHITECTURES:
+                name = content["recipe"]
+                more: dict[str, Any] = {"data": name, "model": model, "state": "done", "error": None}
+                found.append(Cell(id=f"{name}-{number}-{model}", row=row | more))
+    return tuple(found)
+
+
+def chromium(page: Path, *words: str) -> tuple[str, str]:
+    """Opens a page; returns what was asked for and what the console said."""
+    with tempfile.TemporaryDirectory() as profile:
+        command = ["chromium", "--headless", "--no-sandbox", "--no-first-run", f"--user-data-dir={profile}"]
+        command += [f"--disable-{feature}" for feature in QUIET]
+        command += ["--enable-logging=stderr", "--v=0", *words, page.resolve().as_uri()]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+def main() -> None:
+    """Loads the page several times and writes what was seen."""
+    grid = Grid(name="house", about="The first evidence.", host=host(), cells=cells())
+    page = write(grid, Path(sys.argv[1]))
+    loads, console = [], ""
+    for _ in range(RUNS):
+        dom, said = chromium(page, "--dump-dom")
+        console += said
+        loads.append(int(re.findall(r'data-loaded-ms="(\d+)"', dom)[0]))
+    if len(sys.argv) > 2:
+        chromium(page, "--window-size=1300,2400", f"--screenshot={sys.argv[2]}")
+    row = {
+        "cells": len(grid.cells),
+        "page_kb": page.stat().st_size // 1024,
+        "runs": RUNS,
+        "load_ms": sorted(loads),
+        "console_lines": len(console.splitlines()),
+    }
+    content = {"recipe": "page-grid", "version": __version__, "host": host(), "rows": [row]}
+    write_whole(json.dumps(content, indent=1) + "\n", RESULTS / "page-grid.json")
+    print(row)
+
+
+if __name__ == "__main__":
+    main()
