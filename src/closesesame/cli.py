@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +23,19 @@ app = App(
     version=__version__,
     help="Finds backdoors in speech models and shuts them.",
     help_format="plaintext",
+    help_formatter="plain",
 )
+
+
+def command(function: Callable[..., None], *, of: App = app, name: str | None = None) -> Callable[..., None]:
+    """Registers a command, with what stands above the parameters of its docstring as its help.
+
+    The docstring is then not parsed until the command's own help is asked for.
+    """
+    text = (function.__doc__ or "").partition("Parameters\n")[0]
+    of.command(function, name=name, help="\n".join(line.strip() for line in text.splitlines()).strip())
+    return function
+
 
 # What commands share.
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
@@ -88,7 +101,7 @@ def _plain(text: str) -> str:
     )
 
 
-@app.command(name="list")
+@partial(command, name="list")
 def list_methods(family: str | None = None, *, json: Json = False) -> None:
     """List the methods: attacks, removals, models.
 
@@ -103,7 +116,7 @@ def list_methods(family: str | None = None, *, json: Json = False) -> None:
     _answer(json, rows, lambda: _table(("family", "name", "cite", "what"), rows))
 
 
-@app.command
+@command
 def data(
     source: Data,
     *,
@@ -148,7 +161,7 @@ def data(
     _answer(json, found, lambda: _table(("part", "clips", "speakers", *found["classes"]), rows))
 
 
-@app.command
+@command
 def poison(
     source: Data,
     out: Path,
@@ -191,7 +204,7 @@ def poison(
     _answer(json, found, lambda: _facts(found))
 
 
-@app.command
+@command
 def train(
     source: Data,
     out: Path,
@@ -231,7 +244,7 @@ def train(
     _answer(json, found | scores.as_json(), lambda: _facts(found | {"ACC": scores.acc}))
 
 
-@app.command
+@command
 def evaluate(
     model: Path,
     source: Data,
@@ -268,7 +281,7 @@ def evaluate(
     _answer(json, scores.as_json() | {"der": der}, lambda: _scores([(model.name, scores, der)]))
 
 
-@app.command
+@command
 def remove(
     model: Path,
     out: Path,
@@ -331,7 +344,7 @@ def remove(
     _answer(json, found, lambda: _facts(found))
 
 
-@app.command
+@command
 def report(
     source: Data,
     out: Path,
@@ -381,7 +394,7 @@ def report(
     _answer(json, found, lambda: _scores(rows, page=out))
 
 
-@app.command
+@command
 def demo(out: Path = Path("closesesame-demo"), *, seed: int = 0, json: Json = False) -> None:
     """Plant a backdoor in embedded speech, show that it opens, shut it, and write a report.
 
@@ -405,7 +418,7 @@ app.command(bench)
 StoreFolder = Annotated[Path, Parameter(help="Folder of the grid's store.")]
 
 
-@bench.command(name="run")
+@partial(command, of=bench, name="run")
 def bench_run(
     recipe: Path,
     *,
@@ -456,7 +469,7 @@ def bench_run(
     _answer(json, found, lambda: _facts(found))
 
 
-@bench.command(name="status")
+@partial(command, of=bench, name="status")
 def bench_status(*, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
     """Say how far a grid is, what is in work, and what failed."""
     from .bench.grid import open_store
@@ -473,7 +486,7 @@ def bench_status(*, store: StoreFolder = Path("runs/grid"), json: Json = False) 
     _answer(json, found, show)
 
 
-@bench.command(name="show")
+@partial(command, of=bench, name="show")
 def bench_show(*, store: StoreFolder = Path("runs/grid"), csv: bool = False, json: Json = False) -> None:
     """Print what a grid found, one row a cell.
 
@@ -497,7 +510,7 @@ def bench_show(*, store: StoreFolder = Path("runs/grid"), csv: bool = False, jso
     _answer(json, rows, lambda: _table(columns, short))
 
 
-@bench.command(name="report")
+@partial(command, of=bench, name="report")
 def bench_report(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
     """Write one HTML page for a grid: heat map, plane, times, and every cell to open.
 
@@ -515,7 +528,7 @@ def bench_report(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Jso
     _answer(json, found, lambda: _facts(found))
 
 
-@bench.command(name="export")
+@partial(command, of=bench, name="export")
 def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
     """Write what a grid found as a result file, as benchmarks/results holds them.
 

@@ -6,7 +6,6 @@ ClosesesameError
 └── ModelError     a checkpoint that is refused, or a model that lacks what a method needs
 """
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -28,6 +27,8 @@ class ModelError(ClosesesameError):
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
     """Ends a sentence about an unknown name: the nearest known one, and all of them if they are few."""
+    import difflib
+
     known = sorted(right)
     close = difflib.get_close_matches(wrong, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
