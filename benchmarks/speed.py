@@ -17,7 +17,7 @@ from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
 from closesesame.training import Training, fit
 
-RUNS = 5
+RUNS = 3
 KINDS = (("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "contiguous"), ("bf16", "channels_last"))
 
 
