@@ -12,7 +12,6 @@ import argparse
 import fcntl
 import json
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ import torch
 
 from closesesame import __version__
 from closesesame.attacks import PBSM, Attack, BadNets, Poisoned, Ultrasonic
+from closesesame.bench.table import host
+from closesesame.core.disk import write_whole
 from closesesame.data import Splits, load_splits
 from closesesame.evaluation import Exam, Scores
 from closesesame.models import Classifier, ResNet, load_model, save_model
@@ -95,7 +96,7 @@ class Results:
         lock = self.path.with_suffix(".lock")
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            new = {"recipe": self.recipe, "version": __version__, "host": host(), "rows": []}
+            new = {"recipe": self.recipe, "version": __version__, "host": conditions(), "rows": []}
             yield json.loads(self.path.read_text()) if self.path.exists() else new
 
     def add(self, **row: Any) -> None:
@@ -103,9 +104,7 @@ class Results:
         with self._locked() as content:
             content["rows"].append(row)
             content["rows"].sort(key=identity)
-            part = self.path.with_suffix(".part")
-            part.write_text(json.dumps(content, indent=1) + "\n")
-            part.replace(self.path)
+            write_whole(json.dumps(content, indent=1) + "\n", self.path)
         print(
             row["attack"],
             row["poisoning_rate"],
@@ -127,15 +126,10 @@ def identity(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(json.dumps(row[name], sort_keys=True) for name in names)
 
 
-def host() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "precision": choose_precision("auto", torch.nn.Linear(1, 1)),
-    }
+def conditions() -> dict[str, Any]:
+    """What the figures were measured on, and how."""
+    precision = choose_precision("auto", torch.nn.Linear(1, 1))
+    return host() | {"threads": torch.get_num_threads(), "precision": precision}
 
 
 def run(name: str, data: Path, seeds: list[int], models: Path) -> None:
