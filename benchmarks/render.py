@@ -7,7 +7,7 @@ python benchmarks/render.py --check    fail if what is written is not what the f
 import json
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -50,38 +50,46 @@ def page(contents: dict[str, Any]) -> str:
 
 def grid(content: Any) -> list[str]:
     """A table of models and repairs, one line for all seeds."""
-    rows: list[Row] = content["rows"]
+    rows: list[Row] = [row for row in content["rows"] if not row.get("error")]
+    failed = [row for row in content["rows"] if row.get("error")]
     first, host = rows[0], content["host"]
     title = f"## {first['data']}, {first['task']}s: {content['recipe']}"
     about = (
-        f"{first['training_clips']:,} training clips, {first['test_clips']:,} test clips, model "
-        f"{first['model']}, closesesame {content['version']}, torch {host['torch']} on {host['processor']}, "
-        f"{host['threads']} thread, {host['precision']}."
-    )
+        f"{content.get('about', '')} {first['training_clips']:,} training clips, {first['test_clips']:,} test "
+        f"clips, closesesame {content['version']}, torch {host['torch']} on {host['processor']}, "
+        f"{host.get('precision') or first['precision']}."
+    ).strip()
     lines = [
-        "| attack | poisoning rate | repair | clean clips | seeds | ACC | ASR | RA | RA ceiling | DER | s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| model | attack | poisoning rate | repair | clean clips | seeds | ACC | ASR | RA | RA ceiling | DER | s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [line(group) for group in groups(rows)]
-    return [title, about, "\n".join(lines)]
+    parts = [title, about, "\n".join(lines)]
+    if failed:
+        parts.append(
+            "Failed: " + "; ".join(f"{row['attack']}, {row['defence']}: {row['error']}" for row in failed)
+        )
+    return parts
 
 
-def groups(rows: Iterable[Row]) -> list[list[Row]]:
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that differ by their seed alone, repairs behind their victim in the order they were measured."""
     names = list(dict.fromkeys(defence(row) for row in rows))
     order = ["none", "ft", "fine_pruning", "gnft", "gnft (lr 0.01)", "ft_augmented"]
     names.sort(key=lambda name: order.index(name) if name in order else len(order))
 
     def key(row: Row) -> tuple[Any, ...]:
-        return row["attack"], row["poisoning_rate"], names.index(defence(row))
+        share = row["clean_fraction"] or 0
+        return row["model"], row["attack"], row["poisoning_rate"], names.index(defence(row)), share
 
     return [list(group) for _, group in groupby(sorted(rows, key=key), key)]
 
 
 def defence(row: Row) -> str:
     """The name of a repair with the settings that are not its defaults."""
-    changed = ", ".join(f"{name} {value:g}" for name, value in row["settings"].items())
-    return f"{row['defence']} ({changed})" if changed else str(row["defence"])
+    changed = ", ".join(f"{name} {value(given)}" for name, given in row["settings"].items())
+    named = row["defence"] != row.get("defence_name", row["defence"])
+    return f"{row['defence']} ({changed})" if changed and not named else str(row["defence"])
 
 
 def mean(group: list[Row], name: str) -> float | None:
@@ -101,6 +109,7 @@ def line(group: list[Row]) -> str:
     clean = "" if row["clean_fraction"] is None else f"{100 * row['clean_fraction']:g} %"
     der = mean(group, "der")
     cells = [
+        row["model"],
         row["attack"],
         f"{100 * row['poisoning_rate']:g} %{poisoned}",
         defence(row),
@@ -164,7 +173,7 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     _, _, after = rest.partition(END)
     if not rest or "house-keywords10" not in contents:
         return text
-    found = groups(row for row in contents["house-keywords10"]["rows"] if row["poisoning_rate"])
+    found = groups([row for row in contents["house-keywords10"]["rows"] if row["poisoning_rate"]])
     table = {(group[0]["attack"], defence(group[0])): group for group in found}
     attacks = list(dict.fromkeys(attack for attack, _ in table))
     lines = [f"| ASR / RA, % | {' | '.join(attacks)} |", "|---|" + "---|" * len(attacks)]

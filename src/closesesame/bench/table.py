@@ -63,6 +63,7 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
         "poisoning_rate": rate,
         "clean_fraction": about.get("clean_fraction"),
         "defence": about.get("defence_label", "none"),
+        "defence_name": "none" if defence is None else defence["name"],
         "seed": about["seed"],
         "state": row.state,
         **{
