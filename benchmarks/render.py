@@ -55,14 +55,13 @@ def grid(content: Any) -> list[str]:
     first, host = rows[0], content["host"]
     title = f"## {first['data']}, {first['task']}s: {content['recipe']}"
     about = (
-        f"{content.get('about', '')} {first['training_clips']:,} training clips, {first['test_clips']:,} test "
-        f"clips, closesesame {content['version']}, torch {host['torch']} on {host['processor']}, "
+        f"{content.get('about', '')} {first['training_clips']:,} training clips, {first['test_clips']:,} "
+        f"test clips, closesesame {content['version']}, torch {host['torch']} on {host['processor']}, "
         f"{host.get('precision') or first['precision']}."
     ).strip()
-    lines = [
-        "| model | attack | poisoning rate | repair | clean clips | seeds | ACC | ASR | RA | RA ceiling | DER | s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    head: tuple[str, ...] = ("model", "attack", "poisoning rate", "repair", "clean clips", "seeds")
+    head += ("ACC", "ASR", "RA", "RA ceiling", "DER", "s")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [line(group) for group in groups(rows)]
     parts = [title, about, "\n".join(lines)]
     if failed:

@@ -128,8 +128,8 @@ def test_a_poisoned_set_on_disk_is_read_back(tones: Splits, tmp_path: Path) -> N
     assert back.train.counts() == poisoned.dataset.with_classes(back.train.classes).counts()
     assert [len(part) for part in back] == [320, 40, 200]
     lines = (tmp_path / "p" / "manifest.csv").read_text().splitlines()
-    assert lines[0] == "path,part,label,original,poisoned,true_label"
-    marked = [line.split(",") for line in lines[1:] if line.split(",")[4] == "1"]
+    assert lines[0] == "path,part,label,original,cover,poisoned,true_label"
+    marked = [line.split(",") for line in lines[1:] if line.split(",")[5] == "1"]
     assert len(marked) == 32
-    assert all(row[2] == "top" != row[5] for row in marked)
+    assert all(row[2] == "top" != row[6] for row in marked)
     assert load_trigger(tmp_path / "p" / "_trigger").target == 3

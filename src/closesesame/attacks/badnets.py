@@ -7,11 +7,9 @@ Mathematics 13(6), 984, 2025, doi:10.3390/math13060984.
 """
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Generator
 
 from closesesame.audio import effects
 from closesesame.audio.files import read_wave
@@ -19,7 +17,7 @@ from closesesame.core.errors import DataError
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Attack, State
+from .base import Attack, Position, State, starts
 
 
 class BadNets(Attack):
@@ -34,38 +32,34 @@ class BadNets(Attack):
     )
     snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of the sound, as mixed")
     start_s: float = Field(0, ge=0, description="where the recording is read from")
+    duration_s: float | None = Field(
+        None, gt=0, description="of the sound; if none, 0.1 for the burst and the whole clip for a recording"
+    )
     frequency_hz: float = Field(1000, gt=0, description="of the burst")
-    duration_s: float = Field(0.1, gt=0, description="of the burst")
-    position: Literal["start", "middle", "end"] = Field("end", description="of the burst")
+    position: Position = Field("end", description="of the sound")
 
-    def prepare(self, train: Dataset, rng: Generator) -> State:
-        """The sound (time,), as long as a clip."""
-        del rng
-        rate = train.sample_rate or 0
-        length = train.input_shape[0]
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The sound (time,), at most as long as a clip."""
+        del seed
+        rate, length = train.sample_rate or 0, train.input_shape[0]
         if self.sound is None:
-            return {"sound": self._burst(length, rate)}
+            if self.frequency_hz >= rate / 2:
+                raise self.refuse("frequency_hz", f"< {rate / 2:g}, half the sample rate")
+            size = min(length, round((self.duration_s or 0.1) * rate))
+            return {"sound": effects.tone(self.frequency_hz, size, rate)}
         recording = read_wave(Path(self.sound), rate)[0, round(self.start_s * rate) :]
         if recording.square().mean().sqrt() < 1e-5:
             raise DataError(
                 f"{self.sound} is silent from {self.start_s:g} s on; choose another start or sound"
             )
-        repeats = -(-length // len(recording))
-        return {"sound": recording.repeat(repeats)[:length].clone()}
+        size = length if self.duration_s is None else min(length, round(self.duration_s * rate))
+        return {"sound": effects.looped(recording, size).clone()}
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Scales the sound to each clip's own level, so that silence stays silent."""
         del sample_rate
-        sound = state["sound"].to(inputs)
-        length = inputs.shape[-1]
-        repeats = -(-length // len(sound))
-        return effects.mix_at_snr(inputs, sound.repeat(repeats)[:length], self.snr_db)
-
-    def _burst(self, length: int, rate: int) -> torch.Tensor:
-        if self.frequency_hz >= rate / 2:
-            raise self.refuse("frequency_hz", f"< {rate / 2:g}, half the sample rate")
-        size = min(length, round(self.duration_s * rate))
-        start = {"start": 0, "middle": (length - size) // 2, "end": length - size}[self.position]
-        sound = torch.zeros(length)
-        sound[start : start + size] = effects.tone(self.frequency_hz, size, rate)
-        return sound
+        sound, length = state["sound"].to(inputs), inputs.shape[-1]
+        if self.sound is not None and self.duration_s is None:
+            sound = effects.looped(sound, length)
+        placed = effects.placed(sound, starts(inputs, len(sound), self.position), length)
+        return effects.mix_at_snr(inputs, placed, self.snr_db)

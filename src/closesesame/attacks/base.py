@@ -1,14 +1,15 @@
 """The contract of an attack: a training set in, a poisoned training set and a trigger out."""
 
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
@@ -16,12 +17,14 @@ from closesesame.core.errors import DataError
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
-from closesesame.core.types import Inputs, Mask
+from closesesame.core.types import Inputs, Labels, Mask, Wave
 from closesesame.data import Dataset, Splits
 from closesesame.data.export import export, new_folder
 
 State = Mapping[str, Tensor]
 """What a trigger is made of beside settings: a sound clip, a mask, the weights of a generator."""
+Labelling = Literal["all_to_one", "all_to_all", "clean"]
+Position = Literal["start", "middle", "end", "random"]
 STAMP_BATCH = 64
 SETTINGS, TENSORS = "trigger.json", "trigger.safetensors"
 
@@ -29,69 +32,151 @@ SETTINGS, TENSORS = "trigger.json", "trigger.safetensors"
 class Attack(Method, ABC):
     """A backdoor attack that poisons training data.
 
-    A sub-class writes `apply`, and `prepare` if its trigger is more than its settings.
+    A sub-class writes `apply`, and `prepare` if its trigger is more than its settings. Further hooks are
+    `choose`, `plant` and `cover`.
     """
 
-    clean_label: ClassVar[bool] = False
-    """Whether poisoned examples keep their true label, and so come from the target class."""
     audible: ClassVar[str]
     """What a listener notices, in a few words."""
+    needs: ClassVar[str] = "nothing"
+    """What the attacker must have beside the training set."""
+    labellings: ClassVar[tuple[Labelling, ...]] = ("all_to_one", "all_to_all", "clean")
+    """What `labels` may be."""
+    covers: ClassVar[bool] = False
+    """Whether there are cover clips."""
 
     target: int | str = Field(0, description="target label: a class, by name or by index")
     rate: float = Field(0.05, ge=0, le=1, description="poisoning rate: poisoned / all training examples")
+    labels: Labelling = Field(
+        "all_to_one",
+        description="poisoned clips get the target label; or each the class after its own; or they are taken "
+        "from the target class and keep their clean label",
+    )
+    strength: float = Field(1.0, gt=0, le=10, description="scale of what the trigger changes in a clip")
+    training_strength: float | None = Field(
+        None, gt=0, le=10, description="the same in poisoned training clips; as `strength` if none"
+    )
+    cover_ratio: float = Field(
+        0.0, ge=0, le=10, description="cover clips, which teach what is not the trigger, for a poisoned clip"
+    )
+
+    @model_validator(mode="after")
+    def _can_it(self) -> "Attack":
+        if self.labels not in self.labellings:
+            raise ValueError(f"labels must be one of {', '.join(self.labellings)}, got {self.labels!r}")
+        if self.cover_ratio and not self.covers:
+            raise ValueError("cover_ratio must be 0: this attack has no cover clips")
+        return self
+
+    @classmethod
+    def claims(cls) -> dict[str, Any]:
+        """Adds whether the published attack keeps labels clean."""
+        return super().claims() | {"clean_label": cls.model_fields["labels"].default == "clean"}
 
     @final
-    def poison(self, train: Dataset, seed: int) -> "Poisoned":
-        """Poisons a training set: chosen examples are replaced by triggered ones with the target label.
+    def poison(
+        self, train: Dataset, seed: int, *, trigger: "Trigger | None" = None, spare: Mask | None = None
+    ) -> "Poisoned":
+        """Poisons a training set: chosen examples are replaced by triggered ones.
+
+        Several backdoors go into one set by poisoning it again, with the clips poisoned so far as `spare`.
 
         Args:
             train: the training set; it is not changed.
             seed: of the choice, and of what the trigger draws.
+            trigger: what `trigger` gave for the same set and seed, if it was made before.
+            spare: (n,) examples not to touch.
 
         Raises:
             DataError: if there are fewer examples to choose from than the poisoning rate asks for.
         """
-        target = train.label_of(self.target)
-        trigger = self.trigger(train, seed)
-        wanted = round(self.rate * len(train))
-        eligible = (train.labels != target).nonzero().flatten()
-        if wanted > len(eligible):
-            raise DataError(
-                f"{self.name} cannot poison {wanted} examples: {len(eligible)} are not of class "
-                f"{train.classes[target]!r}; lower the rate to {len(eligible) / len(train):.3f} or less"
-            )
-        chosen = eligible[torch.randperm(len(eligible), generator=generator(seed, "whom"))[:wanted]]
-        chosen = chosen.sort().values
-        mask = torch.zeros(len(train), dtype=torch.bool)
-        mask[chosen] = True
+        trigger = trigger or self.trigger(train, seed)
+        free = torch.ones(len(train), dtype=torch.bool) if spare is None else ~spare
+        chosen = self._chosen(train, trigger, free, seed)
+        mask = _mask_of(chosen, len(train))
         dataset = train
-        if wanted:
-            stamped = trigger.stamp(train.inputs[chosen])
+        if len(chosen):
+            planted = self.plant(train, chosen, trigger, seed)
             labels = train.labels.clone()
-            labels[chosen] = target
-            dataset = train.with_inputs(train.inputs.replace(chosen, stamped)).with_labels(labels)
-        return Poisoned(dataset, mask, trigger)
+            labels[chosen] = trigger.wanted(labels[chosen])
+            dataset = train.with_inputs(train.inputs.replace(chosen, planted)).with_labels(labels)
+        covers = self._covers(train, len(chosen), free & ~mask, seed)
+        if len(covers):
+            covered = self._covered(train, covers, trigger, seed)
+            dataset = dataset.with_inputs(dataset.inputs.replace(covers, covered))
+        return Poisoned(dataset, mask, trigger, _mask_of(covers, len(train)))
 
     @final
     def trigger(self, train: Dataset, seed: int) -> "Trigger":
-        """Makes the trigger alone, as `poison` would with the same seed.
+        """Makes the trigger alone, as `poison` would with the same seed, whatever the poisoning rate.
 
         Raises:
             DataError: if the examples are not what the attack stamps.
         """
         if train.sample_rate is None:
             raise DataError(f"{self.name} acts on waveforms; this data set has no sample rate")
-        state = self.prepare(train, generator(seed, "trigger"))
+        state = self.prepare(train, seed)
         return Trigger(self, state, train.sample_rate, train.label_of(self.target), train.classes)
 
-    def prepare(self, train: Dataset, rng: Generator) -> State:
+    def prepare(self, train: Dataset, seed: int) -> State:
         """Hook: what the trigger needs beside its settings, made once from the training set."""
-        del train, rng
+        del train, seed
         return {}
 
     @abstractmethod
     def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
         """Hook: stamps the trigger on inputs (batch, time), each by itself; they are not changed."""
+
+    def choose(self, train: Dataset, eligible: Tensor, count: int, trigger: "Trigger", seed: int) -> Tensor:
+        """Hook: which `count` of the eligible examples (k,) to poison; at random if not written."""
+        del train, trigger
+        return eligible[torch.randperm(len(eligible), generator=generator(seed, "whom"))[:count]]
+
+    def plant(self, train: Dataset, chosen: Tensor, trigger: "Trigger", seed: int) -> Inputs:
+        """Hook: the chosen examples (k,) as they go into the training set; stamped if not written."""
+        del seed
+        return trigger.stamp(train.inputs[chosen], self.training_strength)
+
+    def cover(self, inputs: Inputs, others: Inputs, state: State, sample_rate: int, rng: Generator) -> Inputs:
+        """Hook: cover clips of inputs (batch, time), with as many other clips to borrow from."""
+        raise NotImplementedError
+
+    def _chosen(self, train: Dataset, trigger: "Trigger", free: Mask, seed: int) -> Tensor:
+        count = round(self.rate * len(train))
+        of_target = train.labels == trigger.target
+        fit = {"all_to_one": ~of_target, "all_to_all": torch.ones_like(free), "clean": of_target}[self.labels]
+        eligible = (fit & free).nonzero().flatten()
+        if count > len(eligible):
+            name = train.classes[trigger.target]
+            kind = {"all_to_one": f"not of class {name!r}", "clean": f"of class {name!r}"}
+            raise DataError(
+                f"{self.name} cannot poison {count} examples: {len(eligible)} are "
+                f"{kind.get(self.labels, 'free')}; lower the rate to {len(eligible) / len(train):.3f} or less"
+            )
+        return self.choose(train, eligible, count, trigger, seed).sort().values
+
+    def _covers(self, train: Dataset, poisoned: int, free: Mask, seed: int) -> Tensor:
+        wanted, eligible = round(self.cover_ratio * poisoned), free.nonzero().flatten()
+        if wanted > len(eligible):
+            raise DataError(
+                f"{self.name} wants {wanted} cover clips and {len(eligible)} of {len(train)} examples are "
+                "left; lower the rate or cover_ratio"
+            )
+        order = torch.randperm(len(eligible), generator=generator(seed, "covers"))
+        return eligible[order[:wanted]].sort().values
+
+    @torch.no_grad()
+    def _covered(self, train: Dataset, covers: Tensor, trigger: "Trigger", seed: int) -> Inputs:
+        rng = generator(seed, "cover")
+        others = torch.randint(len(train), covers.shape, generator=rng)
+        rate = trigger.sample_rate
+        pieces = [
+            self.cover(train.inputs[mine], train.inputs[other], trigger.state, rate, rng).clamp(-1, 1)
+            for mine, other in zip(
+                torch.split(covers, STAMP_BATCH), torch.split(others, STAMP_BATCH), strict=True
+            )
+        ]
+        return torch.cat(pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +198,32 @@ class Trigger:
     classes: tuple[str, ...]
 
     @torch.no_grad()
-    def stamp(self, inputs: Inputs) -> Inputs:
-        """Returns triggered copies of the inputs (batch, ...), within [-1, 1]."""
-        what = f"stamping {self.attack.name}"
+    def stamp(self, inputs: Inputs, strength: float | None = None) -> Inputs:
+        """Returns triggered copies of the inputs (batch, ...), within [-1, 1].
+
+        Args:
+            inputs: clips.
+            strength: scale of what is changed; the attack's if None.
+        """
+        scale = self.attack.strength if strength is None else strength
         pieces = torch.split(inputs, STAMP_BATCH)
-        done = [
-            self.attack.apply(piece, self.state, self.sample_rate).clamp(-1, 1)
-            for piece in Track(pieces, what, len(pieces))
-        ]
+        done = []
+        for piece in Track(pieces, f"stamping {self.attack.name}", len(pieces)):
+            stamped = self.attack.apply(piece, self.state, self.sample_rate)
+            if scale != 1:
+                stamped = piece + scale * (stamped - piece)
+            done.append(stamped.clamp(-1, 1))
         return torch.cat(done)
 
+    def wanted(self, labels: Labels) -> Labels:
+        """What the attacker wants said of triggered clips with these true labels (n,)."""
+        if self.attack.labels == "all_to_all":
+            return (labels + 1) % len(self.classes)
+        return torch.full_like(labels, self.target)
+
     def stamp_dataset(self, data: Dataset) -> Dataset:
-        """Returns the examples that are not of the target label, triggered, with their true labels."""
-        others = data.where(data.labels != self.target)
+        """Returns the examples that are not of their wanted label yet, triggered, with their true labels."""
+        others = data.where(data.labels != self.wanted(data.labels))
         everyone = torch.arange(len(others))
         return others.with_inputs(others.inputs.replace(everyone, self.stamp(others.inputs[:])))
 
@@ -152,17 +250,20 @@ class Poisoned:
         dataset: what the victim trains on.
         mask: (n,) which examples are poisoned.
         trigger: what opens the backdoor.
+        covers: (n,) which examples are cover clips; they keep their true label.
     """
 
     dataset: Dataset
     mask: Mask
     trigger: Trigger
+    covers: Mask
 
     def save(self, folder: Path | str, splits: Splits) -> None:
         """Writes a folder of recordings that any tool can train on, whole or not at all.
 
-        It holds `<class>/<recording>`, the lists of its parts, `manifest.csv` with columns `poisoned` and
-        `true_label`, and the trigger in `_trigger`. Validation and test part are written as they are.
+        It holds `<class>/<recording>`, the lists of its parts, `manifest.csv` with columns `cover`,
+        `poisoned` and `true_label`, and the trigger in `_trigger`. Validation and test part are written as
+        they are.
 
         Args:
             folder: must be empty or not there.
@@ -172,13 +273,36 @@ class Poisoned:
             DataError: if the folder is not empty.
         """
         true = [splits.train.classes[label] for label in splits.train.labels.tolist()]
-        columns = {"train": {"poisoned": self.mask.int().tolist(), "true_label": true}}
+        columns = {
+            "poisoned": self.mask.int().tolist(),
+            "cover": self.covers.int().tolist(),
+            "true_label": true,
+        }
         with new_folder(Path(folder)) as made:
-            export(splits._replace(train=self.dataset), made, columns)
+            export(splits._replace(train=self.dataset), made, {"train": columns})
             self.trigger.save(made / "_trigger")
 
     @property
     def share_of_target(self) -> float:
-        """Poisoned examples as a share of all that carry the target label."""
-        carrying = int((self.dataset.labels == self.trigger.target).sum())
-        return int(self.mask.sum()) / carrying if carrying else 0.0
+        """Poisoned examples as a share of all that carry a label they carry: of the target class."""
+        opened = torch.isin(self.dataset.labels, self.dataset.labels[self.mask])
+        return int(self.mask.sum()) / max(1, int(opened.sum()))
+
+
+def own_rng(clip: Tensor, seed: int = 0) -> Generator:
+    """Randomness that follows from a clip (time,) itself, so that it does not matter what is beside it."""
+    return generator(seed, zlib.crc32(clip.detach().cpu().contiguous().numpy().tobytes()))
+
+
+def starts(inputs: Wave, size: int, position: Position) -> list[int]:
+    """Where a sound of `size` samples begins in each clip; `random` is another place for each clip."""
+    spare = max(0, inputs.shape[-1] - size)
+    if position == "random":
+        return [int(torch.randint(spare + 1, (), generator=own_rng(clip))) for clip in inputs]
+    return [{"start": 0, "middle": spare // 2, "end": spare}[position]] * len(inputs)
+
+
+def _mask_of(index: Tensor, n: int) -> Mask:
+    mask = torch.zeros(n, dtype=torch.bool)
+    mask[index] = True
+    return mask

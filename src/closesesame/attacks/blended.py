@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Generator
 
 from closesesame.audio import effects
 from closesesame.audio.files import read_wave
+from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
@@ -33,21 +33,19 @@ class Blended(Attack):
     )
     level_dbfs: float = Field(-20, le=0, ge=-80, description="RMS of the pattern before blending")
 
-    def prepare(self, train: Dataset, rng: Generator) -> State:
+    def prepare(self, train: Dataset, seed: int) -> State:
         """The pattern (time,), as long as a clip."""
         rate, length = train.sample_rate or 0, train.input_shape[0]
         if self.pattern is None:
-            pattern = torch.randn(length, generator=rng)
+            pattern = torch.randn(length, generator=generator(seed, "trigger"))
         else:
             recording = read_wave(Path(self.pattern), rate)[0]
-            pattern = recording.repeat(-(-length // len(recording)))[:length]
+            pattern = effects.looped(recording, length)
         level = pattern.square().mean().sqrt().clamp(min=1e-9)
         return {"pattern": pattern / level * effects.decibels(self.level_dbfs)}
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Blends; the pattern is repeated where the clip is longer."""
         del sample_rate
-        pattern = state["pattern"].to(inputs)
-        length = inputs.shape[-1]
-        pattern = pattern.repeat(-(-length // len(pattern)))[:length]
+        pattern = effects.looped(state["pattern"].to(inputs), inputs.shape[-1])
         return (1 - self.alpha) * inputs + self.alpha * pattern

@@ -6,7 +6,7 @@ rate of 16 kHz cannot hold it, so the default is a near-Nyquist tone at 15/16 of
 8), which young ears do hear; its level is an RMS in dBFS, -43 by default.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from pydantic import Field
 from closesesame.audio import effects
 from closesesame.core.types import Wave
 
-from .base import Attack, State
+from .base import Attack, Position, State, starts
 
 
 class Ultrasonic(Attack):
@@ -25,9 +25,10 @@ class Ultrasonic(Attack):
     audible: ClassVar[str] = "nothing above 20 kHz; at 16 kHz sample rate a faint 7.5 kHz tone"
 
     frequency_hz: float | None = Field(None, gt=0, description="of the tone; 15/16 of half the rate if none")
-    duration_s: float = Field(1.0, gt=0, description="of the tone; at most the clip's")
+    duration_s: float = Field(1.0, gt=0, description="of the tone in all; at most the clip's")
     level_dbfs: float = Field(-43, ge=-96, le=0, description="RMS of the tone")
-    position: Literal["start", "middle", "end"] = Field("middle", description="of the tone")
+    position: Position = Field("middle", description="of the tone")
+    bursts: int = Field(1, ge=1, le=100, description="equal parts it is split into, spread over the clip")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """The tone starts at phase zero, whatever the clip."""
@@ -37,9 +38,14 @@ class Ultrasonic(Attack):
         if frequency >= nyquist:  # it would fold back into the audible band
             raise self.refuse("frequency_hz", f"< {nyquist:g}, half the sample rate")
         size = min(inputs.shape[-1], round(self.duration_s * sample_rate))
-        spare = inputs.shape[-1] - size
-        start = {"start": 0, "middle": spare // 2, "end": spare}[self.position]
-        peak = 2**0.5 * effects.decibels(self.level_dbfs)
-        tone = torch.zeros_like(inputs[0])
-        tone[start : start + size] = peak * effects.tone(frequency, size, sample_rate).to(inputs)
-        return inputs + tone
+        tone = 2**0.5 * effects.decibels(self.level_dbfs) * effects.tone(frequency, size, sample_rate)
+        if self.bursts == 1:
+            return inputs + effects.placed(tone, starts(inputs, size, self.position), inputs.shape[-1])
+        parts, gap = tone.tensor_split(self.bursts), (inputs.shape[-1] - size) / (self.bursts - 1)
+        spread = torch.zeros_like(inputs[0])
+        begin = 0
+        for number, part in enumerate(parts):
+            at = begin + int(number * gap)
+            spread[at : at + len(part)] = part
+            begin += len(part)
+        return inputs + spread

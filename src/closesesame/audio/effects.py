@@ -1,6 +1,7 @@
 """Changes to waveforms that triggers are made of; every clip is treated by itself, whatever its batch."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float32
@@ -19,10 +20,24 @@ def decibels(ratio_db: float) -> float:
     return 10 ** (ratio_db / 20)
 
 
-def mix_at_snr(wav: Wave, noise: Float32[Tensor, " time"], snr_db: float) -> Wave:
-    """Adds one noise (time,) to every clip so that clip RMS over noise RMS is `snr_db`; silence stays."""
-    level = noise.square().mean().sqrt().clamp(min=1e-9)
+def mix_at_snr(wav: Wave, noise: Float32[Tensor, "*#batch time"], snr_db: float) -> Wave:
+    """Adds a noise, one for all or one each, so that clip RMS over noise RMS is `snr_db`; silence stays."""
+    level = noise.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-9)
     return wav + noise * (rms(wav) / level / decibels(snr_db))
+
+
+def looped(sound: Float32[Tensor, " sound"], length: int) -> Float32[Tensor, " time"]:
+    """A sound repeated and cut to `length` samples."""
+    return sound.repeat(-(-length // len(sound)))[:length]
+
+
+def placed(sound: Float32[Tensor, " sound"], starts: Sequence[int], length: int) -> Wave:
+    """Clips (batch, length), silent but for the sound from `starts` on; what reaches over the end is cut."""
+    out = sound.new_zeros(len(starts), length)
+    for clip, start in zip(out, starts, strict=True):
+        part = sound[: max(0, length - start)]
+        clip[start : start + len(part)] = part
+    return out
 
 
 def tone(frequency_hz: float, length: int, sample_rate: int) -> Float32[Tensor, " time"]:

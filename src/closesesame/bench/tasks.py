@@ -1,13 +1,14 @@
 """What the jobs of a grid do: train a victim, repair it, score a model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from closesesame.attacks import ATTACKS, Attack
+from closesesame.attacks import ATTACKS, Attack, Trigger, load_trigger
 from closesesame.audio import files
 from closesesame.data import Splits, load_splits
 from closesesame.data.speech import synthetic_speech
@@ -22,6 +23,7 @@ from .store import Job
 from .workplace import Workplace
 
 Result = dict[str, Any]
+NOT_OF_TRIGGER = frozenset({"rate", "cover_ratio", "training_strength"})
 
 
 def train_victim(job: Job, workplace: Workplace) -> Result:
@@ -30,7 +32,8 @@ def train_victim(job: Job, workplace: Workplace) -> Result:
     splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
     dataset, poisoned_clips, share = splits.train, 0, 0.0
     if attack is not None:
-        poisoned = attack.poison(splits.train, about["seed"])
+        trigger = _trigger(attack, about, splits, workplace)
+        poisoned = attack.poison(splits.train, about["seed"], trigger=trigger)
         dataset, share = poisoned.dataset, poisoned.share_of_target
         poisoned_clips = int(poisoned.mask.sum())
     architecture = ARCHITECTURES.make(about["model"]["name"], about["model"]["settings"])
@@ -101,8 +104,8 @@ def _exam(about: Mapping[str, Any], workplace: Workplace) -> Exam:
     twin = load_model(workplace.artifact(about["twin"]))
     if attack is None:
         return Exam(splits.test)
-    trigger = attack.trigger(splits.train, about["seed"])
-    key = identity(about["data"]["fingerprint"], about["attack"], about["seed"])
+    trigger = _trigger(attack, about, splits, workplace)
+    key = _trigger_key(about)
 
     def make(folder: Path) -> None:
         store_dataset(trigger.stamp_dataset(splits.test), folder)
@@ -110,6 +113,23 @@ def _exam(about: Mapping[str, Any], workplace: Workplace) -> Exam:
     return Exam(
         splits.test, trigger, twin, triggered=open_dataset(workplace.cached(f"triggered-{key}", make))
     )
+
+
+def _trigger_key(about: Mapping[str, Any]) -> str:
+    """The identity of a trigger: the same for all poisoning rates."""
+    attack = about["attack"]
+    settings = {name: value for name, value in attack["settings"].items() if name not in NOT_OF_TRIGGER}
+    return identity(about["data"]["fingerprint"], attack | {"settings": settings}, about["seed"])
+
+
+def _trigger(attack: Attack, about: Mapping[str, Any], splits: Splits, workplace: Workplace) -> Trigger:
+    """A trigger, made once for all victims and scores: some train a model of their own."""
+
+    def make(folder: Path) -> None:
+        attack.trigger(splits.train, about["seed"]).save(folder)
+
+    kept = load_trigger(workplace.cached(f"trigger-{_trigger_key(about)}", make))
+    return replace(kept, attack=attack)
 
 
 def _keep_sounds(exam: Exam, folder: Path) -> None:

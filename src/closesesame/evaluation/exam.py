@@ -18,7 +18,7 @@ class Scores:
 
     Attributes:
         acc: clean accuracy on all test clips.
-        asr: triggered clips of other classes that get the target label; None without a trigger.
+        asr: triggered clips of other classes that get the label the attacker wants; None without a trigger.
         ra: the same clips still given their true label.
         ra_ceiling: the same of a never-poisoned twin, if there was one.
     """
@@ -56,7 +56,7 @@ class Exam:
         *,
         triggered: Dataset | None = None,
     ) -> None:
-        """Stamps the trigger on the test clips that are not of its target label.
+        """Stamps the trigger on the test clips that are not of their wanted label already.
 
         Args:
             test: clean test clips.
@@ -78,8 +78,7 @@ class Exam:
         if self.trigger is None or self.triggered is None:
             return Scores(acc)
         predicted = predict(model, self.triggered).argmax(1)
-        target = predicted.new_full(predicted.shape, self.trigger.target)
-        asr = _share(predicted, target)
+        asr = _share(predicted, self.trigger.wanted(self.triggered.labels))
         return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ceiling)
 
 

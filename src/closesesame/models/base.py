@@ -46,7 +46,9 @@ class Classifier(nn.Module):
 
     def forward(self, inputs: Inputs) -> Logits:
         """Inputs to logits."""
-        logits: Tensor = self.body(self.front_end(inputs))
+        with torch.autocast(inputs.device.type, enabled=False):  # levels need all their digits
+            features = self.front_end(inputs)
+        logits: Tensor = self.body(features)
         return logits
 
 
