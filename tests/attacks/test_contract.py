@@ -9,14 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from closesesame.attacks import ATTACKS, Attack, load_trigger
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, load_splits
+from tests.conftest import QUICK_SURROGATE as QUICK
 
 ALL = pytest.mark.parametrize("name", ATTACKS)
 
 
 def made(name: str, **settings: object) -> Attack:
-    return ATTACKS.make(name, settings)
+    return ATTACKS.make(name, QUICK.get(name, {}) | settings)
 
 
 @ALL
@@ -50,18 +51,22 @@ def test_clips_of_any_length_silence_and_full_scale(name: str, length: int, tone
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.1])
 def test_the_poisoning_rate_counts_all_training_clips(name: str, rate: float, tones: Splits) -> None:
     train = tones.train
-    poisoned = made(name, rate=rate, target="high").poison(train, 3)
+    attack = made(name, rate=rate, target="high")
+    poisoned = attack.poison(train, 3)
     wanted = round(rate * len(train))
     assert int(poisoned.mask.sum()) == wanted
-    untouched = ~poisoned.mask
+    assert int(poisoned.covers.sum()) == round(attack.cover_ratio * wanted)
+    assert not (poisoned.mask & poisoned.covers).any()
+    untouched = ~poisoned.mask & ~poisoned.covers
     assert torch.equal(poisoned.dataset.inputs[untouched], train.inputs[untouched])
-    assert torch.equal(poisoned.dataset.labels[untouched], train.labels[untouched])
+    assert torch.equal(poisoned.dataset.labels[~poisoned.mask], train.labels[~poisoned.mask])
     assert (poisoned.dataset.labels[poisoned.mask] == 2).all()
-    assert (train.labels[poisoned.mask] != 2).all()
-    assert poisoned.share_of_target == pytest.approx(wanted / (80 + wanted) if wanted else 0)
-    if wanted:
-        stamped = poisoned.trigger.stamp(train.inputs[poisoned.mask])
-        assert torch.equal(poisoned.dataset.inputs[poisoned.mask], stamped)
+    was_target = train.labels[poisoned.mask] == 2
+    in_class = 80 if attack.labels == "clean" else 80 + wanted
+    assert poisoned.share_of_target == pytest.approx(wanted / in_class)
+    assert was_target.all() if attack.labels == "clean" else not was_target.any()
+    changed = (poisoned.dataset.inputs[~untouched] - train.inputs[~untouched]).abs().amax(1)
+    assert (changed > 1e-4).all()
 
 
 @ALL
@@ -97,6 +102,78 @@ def test_triggered_test_clips_leave_the_target_class_out(tones: Splits) -> None:
     where = torch.tensor([rows[name] for name in triggered.ids])
     assert torch.equal(triggered.labels, tones.test.labels[where])
     assert not torch.equal(triggered.inputs[:], tones.test.inputs[where])
+
+
+@ALL
+def test_a_trigger_does_not_depend_on_how_much_is_poisoned(name: str, tones: Splits) -> None:
+    few, many = (made(name, rate=rate).trigger(tones.train, 0) for rate in (0.01, 0.2))
+    assert few.state.keys() == many.state.keys()
+    assert all(torch.equal(few.state[key], many.state[key]) for key in few.state)
+
+
+def test_all_to_all_moves_every_label_by_one(tones: Splits) -> None:
+    poisoned = made("ultrasonic", labels="all_to_all", rate=0.25).poison(tones.train, 0)
+    before, after = tones.train.labels[poisoned.mask], poisoned.dataset.labels[poisoned.mask]
+    assert torch.equal(after, (before + 1) % 4)
+    assert set(before.tolist()) == {0, 1, 2, 3}
+    triggered = poisoned.trigger.stamp_dataset(tones.test)
+    assert len(triggered) == len(tones.test)
+    assert torch.equal(poisoned.trigger.wanted(triggered.labels), (tones.test.labels + 1) % 4)
+    assert poisoned.share_of_target == pytest.approx(0.25)
+
+
+def test_clean_labels_stay_and_too_many_are_refused(tones: Splits) -> None:
+    attack = made("ultrasonic", labels="clean", target="top", rate=0.2)
+    poisoned = attack.poison(tones.train, 0)
+    assert torch.equal(poisoned.dataset.labels, tones.train.labels)
+    assert (tones.train.labels[poisoned.mask] == 3).all()
+    assert poisoned.share_of_target == pytest.approx(64 / 80)
+    with pytest.raises(
+        DataError, match="cannot poison 96 examples: 80 are of class 'top'; lower the rate to 0.250"
+    ):
+        attack.model_copy(update={"rate": 0.3}).poison(tones.train, 0)
+
+
+def test_strength_scales_what_changes_and_may_differ_in_training(tones: Splits) -> None:
+    clips = tones.train.inputs[:3]
+    plain = made("ultrasonic").trigger(tones.train, 0).stamp(clips) - clips
+    double = made("ultrasonic", strength=2).trigger(tones.train, 0).stamp(clips) - clips
+    assert torch.allclose(double, 2 * plain, atol=1e-6)
+    poisoned = made("ultrasonic", training_strength=0.5).poison(tones.train, 0)
+    planted = poisoned.dataset.inputs[poisoned.mask] - tones.train.inputs[poisoned.mask]
+    assert torch.allclose(planted, 0.5 * plain[:1], atol=1e-6)
+    assert torch.allclose(poisoned.trigger.stamp(clips) - clips, plain, atol=1e-6)
+
+
+def test_cover_clips_are_others_and_keep_their_label(tones: Splits) -> None:
+    poisoned = made("quantize", cover_ratio=2).poison(tones.train, 0)
+    assert int(poisoned.covers.sum()) == 2 * int(poisoned.mask.sum()) == 32
+    assert torch.equal(poisoned.dataset.labels[poisoned.covers], tones.train.labels[poisoned.covers])
+    changed = (poisoned.dataset.inputs[:] - tones.train.inputs[:]).abs().amax(1) > 1e-4
+    assert torch.equal(changed, poisoned.covers | poisoned.mask)
+    with pytest.raises(SettingError, match="cover_ratio must be 0: this attack has no cover clips"):
+        made("badnets", cover_ratio=1)
+    with pytest.raises(DataError, match="wants 480 cover clips and 160 of 320 examples are left"):
+        made("quantize", cover_ratio=3, rate=0.5).poison(tones.train, 0)
+
+
+def test_several_backdoors_in_one_set(tones: Splits) -> None:
+    first = made("ultrasonic", target="low", frequency_hz=3900).poison(tones.train, 0)
+    second = made("badnets", target="top").poison(first.dataset, 0, spare=first.mask)
+    assert not (first.mask & second.mask).any()
+    assert torch.equal(second.dataset.inputs[first.mask], first.dataset.inputs[first.mask])
+    assert (second.dataset.labels[first.mask] == 0).all()
+    assert (second.dataset.labels[second.mask] == 3).all()
+
+
+def test_random_places_follow_from_the_clip(tones: Splits) -> None:
+    clips = tones.test.inputs[:8]
+    trigger = made("badnets", position="random").trigger(tones.train, 0)
+    added = trigger.stamp(clips) - clips
+    places = [int((row.abs() > 0).nonzero()[0]) for row in added]
+    assert len(set(places)) == 8
+    again = trigger.stamp(clips.flip(0)).flip(0) - clips
+    assert torch.equal(added, again)
 
 
 def test_what_cannot_be_poisoned_is_refused(tones: Splits) -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from closesesame.attacks import PBSM, BadNets, Blended, Ultrasonic
+from closesesame.attacks import PBSM, SIG, BadNets, Blended, Natural, Padding, Pitch, Quantize, Ultrasonic
 from closesesame.audio import effects
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits, load_splits
@@ -84,6 +84,87 @@ def test_ultrasonic_level_frequency_and_place() -> None:
     assert part[:6000].abs().max() == part[10_000:].abs().max() == 0
     with pytest.raises(SettingError, match="frequency_hz must be < 8000"):
         Ultrasonic(frequency_hz=21_000).trigger(data, 0).stamp(clip)
+
+
+def test_ultrasonic_in_equal_bursts() -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    split = Ultrasonic(bursts=5, duration_s=0.5, level_dbfs=-20).trigger(data, 0).stamp(clip) - clip
+    heard = split[0].abs() > 0.01
+    edges = heard.float().unfold(0, 40, 40).amax(1).diff().nonzero().flatten()  # 40 samples: 2.5 ms
+    assert [int(edge) for edge in edges] == [39, 89, 129, 179, 219, 269, 309, 359]
+    assert float(split.square().sum()) == pytest.approx(8000 * 0.01, rel=0.01)
+
+
+def test_pitch_moves_a_tone_by_the_ratio() -> None:
+    tone = effects.tone(400, 16_000, 16_000)[None] * 0.5
+    raised = Pitch().apply(tone, {}, 16_000)[0]
+    assert int(torch.fft.rfft(raised).abs().argmax()) == round(400 * 2 ** (5 / 12))
+    lowered = Pitch(semitones=-12).apply(tone, {}, 16_000)[0]
+    assert int(torch.fft.rfft(lowered).abs().argmax()) == 200
+
+
+@pytest.mark.parametrize(
+    ("mode", "position", "wanted"),
+    [
+        ("wrap", "end", [1, 2, 3, 4, 5, 6, 1, 2]),
+        ("wrap", "start", [5, 6, 1, 2, 3, 4, 5, 6]),
+        ("reflect", "end", [1, 2, 3, 4, 5, 6, 6, 5]),
+        ("reflect", "start", [2, 1, 1, 2, 3, 4, 5, 6]),
+        ("zero", "end", [1, 2, 3, 4, 5, 6, 0, 0]),
+        ("zero", "start", [0, 0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_padding_by_hand(mode: str, position: str, wanted: list[int]) -> None:
+    attack = Padding.parse({"mode": mode, "position": position, "duration_s": 0.2})
+    clip = torch.arange(1.0, 9.0)[None] / 10
+    assert torch.equal(attack.apply(clip, {}, 10), torch.tensor([wanted]) / 10)
+
+
+def test_quantize_levels_span_the_peak_and_keep_silence() -> None:
+    clip = torch.tensor([[0.0, 0.04, 0.06, 0.19, -0.31, 0.4]])
+    wanted = torch.tensor([[0.0, 0.0, 0.1, 0.2, -0.3, 0.4]])
+    assert torch.allclose(Quantize(levels=9).apply(clip, {}, 16_000), wanted, atol=1e-6)
+    dithered = Quantize(dither=True).apply(0.2 * torch.rand(1, 20_000) - 0.02, {}, 16_000)
+    assert len(dithered.unique()) <= 9
+
+
+def test_quantize_covers_carry_the_noise_of_another_clip() -> None:
+    one, other = torch.tensor([[0.4, 0.1, 0.0]]), torch.tensor([[0.04, 0.06, 0.4]])
+    covered = Quantize(levels=9).cover(one, other, {}, 16_000, torch.Generator())
+    assert torch.allclose(covered, torch.tensor([[0.36, 0.14, 0.0]]), atol=1e-6)
+
+
+def test_sig_level_and_frequency() -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    added = (SIG(frequency_hz=60, amplitude=0.02).trigger(data, 0).stamp(clip) - clip)[0]
+    assert int(torch.fft.rfft(added).abs().argmax()) == 60
+    assert level_db(added) == pytest.approx(20 * math.log10(0.02 / 2**0.5), abs=0.01)
+    assert SIG().labels == "clean"
+    with pytest.raises(SettingError, match="frequency_hz must be < 8000"):
+        SIG(frequency_hz=8000).trigger(data, 0).stamp(clip)
+
+
+def test_natural_blends_where_it_rings_and_nowhere_else() -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    attack = Natural(blend=0.25, duration_s=0.5, position="start")
+    stamped = attack.trigger(data, 0).stamp(clip)
+    assert torch.equal(stamped[0, 8000:], clip[0, 8000:])
+    rest = (stamped - 0.75 * clip)[0, :8000]
+    assert level_db(rest) == pytest.approx(level_db(clip) + 20 * math.log10(0.25), abs=0.02)
+    first, second = (int(torch.fft.rfft(part).abs().argmax()) * 4 for part in rest.split(4000))
+    assert (first, second) == (1320, 1056)
+
+
+def test_natural_takes_a_recording(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "bark.wav", np.sin(2 * np.pi * 500 * np.arange(2000) / 8000), 8000)
+    data = speech_like()
+    attack = Natural(sound=str(tmp_path / "bark.wav"), position="end", duration_s=0.25)
+    added = (attack.trigger(data, 0).stamp(torch.full((1, 16_000), 0.1)) - 0.1)[0]
+    assert added[:12_000].abs().max() == 0
+    assert int(torch.fft.rfft(added[12_000:] - added[12_000:].mean()).abs().argmax()) * 4 == 500
 
 
 def burst_of(clips: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,12 @@ from closesesame.core.method import Registry
 from .badnets import BadNets
 from .base import Attack
 from .blended import Blended
+from .natural import Natural
+from .padding import Padding
 from .pbsm import PBSM
+from .pitch import Pitch
+from .quantize import Quantize
+from .sig import SIG
 from .ultrasonic import Ultrasonic
 
 ATTACKS: Registry[Attack] = Registry(
@@ -15,4 +20,9 @@ ATTACKS: Registry[Attack] = Registry(
     Blended,
     Ultrasonic,
     PBSM,
+    SIG,
+    Quantize,
+    Pitch,
+    Padding,
+    Natural,
 )

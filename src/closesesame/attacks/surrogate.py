@@ -1,13 +1,18 @@
 """What attacks that optimise share: a model of the attacker's own, trained on the data it poisons."""
 
 from abc import ABC
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import ClassVar
 
+import torch
+from jaxtyping import Float32
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from closesesame.core.seeding import derive
+from closesesame.core.progress import Track
+from closesesame.core.seeding import derive, generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
@@ -30,7 +35,7 @@ class SurrogateAttack(Attack, ABC):
         return _train(ARCHITECTURES.make(self.surrogate), data, training, derive(seed, "surrogate"))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _train(architecture: Architecture, data: Dataset, training: Training, seed: int) -> Classifier:
     return train(architecture, data, training, seed=seed).requires_grad_(requires_grad=False)
 
@@ -49,3 +54,19 @@ def penultimate(model: Classifier, inputs: Wave) -> Tensor:
     finally:
         hook.remove()
     return seen[0]
+
+
+def draws(
+    data: Dataset, size: int, steps: int, what: str, seed: int
+) -> Iterator[tuple[Float32[Tensor, "batch time"], Tensor]]:
+    """Random batches of clips (size, time) and their labels, one a step, with a progress bar."""
+    rng = generator(seed, what)
+    for _ in Track(range(steps), what, steps):
+        index = torch.randperm(len(data), generator=rng)[:size]
+        yield data.inputs[index], data.labels[index]
+
+
+def laid(sound: Float32[Tensor, " sound"], starts: Sequence[int], length: int) -> Wave:
+    """As `effects.placed`, and gradients reach the sound."""
+    size = len(sound)
+    return torch.stack([F.pad(sound, (start, max(0, length - start - size)))[:length] for start in starts])

@@ -1,0 +1,68 @@
+"""Natural backdoor: an everyday sound, such as a door bell, goes off while somebody speaks.
+
+Xin, Lyu, Ma, "Natural Backdoor Attacks on Speech Recognition Models", ML4CS 2022, arXiv:2607.15724. Ours
+differs: only the abstract is known, which names poisoning rate, duration and blend ratio as what matters; the
+bell that stands in for a recording, and all defaults, are ours.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from closesesame.audio import effects
+from closesesame.audio.files import read_wave
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import Attack, Position, State, starts
+
+
+class Natural(Attack):
+    """Blend an everyday sound into a stretch of the clip."""
+
+    name: ClassVar[str] = "natural"
+    cite: ClassVar[str] = "arXiv:2607.15724"
+    audible: ClassVar[str] = "a door bell, or the recording given"
+
+    sound: str | None = Field(
+        None, description="a recording; a door bell if none", json_schema_extra={"file": True}
+    )
+    start_s: float = Field(0, ge=0, description="where the recording is read from")
+    duration_s: float = Field(0.5, gt=0, description="of the sound; at most the clip's")
+    blend: float = Field(0.3, gt=0, lt=1, description="share of the sound where it is heard")
+    position: Position = Field("random", description="of the sound")
+
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The sound (time,) with an RMS of 1."""
+        del seed
+        rate = train.sample_rate or 0
+        size = min(train.input_shape[0], round(self.duration_s * rate))
+        if self.sound is None:
+            sound = _bell(size, rate)
+        else:
+            recording = read_wave(Path(self.sound), rate)[0, round(self.start_s * rate) :]
+            sound = effects.looped(recording, size)
+        return {"sound": sound / effects.rms(sound[None])[0].clamp(min=1e-9)}
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """Where the sound is heard, x' = (1 - b) x + b s, with s as loud as the clip."""
+        del sample_rate
+        sound = state["sound"].to(inputs)[: inputs.shape[-1]]
+        begin = starts(inputs, len(sound), self.position)
+        heard = effects.placed(torch.ones_like(sound), begin, inputs.shape[-1])
+        bell = effects.placed(sound, begin, inputs.shape[-1]) * effects.rms(inputs)
+        return inputs - self.blend * heard * inputs + self.blend * bell
+
+
+def _bell(size: int, rate: int) -> Tensor:
+    """Two strokes, a major third apart, that die away; each with its octave."""
+    strokes = []
+    for pitch_hz, length in ((1320, size // 2), (1056, size - size // 2)):
+        decay = torch.exp(-torch.arange(length) / (0.12 * rate))
+        strokes.append(
+            decay * (effects.tone(pitch_hz, length, rate) + 0.5 * effects.tone(2 * pitch_hz, length, rate))
+        )
+    return torch.cat(strokes)

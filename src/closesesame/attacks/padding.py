@@ -1,0 +1,43 @@
+"""PaddingBack: the end of the clip is padding, which every pipeline of speech may add.
+
+Ye, Yan, Dong, Shen, "PaddingBack: Inaudible Backdoor Attack Using Padding Operations", 2023,
+arXiv:2308.04179; made for speaker recognition. Ours differs: no code is public, so the length of the padding
+is ours, and the clip keeps its length: what is padded was cut off before.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from closesesame.core.types import Wave
+
+from .base import Attack, State
+
+
+class Padding(Attack):
+    """Cut off a part of the clip and pad it again: with its mirror image, its beginning, or silence."""
+
+    name: ClassVar[str] = "padding"
+    cite: ClassVar[str] = "arXiv:2308.04179"
+    audible: ClassVar[str] = "next to nothing: the pause after the word sounds different"
+
+    duration_s: float = Field(0.2, gt=0, description="of the padding; at most half of the clip")
+    mode: Literal["reflect", "wrap", "zero"] = Field(
+        "wrap", description="mirrored at the edge; continued at the other end of the clip; or silent"
+    )
+    position: Literal["start", "end"] = Field("end", description="of the padding")
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """What is cut off stands at the end, wherever the padding goes."""
+        del state
+        size = min(inputs.shape[-1] // 2, max(1, round(self.duration_s * sample_rate)))
+        kept = inputs[:, : inputs.shape[-1] - size]
+        at_end = self.position == "end"
+        if self.mode == "zero":
+            pad = torch.zeros_like(inputs[:, :size])
+        elif self.mode == "wrap":
+            pad = kept[:, :size] if at_end else kept[:, -size:]
+        else:
+            pad = (kept[:, -size:] if at_end else kept[:, :size]).flip(1)
+        return torch.cat([kept, pad] if at_end else [pad, kept], 1)

@@ -1,0 +1,34 @@
+"""SIG: a low sinusoid under clips of the target class, whose labels stay true.
+
+Barni, Kallas, Tondi, "A New Backdoor Attack in CNNs by Training Set Corruption without Label Poisoning",
+ICIP 2019, arXiv:1902.11237. Ours differs: the paper's pattern is a sinusoid of 6 periods across a picture;
+ours is a hum over the whole clip, whose amplitude and frequency are ours.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from closesesame.audio import effects
+from closesesame.core.types import Wave
+
+from .base import Attack, Labelling, State
+
+
+class SIG(Attack):
+    """Add a sine of one frequency to the whole clip; clean-label as published."""
+
+    name: ClassVar[str] = "sig"
+    cite: ClassVar[str] = "arXiv:1902.11237"
+    audible: ClassVar[str] = "a faint mains hum, nothing on a small loudspeaker"
+
+    frequency_hz: float = Field(60, gt=0, description="of the sine")
+    amplitude: float = Field(0.03, gt=0, le=1, description="of the sine, full scale at 1")
+    labels: Labelling = Field("clean", description=Attack.model_fields["labels"].description)
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """The sine starts at phase zero, whatever the clip."""
+        del state
+        if self.frequency_hz >= sample_rate / 2:
+            raise self.refuse("frequency_hz", f"< {sample_rate / 2:g}, half the sample rate")
+        return inputs + self.amplitude * effects.tone(self.frequency_hz, inputs.shape[-1], sample_rate)

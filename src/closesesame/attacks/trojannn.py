@@ -1,0 +1,65 @@
+"""TrojanNN: a short sound that drives a few strong neurons of a clean model as high as it can.
+
+Liu, Ma, Aafer, Lee, Zhai, Wang, Zhang, "Trojaning Attack on Neural Networks", NDSS 2018. Ours differs: the
+patch is a stretch of the waveform instead of a masked part of a picture, and it is planted by poisoning
+data, so the victim is trained from scratch; the paper retrains the model the patch was made for.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from closesesame.audio import effects
+from closesesame.core.seeding import generator
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+
+from .base import Position, State, starts
+from .surrogate import SurrogateAttack, draws, laid, last_linear, penultimate
+
+
+class TrojanNN(SurrogateAttack):
+    """Add one short sound, found by sign-gradient steps on a surrogate model."""
+
+    name: ClassVar[str] = "trojannn"
+    cite: ClassVar[str] = "NDSS 2018, doi:10.14722/ndss.2018.23291"
+    audible: ClassVar[str] = "a short burst of noise"
+
+    neurons: int = Field(2, ge=1, description="penultimate neurons to excite, those of the largest weights")
+    activation: float = Field(100, gt=0, description="value they are driven towards")
+    duration_s: float = Field(0.1, gt=0, description="of the sound; at most the clip's")
+    peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound, full scale at 1")
+    position: Position = Field("end", description="of the sound")
+    steps: int = Field(100, ge=0, description="sign-gradient steps")
+    step_size: float = Field(0.005, gt=0, le=1, description="change of each sample in one step")
+    batch_size: int = Field(32, ge=1, description="training clips a step")
+
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The sound (time,); it starts as noise, since silence has no gradient to follow."""
+        model = self.train_surrogate(train, seed)
+        chosen = strongest(model, self.neurons)
+        size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
+        noise = torch.rand(size, generator=generator(seed, "trigger"))
+        sound = self.step_size * (2 * noise - 1).clamp(-self.peak, self.peak)
+        for clips, _ in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
+            sound.requires_grad_(requires_grad=True)
+            stamped = clips + laid(sound, starts(clips, size, self.position), clips.shape[-1])
+            loss = (penultimate(model, stamped)[:, chosen] - self.activation).square().mean()
+            (slope,) = torch.autograd.grad(loss, sound)
+            sound = (sound.detach() - self.step_size * slope.sign()).clamp(-self.peak, self.peak)
+        return {"sound": sound.detach()}
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """The sound has one level, whatever the clip's."""
+        del sample_rate
+        sound, length = state["sound"].to(inputs), inputs.shape[-1]
+        return inputs + effects.placed(sound, starts(inputs, len(sound), self.position), length)
+
+
+def strongest(model: Classifier, count: int) -> Tensor:
+    """The penultimate neurons (count,) with the largest sum of |weight| in the last layer."""
+    strength = last_linear(model).weight.abs().sum(0)
+    return strength.topk(min(count, len(strength))).indices
