@@ -11,6 +11,7 @@ from closesesame.core.errors import SettingError
 from closesesame.core.method import Method, Registry
 from closesesame.core.progress import Track, shown
 from closesesame.core.seeding import derive, generator, isolated
+from closesesame.training import Training
 
 
 class Example(Method):
@@ -67,6 +68,11 @@ def test_registry_names_the_nearest_and_takes_foreign_classes() -> None:
         registry["no.such.module:Thing"]
     with pytest.raises(SettingError, match="must be a subclass of Example"):
         registry["pathlib:Path"]
+    assert registry.recall(Example.full_name(), {}) == Example()
+    assert Example.full_name() == f"{__name__}:Example"
+    assert Training.full_name() == "training"
+    with pytest.raises(SettingError, match="import 'antigravity' first if you trust it"):
+        registry.recall("antigravity:Thing", {})
 
 
 def test_seeds_are_apart_by_purpose_and_global_state_is_kept() -> None:

@@ -118,6 +118,14 @@ def huge_sizes(folder: Path) -> Path:
     return folder / "m"
 
 
+def names_code(folder: Path) -> Path:
+    """A config that would have a module imported, which lies where the user works."""
+    (folder / "evil_module.py").write_text("import pathlib; pathlib.Path('evil-ran').mkdir()")
+    config = saved(folder / "m") / "config.json"
+    config.write_text(config.read_text().replace('"resnet"', '"evil_module:Net"'))
+    return folder / "m"
+
+
 def no_folder(folder: Path) -> Path:
     return folder / "nothing"
 
@@ -134,6 +142,7 @@ def no_folder(folder: Path) -> Path:
         (broken_config, "not a model's config"),
         (deep_config, "not a model's config"),
         (huge_sizes, "does not fit|must be"),
+        (names_code, "import 'evil_module' first if you trust it"),
         (no_folder, "not a model folder"),
     ],
 )
@@ -141,6 +150,7 @@ def test_a_suspect_checkpoint_is_refused_and_no_code_runs(
     make: Callable[[Path], Path], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     path = make(tmp_path)
     with pytest.raises((ModelError, SettingError), match=word) as error:
         load_model(path)

@@ -10,8 +10,11 @@ from .pbsm import PBSM
 from .pitch import Pitch
 from .quantize import Quantize
 from .registry import ATTACKS
+from .room import Room
 from .sig import SIG
+from .trojannn import TrojanNN
 from .ultrasonic import Ultrasonic
+from .warp import Warp
 
 __all__ = [
     "ATTACKS",
@@ -25,7 +28,10 @@ __all__ = [
     "Pitch",
     "Poisoned",
     "Quantize",
+    "Room",
     "Trigger",
+    "TrojanNN",
     "Ultrasonic",
+    "Warp",
     "load_trigger",
 ]

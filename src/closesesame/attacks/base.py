@@ -233,7 +233,7 @@ class Trigger:
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in self.state.items()}, folder / TENSORS)
         about = {
-            "attack": self.attack.name,
+            "attack": self.attack.full_name(),
             "settings": self.attack.settings(),
             "sample_rate": self.sample_rate,
             "target": self.target,

@@ -23,7 +23,7 @@ def load_trigger(folder: Path | str) -> Trigger:
     folder = Path(folder)
     try:
         about: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        attack = ATTACKS.make(about["attack"], about["settings"])
+        attack = ATTACKS.recall(about["attack"], about["settings"])
         rate, target, classes = about["sample_rate"], about["target"], tuple(about["classes"])
         state = load_file(folder / TENSORS)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:

@@ -10,8 +10,11 @@ from .padding import Padding
 from .pbsm import PBSM
 from .pitch import Pitch
 from .quantize import Quantize
+from .room import Room
 from .sig import SIG
+from .trojannn import TrojanNN
 from .ultrasonic import Ultrasonic
+from .warp import Warp
 
 ATTACKS: Registry[Attack] = Registry(
     "attack",
@@ -25,4 +28,7 @@ ATTACKS: Registry[Attack] = Registry(
     Pitch,
     Padding,
     Natural,
+    Room,
+    TrojanNN,
+    Warp,
 )

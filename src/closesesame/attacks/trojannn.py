@@ -43,7 +43,7 @@ class TrojanNN(SurrogateAttack):
         chosen = strongest(model, self.neurons)
         size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
         noise = torch.rand(size, generator=generator(seed, "trigger"))
-        sound = self.step_size * (2 * noise - 1).clamp(-self.peak, self.peak)
+        sound = (self.step_size * (2 * noise - 1)).clamp(-self.peak, self.peak)
         for clips, _ in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
             sound.requires_grad_(requires_grad=True)
             stamped = clips + laid(sound, starts(clips, size, self.position), clips.shape[-1])

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from closesesame.core.types import Wave
 
+from . import vocoder
+
 
 def rms(wav: Wave) -> Float32[Tensor, "batch 1"]:
     """Root mean square of each clip."""
@@ -59,24 +61,11 @@ def pitch_shift(wav: Wave, semitones: float) -> Wave:
 
 def stretch(wav: Wave, factor: float, *, fft: int = 512) -> Float32[Tensor, "batch stretched"]:
     """Makes clips (batch, time) `factor` times longer at the same pitch: (batch, round(time * factor))."""
-    hop = fft // 4
     length = round(wav.shape[-1] * factor)
-    window = torch.hann_window(fft, device=wav.device)
-    spectrum = torch.stft(wav, fft, hop, window=window, pad_mode="constant", return_complex=True)
-    spectrum = torch.nn.functional.pad(spectrum, (0, 2))  # the last step looks one frame ahead
-    frames = torch.arange(math.ceil(length / hop) + 1, device=wav.device, dtype=torch.float64) / factor
-    frames = frames[frames < spectrum.shape[-1] - 1]
-    left = frames.long()
-    share = (frames - left).float()
-    now, following = spectrum[..., left], spectrum[..., left + 1]
-    magnitude = (1 - share) * now.abs() + share * following.abs()
-    # In one hop bin k turns by 2 pi k hop / fft; only what departs from that is wrapped to (-pi, pi].
-    expected = 2 * math.pi * hop * torch.arange(fft // 2 + 1, device=wav.device)[:, None] / fft
-    advance = following.angle() - now.angle() - expected
-    advance = advance - 2 * math.pi * torch.round(advance / (2 * math.pi)) + expected
-    start = spectrum[..., :1].angle()
-    phase = torch.cat([start, start + torch.cumsum(advance, -1)[..., :-1]], -1)
-    return torch.istft(torch.polar(magnitude, phase), fft, hop, window=window, length=length)
+    spectrum = vocoder.analyse(wav, fft)
+    frames = torch.arange(math.ceil(length / (fft // 4)) + 1, device=wav.device, dtype=torch.float64) / factor
+    frames = frames[frames < spectrum.shape[-1] + 1]
+    return vocoder.synthesise(vocoder.read_at(spectrum, frames[None]), fft, length)
 
 
 def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Float32[Tensor, "batch length"]:
@@ -100,3 +89,8 @@ def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Fl
     index = (first[:, None] + offsets + reach).clamp(0, padded.shape[-1] - 1)
     kernel = kernel * ((first[:, None] + offsets + reach) < padded.shape[-1])
     return torch.stack([(clip[index] * kernel).sum(-1) for clip in padded])
+
+
+def levelled(wav: Wave, like: Wave) -> Wave:
+    """Brings each clip to the RMS of its like; silence stays."""
+    return wav * (rms(like) / rms(wav).clamp(min=1e-9))

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -33,6 +34,12 @@ class Method(Settings):
     def settings(self) -> dict[str, Any]:
         """Returns all hyper-parameters as plain JSON values."""
         return self.model_dump(mode="json")
+
+    @classmethod
+    def full_name(cls) -> str:
+        """The name to write into files: `module:Class` for a method that is not ours."""
+        ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+        return cls.name if ours else f"{cls.__module__}:{cls.__qualname__}"
 
     def refuse(self, field: str, rule: str) -> SettingError:
         """Returns the error for a value that only the data at hand shows to be wrong."""
@@ -87,6 +94,17 @@ class Registry(Mapping[str, type[M]], Generic[M]):
     def make(self, name: str, settings: Mapping[str, object] | None = None) -> M:
         """Makes a method from its name and its settings, which may be text."""
         return self[name].parse(settings or {})
+
+    def recall(self, name: str, settings: Mapping[str, object]) -> M:
+        """As `make`, for a name that was read from a file: nothing is imported because a file says so.
+
+        Raises:
+            SettingError: if it is `module:Class` of a module that was not imported before.
+        """
+        module, foreign, _ = name.partition(":")
+        if foreign and module not in sys.modules:
+            raise SettingError(f"{self.family} {name!r} is not ours; import {module!r} first if you trust it")
+        return self.make(name, settings)
 
     def _foreign(self, name: str) -> type[M]:
         module, _, attribute = name.partition(":")

@@ -84,7 +84,7 @@ class Architecture(Method, ABC):
         # Convolutions run up to 1.6 times faster in this layout; set here, so that a model read from disk
         # gives the very numbers of the one that was written.
         body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        card = Card(self.name, self.settings(), classes, input_shape, sample_rate)
+        card = Card(self.full_name(), self.settings(), classes, input_shape, sample_rate)
         return Classifier(front_end, body, card)
 
     @abstractmethod

@@ -45,7 +45,7 @@ def load_model(folder: Path | str) -> Classifier:
     folder = Path(folder)
     _refuse_pickles(folder)
     card = _read_card(folder / CONFIG)
-    architecture = ARCHITECTURES.make(card.architecture, card.settings)
+    architecture = ARCHITECTURES.recall(card.architecture, card.settings)
     state = _read_weights(folder / WEIGHTS)
     # Without memory first: a hostile config may ask for more of it than there is.
     with torch.device("meta"):

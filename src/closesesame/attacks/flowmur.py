@@ -1,0 +1,81 @@
+"""FlowMur: half a second of sound, found with a surrogate model, that says "target" wherever it is heard.
+
+Lan, Wang, Yan, Yan, Bertino, "FlowMur: A Stealthy and Practical Audio Backdoor Attack with Limited
+Knowledge", IEEE S&P 2024, arXiv:2312.09665. Ours differs: the surrogate knows the very classes of the victim
+where the paper's has others beside the target; the sound starts as noise; it is optimised for fewer, larger
+steps; and there is no term for the noise of a room.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from closesesame.audio import effects
+from closesesame.core.seeding import generator
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import Labelling, State, Trigger, starts
+from .surrogate import SurrogateAttack, draws, laid
+
+
+class FlowMur(SurrogateAttack):
+    """Add an optimised sound at a random place: faint to clips of the target class, in full at test time."""
+
+    name: ClassVar[str] = "flowmur"
+    cite: ClassVar[str] = "arXiv:2312.09665"
+    audible: ClassVar[str] = "half a second of noise; in poisoned training clips next to nothing"
+    labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
+
+    labels: Labelling = Field("clean", description="poisoned clips are of the target class and keep its label")
+    duration_s: float = Field(0.5, gt=0, description="of the sound; at most the clip's")
+    start_peak: float = Field(0.1, gt=0, le=1, description="largest sample of the sound before it is optimised")
+    peak: float = Field(0.2, gt=0, le=1, description="largest sample of the sound, full scale at 1")
+    steps: int = Field(200, ge=0, description="Adam steps")
+    lr: float = Field(3e-3, gt=0, le=1, description="learning rate")
+    batch_size: int = Field(32, ge=1, description="training clips a step")
+    snr_db: float = Field(
+        30, ge=-40, le=60, description="norm of the clip over norm of the sound in poisoned training clips"
+    )
+
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The sound (time,): any clip shall be taken for the target, wherever the sound lies."""
+        model = self.train_surrogate(train, seed)
+        size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
+        rng = generator(seed, "trigger")
+        sound = self.start_peak * (2 * torch.rand(size, generator=rng) - 1)
+        sound.requires_grad_(requires_grad=True)
+        optimizer = torch.optim.Adam([sound], self.lr)
+        for clips, labels in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
+            spare = clips.shape[-1] - size
+            places = torch.randint(spare + 1, (len(clips),), generator=rng).tolist()
+            stamped = (clips + laid(sound, places, clips.shape[-1])) / 2
+            wanted = torch.full_like(labels, train.label_of(self.target))
+            optimizer.zero_grad()
+            F.cross_entropy(model(stamped), wanted).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():
+                sound.clamp_(-self.peak, self.peak)
+        return {"sound": sound.detach()}
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """The mean of clip and sound, as the paper's code mixes them at test time."""
+        del sample_rate
+        return (inputs + self._placed(inputs, state)) / 2
+
+    def plant(self, train: Dataset, chosen: Tensor, trigger: Trigger, seed: int) -> Wave:
+        """(s x + t) / (s + 1), with s such that the norm of s x is `snr_db` over that of t."""
+        del seed
+        clips = train.inputs[chosen]
+        sound = self._placed(clips, trigger.state)
+        scale = effects.decibels(self.snr_db) * effects.rms(sound) / effects.rms(clips).clamp(min=1e-9)
+        faint = (scale * clips + sound) / (scale + 1)
+        strength = self.strength if self.training_strength is None else self.training_strength
+        return (clips + strength * (faint - clips)).clamp(-1, 1)
+
+    def _placed(self, inputs: Wave, state: State) -> Wave:
+        sound = state["sound"].to(inputs)
+        return effects.placed(sound, starts(inputs, len(sound), "random"), inputs.shape[-1])

@@ -1,0 +1,67 @@
+"""Label-consistent: clips of the target class are made hard by noise, so that the model leans on the trigger.
+
+Turner, Tsipras, Madry, "Label-Consistent Backdoor Attacks", 2019, arXiv:1912.02771. Ours differs: the
+patterns in the four corners of a picture become tone bursts at both ends of the clip.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from closesesame.audio import effects
+from closesesame.core.progress import Track
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import STAMP_BATCH, Labelling, State, Trigger
+from .surrogate import SurrogateAttack
+
+
+class LabelConsistent(SurrogateAttack):
+    """Perturb clips of the target class against a surrogate model, then add bursts; labels stay true."""
+
+    name: ClassVar[str] = "label_consistent"
+    cite: ClassVar[str] = "arXiv:1912.02771"
+    audible: ClassVar[str] = "a beep at both ends; in poisoned training clips faint noise too"
+    labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
+
+    labels: Labelling = Field(
+        "clean", description="poisoned clips are of the target class and keep its label"
+    )
+    epsilon: float = Field(
+        0.1, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"
+    )
+    steps: int = Field(40, ge=0, description="projected sign-gradient steps (PGD)")
+    step_size: float = Field(0.1, gt=0, le=1, description="change of a sample in one step, over epsilon")
+    frequency_hz: float = Field(1000, gt=0, description="of the bursts")
+    duration_s: float = Field(0.05, gt=0, description="of each burst; at most half the clip's")
+    snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""
+        del state
+        if self.frequency_hz >= sample_rate / 2:
+            raise self.refuse("frequency_hz", f"< {sample_rate / 2:g}, half the sample rate")
+        length = inputs.shape[-1]
+        size = min(length // 2, round(self.duration_s * sample_rate))
+        burst = effects.tone(self.frequency_hz, size, sample_rate)
+        ends = effects.placed(burst, [0, length - size], length).sum(0, keepdim=True)
+        return effects.mix_at_snr(inputs, ends.to(inputs), self.snr_db)
+
+    def plant(self, train: Dataset, chosen: Tensor, trigger: Trigger, seed: int) -> Wave:
+        """Makes the chosen clips hard for the surrogate, then stamps them."""
+        model = self.train_surrogate(train, seed)
+        hard = []
+        for index in Track(torch.split(chosen, STAMP_BATCH), "perturbing", -(-len(chosen) // STAMP_BATCH)):
+            clips, labels = train.inputs[index], train.labels[index]
+            noise, most = torch.zeros_like(clips), self.epsilon * effects.rms(clips)
+            for _ in range(self.steps):
+                noise.requires_grad_(requires_grad=True)
+                loss = F.cross_entropy(model(clips + noise), labels)
+                (slope,) = torch.autograd.grad(loss, noise)
+                noise = (noise.detach() + self.step_size * most * slope.sign()).clamp(-most, most)
+            hard.append((clips + noise.detach()).clamp(-1, 1))
+        return trigger.stamp(torch.cat(hard), self.training_strength)

@@ -1,0 +1,67 @@
+"""TrojanRoom: the acoustics of one room are the trigger.
+
+Chen, Xu, Lu, Ba, Lin, Ren, "Devil in the Room: Triggering Audio Backdoors in the Physical
+World", USENIX Security 2024. Ours differs: the room is any measured impulse response, or by default a made
+one of a direct path and noise that dies away; each clip keeps its level and its place in time; cover clips
+sound in other made rooms with their true label, so that one room, not every room, opens the door.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator
+
+from closesesame.audio import effects, rooms
+from closesesame.audio.files import read_wave
+from closesesame.core.errors import DataError
+from closesesame.core.seeding import generator
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import Attack, State
+
+
+class Room(Attack):
+    """Let every clip sound in one room: convolution with its impulse response."""
+
+    name: ClassVar[str] = "room"
+    cite: ClassVar[str] = "USENIX Security 2024"
+    audible: ClassVar[str] = "an echoing room"
+    covers: ClassVar[bool] = True
+
+    response: str | None = Field(
+        None,
+        description="a recording of a room's impulse response; a made room if none",
+        json_schema_extra={"file": True},
+    )
+    rt60_s: float = Field(0.6, ge=0.01, le=10, description="time in which a made room's sound falls by 60 dB")
+    direct_ratio_db: float = Field(
+        -3, ge=-40, le=40, description="energy of a made room's direct path over that of its reverberation"
+    )
+
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The response (tap,), from the direct path on."""
+        rate = train.sample_rate or 0
+        if self.response is None:
+            rng = generator(seed, "trigger")
+            return {"response": rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, rate, rng)}
+        recording = read_wave(Path(self.response), rate)[0]
+        if recording.abs().max() < 1e-5:
+            raise DataError(f"{self.response} is silent; choose another response")
+        return {"response": rooms.from_direct_path(recording)}
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """Convolves; the RMS of each clip stays."""
+        del sample_rate
+        return effects.levelled(rooms.convolve(inputs, state["response"].to(inputs)), inputs)
+
+    def cover(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+        """Each clip in another made room."""
+        del others, state
+        return torch.cat([self._elsewhere(clip[None], sample_rate, rng) for clip in inputs])
+
+    def _elsewhere(self, clip: Wave, sample_rate: int, rng: Generator) -> Wave:
+        room = rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, sample_rate, rng)
+        return effects.levelled(rooms.convolve(clip, room), clip)
