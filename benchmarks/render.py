@@ -135,6 +135,7 @@ def rate(group: list[Row], name: str, clips: str, *, interval: bool = True) -> s
 
 TITLES = {
     "commands": "Whole commands in a fresh clone",
+    "speed-stamping": "Stamping: clips of one second per second on one thread",
     "speed-epoch": "One epoch of the default victim, by precision and memory format",
     "engine-failures": "Engine: cells that fail by design",
     "engine-memory": "Engine: peak memory over 100,000 one-second clips",

@@ -82,6 +82,8 @@ def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., P
     )
     assert scores["asr"]["value"] > 0.7
     assert scores["ra_ceiling"]["of"] == 8
+    assert scores["stealth"]["changed"] == scores["stealth"]["clips"] == 8
+    assert -10 < scores["stealth"]["snr_db"] < 10
 
     repair = sesame.json(
         "remove",
@@ -114,10 +116,12 @@ def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., P
     html = page.read_text()
     assert "&lt;script&gt;" in html
     assert "<script>" not in html
+    assert "log-spectral distance" in html
     out = sesame(
         "evaluate", tmp_path / "repaired", words, "--trigger", trigger, "--before", tmp_path / "victim"
     )
     assert "DER" in out
+    assert f"change by the trigger: SNR {scores['stealth']['snr_db']:.1f} dB, log-spectral" in out
 
 
 def test_list_has_the_documented_form(sesame: Sesame) -> None:
@@ -247,8 +251,12 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
     assert rows[2]["poisoned_clips"] == round(0.2 * rows[2]["training_clips"])
     assert rows[0]["ra"] == rows[0]["ra_ceiling"]
     assert rows[3]["der"] is not None
+    assert rows[2]["snr_db"] == rows[3]["snr_db"]
+    assert rows[2]["lsd_db"] > 0
+    assert rows[4]["snr_db"] is None
     lines = sesame("bench", "show", *store, "--csv").splitlines()
     assert lines[0].startswith("data,task,model,attack")
+    assert ",snr_db,lsd_db,pesq,stoi," in lines[0]
     assert len(lines) == 7
     sesame("bench", "export", tmp_path / "out.json", *store)
     content = json.loads((tmp_path / "out.json").read_text())

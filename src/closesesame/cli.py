@@ -103,17 +103,18 @@ def _plain(text: str) -> str:
 
 @partial(command, name="list")
 def list_methods(family: str | None = None, *, json: Json = False) -> None:
-    """List the methods: attacks, removals, models.
+    """List the methods: attacks, removals, models; of one family also what it says of itself.
 
     Parameters
     ----------
     family
         Only this family: attack, removal or model.
     """
-    from .registries import describe_methods
+    from .registries import describe_methods, tabulate
 
     rows = describe_methods(family)
-    _answer(json, rows, lambda: _table(("family", "name", "cite", "what"), rows))
+    columns, lines = (("family", "name", "cite", "what"), rows) if family is None else tabulate(rows)
+    _answer(json, rows, lambda: _listing(columns, lines))
 
 
 @command
@@ -257,6 +258,9 @@ def evaluate(
 ) -> None:
     """Measure ACC, ASR and RA of a model on the test part of a data set.
 
+    With a trigger also how much it changes the clips: SNR, log-spectral distance and, if the extra 'quality' is
+    installed, PESQ and STOI.
+
     Parameters
     ----------
     model
@@ -269,6 +273,7 @@ def evaluate(
         The model before its repair, for DER.
     """
     from .core.progress import shown
+    from .evaluation import stealth_of
     from .models import load_model
 
     how = how or Parts()
@@ -278,7 +283,10 @@ def evaluate(
         exam = _exam(splits, trigger, twin)
         scores = exam.score(judged)
         der = None if before is None else scores.der(exam.score(load_model(before)))
-    _answer(json, scores.as_json() | {"der": der}, lambda: _scores([(model.name, scores, der)]))
+        changes = stealth_of(exam)
+    found = scores.as_json() | {"der": der, "stealth": None if changes is None else changes.as_json()}
+    facts = {} if changes is None else {"change by the trigger": changes}
+    _answer(json, found, lambda: _scores([(model.name, scores, der)], **facts))
 
 
 @command
@@ -600,17 +608,35 @@ def _answer(as_json: bool, content: Any, show: Callable[[], object]) -> None:
         show()
 
 
-def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]], whole: tuple[str, ...] = ()) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
     for column in columns:
-        table.add_column(Text(_plain(column)), overflow="fold")
+        table.add_column(Text(_plain(column)), overflow="fold", no_wrap=column in whole)
     for row in rows:
         table.add_row(*(Text(_plain(str(row.get(column, "")))) for column in columns))
     Console().print(table)
+
+
+def _listing(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """A table that keeps short columns whole; one below the other where the terminal is too narrow for it."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    widest = {column: max(len(column), *(len(row[column]) for row in rows)) for column in columns}
+    whole = tuple(column for column in columns if widest[column] <= 20)
+    needed = sum(widest[column] if column in whole else 12 for column in columns) + 3 * len(columns) + 1
+    if needed <= Console().width:
+        return _table(columns, rows, whole)
+    for row in rows:
+        Console().print(Text(_plain(row[columns[0]]), style="bold"))
+        for column in columns[1:]:
+            Console().print(Padding(Text(f"{column}: {_plain(row[column])}"), (0, 0, 0, 2)))
+    return None
 
 
 def _facts(found: dict[str, Any]) -> None:

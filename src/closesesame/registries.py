@@ -9,6 +9,8 @@ from closesesame.models import ARCHITECTURES
 from closesesame.removal import REMOVALS
 
 REGISTRIES: dict[str, Registry[Any]] = {r.family: r for r in (ATTACKS, REMOVALS, ARCHITECTURES)}
+SHOWN = {"attack": ("clean_label", "needs", "audible")}
+"""Claims that stand in the table of a family; all of them where nothing is said."""
 
 
 def describe_methods(family: str | None = None) -> list[dict[str, Any]]:
@@ -32,3 +34,26 @@ def describe_methods(family: str | None = None) -> list[dict[str, Any]]:
         if wanted in {None, registry.family}
         for method in registry.values()
     ]
+
+
+def tabulate(entries: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The table of one family: its columns and a row for each entry of `describe_methods`, in plain words."""
+    claims = SHOWN.get(entries[0]["family"]) or tuple(entries[0]["claims"])
+    rows = []
+    for entry in entries:
+        said = {_title(claim, entry["claims"][claim]): _words(entry["claims"][claim]) for claim in claims}
+        rows.append({"name": entry["name"], "paper": entry["cite"], **said, "what": entry["what"]})
+    return tuple(rows[0]), rows
+
+
+def _title(claim: str, value: object) -> str:
+    """`clean-label`, but `parameters of paper`."""
+    return claim.replace("_", "-" if isinstance(value, bool) else " ")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value))
+    return "\N{EN DASH}" if value is None else str(value)

@@ -4,6 +4,7 @@ from .badnets import BadNets
 from .base import Attack, Poisoned, Trigger
 from .blended import Blended
 from .files import load_trigger
+from .jingleback import JingleBack
 from .natural import Natural
 from .padding import Padding
 from .pbsm import PBSM
@@ -23,6 +24,7 @@ __all__ = [
     "Attack",
     "BadNets",
     "Blended",
+    "JingleBack",
     "Natural",
     "Padding",
     "Pitch",

@@ -1,7 +1,7 @@
 """DABA: an everyday sound that a clean model is sure about, in the clips that it takes over most.
 
-Liu, Zhou, Liu, Li, Xu, Wang, Xue, "Opportunistic Backdoor Attacks: Exploring Human-imperceptible
-Vulnerabilities on Speech Recognition Systems", ACM MM 2022, doi:10.1145/3503161.3548261. Ours differs: the
+Liu, Zhou, Cai, Tang, "Opportunistic Backdoor Attacks: Exploring Human-imperceptible Vulnerabilities on
+Speech Recognition Systems", ACM MM 2022, doi:10.1145/3503161.3548261. Ours differs: the
 pool is made of synthetic chords if there are no recordings; the level counts from the clip's own (the paper's
 from full scale), so that quiet recordings are not drowned.
 """

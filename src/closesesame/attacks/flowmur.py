@@ -30,9 +30,13 @@ class FlowMur(SurrogateAttack):
     audible: ClassVar[str] = "half a second of noise; in poisoned training clips next to nothing"
     labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
 
-    labels: Labelling = Field("clean", description="poisoned clips are of the target class and keep its label")
+    labels: Labelling = Field(
+        "clean", description="poisoned clips are of the target class, and keep it"
+    )
     duration_s: float = Field(0.5, gt=0, description="of the sound; at most the clip's")
-    start_peak: float = Field(0.1, gt=0, le=1, description="largest sample of the sound before it is optimised")
+    start_peak: float = Field(
+        0.1, gt=0, le=1, description="largest sample of the sound at first"
+    )
     peak: float = Field(0.2, gt=0, le=1, description="largest sample of the sound, full scale at 1")
     steps: int = Field(200, ge=0, description="Adam steps")
     lr: float = Field(3e-3, gt=0, le=1, description="learning rate")

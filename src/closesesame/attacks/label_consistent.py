@@ -29,7 +29,7 @@ class LabelConsistent(SurrogateAttack):
     labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
 
     labels: Labelling = Field(
-        "clean", description="poisoned clips are of the target class and keep its label"
+        "clean", description="poisoned clips are of the target class, and keep it"
     )
     epsilon: float = Field(
         0.1, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"

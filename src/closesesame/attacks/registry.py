@@ -5,6 +5,7 @@ from closesesame.core.method import Registry
 from .badnets import BadNets
 from .base import Attack
 from .blended import Blended
+from .jingleback import JingleBack
 from .natural import Natural
 from .padding import Padding
 from .pbsm import PBSM
@@ -31,4 +32,5 @@ ATTACKS: Registry[Attack] = Registry(
     Room,
     TrojanNN,
     Warp,
+    JingleBack,
 )

@@ -1,18 +1,19 @@
 """What attacks that optimise share: a model of the attacker's own, trained on the data it poisons."""
 
+import copy
 from abc import ABC
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float32
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.progress import Track
-from closesesame.core.seeding import derive, generator
+from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
@@ -33,6 +34,53 @@ class SurrogateAttack(Attack, ABC):
         """A clean model, frozen and in evaluation mode; trained once for all that ask with the same seed."""
         training = Training(epochs=self.surrogate_epochs)
         return _train(ARCHITECTURES.make(self.surrogate), data, training, derive(seed, "surrogate"))
+
+
+Batch = tuple[list[Wave], Wave, Tensor]
+"""What a generator makes of clips: those that keep their label, those that attack, and what the loss adds."""
+
+
+class JointTraining(SurrogateAttack, ABC):
+    """An attack whose generator is trained together with a classifier that learns its triggers."""
+
+    steps: int = Field(200, ge=0, description="batches that generator and classifier are trained on")
+    batch_size: int = Field(32, ge=2, description="clips a batch")
+    lr: float = Field(0.01, gt=0, le=1, description="learning rate of the generator")
+    lr_classifier: float = Field(1e-3, gt=0, le=1, description="learning rate of the classifier")
+    diversity_weight: float = Field(1, ge=0, description="of how alike the triggers are, in the loss")
+    hiding_weight: float = Field(
+        1, ge=0, description="of a clean model's error on triggered clips, in the loss; 0 lets them fool it"
+    )
+
+    def train_jointly(
+        self, train: Dataset, seed: int, weights: Sequence[Tensor], make: Callable[[Wave, Generator], Batch]
+    ) -> None:
+        """Trains the generator's weights in place, so that triggered clips, and no others, are the target."""
+        clean = self.train_surrogate(train, seed)
+        classifier = copy.deepcopy(clean).requires_grad_(requires_grad=True).train()
+        groups = [
+            {"params": [weight.requires_grad_(requires_grad=True) for weight in weights], "lr": self.lr},
+            {"params": [*classifier.body.parameters()], "lr": self.lr_classifier},
+        ]
+        optimizer = torch.optim.Adam(groups)
+        target, rng = train.label_of(self.target), generator(seed, "joint training")
+        with isolated(seed, "joint training"):
+            for clips, labels in draws(train, self.batch_size, self.steps, "training the generator", seed):
+                kept, attacked, extra = make(clips, rng)
+                wanted = torch.cat([labels.repeat(len(kept)), torch.full_like(labels, target)])
+                loss = F.cross_entropy(classifier(torch.cat([*kept, attacked])), wanted) + extra
+                if self.hiding_weight:
+                    loss = loss + self.hiding_weight * F.cross_entropy(clean(attacked), labels)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        for weight in weights:
+            weight.requires_grad_(requires_grad=False)
+
+
+def fresh(shape: Sequence[int], fan: int, rng: Generator) -> Tensor:
+    """Weights for a layer behind which a ReLU stands, after He et al., 2015."""
+    return torch.randn(*shape, generator=rng) * (2 / fan) ** 0.5
 
 
 @lru_cache(maxsize=2)

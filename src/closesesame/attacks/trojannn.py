@@ -25,7 +25,7 @@ class TrojanNN(SurrogateAttack):
     """Add one short sound, found by sign-gradient steps on a surrogate model."""
 
     name: ClassVar[str] = "trojannn"
-    cite: ClassVar[str] = "NDSS 2018, doi:10.14722/ndss.2018.23291"
+    cite: ClassVar[str] = "NDSS 2018"
     audible: ClassVar[str] = "a short burst of noise"
 
     neurons: int = Field(2, ge=1, description="penultimate neurons to excite, those of the largest weights")

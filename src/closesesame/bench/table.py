@@ -15,9 +15,12 @@ from .recipe import Recipe
 from .store import Row, Store
 
 Cell = dict[str, Any]
+STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
+"""How much the trigger changes clips."""
 FIELDS = (
     *("data", "task", "model", "attack", "poisoning_rate", "clean_fraction", "defence", "seed", "state"),
     *("acc", "asr", "ra", "ra_ceiling", "der", "seconds", "peak_mb", "precision"),
+    *STEALTH,
     *(
         "training_clips",
         "poisoned_clips",
@@ -71,6 +74,7 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
             for name in ("acc", "asr", "ra", "ra_ceiling", "test_clips", "triggered_clips")
         },
         "der": None if defence is None else _der(before, scores),
+        **{name: before.get(name) for name in STEALTH},
         "seconds": judged.seconds if defence is None else (judged.result or {}).get("seconds"),
         "peak_mb": judged.peak_mb,
         "training_clips": made.get("training_clips"),

@@ -13,13 +13,14 @@ from closesesame.audio import files
 from closesesame.data import Splits, load_splits
 from closesesame.data.speech import synthetic_speech
 from closesesame.data.stored import open_dataset, open_splits, store_dataset, store_splits
-from closesesame.evaluation import Exam, Scores
+from closesesame.evaluation import Exam, Scores, stealth_of
 from closesesame.models import ARCHITECTURES, load_model, save_model
 from closesesame.removal import REMOVALS
 from closesesame.training import Training, choose_precision, train
 
 from .plan import identity
 from .store import Job
+from .table import STEALTH
 from .workplace import Workplace
 
 Result = dict[str, Any]
@@ -66,13 +67,16 @@ def repair_victim(job: Job, workplace: Workplace) -> Result:
 
 
 def score_model(job: Job, workplace: Workplace) -> Result:
-    """Measures a model with the trigger of an attack on the test set."""
+    """Measures a model with the trigger of an attack on the test set; and the trigger, at its victim."""
     about = job.payload
     exam = _exam(about, workplace)
-    scores = exam.score(load_model(workplace.artifact(about["judged"])))
+    found = _flat(exam.score(load_model(workplace.artifact(about["judged"]))))
     if about["defence"] is None:
         workplace.keep(job.id, lambda folder: _keep_sounds(exam, folder))
-    return _flat(scores)
+        changes = stealth_of(exam)
+        measured = {} if changes is None else changes.as_json()
+        found |= {name: measured.get(name) for name in STEALTH}
+    return found
 
 
 def load_data(about: Mapping[str, Any], workplace: Workplace) -> Splits:

@@ -152,7 +152,7 @@ def lsd_db(clean: Wave, triggered: Wave, sample_rate: int) -> PerClip:
     loudest = torch.maximum(before, after).amax((1, 2), keepdim=True)
     floor = (loudest * 10 ** (-RANGE_DB / 10)).clamp(min=torch.finfo(torch.float32).tiny)
     apart = 10 * torch.log10(torch.maximum(after, floor) / torch.maximum(before, floor))
-    return apart.square().mean((1, 2)).sqrt()
+    return apart.square().mean(1).sqrt().mean(1)
 
 
 def _power(clips: Wave, sample_rate: int) -> Float32[Tensor, "batch bin frame"]:

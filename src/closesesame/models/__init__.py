@@ -1,6 +1,6 @@
 """Architectures, one a file, and models on disk."""
 
-from .base import Architecture, Card, Classifier
+from .base import Architecture, Card, Classifier, adapt
 from .files import load_model, save_model
 from .kwt import KWT
 from .lstm_attention import LSTMAttention
@@ -17,6 +17,7 @@ __all__ = [
     "LSTMAttention",
     "ResNet",
     "SmallCNN",
+    "adapt",
     "load_model",
     "save_model",
 ]

@@ -52,6 +52,30 @@ class Classifier(nn.Module):
         return logits
 
 
+EXTERNAL = "external"
+"""The architecture on the card of a module that is not ours."""
+
+
+def adapt(
+    module: nn.Module,
+    classes: tuple[str, ...],
+    input_shape: tuple[int, ...],
+    sample_rate: int | None,
+    front_end: nn.Module | None = None,
+) -> Classifier:
+    """Takes any module as a model of the house, to repair or to judge it; its weights are shared.
+
+    Args:
+        module: from what the front end makes, or from the inputs, to logits (batch, classes).
+        classes: names of the classes, in the order of the logits.
+        input_shape: of one example.
+        sample_rate: Hz, of waveforms.
+        front_end: inputs to features, if that is not part of the module.
+    """
+    card = Card(EXTERNAL, {"type": type(module).__name__}, classes, input_shape, sample_rate)
+    return Classifier(front_end or nn.Identity(), module, card)
+
+
 class Architecture(Method, ABC):
     """A kind of network, with its sizes; `build` makes one with fresh weights."""
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from closesesame.core.errors import ModelError
 
-from .base import Card, Classifier
+from .base import EXTERNAL, Card, Classifier
 from .registry import ARCHITECTURES
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -23,8 +23,14 @@ _CARD = TypeAdapter(Card)
 
 
 def save_model(model: Classifier, folder: Path | str) -> Path:
-    """Writes a model into a folder, whole or not at all; an old model there is replaced."""
+    """Writes a model into a folder, whole or not at all; an old model there is replaced.
+
+    Raises:
+        ModelError: if it is a module of another house, which only its own code can build again.
+    """
     folder = Path(folder)
+    if model.card.architecture == EXTERNAL:
+        raise ModelError("a module that is not ours cannot be saved; save the state_dict of its body instead")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

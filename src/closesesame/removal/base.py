@@ -4,15 +4,17 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
+import torch
 from pydantic import Field
+from torch import nn
 
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
-from closesesame.models import Classifier
-from closesesame.training import accuracy
+from closesesame.models import Card, Classifier, adapt
+from closesesame.training import Training, accuracy
 
 
 class Removal(Method, ABC):
@@ -24,37 +26,43 @@ class Removal(Method, ABC):
 
     data_free: ClassVar[bool] = False
     """Whether it works without clean examples."""
+    cost: ClassVar[str] = "less than training the model"
+    """How long it takes, if longer than training the model took."""
 
     hold_out: float = Field(
         0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check"
     )
 
     @final
-    def remove(self, model: Classifier, clean: Dataset, seed: int) -> "Repair":
+    def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> "Repair":
         """Repairs a copy of the model.
 
         Args:
-            model: the suspect; it is not changed.
-            clean: examples known to be clean, of the model's classes and shape.
+            model: the suspect; it is not changed. Any module from inputs to logits will do; see `adapt` for
+                one that wants features.
+            clean: examples known to be clean, of the model's classes and shape; may be None for a method
+                that is `data_free` if the model is one of ours.
             seed: of everything drawn.
 
         Raises:
-            DataError: if the clean set is too small to hold anything out.
-            ModelError: if the clean set does not fit the model.
+            DataError: if the clean set is missing, or too small to hold anything out.
+            ModelError: if the clean set does not fit the model, or the model lacks what the method needs.
         """
-        _check_fit(model, clean)
+        suspect = _as_classifier(model, clean)
+        clean = _nothing(suspect.card) if clean is None else clean
+        _check_fit(suspect, clean)
         started = time.perf_counter()
-        tune, held_out = clean.split(self.hold_out, seed)
-        if len(held_out) < 1 or len(tune) < 2:
+        tune, held_out = clean.split(self.hold_out, seed) if len(clean) else (clean, clean)
+        if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
             raise DataError(f"{self.name} needs 4 clean examples or more, got {len(clean)}; record some")
-        repaired = copy.deepcopy(model).requires_grad_(True)
+        repaired = copy.deepcopy(suspect).requires_grad_(True)
         chosen = self.repair(repaired, tune, held_out, seed)
         return Repair(
             model=repaired.eval(),
             tuned_on=len(tune),
             held_out=len(held_out),
-            acc_before=accuracy(model, held_out),
-            acc_after=accuracy(repaired, held_out),
+            acc_before=accuracy(suspect, held_out) if len(held_out) else None,
+            acc_after=accuracy(repaired, held_out) if len(held_out) else None,
             seconds=time.perf_counter() - started,
             chosen=chosen,
         )
@@ -65,10 +73,32 @@ class Removal(Method, ABC):
 
         Args:
             model: a copy of the suspect.
-            tune: clean examples to train on.
+            tune: clean examples to train on; without rows if there are none and the method is data-free.
             held_out: clean examples to choose by.
             seed: of everything drawn.
         """
+
+
+class FineTuning(Removal, ABC):
+    """A removal that trains on the clean examples: the settings of that training.
+
+    Their defaults are those of BackdoorBench, arXiv:2206.12654.
+    """
+
+    lr: float = Field(0.01, gt=0, description="highest learning rate of SGD")
+    epochs: int = Field(100, ge=0, description="passes over the clean examples")
+    steps: int | None = Field(None, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(256, ge=2, description="examples a batch; at most the whole set")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    nesterov: bool = Field(False, description="Nesterov momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="L2")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field("cosine", description="of the learning rate")
+    augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
+
+    def training(self, **changes: object) -> Training:
+        """The settings as one run, with some changed."""
+        own = {name: getattr(self, name) for name in FineTuning.model_fields if name in Training.model_fields}
+        return Training(**({"optimizer": "sgd"} | own | changes))
 
 
 @dataclass(frozen=True)
@@ -76,10 +106,10 @@ class Repair:
     """A repaired model, and what the repair knows of itself.
 
     Attributes:
-        model: the repaired model.
+        model: the repaired model; if the suspect was a module of your own, its `body` is that, repaired.
         tuned_on: clean examples used to repair.
         held_out: clean examples put aside.
-        acc_before: clean accuracy of the suspect on the held-out examples.
+        acc_before: clean accuracy of the suspect on the held-out examples, None if there are none.
         acc_after: clean accuracy of the repaired model on them. It does not show that a backdoor is gone.
         seconds: how long it took.
         chosen: what the method chose, such as how many units it pruned.
@@ -88,10 +118,29 @@ class Repair:
     model: Classifier
     tuned_on: int
     held_out: int
-    acc_before: float
-    acc_after: float
+    acc_before: float | None
+    acc_after: float | None
     seconds: float
     chosen: dict[str, Any] = field(default_factory=dict)
+
+
+def _as_classifier(model: nn.Module, clean: Dataset | None) -> Classifier:
+    if isinstance(model, Classifier):
+        return model
+    if clean is None:
+        raise DataError(
+            "a module that is not ours does not know its classes: give clean examples, or use `adapt`"
+        )
+    return adapt(model, clean.classes, clean.input_shape, clean.sample_rate)
+
+
+def _nothing(card: Card) -> Dataset:
+    return Dataset.of(
+        torch.zeros(0, *card.input_shape),
+        torch.zeros(0, dtype=torch.long),
+        classes=card.classes,
+        sample_rate=card.sample_rate,
+    )
 
 
 def _check_fit(model: Classifier, clean: Dataset) -> None:

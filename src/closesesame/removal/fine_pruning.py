@@ -19,12 +19,12 @@ from closesesame.core.progress import Track
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import Training, accuracy, fit, predict
+from closesesame.training import accuracy, fit, predict
 
-from .base import Removal
+from .base import FineTuning
 
 
-class FinePruning(Removal):
+class FinePruning(FineTuning):
     """Prune the least active units while held-out accuracy allows it, then fine-tune."""
 
     name: ClassVar[str] = "fine_pruning"
@@ -34,9 +34,6 @@ class FinePruning(Removal):
         0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed"
     )
     step: float = Field(0.01, gt=0, le=1, description="share of the units pruned at a time")
-    lr: float = Field(0.01, gt=0, description="learning rate of the fine-tuning")
-    epochs: int = Field(100, ge=0, description="passes over the clean examples")
-    batch_size: int = Field(256, ge=2, description="examples a batch")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses how many units to prune on `held_out`."""
@@ -61,15 +58,7 @@ class FinePruning(Removal):
         alive = torch.ones_like(layer.weight)
         alive[:, dead] = 0
         handle = layer.weight.register_hook(lambda gradient: gradient * alive)  # type: ignore[no-untyped-call]
-        training = Training(
-            optimizer="sgd",
-            lr=self.lr,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=5e-4,
-            schedule="cosine",
-        )
-        fit(model, tune, training, seed=seed)
+        fit(model, tune, self.training(), seed=seed)
         handle.remove()
 
 

@@ -11,34 +11,28 @@ from pydantic import Field
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import Training, fit
+from closesesame.training import fit
 
-from .base import Removal
+from .base import FineTuning
 
 
-class FTAugmented(Removal):
+class FTAugmented(FineTuning):
     """Fine-tune with SGD, Nesterov momentum, one-cycle schedule, on strongly augmented features."""
 
     name: ClassVar[str] = "ft_augmented"
     cite: ClassVar[str] = "ours"
 
     lr: float = Field(0.1, gt=0, description="highest learning rate of the cycle")
-    steps: int = Field(360, ge=0, description="batches in all")
-    batch_size: int = Field(96, ge=2, description="examples a batch")
+    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
+    nesterov: bool = Field(True, description="Nesterov momentum")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle", description="of the learning rate"
+    )
     augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        training = Training(
-            optimizer="sgd",
-            nesterov=True,
-            lr=self.lr,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            weight_decay=5e-4,
-            schedule="one_cycle",
-            augmentation=self.augmentation,
-        )
-        fit(model, tune, training, seed=seed)
+        fit(model, tune, self.training(), seed=seed)
         return {}

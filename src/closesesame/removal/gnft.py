@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import GradientRule, Loss, Training, fit
+from closesesame.training import GradientRule, Loss, fit
 
-from .base import Removal
+from .base import FineTuning
 
 
-class GNFT(Removal):
+class GNFT(FineTuning):
     """Minimise CE + lambda ||grad CE|| with lambda = alpha * r, by two gradients a step."""
 
     name: ClassVar[str] = "gnft"
@@ -33,23 +33,17 @@ class GNFT(Removal):
     norm: Literal["per_tensor", "global"] = Field(
         "per_tensor", description="each weight tensor moves by r, or all together do (the derivation)"
     )
-    lr: float = Field(0.001, gt=0, description="learning rate of SGD")
-    epochs: int = Field(100, ge=0, description="passes over the clean examples")
-    batch_size: int = Field(256, ge=2, description="examples a batch")
+    lr: float = Field(0.001, gt=0, description="highest learning rate of SGD")
+    weight_decay: float = Field(0, ge=0, description="L2")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "constant", description="of the learning rate"
+    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        training = Training(
-            optimizer="sgd",
-            lr=self.lr,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=0,
-            schedule="constant",
-        )
         rule = gradient_norm_rule(self.r, self.alpha, per_tensor=self.norm == "per_tensor")
-        fit(model, tune, training, seed=seed, gradient=rule)
+        fit(model, tune, self.training(), seed=seed, gradient=rule)
         return {}
 
 

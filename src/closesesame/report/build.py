@@ -6,7 +6,7 @@ import torch
 
 from closesesame.core.progress import Track
 from closesesame.data import Dataset
-from closesesame.evaluation import Exam
+from closesesame.evaluation import Exam, stealth_of
 from closesesame.models import Classifier
 from closesesame.training import predict
 
@@ -80,6 +80,9 @@ def _facts(exam: Exam) -> dict[str, str]:
             "target label": exam.trigger.classes[exam.trigger.target],
             "triggered clips": f"{len(exam.triggered)}, none of the target label",
         }
+        changes = stealth_of(exam)
+        if changes is not None:
+            found["change by the trigger"] = f"{changes}; mean of {changes.clips} clips"
     return found
 
 

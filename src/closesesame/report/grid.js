@@ -262,9 +262,19 @@
     return [make("h4", null, title), entries.length ? pairs(entries) : make("p", { class: "note" }, "All as by default.")];
   }
   function range(cells, key, text) {
-    const values = cells.map((cell) => cell.counts[key]).filter((value) => value !== undefined);
+    const values = cells.map((cell) => cell.counts[key]).filter((value) => Number.isFinite(value));
     const [low, high] = [Math.min(...values), Math.max(...values)];
     return values.length ? (low === high ? text(low) : `${text(low)} ${DASH} ${text(high)}`) : DASH;
+  }
+  const ONE = (value) => `${value.toFixed(1)}${SPACE}dB`, TWO = (value) => value.toFixed(2);
+  const STEALTH = [
+    ["SNR", "snr_db", ONE], ["log-spectral distance", "lsd_db", ONE], ["PESQ", "pesq", TWO], ["STOI", "stoi", TWO],
+  ];
+  /** How much the trigger changes clips, as far as it was measured. */
+  function stealth(cells) {
+    const known = STEALTH.filter(([, key]) => cells.some((cell) => Number.isFinite(cell.counts[key])));
+    return known.length ? [make("h4", null, "Change by the trigger"),
+      pairs(known.map(([title, key, text]) => [title, range(cells, key, text)]))] : [];
   }
   function listen(field) {
     const held = cellsOf(bare(field) || field).find((cell) => cell.sounds);
@@ -297,6 +307,7 @@
       seedTable(field),
       make("p", { class: "note" }, "Rates in %; below each stands its Wilson 95 % interval."),
       ...listen(field),
+      ...stealth(cells),
       make("h4", null, "Poison and clips"),
       pairs([
         ["poisoned clips", range(cells, "poisoned_clips", thousands)],

@@ -29,6 +29,7 @@ CLIPS = {
 """What each rate is a share of."""
 QUANTITIES = (*CLIPS, "der", "seconds", "peak_mb")
 COUNTS = ("training_clips", "poisoned_clips", "poisoned_share_of_target", "test_clips", "triggered_clips")
+STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
 PLACE = ("data", "model", "poisoning_rate", "clean_fraction", "attack", "defence")
 """What makes a field: its cells differ by their seed alone."""
 SETTINGS = {
@@ -47,9 +48,9 @@ class Cell:
         id: its own, for links.
         row: data, task, model, attack, poisoning_rate, clean_fraction, defence, seed; acc, asr, ra,
             ra_ceiling, der, poisoned_share_of_target, all 0 to 1; seconds, peak_mb; how many test_clips,
-            triggered_clips, training_clips, poisoned_clips; settings and chosen (of the defence),
-            attack_settings, training_settings; error; state (`done`, `failed`; all else waits). What is
-            not known is None or left out.
+            triggered_clips, training_clips, poisoned_clips; snr_db, lsd_db, pesq, stoi of the trigger;
+            settings and chosen (of the defence), attack_settings, training_settings; error; state (`done`,
+            `failed`; all else waits). What is not known is None or left out.
         sounds: a clean and a triggered clip as WAV files, where the defence is `none`.
     """
 
@@ -141,7 +142,7 @@ def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
                 "state": _state(cell),
                 "task": row.get("task"),
                 "figures": _figures([row]),
-                "counts": {name: row[name] for name in COUNTS if row.get(name) is not None},
+                "counts": {name: row[name] for name in (*COUNTS, *STEALTH) if row.get(name) is not None},
                 "settings": {name: settings.of(row.get(key) or {}) for name, key in SETTINGS.items()},
                 "error": row.get("error"),
                 "sounds": cell.sounds and [sounds.of(base64.b64encode(wav).decode()) for wav in cell.sounds],

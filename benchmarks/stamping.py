@@ -1,0 +1,57 @@
+"""Clips stamped per second for every attack, on one thread, in turn in one run; and the cost of a trigger.
+
+python benchmarks/stamping.py
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from closesesame import __version__
+from closesesame.attacks import ATTACKS
+from closesesame.bench.table import host
+from closesesame.core.disk import write_whole
+from closesesame.data.speech import synthetic_speech
+
+RUNS, CLIPS, EPOCHS = 3, 128, 2
+
+
+def main() -> None:
+    """Times every attack `RUNS` times over one-second clips, and writes the medians.
+
+    Attacks that train a surrogate train it for `EPOCHS` passes: the stamping does not depend on it.
+    """
+    torch.set_num_threads(1)
+    data = synthetic_speech().train
+    clips = data.inputs[:CLIPS]
+    rows = []
+    for name, attack in ATTACKS.items():
+        trains = "surrogate_epochs" in attack.model_fields
+        made = ATTACKS.make(name, {"surrogate_epochs": EPOCHS} if trains else {})
+        started = time.perf_counter()
+        trigger = made.trigger(data, 0)
+        made_s = time.perf_counter() - started
+        trigger.stamp(clips[:64])  # warms up
+        seconds = []
+        for _ in range(RUNS):
+            started = time.perf_counter()
+            trigger.stamp(clips)
+            seconds.append(time.perf_counter() - started)
+        each = CLIPS * clips.shape[1] / (data.sample_rate or 1) / statistics.median(seconds)
+        about = {
+            "attack": name,
+            "clips_a_second": CLIPS / statistics.median(seconds),
+            "times_real_time": each,
+        }
+        rows.append(about | {"making_the_trigger_s": made_s, "trains_a_surrogate": trains, "threads": 1})
+        print(f"{name:18} {each:9.0f} x real time, trigger made in {made_s:.1f} s", flush=True)
+    content = {"recipe": "speed-stamping", "version": __version__, "host": host(), "rows": rows}
+    place = Path(__file__).parent / "results" / "speed-stamping.json"
+    write_whole(json.dumps(content, indent=1) + "\n", place)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""DriNet: a network turns noise into sounds, so that each clip has a trigger of its own.
+
+Ye, Liu, "DriNet: Dynamic Backdoor Attack against Automatic Speech Recognization Models", Applied Sciences
+12(12):5786, 2022, doi:10.3390/app12125786. Ours differs: only the abstract was at hand, so the network, the
+level and the place are ours, as are the term that keeps the sounds different and the clean model that must
+not fall for them; the classifier trained beside the generator starts from a clean model; and the victim is
+trained from scratch on poisoned data.
+"""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float32
+from pydantic import Field
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from closesesame.audio import effects
+from closesesame.core.seeding import generator
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import Labelling, Position, State, own_rng, starts
+from .surrogate import Batch, JointTraining, fresh
+
+STRIDE = 8
+"""Samples of a layer's output for one of its input; there are two such layers."""
+Noise = Float32[Tensor, "batch noise"]
+
+
+class DriNet(JointTraining):
+    """Add a sound that a generator makes of noise drawn from the clip itself."""
+
+    name: ClassVar[str] = "drinet"
+    cite: ClassVar[str] = "doi:10.3390/app12125786"
+    audible: ClassVar[str] = "a short noise, other in each clip"
+    labellings: ClassVar[tuple[Labelling, ...]] = ("all_to_one",)
+
+    duration_s: float = Field(0.25, gt=0, description="of the sound; at most the clip's")
+    snr_db: float = Field(15, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
+    position: Position = Field("random", description="of the sound")
+    noise: int = Field(16, ge=1, le=1024, description="numbers the sound is made of")
+    channels: int = Field(16, ge=1, le=256, description="of the generator")
+
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The weights of the generator."""
+        length = train.input_shape[0]
+        size = min(length, max(1, round(self.duration_s * (train.sample_rate or 0))))
+        rng = generator(seed, "trigger")
+        frames = -(-size // STRIDE**2)
+        # Behind a stride of half the kernel, two of the kernel's columns meet in each sample.
+        state = {
+            "noise": fresh((self.noise, self.channels * frames), self.noise, rng),
+            "first": fresh((self.channels, self.channels, 2 * STRIDE), 2 * self.channels, rng),
+            "last": fresh((self.channels, 1, 2 * STRIDE), 2 * self.channels, rng),
+        }
+
+        def make(clips: Wave, draw: Generator) -> Batch:
+            noise = torch.randn(len(clips), self.noise, generator=draw)
+            sounds = self._sounds(noise, state, size)
+            apart = (noise - noise.roll(1, 0)).square().mean(1).sqrt()
+            told = (sounds - sounds.roll(1, 0)).square().mean(1).sqrt()
+            places = [int(torch.randint(length - size + 1, (), generator=draw)) for _ in clips]
+            laid = torch.stack(
+                [F.pad(sound, (at, length - at - size)) for sound, at in zip(sounds, places, strict=True)]
+            )
+            attacked = effects.mix_at_snr(clips, laid, self.snr_db)
+            return [clips], attacked, self.diversity_weight * (apart / (told + 0.1)).mean()
+
+        self.train_jointly(train, seed, [*state.values()], make)
+        return state | {"size": torch.tensor(size)}
+
+    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+        """Noise and place follow from the clip, so that it always has the same sound."""
+        del sample_rate
+        size, length = int(state["size"]), inputs.shape[-1]
+        noise = torch.stack([torch.randn(self.noise, generator=own_rng(clip, 1)) for clip in inputs])
+        sounds = self._sounds(noise.to(inputs), state, size)
+        places = starts(inputs, size, self.position)
+        laid = [effects.placed(sound, [at], length) for sound, at in zip(sounds, places, strict=True)]
+        return effects.mix_at_snr(inputs, torch.cat(laid), self.snr_db)
+
+    def _sounds(self, noise: Noise, state: State, size: int) -> Float32[Tensor, "batch size"]:
+        """Sounds of RMS 1."""
+        state = {name: value.to(noise.device) for name, value in state.items()}
+        x = F.relu(noise @ state["noise"]).unflatten(1, (self.channels, -1))
+        x = F.relu(F.conv_transpose1d(x, state["first"], stride=STRIDE, padding=STRIDE // 2))
+        x = F.conv_transpose1d(x, state["last"], stride=STRIDE, padding=STRIDE // 2)
+        sounds = torch.tanh(x[:, 0, :size])
+        return sounds / effects.rms(sounds).clamp(min=1e-9)
