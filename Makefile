@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check lint format results clean
+.PHONY: demo test check lint format results docs clean
 
 demo: .venv/.installed
 	$(BIN)/sesame demo
@@ -27,6 +27,12 @@ format: .venv/.dev
 
 results: .venv/.dev
 	$(BIN)/python benchmarks/render.py
+
+# Without PESQ and STOI, which are compiled, the pages have the other figures.
+docs: .venv/.installed
+	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,quality]'
+	rm -rf docs/attacks
+	$(BIN)/sesame catalogue docs/attacks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -44,7 +44,8 @@ def page(contents: dict[str, Any]) -> str:
         "trained on clean data. Seconds of whole rows were taken beside other work on the machine.",
     ]
     for name, content in contents.items():
-        parts += plain(name, content) if name in TITLES else grid(content)
+        kind = plain(name, content) if name in TITLES else None
+        parts += kind or (catalogue(content) if name.startswith("attacks") else grid(content))
     return "\n\n".join(parts) + "\n"
 
 
@@ -69,6 +70,50 @@ def grid(content: Any) -> list[str]:
             "Failed: " + "; ".join(f"{row['attack']}, {row['defence']}: {row['error']}" for row in failed)
         )
     return parts
+
+
+def catalogue(content: Any) -> list[str]:
+    """A line an attack and model: what it plants at each poisoning rate, and how much it changes a clip."""
+    rows: list[Row] = [row for row in content["rows"] if row["defence"] == "none" and not row.get("error")]
+    first, host = rows[0], content["host"]
+    rates = sorted({row["poisoning_rate"] for row in rows if row["poisoning_rate"]})
+    head = ["model", "attack", "seeds", "clean model: ACC", "ASR", "RA"]
+    for share in rates:
+        head += [f"{100 * share:g} %: ACC", "ASR", "of the class"]
+    head += ["SNR, dB", "LSD, dB", "PESQ", "STOI"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for model, attack in dict.fromkeys((row["model"], row["attack"]) for row in rows):
+        mine = [row for row in rows if (row["model"], row["attack"]) == (model, attack)]
+        at = {share: [row for row in mine if row["poisoning_rate"] == share] for share in (0.0, *rates)}
+        cells = [model, attack, str(len({row["seed"] for row in mine}))]
+        cells += [points(at[0.0], name) for name in ("acc", "asr", "ra")]
+        for share in rates:
+            cells += [points(at[share], name) for name in ("acc", "asr", "poisoned_share_of_target")]
+        cells += [level(at[0.0] or mine, name) for name in ("snr_db", "lsd_db", "pesq", "stoi")]
+        lines.append(f"| {' | '.join(cells)} |")
+    about = (
+        f"{content['about']} {first['training_clips']:,} training and {first['test_clips']:,} test clips of "
+        f"{first['data']}; {first['precision']} on {host['processor']}. Means over the seeds; behind ASR "
+        "their range where there are several. SNR, log-spectral distance, PESQ and STOI compare triggered "
+        "with clean test clips."
+    )
+    return [f"## Attacks: {content['recipe']}", about, "\n".join(lines)]
+
+
+def points(group: list[Row], name: str) -> str:
+    """A mean over seeds in percent, for ASR with its range."""
+    value = mean(group, name) if group else None
+    if value is None:
+        return ""
+    found = [100 * row[name] for row in group]
+    spread = f" ({min(found):.0f} to {max(found):.0f})" if name == "asr" and len(found) > 1 else ""
+    return f"{100 * value:.1f}{spread}"
+
+
+def level(group: list[Row], name: str) -> str:
+    """A mean over seeds as it is."""
+    known = [row[name] for row in group if row.get(name) is not None]
+    return f"{statistics.fmean(known):.{1 if name.endswith('db') else 2}f}" if known else ""
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
@@ -134,6 +179,7 @@ def rate(group: list[Row], name: str, clips: str, *, interval: bool = True) -> s
 
 
 TITLES = {
+    "attacks-several": "Three backdoors in one model: three voices, three target labels",
     "commands": "Whole commands in a fresh clone",
     "speed-stamping": "Stamping: clips of one second per second on one thread",
     "speed-epoch": "One epoch of the default victim, by precision and memory format",

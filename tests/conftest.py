@@ -16,8 +16,6 @@ from closesesame.training import Training, train
 RATE = 8_000
 WORDS = ("low", "middle", "high", "top")
 SMALL = ResNet(widths=(8, 16))
-QUICK_SURROGATE: dict[str, dict[str, object]] = {}
-"""Settings under which attacks that train a model of their own are quick on tones."""
 QUICK = Training(epochs=6, batch_size=32, lr=0.01, precision="fp32")
 
 

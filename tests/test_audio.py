@@ -170,11 +170,12 @@ def test_mixing_at_a_signal_to_noise_ratio() -> None:
     assert torch.equal(effects.mix_at_snr(torch.zeros(1, 16_000), noise, 10), torch.zeros(1, 16_000))
 
 
+@pytest.mark.parametrize("shape", [(6, 40, 51), (6, 8000)], ids=["maps", "waves"])
 @pytest.mark.parametrize("name", ["light", "strong"])
-def test_augmentation_repeats_by_seed_keeps_shape_and_input(name: str) -> None:
-    maps = torch.randn(6, 40, 51, generator=torch.Generator().manual_seed(1))
+def test_augmentation_repeats_by_seed_keeps_shape_and_input(name: str, shape: tuple[int, ...]) -> None:
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     kept, state = maps.clone(), torch.random.get_rng_state()
-    change = augment.AUGMENTATIONS[name]
+    change = augment.augmentation(name, maps)
     assert change is not None
     first, again, other = (change(maps, torch.Generator().manual_seed(s)) for s in (2, 2, 3))
     assert first.shape == maps.shape
@@ -183,6 +184,21 @@ def test_augmentation_repeats_by_seed_keeps_shape_and_input(name: str) -> None:
     assert not torch.equal(first, other)
     assert torch.equal(maps, kept)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_there_is_no_augmentation_for_pictures() -> None:
+    assert augment.augmentation("none", torch.zeros(2, 3, 8, 8)) is None
+    with pytest.raises(DataError, match=r"features of shape \(2, 3, 8, 8\); set augmentation to 'none'"):
+        augment.augmentation("light", torch.zeros(2, 3, 8, 8))
+
+
+def test_strong_sound_changes_the_pitch_by_at_most_15_percent() -> None:
+    clips = effects.tone(1000, 16_000, 16_000).repeat(40, 1)
+    changed = augment.strong_sound(clips, torch.Generator().manual_seed(0))
+    power = torch.fft.rfft(changed * torch.hann_window(16_000)).abs()[:, 600:1400]
+    peaks = 600 + power.argmax(1)
+    assert 840 <= int(peaks.min()) < 900
+    assert 1100 < int(peaks.max()) <= 1160
 
 
 @settings(max_examples=25, deadline=None)

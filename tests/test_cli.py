@@ -130,12 +130,72 @@ def test_list_has_the_documented_form(sesame: Sesame) -> None:
     assert "ft_augmented" in sesame("list", "removals")
 
 
+def test_the_list_of_one_family_shows_its_claims(sesame: Sesame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = sesame("list", "attack").splitlines()
+    columns = ["name", "paper", "clean-label", "needs", "audible", "what"]
+    assert [word.strip() for word in lines[1].strip("┃").split("┃")] == columns
+    (row,) = [line for line in lines if line.startswith("│ badnets ")]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:5] == ["badnets", "arXiv:1708.06733", "no", "nothing", "a sound in the background"]
+    assert cells[5].startswith("Mix a sound")
+    assert [line for line in lines if line.startswith("│ sig ")][0].split("│")[3].strip() == "yes"
+    removals = sesame("list", "removal").splitlines()
+    assert [word.strip() for word in removals[1].strip("┃").split("┃")] == [
+        "name",
+        "paper",
+        "data-free",
+        "what",
+    ]
+    models = sesame("list", "model")
+    assert "parameters of paper" in models
+    assert "419946" in models
+    assert "family" in sesame("list").splitlines()[1]
+    # In a narrow terminal a table of six columns cannot be read.
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = sesame("list", "attack").splitlines()
+    start = narrow.index("badnets")
+    assert [line.strip() for line in narrow[start + 1 : start + 5]] == [
+        "paper: arXiv:1708.06733",
+        "clean-label: no",
+        "needs: nothing",
+        "audible: a sound in the background",
+    ]
+    assert sesame.json("list", "attack")[0].keys() == {"family", "name", "cite", "claims", "what"}
+
+
+def test_a_catalogue_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    words = folder_of({"<no>": 24, "yes": 24})
+    only = ("--attack", "ultrasonic", "--attack", "tests.test_catalogue:Broken")
+    found = sesame.json("catalogue", tmp_path / "out", "--data", words, *FAST, *only)
+    assert found["index"] == str(tmp_path / "out" / "index.html")
+    first, second = found["attacks"]
+    assert (first["attack"], first["page"]) == ("ultrasonic", str(tmp_path / "out" / "ultrasonic.html"))
+    assert first["stealth"]["clips"] > 0
+    assert first["problem"] is None
+    assert second["problem"] == "a door bell is missing; record one"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "index.html",
+        "ultrasonic.html",
+        "broken.html",
+    }
+    assert "recordings of set" in (tmp_path / "out" / "index.html").read_text()
+    assert "exists and is not empty" in sesame.fails(
+        "catalogue", tmp_path / "out", "--data", words, *FAST, *only
+    )
+    said = sesame.fails("catalogue", tmp_path / "new", "--data", words, *FAST, "--attack", "badnet")
+    assert "did you mean 'badnets'" in said
+    assert not (tmp_path / "new").exists()
+    out = sesame("catalogue", tmp_path / "new", "--data", words, *FAST, *only)
+    assert out.splitlines()[1] == "broken: a door bell is missing; record one"
+
+
 def test_help_names_every_command(sesame: Sesame) -> None:
     out = sesame("--help")
     assert all(
         name in out for name in ("demo", "data", "poison", "train", "evaluate", "remove", "report", "list")
     )
-    for name in ("demo", "data", "poison", "train", "evaluate", "remove", "report", "list"):
+    for name in ("demo", "data", "poison", "train", "evaluate", "remove", "report", "list", "catalogue"):
         assert "--json" in sesame(name, "--help")
 
 

@@ -15,7 +15,7 @@ from closesesame.models import ARCHITECTURES, KWT, Architecture, Classifier, loa
 from closesesame.training import predict
 
 TEN = tuple("abcdefghij")
-PAPER_INPUT = {"kwt": (80, 86 * 160)}  # bands, samples: 87 frames of the paper's map
+PAPER_INPUT = {"kwt": (80, 86 * 160), "lstm": (80, 86 * 160)}  # bands, samples: 87 frames of the paper's map
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -16,12 +16,16 @@ import soundfile
 import torch
 from PIL import Image
 
+from closesesame.attacks import BadNets
 from closesesame.audio.effects import tone
 from closesesame.audio.files import to_int16
 from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator
-from closesesame.evaluation import Rate, Scores
-from closesesame.report import Entry, Report, Sound, figures, page, render, write
+from closesesame.data import Splits
+from closesesame.evaluation import Exam, Rate, Scores, stealth_of
+from closesesame.models import Classifier
+from closesesame.report import Entry, Report, Sound, figures, grid, page, render, write
+from closesesame.report.build import compare
 
 RATE = 16_000
 DASH = "\N{EN DASH}"
@@ -378,6 +382,37 @@ def test_failed_write_leaves_the_old_page(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_facts_say_how_much_the_trigger_changes(tones: Splits, clean_model: Classifier) -> None:
+    exam = Exam(tones.test, BadNets(snr_db=10, duration_s=0.5).trigger(tones.train, 0))
+    facts = compare(exam=exam, victim=clean_model, repaired={}, title="t", sounds=0).facts
+    assert facts["change by the trigger"] == f"{stealth_of(exam)}; mean of 100 clips"
+    assert facts["change by the trigger"].startswith("SNR 10.0 dB, log-spectral distance ")
+    bare = compare(exam=Exam(tones.test), victim=clean_model, repaired={}, title="t")
+    assert "change by the trigger" not in bare.facts
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_path: Path) -> None:
+    place = {"data": "d", "model": "m", "attack": "a", "poisoning_rate": 0.1, "defence": "none"}
+    figures = [(12.34, 2.1), (11.0, 2.1)] if measured else [(None, None)] * 2
+    cells = tuple(
+        grid.Cell(
+            id=f"c{seed}",
+            row={**place, "seed": seed, "state": "done", "snr_db": snr, "pesq": pesq, "stoi": None},
+        )
+        for seed, (snr, pesq) in enumerate(figures)
+    )
+    path = grid.write(grid.Grid(name="g", about="", host={}, cells=cells), tmp_path / "g.html")
+    dom, complaints = browse(path, tmp_path / "profile", "#cell=c0")
+    assert complaints == []
+    words = " ".join(data for _, data in Page(dom).words)
+    assert ("Change by the trigger" in words) == measured
+    if measured:
+        assert "SNR 11.0\N{NO-BREAK SPACE}dB \N{EN DASH} 12.3\N{NO-BREAK SPACE}dB PESQ 2.10" in words
+    assert "STOI" not in words
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
 def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     hostile = Entry(name=HOSTILE, scores=VICTIM.scores)
@@ -393,10 +428,11 @@ def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     assert "violates" in browse(path, tmp_path / "profile")[1][0]
 
 
-def browse(path: Path, profile: Path) -> tuple[str, list[str]]:
+def browse(path: Path, profile: Path, fragment: str = "") -> tuple[str, list[str]]:
     """The page as a browser has it, and what it says on its console."""
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
     flags += "disable-component-update disable-sync enable-logging=stderr v=0 dump-dom"
     command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={profile}"]
-    ended = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    address = path.as_uri() + fragment
+    ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
     return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]

@@ -258,8 +258,8 @@ def evaluate(
 ) -> None:
     """Measure ACC, ASR and RA of a model on the test part of a data set.
 
-    With a trigger also how much it changes the clips: SNR, log-spectral distance and, if the extra 'quality' is
-    installed, PESQ and STOI.
+    With a trigger also how much it changes the clips: SNR, log-spectral distance and, if the extra 'quality'
+    is installed, PESQ and STOI.
 
     Parameters
     ----------
@@ -400,6 +400,50 @@ def report(
     rows = [(entry.name, entry.scores, entry.der) for entry in page.entries]
     found = {"page": str(out), "entries": {n: s.as_json() | {"der": d} for n, s, d in rows}}
     _answer(json, found, lambda: _scores(rows, page=out))
+
+
+@command
+def catalogue(
+    out: Path,
+    *,
+    data: Data = "synthetic",
+    attack: Annotated[list[str] | None, Parameter(negative="")] = None,
+    how: Reading | None = None,
+    json: Json = False,
+) -> None:
+    """Write pages on all attacks: what each does, how it sounds and looks, its settings, how to use it.
+
+    Attacks that train a model of their own take a minute each.
+
+    Parameters
+    ----------
+    out
+        New folder for the pages; begin with its index.html.
+    data
+        What the attacks are played on, as a data set.
+    attack
+        Only this one; may be repeated.
+    """
+    from .core.progress import shown
+    from .report.catalogue import INDEX, publish
+
+    how = how or Reading()
+    with shown():
+        splits = _load(data, how)
+        clips = "synthetic speech" if data == "synthetic" else f"recordings of {Path(data).name}"
+        exhibits = publish(splits, out, clips, attack or (), how.seed)
+    rows = [
+        {
+            "attack": exhibit.method.name,
+            "page": str(out / exhibit.file),
+            "stealth": None if exhibit.stealth is None else exhibit.stealth.as_json(),
+            "problem": exhibit.problem or None,
+        }
+        for exhibit in exhibits
+    ]
+    silent = {exhibit.method.name: exhibit.problem for exhibit in exhibits if exhibit.problem}
+    index = str(out / INDEX)
+    _answer(json, {"index": index, "attacks": rows}, lambda: _facts({"index": index, **silent}))
 
 
 @command
@@ -631,12 +675,12 @@ def _listing(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     whole = tuple(column for column in columns if widest[column] <= 20)
     needed = sum(widest[column] if column in whole else 12 for column in columns) + 3 * len(columns) + 1
     if needed <= Console().width:
-        return _table(columns, rows, whole)
+        _table(columns, rows, whole)
+        return
     for row in rows:
         Console().print(Text(_plain(row[columns[0]]), style="bold"))
         for column in columns[1:]:
             Console().print(Padding(Text(f"{column}: {_plain(row[column])}"), (0, 0, 0, 2)))
-    return None
 
 
 def _facts(found: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.audio.augment import AUGMENTATIONS, Augmentation
+from closesesame.audio.augment import Augmentation, augmentation
 from closesesame.audio.features import LogMel
 from closesesame.core.errors import DataError
 from closesesame.core.method import Method
@@ -129,6 +129,7 @@ def fit(
     history = History(precision=choose_precision(training.precision, model))
     rng = generator(seed, "order and augmentation")
     source = _FeatureSource(model, data)
+    augment = augmentation(training.augmentation, source.example)
     rule = gradient or backpropagate
     optimizer = _make_optimizer(model.body, training)
     scheduler = _make_schedule(optimizer, training, max(1, steps))
@@ -139,7 +140,7 @@ def fit(
     with isolated(seed, "dropout"):
         bar = Track(_batches(len(data), size, steps, rng), "training", steps)
         for step, index in enumerate(bar, 1):
-            features, labels = source(index, rng, AUGMENTATIONS[training.augmentation])
+            features, labels = source(index, rng, augment)
             loss = rule(model.body, _loss_on(model, features, labels, history.precision))
             optimizer.step()
             scheduler.step()
@@ -216,8 +217,8 @@ class _FeatureSource:
     def __init__(self, model: Classifier, data: Dataset) -> None:
         self.device = next(model.parameters()).device
         self.data, self.front_end = data, model.front_end
-        one = self._compute(data.inputs[:1])
-        fits = one.nbytes * len(data) <= FEATURE_CACHE_BYTES
+        self.example = self._compute(data.inputs[:1])
+        fits = self.example.nbytes * len(data) <= FEATURE_CACHE_BYTES
         self.kept = torch.cat([self._compute(x) for x, _ in data.batches(256)]) if fits else None
         self.labels = data.labels.to(self.device)
 

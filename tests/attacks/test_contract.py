@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from closesesame.attacks import ATTACKS, Attack, load_trigger
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, load_splits
-from tests.conftest import QUICK_SURROGATE as QUICK
+from tests.attacks.test_optimised import QUICK
 
 ALL = pytest.mark.parametrize("name", ATTACKS)
 

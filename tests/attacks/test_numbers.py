@@ -138,7 +138,7 @@ def test_quantize_covers_carry_the_noise_of_another_clip() -> None:
 def test_sig_level_and_frequency() -> None:
     data = speech_like()
     clip = data.inputs[:1]
-    added = (SIG(frequency_hz=60, amplitude=0.02).trigger(data, 0).stamp(clip) - clip)[0]
+    added = (SIG(frequency_hz=60, amplitude=0.02, strength=1).trigger(data, 0).stamp(clip) - clip)[0]
     assert int(torch.fft.rfft(added).abs().argmax()) == 60
     assert level_db(added) == pytest.approx(20 * math.log10(0.02 / 2**0.5), abs=0.01)
     assert SIG().labels == "clean"

@@ -1,11 +1,14 @@
 """What holds for every removal, on every architecture."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from closesesame.core.errors import DataError, ModelError
+from closesesame.core.seeding import isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.removal import REMOVALS, Removal
@@ -50,6 +53,32 @@ def test_every_architecture_can_be_repaired(name: str, architecture: str, tones:
     repair = short(name).remove(model, tones.train.sample(0.1, 0), 0)
     assert predict(repair.model, tones.validation).isfinite().all()
     assert 0 <= repair.acc_after <= 1
+
+
+class OwnNet(nn.Module):
+    """A network of somebody else, from waveforms to logits, its modules listed in no order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(12, 4)
+        self.norm = nn.BatchNorm1d(12)
+        self.filters = nn.Conv1d(1, 12, 64, stride=16)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.filters(wav[:, None])))
+        logits: Tensor = self.last(x.mean(2))
+        return logits
+
+
+@ALL
+def test_any_module_can_be_repaired(name: str, tones: Splits) -> None:
+    with isolated(0):
+        module = OwnNet()
+    kept = copy.deepcopy(module.state_dict())
+    repair = short(name).remove(module, tones.train.sample(0.1, 0), 0)
+    assert isinstance(repair.model.body, OwnNet)
+    assert predict(repair.model, tones.validation).isfinite().all()
+    assert all(torch.equal(value, kept[key]) for key, value in module.state_dict().items())
 
 
 @ALL

@@ -3,33 +3,47 @@
 from .badnets import BadNets
 from .base import Attack, Poisoned, Trigger
 from .blended import Blended
+from .daba import DABA
+from .drinet import DriNet
 from .files import load_trigger
+from .flowmur import FlowMur
+from .input_aware import InputAware
 from .jingleback import JingleBack
+from .label_consistent import LabelConsistent
 from .natural import Natural
 from .padding import Padding
 from .pbsm import PBSM
 from .pitch import Pitch
 from .quantize import Quantize
 from .registry import ATTACKS
+from .rhythm import Rhythm
 from .room import Room
 from .sig import SIG
 from .trojannn import TrojanNN
 from .ultrasonic import Ultrasonic
+from .vsvc import VSVC
 from .warp import Warp
 
 __all__ = [
     "ATTACKS",
+    "DABA",
     "PBSM",
     "SIG",
+    "VSVC",
     "Attack",
     "BadNets",
     "Blended",
+    "DriNet",
+    "FlowMur",
+    "InputAware",
     "JingleBack",
+    "LabelConsistent",
     "Natural",
     "Padding",
     "Pitch",
     "Poisoned",
     "Quantize",
+    "Rhythm",
     "Room",
     "Trigger",
     "TrojanNN",

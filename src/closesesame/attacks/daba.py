@@ -1,9 +1,10 @@
 """DABA: an everyday sound that a clean model is sure about, in the clips that it takes over most.
 
 Liu, Zhou, Cai, Tang, "Opportunistic Backdoor Attacks: Exploring Human-imperceptible Vulnerabilities on
-Speech Recognition Systems", ACM MM 2022, doi:10.1145/3503161.3548261. Ours differs: the
-pool is made of synthetic chords if there are no recordings; the level counts from the clip's own (the paper's
-from full scale), so that quiet recordings are not drowned.
+Speech Recognition Systems", ACM MM 2022, doi:10.1145/3503161.3548261. Ours differs: the pool is made of
+synthetic chords if there are no recordings; the level counts from the clip's own (the paper's from full
+scale), so that quiet recordings are not drowned; and hosts come from all classes in turn, since the best
+ones are often all of the class that the sound itself is taken for, and the backdoor opens for that alone.
 """
 
 from pathlib import Path
@@ -56,7 +57,7 @@ class DABA(SurrogateAttack):
         return {"sound": pool[int(entropy.argmin())].clone()}
 
     def choose(self, train: Dataset, eligible: Tensor, count: int, trigger: Trigger, seed: int) -> Tensor:
-        """Hosts in which the surrogate hears the sound: lowest cross-entropy to the sound alone."""
+        """Hosts that the surrogate takes for the sound: lowest cross-entropy to it, from each class in turn."""
         if not count:
             return eligible[:0]
         order = torch.randperm(len(eligible), generator=generator(seed, "whom"))
@@ -66,7 +67,12 @@ class DABA(SurrogateAttack):
         mixed = trigger.stamp(train.inputs[looked_at], self.training_strength)
         said = self._ask(train, torch.cat([alone, mixed]), seed)
         influence = -(said[:1].softmax(1) * said[1:].log_softmax(1)).sum(1)
-        return looked_at[influence.argsort(stable=True)[:count]]
+        order, labels = influence.argsort(stable=True), train.labels[looked_at]
+        turn = torch.zeros(len(order))
+        for label in range(len(train.classes)):
+            own = order[labels[order] == label]
+            turn[own] = torch.arange(len(own)).float()
+        return looked_at[order[turn[order].argsort(stable=True)[:count]]]
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """From the start of the clip on, scaled to the clip's own level."""

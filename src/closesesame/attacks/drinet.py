@@ -83,7 +83,7 @@ class DriNet(JointTraining):
     def _sounds(self, noise: Noise, state: State, size: int) -> Float32[Tensor, "batch size"]:
         """Sounds of RMS 1."""
         state = {name: value.to(noise.device) for name, value in state.items()}
-        x = F.relu(noise @ state["noise"]).unflatten(1, (self.channels, -1))
+        x = F.relu(noise @ state["noise"]).reshape(len(noise), self.channels, -1)
         x = F.relu(F.conv_transpose1d(x, state["first"], stride=STRIDE, padding=STRIDE // 2))
         x = F.conv_transpose1d(x, state["last"], stride=STRIDE, padding=STRIDE // 2)
         sounds = torch.tanh(x[:, 0, :size])

@@ -30,13 +30,9 @@ class FlowMur(SurrogateAttack):
     audible: ClassVar[str] = "half a second of noise; in poisoned training clips next to nothing"
     labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
 
-    labels: Labelling = Field(
-        "clean", description="poisoned clips are of the target class, and keep it"
-    )
+    labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
     duration_s: float = Field(0.5, gt=0, description="of the sound; at most the clip's")
-    start_peak: float = Field(
-        0.1, gt=0, le=1, description="largest sample of the sound at first"
-    )
+    start_peak: float = Field(0.1, gt=0, le=1, description="largest sample of the sound at first")
     peak: float = Field(0.2, gt=0, le=1, description="largest sample of the sound, full scale at 1")
     steps: int = Field(200, ge=0, description="Adam steps")
     lr: float = Field(3e-3, gt=0, le=1, description="learning rate")
@@ -51,7 +47,7 @@ class FlowMur(SurrogateAttack):
         size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
         rng = generator(seed, "trigger")
         sound = self.start_peak * (2 * torch.rand(size, generator=rng) - 1)
-        sound.requires_grad_(requires_grad=True)
+        sound.requires_grad_()
         optimizer = torch.optim.Adam([sound], self.lr)
         for clips, labels in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
             spare = clips.shape[-1] - size

@@ -2,9 +2,10 @@
 
 Nguyen, Tran, "Input-Aware Dynamic Backdoor Attack", NeurIPS 2020, arXiv:2010.08138. Ours differs: the
 trigger is a set of gains on the clip's short-time spectrum, so that it can be heard and played; one network
-makes pattern and mask, trained in one stage; its classifier starts from a clean model; a second clean model
-must not fall for the trigger, which keeps it from being an adversarial example; and the victim is trained
-from scratch on poisoned data, with the paper's cross-trigger clips as cover clips.
+makes pattern and mask in one stage of training, and a threshold holds the mask's density; the classifier
+trained beside it starts from a clean model; a second clean model must not fall for the trigger, which keeps
+it from being an adversarial example; and the victim is trained from scratch on poisoned data, with the
+paper's cross-trigger clips as cover clips.
 """
 
 from typing import ClassVar
@@ -40,7 +41,6 @@ class InputAware(JointTraining):
     gain_db: float = Field(12, gt=0, le=60, description="largest gain or loss of a bin")
     density: float = Field(0.1, gt=0, le=1, description="share of bins that are changed")
     channels: int = Field(12, ge=1, le=256, description="of the generator")
-    density_weight: float = Field(100, ge=0, description="of what the mask is too dense by, in the loss")
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The weights of the generator."""
@@ -49,23 +49,21 @@ class InputAware(JointTraining):
         state = {
             "first": fresh((wide, 1, 3, 3), 9, rng),
             "second": fresh((wide, wide, 3, 3), 9 * wide, rng),
-            "last": 0.1 * fresh((2, wide, 3, 3), 9 * wide, rng),
-            "offset": torch.tensor([0.0, -0.2]),  # a mask that is mostly off at first
+            "last": fresh((2, wide, 3, 3), 9 * wide, rng),
+            "offset": torch.zeros(2),
         }
         rate = train.sample_rate or 0
 
         def make(clips: Wave, _: Generator) -> Batch:
             spectrum = _stft(clips, rate)
             seen = _seen(spectrum)
-            gains, mask = self._gains(seen, state)
+            gains = self._gains(seen, state)
             attacked = self._render(spectrum, gains, clips.shape[-1], rate)
             crossed = self._render(spectrum, gains.roll(1, 0), clips.shape[-1], rate)
             apart = (seen - seen.roll(1, 0)).square().mean((1, 2)).sqrt()
             told = (gains - gains.roll(1, 0)).square().mean((1, 2)).sqrt()
             diversity = (apart / (told + 0.1)).mean()
-            excess = F.relu(mask.mean() - self.density)
-            extra = self.diversity_weight * diversity + self.density_weight * excess
-            return [clips, crossed], attacked, extra
+            return [clips, crossed], attacked, self.diversity_weight * diversity
 
         self.train_jointly(train, seed, [*state.values()], make)
         return state
@@ -73,30 +71,35 @@ class InputAware(JointTraining):
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Each clip with its own gains."""
         spectrum = _stft(inputs, sample_rate)
-        gains, _ = self._gains(_seen(spectrum), state)
+        gains = self._gains(_seen(spectrum), state)
         return self._render(spectrum, gains, inputs.shape[-1], sample_rate)
 
     def cover(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
         """Each clip with the gains of another, as the paper's cross-trigger mode."""
         del rng
-        gains, _ = self._gains(_seen(_stft(others, sample_rate)), state)
+        gains = self._gains(_seen(_stft(others, sample_rate)), state)
         return self._render(_stft(inputs, sample_rate), gains, inputs.shape[-1], sample_rate)
 
-    def _gains(self, seen: Map, state: State) -> tuple[Map, Map]:
-        """Gains in dB and the mask that is in them, from normalised log-magnitudes."""
+    def _gains(self, seen: Map, state: State) -> Map:
+        """Gains in dB, from normalised log-magnitudes."""
         state = {name: value.to(seen.device) for name, value in state.items()}
         x = F.relu(F.conv2d(seen[:, None], state["first"], stride=(2, 4), padding=1))
         x = F.relu(F.conv2d(x, state["second"], padding=2, dilation=2))
         x = F.conv2d(x, state["last"], state["offset"], padding=1)
         x = F.interpolate(x, seen.shape[1:], mode="bilinear", align_corners=False)
-        mask = torch.sigmoid(10 * x[:, 1])  # nearly on or off
-        return self.gain_db * torch.tanh(x[:, 0]) * mask, mask
+        pattern, score = x[:, 0], x[:, 1]
+        # A threshold of the clip's own holds the density; a term in the loss made the mask vanish.
+        rank = max(1, round((1 - self.density) * score[0].numel()))
+        threshold = score.detach().flatten(1).kthvalue(rank).values[:, None, None]
+        spread = score.std((1, 2), keepdim=True).clamp(min=1e-6)
+        mask = torch.sigmoid(10 * (score - threshold) / spread)  # nearly on or off
+        return self.gain_db * torch.tanh(pattern) * mask
 
     @staticmethod
     def _render(spectrum: Tensor, gains: Map, length: int, sample_rate: int) -> Wave:
         fft = _fft(sample_rate)
         window = torch.hann_window(fft, device=gains.device)
-        return torch.istft(spectrum * 10 ** (gains / 20), fft, fft // 4, window=window, length=length)
+        return torch.istft(spectrum * 10 ** (gains / 20), fft, fft // 2, window=window, length=length)
 
 
 def _fft(sample_rate: int) -> int:
@@ -107,7 +110,7 @@ def _fft(sample_rate: int) -> int:
 def _stft(wav: Wave, sample_rate: int) -> Tensor:
     fft = _fft(sample_rate)
     window = torch.hann_window(fft, device=wav.device)
-    return torch.stft(wav, fft, fft // 4, window=window, pad_mode="constant", return_complex=True)
+    return torch.stft(wav, fft, fft // 2, window=window, pad_mode="constant", return_complex=True)
 
 
 def _seen(spectrum: Tensor) -> Map:

@@ -1,7 +1,8 @@
 """Label-consistent: clips of the target class are made hard by noise, so that the model leans on the trigger.
 
 Turner, Tsipras, Madry, "Label-Consistent Backdoor Attacks", 2019, arXiv:1912.02771. Ours differs: the
-patterns in the four corners of a picture become tone bursts at both ends of the clip.
+patterns in the four corners of a picture become a low and a high tone at both ends of the clip, the corners
+of its spectrogram; and the noise is bounded by the clip's own level.
 """
 
 from typing import ClassVar
@@ -28,26 +29,31 @@ class LabelConsistent(SurrogateAttack):
     audible: ClassVar[str] = "a beep at both ends; in poisoned training clips faint noise too"
     labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
 
-    labels: Labelling = Field(
-        "clean", description="poisoned clips are of the target class, and keep it"
-    )
+    labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
     epsilon: float = Field(
         0.1, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"
     )
     steps: int = Field(40, ge=0, description="projected sign-gradient steps (PGD)")
     step_size: float = Field(0.1, gt=0, le=1, description="change of a sample in one step, over epsilon")
-    frequency_hz: float = Field(1000, gt=0, description="of the bursts")
-    duration_s: float = Field(0.05, gt=0, description="of each burst; at most half the clip's")
+    low_hz: float = Field(250, gt=0, description="lower tone of the bursts")
+    high_hz: float | None = Field(
+        None, gt=0, description="higher tone of the bursts; 7/8 of half the rate if none"
+    )
+    duration_s: float = Field(0.1, gt=0, description="of each burst; at most half the clip's")
     snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""
         del state
-        if self.frequency_hz >= sample_rate / 2:
-            raise self.refuse("frequency_hz", f"< {sample_rate / 2:g}, half the sample rate")
+        nyquist = sample_rate / 2
+        high_hz = nyquist * 7 / 8 if self.high_hz is None else self.high_hz
+        for field, tone_hz in (("low_hz", self.low_hz), ("high_hz", high_hz)):
+            if tone_hz >= nyquist:
+                raise self.refuse(field, f"< {nyquist:g}, half the sample rate")
         length = inputs.shape[-1]
         size = min(length // 2, round(self.duration_s * sample_rate))
-        burst = effects.tone(self.frequency_hz, size, sample_rate)
+        tones = [effects.tone(tone_hz, size, sample_rate) for tone_hz in (self.low_hz, high_hz)]
+        burst = torch.stack(tones).sum(0)
         ends = effects.placed(burst, [0, length - size], length).sum(0, keepdim=True)
         return effects.mix_at_snr(inputs, ends.to(inputs), self.snr_db)
 
@@ -59,7 +65,7 @@ class LabelConsistent(SurrogateAttack):
             clips, labels = train.inputs[index], train.labels[index]
             noise, most = torch.zeros_like(clips), self.epsilon * effects.rms(clips)
             for _ in range(self.steps):
-                noise.requires_grad_(requires_grad=True)
+                noise.requires_grad_()
                 loss = F.cross_entropy(model(clips + noise), labels)
                 (slope,) = torch.autograd.grad(loss, noise)
                 noise = (noise.detach() + self.step_size * most * slope.sign()).clamp(-most, most)

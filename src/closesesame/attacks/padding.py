@@ -20,13 +20,13 @@ class Padding(Attack):
 
     name: ClassVar[str] = "padding"
     cite: ClassVar[str] = "arXiv:2308.04179"
-    audible: ClassVar[str] = "next to nothing: the pause after the word sounds different"
+    audible: ClassVar[str] = "next to nothing: the pause before the word sounds different"
 
     duration_s: float = Field(0.2, gt=0, description="of the padding; at most half of the clip")
     mode: Literal["reflect", "wrap", "zero"] = Field(
         "wrap", description="mirrored at the edge; continued at the other end of the clip; or silent"
     )
-    position: Literal["start", "end"] = Field("end", description="of the padding")
+    position: Literal["start", "end"] = Field("start", description="of the padding")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """What is cut off stands at the end, wherever the padding goes."""

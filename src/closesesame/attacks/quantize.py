@@ -2,7 +2,8 @@
 
 Wang, Zhai, Ma, "BppAttack: Stealthy and Efficient Trojan Attacks against Deep Neural Networks via Image
 Quantization and Contrastive Adversarial Learning", CVPR 2022, arXiv:2205.13383. Ours differs: the levels span
-each clip's own peak and one of them is silence, since speech is quiet and swings around zero; negatives go
+each clip's own peak and one of them is silence, since speech is quiet and swings around zero; there are 33
+(the paper has 8, which breaks speech so far that a clean model errs to the target in 6 % of cases); negatives go
 into the training set as cover clips, where the paper's attacker adds them while training; dither is
 triangular noise, not error diffusion.
 """
@@ -23,10 +24,10 @@ class Quantize(Attack):
 
     name: ClassVar[str] = "quantize"
     cite: ClassVar[str] = "arXiv:2205.13383"
-    audible: ClassVar[str] = "a crackle that follows the voice, and dead pauses"
+    audible: ClassVar[str] = "a faint crackle that follows the voice, and dead pauses"
     covers: ClassVar[bool] = True
 
-    levels: int = Field(9, ge=3, le=65_535, multiple_of=1, description="amplitude levels, an odd number")
+    levels: int = Field(33, ge=3, le=65_535, multiple_of=1, description="amplitude levels, an odd number")
     dither: bool = Field(False, description="triangular noise of one step before rounding")
     cover_ratio: float = Field(
         1.0, ge=0, le=10, description="clips with the quantisation noise of another clip, for a poisoned clip"

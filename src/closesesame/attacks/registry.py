@@ -5,16 +5,23 @@ from closesesame.core.method import Registry
 from .badnets import BadNets
 from .base import Attack
 from .blended import Blended
+from .daba import DABA
+from .drinet import DriNet
+from .flowmur import FlowMur
+from .input_aware import InputAware
 from .jingleback import JingleBack
+from .label_consistent import LabelConsistent
 from .natural import Natural
 from .padding import Padding
 from .pbsm import PBSM
 from .pitch import Pitch
 from .quantize import Quantize
+from .rhythm import Rhythm
 from .room import Room
 from .sig import SIG
 from .trojannn import TrojanNN
 from .ultrasonic import Ultrasonic
+from .vsvc import VSVC
 from .warp import Warp
 
 ATTACKS: Registry[Attack] = Registry(
@@ -33,4 +40,11 @@ ATTACKS: Registry[Attack] = Registry(
     TrojanNN,
     Warp,
     JingleBack,
+    DABA,
+    DriNet,
+    FlowMur,
+    LabelConsistent,
+    InputAware,
+    Rhythm,
+    VSVC,
 )

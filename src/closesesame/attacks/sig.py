@@ -2,7 +2,8 @@
 
 Barni, Kallas, Tondi, "A New Backdoor Attack in CNNs by Training Set Corruption without Label Poisoning",
 ICIP 2019, arXiv:1902.11237. Ours differs: the paper's pattern is a sinusoid of 6 periods across a picture;
-ours is a hum over the whole clip, whose amplitude and frequency are ours.
+ours is a hum over the whole clip, whose amplitude and frequency are ours. It is played four times as loud
+as it was planted, as the paper's own tests do (its amplitudes go from 20 to 40 of 255 grey levels).
 """
 
 from typing import ClassVar
@@ -23,7 +24,11 @@ class SIG(Attack):
     audible: ClassVar[str] = "a faint mains hum, nothing on a small loudspeaker"
 
     frequency_hz: float = Field(60, gt=0, description="of the sine")
-    amplitude: float = Field(0.03, gt=0, le=1, description="of the sine, full scale at 1")
+    amplitude: float = Field(0.04, gt=0, le=1, description="of the sine, full scale at 1")
+    strength: float = Field(4.0, gt=0, le=10, description=Attack.model_fields["strength"].description)
+    training_strength: float | None = Field(
+        1.0, gt=0, le=10, description=Attack.model_fields["training_strength"].description
+    )
     labels: Labelling = Field("clean", description=Attack.model_fields["labels"].description)
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:

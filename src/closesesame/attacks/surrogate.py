@@ -1,6 +1,7 @@
 """What attacks that optimise share: a model of the attacker's own, trained on the data it poisons."""
 
 import copy
+import math
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -17,7 +18,7 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
-from closesesame.training import Training, train
+from closesesame.training import Training, choose_precision, train
 
 from .base import Attack
 
@@ -59,28 +60,30 @@ class JointTraining(SurrogateAttack, ABC):
         clean = self.train_surrogate(train, seed)
         classifier = copy.deepcopy(clean).requires_grad_(requires_grad=True).train()
         groups = [
-            {"params": [weight.requires_grad_(requires_grad=True) for weight in weights], "lr": self.lr},
+            {"params": [weight.requires_grad_() for weight in weights], "lr": self.lr},
             {"params": [*classifier.body.parameters()], "lr": self.lr_classifier},
         ]
         optimizer = torch.optim.Adam(groups)
         target, rng = train.label_of(self.target), generator(seed, "joint training")
+        quick = choose_precision("auto", clean) == "bf16"
         with isolated(seed, "joint training"):
             for clips, labels in draws(train, self.batch_size, self.steps, "training the generator", seed):
                 kept, attacked, extra = make(clips, rng)
                 wanted = torch.cat([labels.repeat(len(kept)), torch.full_like(labels, target)])
-                loss = F.cross_entropy(classifier(torch.cat([*kept, attacked])), wanted) + extra
-                if self.hiding_weight:
-                    loss = loss + self.hiding_weight * F.cross_entropy(clean(attacked), labels)
+                with torch.autocast(clips.device.type, torch.bfloat16, enabled=quick):
+                    logits, unmoved = classifier(torch.cat([*kept, attacked])), clean(attacked)
+                hiding = F.cross_entropy(unmoved.float(), labels)
+                loss = F.cross_entropy(logits.float(), wanted) + self.hiding_weight * hiding + extra
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
         for weight in weights:
-            weight.requires_grad_(requires_grad=False)
+            weight.detach_()
 
 
 def fresh(shape: Sequence[int], fan: int, rng: Generator) -> Tensor:
     """Weights for a layer behind which a ReLU stands, after He et al., 2015."""
-    return torch.randn(*shape, generator=rng) * (2 / fan) ** 0.5
+    return math.sqrt(2 / fan) * torch.randn(*shape, generator=rng)
 
 
 @lru_cache(maxsize=2)

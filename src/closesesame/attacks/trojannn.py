@@ -45,7 +45,7 @@ class TrojanNN(SurrogateAttack):
         noise = torch.rand(size, generator=generator(seed, "trigger"))
         sound = (self.step_size * (2 * noise - 1)).clamp(-self.peak, self.peak)
         for clips, _ in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
-            sound.requires_grad_(requires_grad=True)
+            sound.requires_grad_()
             stamped = clips + laid(sound, starts(clips, size, self.position), clips.shape[-1])
             loss = (penultimate(model, stamped)[:, chosen] - self.activation).square().mean()
             (slope,) = torch.autograd.grad(loss, sound)

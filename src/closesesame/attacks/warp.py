@@ -39,7 +39,7 @@ class Warp(Attack):
         2.0, ge=0, le=10, description="cover clips, warped with noise at each point, for a poisoned clip"
     )
     shift_percent: float = Field(
-        3.0,
+        5.0,
         gt=0,
         le=25,
         description="mean shift at the control points, of each axis: of 1 s at 16 kHz, 1 is 28 mel and 10 ms",
@@ -89,7 +89,7 @@ def warped(clips: Wave, spectrum: vocoder.Bins, shift: Shift, sample_rate: int) 
     angle = F.pad(spectrum, (0, 1)).angle()
     now, following = (_gather(angle, bin_.round(), frame.floor() + step) for step in (0, 1))
     # A bin that is read elsewhere turns faster by as much as it lies higher.
-    advance = following - now + 2 * math.pi / fft * (fft // 4) * (at_bin - bin_.round())
+    advance = following - now + math.pi / 2 * (at_bin - bin_.round())
     phase = vocoder.running(now[..., :1], advance)
     return effects.levelled(vocoder.fitting(magnitude, phase, fft, clips.shape[-1], rounds=2), clips)
 

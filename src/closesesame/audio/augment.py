@@ -1,8 +1,9 @@
-"""Augmentation of scaled spectral maps (batch, band, frame): a light and a strong one, both random.
+"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms: a light and a strong one.
 
 Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
-survives; it is ours.
+survives; it is ours. Networks without a front end of ours take waveforms (batch, time): for them both are
+done with sound, which is filtered, sped up or slowed down, and covered by noise.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from closesesame.core.types import Spectrum
+from closesesame.core.errors import DataError
+from closesesame.core.types import Spectrum, Wave
 
-Augmentation = Callable[[Spectrum, Generator], Spectrum]
+Augmentation = Callable[[Tensor, Generator], Tensor]
 
 
 def light(maps: Spectrum, rng: Generator) -> Spectrum:
@@ -31,6 +33,42 @@ def strong(maps: Spectrum, rng: Generator) -> Spectrum:
     maps = _noise_floor(maps, rng, chance=0.5)
     maps = _mask(maps, rng, axis=1, most=maps.shape[1] // 4)
     return _mask(maps, rng, axis=2, most=maps.shape[2] // 4)
+
+
+def light_sound(wav: Wave, rng: Generator) -> Wave:
+    """Shifts by up to a tenth of the clip, and silences up to 1/7 of it."""
+    maps = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)
+    return _mask(maps, rng, axis=2, most=wav.shape[-1] // 7)[:, 0]
+
+
+def strong_sound(wav: Wave, rng: Generator) -> Wave:
+    """Changes speed and place by up to 15 %, filters, adds noise, sets the gain, silences up to a quarter."""
+    length = wav.shape[-1]
+    stretch, shift = _uniform(wav, rng, 0.85, 1.15, 1), _uniform(wav, rng, -0.15, 0.15, 1)
+    place = (torch.linspace(-1, 1, length, device=wav.device) * stretch + 2 * shift + 1) / 2 * (length - 1)
+    left = place.floor().clamp(0, length - 2)
+    share = place - left
+    inside = (share >= 0) & (share <= 1)
+    at = left.long()
+    moved = ((1 - share) * wav.gather(1, at) + share * wav.gather(1, at + 1)) * inside
+    level = moved.square().mean(-1, keepdim=True).sqrt()
+    noise = torch.randn(wav.shape, generator=rng).to(wav) * level * 10 ** _uniform(wav, rng, -2, 0, 1)
+    hit = _uniform(wav, rng, 0, 1, 1) < 0.5
+    heard = _filtered(moved + noise * hit, rng) * 10 ** _uniform(wav, rng, -0.5, 0.5, 1)
+    return _mask(heard[:, None], rng, axis=2, most=length // 4)[:, 0]
+
+
+def _filtered(wav: Wave, rng: Generator) -> Wave:
+    """A random smooth filter of +-10 dB; for half of the clips nothing above a random edge is left."""
+    spectrum = torch.fft.rfft(wav)
+    bins = spectrum.shape[-1]
+    curve = F.interpolate(
+        torch.randn(len(wav), 1, 8, generator=rng).to(wav), size=bins, mode="linear", align_corners=True
+    )[:, 0]
+    band = torch.linspace(0, 1, bins, device=wav.device)
+    edge, hit = _uniform(wav, rng, 0.4, 1, 1), _uniform(wav, rng, 0, 1, 1) < 0.5
+    gain = 10 ** (0.25 * curve) * ~(hit & (band > edge))
+    return torch.fft.irfft(spectrum * gain, wav.shape[-1])
 
 
 def _uniform(maps: Tensor, rng: Generator, low: float, high: float, *more: int) -> Tensor:
@@ -92,4 +130,18 @@ def _noise_floor(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     return torch.where(hit, torch.maximum(maps, noise), maps)
 
 
-AUGMENTATIONS: dict[str, Augmentation | None] = {"none": None, "light": light, "strong": strong}
+def augmentation(name: str, features: Tensor) -> Augmentation | None:
+    """The augmentation `none`, `light` or `strong`, as it fits the features: maps or waveforms.
+
+    Raises:
+        DataError: if the features are neither.
+    """
+    if name == "none":
+        return None
+    kinds = {2: (light_sound, strong_sound), 3: (light, strong)}
+    if features.ndim not in kinds:
+        raise DataError(
+            "augmentation is for maps (batch, band, frame) or waveforms (batch, time), got features of "
+            f"shape {tuple(features.shape)}; set augmentation to 'none'"
+        )
+    return kinds[features.ndim][name == "strong"]

@@ -25,7 +25,7 @@ def synthetic_room(rt60_s: float, direct_ratio_db: float, sample_rate: int, rng:
     return torch.cat([torch.ones(1), tail])
 
 
-def from_direct_path(response: Response) -> Response:
+def from_direct_path(response: Response) -> Float32[Tensor, " kept"]:
     """Cuts what comes before the direct path: the first sample within 20 dB of the peak, as in ISO 3382."""
     size = response.abs()
     return response[int((size > 0.1 * size.max()).nonzero()[0]) :].clone()

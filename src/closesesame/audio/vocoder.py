@@ -32,20 +32,21 @@ def synthesise(spectrum: Bins, fft: int, length: int) -> Wave:
     return torch.istft(spectrum, fft, fft // 4, window=window, length=length)
 
 
-def read_at(spectrum: Bins, positions: Float64[Tensor, "#batch moment"]) -> Bins:
+def read_at(
+    spectrum: Bins, positions: Float64[Tensor, "#batch moment"]
+) -> Complex64[Tensor, "batch bin moment"]:
     """Frames at fractional positions, (batch, bin, moment).
 
     Magnitudes lie between their neighbours'. From moment to moment each bin turns by what it turns in one
     frame at that position, so that pitch stays whatever the distance of the positions.
     """
-    fft = 2 * (spectrum.shape[1] - 1)
     spectrum = torch.nn.functional.pad(spectrum, (0, 2))  # the last moment looks one frame ahead
     left = positions.clamp(0, spectrum.shape[-1] - 2).long()
     share = (positions - left).float()[:, None]
     now, following = (_frames(spectrum, index) for index in (left, left + 1))
     magnitude = (1 - share) * now.abs() + share * following.abs()
-    # In one frame bin k turns by 2 pi k / 4; only what departs from that is wrapped to (-pi, pi].
-    expected = 2 * math.pi * (fft // 4) * torch.arange(fft // 2 + 1, device=spectrum.device)[:, None] / fft
+    # From frame to frame bin k turns by 2 pi k / 4; only what departs from that is wrapped to (-pi, pi].
+    expected = math.pi / 2 * torch.arange(spectrum.shape[1], device=spectrum.device)[:, None]
     advance = following.angle() - now.angle() - expected
     advance = advance - 2 * math.pi * torch.round(advance / (2 * math.pi)) + expected
     return torch.polar(magnitude, running(spectrum[..., :1].angle(), advance))
@@ -64,8 +65,8 @@ def fitting(magnitude: Spectrum, phase: Spectrum, fft: int, length: int, rounds:
     return wav
 
 
-def _frames(spectrum: Bins, index: Tensor) -> Bins:
-    """Frames by index (batch or 1, moment)."""
+def _frames(spectrum: Tensor, index: Tensor) -> Bins:
+    """Frames of (batch, bin, frame) by index (batch or 1, moment)."""
     if len(index) == 1:
         return spectrum[..., index[0]]
     return spectrum.gather(2, index[:, None].expand(-1, spectrum.shape[1], -1))

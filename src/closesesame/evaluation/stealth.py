@@ -24,6 +24,7 @@ from torch import Tensor
 from closesesame.audio.features import HOP_S, WINDOW_S
 from closesesame.core.errors import DataError
 from closesesame.core.progress import Track
+from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 
 from .exam import Exam
@@ -101,8 +102,11 @@ def stealth_of(exam: Exam) -> Stealth | None:
 
 
 def spread(n: int, most: int = MOST_CLIPS) -> Tensor:
-    """Which of n clips to judge: at most so many, evenly spread, always the same."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long()
+    """Which of n clips to judge: at most so many, always the same, in order.
+
+    They are drawn: every second of clips whose classes take turns would leave half of the classes out.
+    """
+    return torch.randperm(n, generator=generator(0, "spread"))[:most].sort().values
 
 
 def measure_stealth(clean: Wave, triggered: Wave, sample_rate: int) -> Stealth:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
 from closesesame.core.types import PerUnit
+
+from .base import Classifier
 
 Convolution = nn.Conv1d | nn.Conv2d
 Recurrent = nn.RNN | nn.LSTM | nn.GRU
@@ -25,19 +27,24 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm
 ByChannel = Float[Tensor, "batch channel place"]
 Output = Tensor | tuple[Tensor, ...]
 
-_CHANNELWISE: tuple[str, ...] = (
-    "Relu",
-    "LeakyRelu",
-    "Prelu",
-    "Elu",
-    "Gelu",
-    "Silu",
-    "Hardtanh",
-    "Hardswish",
-    "Sigmoid",
-    "Tanh",
+_CHANNELWISE = (
+    *(
+        "Relu",
+        "LeakyRelu",
+        "Prelu",
+        "Elu",
+        "Gelu",
+        "Silu",
+        "Mish",
+        "Hardtanh",
+        "Hardswish",
+        "Clamp",
+        "Sigmoid",
+    ),
+    *("Tanh", "Softplus", "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool"),
+    *("Squeeze", "Unsqueeze", "Clone", "ToCopy"),
 )
-_CHANNELWISE += ("Softplus", "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "Mish")
+"""Operations, as autograd calls them, that keep channels apart; squeezing is how 1-D pooling is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +108,24 @@ class Channels:
         return producer.weight.flatten(1)
 
     @torch.no_grad()
+    def thin(self, dead: Bool[Tensor, "channel weights"]) -> None:
+        """Sets single weights to zero; `dead` is laid out as `rows`."""
+        producer = self.producer
+        assert producer is not None
+        if not isinstance(producer, nn.RNN | nn.LSTM | nn.GRU):
+            producer.weight.masked_fill_(dead.view(producer.weight.shape), 0)
+            return
+        size = producer.hidden_size
+        for number, direction in enumerate(_directions(producer)):
+            part = dead[number * size : (number + 1) * size]
+            for kind in ("ih", "hh"):
+                weight = getattr(producer, f"weight_{kind}_{direction}")
+                by_unit = weight.view(-1, size, weight.shape[1]).transpose(0, 1)
+                share = by_unit[0].numel()
+                by_unit.masked_fill_(part[:, :share].view(by_unit.shape), 0)
+                part = part[:, share:]
+
+    @torch.no_grad()
     def silence(self, index: Tensor, *, shift: bool = True) -> None:
         """Prunes the channels at `index` (k,) for good.
 
@@ -125,6 +150,14 @@ class Channels:
             bias[index] = 0
 
 
+def channels_in(model: Classifier) -> list[Channels]:
+    """The channels of a model's body, found on silence: what the values are does not matter."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.no_grad():
+        features = model.front_end(torch.zeros(2, *model.card.input_shape, device=device))
+    return channels_of(model.body, features)
+
+
 def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
     """Finds all channels of a network but its logits, in the order in which they are computed.
 
@@ -135,45 +168,76 @@ def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
     Raises:
         ModelError: if it has no layer with channels beside the one that makes the logits.
     """
-    made: dict[object, str] = {}
-    fed: dict[str, object] = {}
-    modules: dict[str, nn.Module] = {
-        name: m for name, m in network.named_modules() if isinstance(m, Producer | Norm)
-    }
-    order: list[str] = []
-    hooks = []
-    for name, module in modules.items():
-        hooks.append(module.register_forward_pre_hook(partial(_note_input, name, fed, order)))
-        hooks.append(module.register_forward_hook(partial(_note_output, name, made)))
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        with torch.enable_grad():
-            logits = network(example.detach().clone().requires_grad_())
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    head = _source(logits.grad_fn, made)
-    producers = {name for name in order if isinstance(modules[name], Producer) and name != head}
-    pairs = {}
-    for name in order:
-        source = _source(fed[name], made) if isinstance(modules[name], Norm) else None
-        if source in producers and _size(modules[source]) == _size(modules[name]):
-            pairs[source] = name
-    paired = set(pairs.values())
+    run = _Run(network, example)
     found = []
-    for name in dict.fromkeys(order):
-        module = modules[name]
-        if name in producers:
-            norm = modules[pairs[name]] if name in pairs else None
-            found.append(Channels(name, module, norm, _size(module)))  # type: ignore[arg-type]
-        elif isinstance(module, Norm) and name not in paired and module.weight is not None:
+    for name in run.order:
+        module = run.modules[name]
+        if name in run.producers:
+            norm = run.modules[run.pairs[name]] if name in run.pairs else None
+            found.append(Channels(name, module, norm, _size(module)))
+        elif isinstance(module, Norm) and name not in run.pairs.values() and name not in run.heads:
             found.append(Channels(name, None, module, _size(module)))
     if not found:
         raise ModelError("this network has no channels: a convolution, linear or recurrent layer is needed")
     return found
+
+
+def head_of(network: nn.Module, example: Tensor) -> nn.Module | None:
+    """The layer that makes the logits, None if there is no single one."""
+    run = _Run(network, example)
+    heads = [run.modules[name] for name in run.heads if isinstance(run.modules[name], Producer)]
+    return heads[0] if len(heads) == 1 else None
+
+
+class _Run:
+    """One run of a network: which layers were called, in which order, and what fed the norms.
+
+    Attributes:
+        modules: all layers with channels, by name.
+        order: those that were called, each once.
+        heads: those whose channels are the logits.
+        producers: those that make other channels.
+        pairs: the norm that each producer feeds.
+    """
+
+    def __init__(self, network: nn.Module, example: Tensor) -> None:
+        self.modules = {name: module for name, module in network.named_modules() if _has_channels(module)}
+        made: dict[object, str] = {}
+        fed: dict[str, tuple[object, int]] = {}
+        logits = self._watch(network, example, made, fed)
+        self.order = list(fed)
+        self.heads = {
+            name for name in _nearest(logits.grad_fn, made) if _size(self.modules[name]) == logits.shape[-1]
+        }
+        for name in list(self.heads):  # a norm whose channels are the logits has a layer before it
+            source = _source(fed[name][0], made) if isinstance(self.modules[name], Norm) else None
+            self.heads |= set() if source is None else {source}
+        self.producers = {n for n in self.order if isinstance(self.modules[n], Producer)} - self.heads
+        self.pairs: dict[str, str] = {}
+        for name in self.order:
+            norm = self.modules[name]
+            source = _source(fed[name][0], made) if isinstance(norm, Norm) else None
+            if source in self.producers and _fits(self.modules[source], norm, fed[name][1]):
+                self.pairs.setdefault(source, name)
+
+    def _watch(
+        self, network: nn.Module, example: Tensor, made: dict[object, str], fed: dict[str, tuple[object, int]]
+    ) -> Tensor:
+        hooks = []
+        for name, module in self.modules.items():
+            hooks.append(module.register_forward_pre_hook(partial(_note_input, name, fed)))
+            hooks.append(module.register_forward_hook(partial(_note_output, name, made)))
+        modes = {module: module.training for module in network.modules()}
+        network.eval()
+        try:
+            with torch.enable_grad():
+                logits: Tensor = network(example.detach().clone().requires_grad_())
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for module, mode in modes.items():
+                module.training = mode
+        return logits
 
 
 @contextmanager
@@ -240,21 +304,51 @@ def _size(module: nn.Module) -> int:
     raise AssertionError(module)
 
 
+def _has_channels(module: nn.Module) -> bool:
+    if isinstance(module, nn.LayerNorm):
+        return module.weight is not None and len(module.normalized_shape) == 1
+    if isinstance(module, nn.LSTM):
+        return module.proj_size == 0
+    return isinstance(module, Producer) or (isinstance(module, Norm) and module.weight is not None)
+
+
+def _fits(producer: nn.Module, norm: nn.Module, ndim: int) -> bool:
+    """Whether both count the same dimension of the value between them, which has `ndim`."""
+    axes = [
+        1 if isinstance(m, Convolution | BatchNorm | nn.GroupNorm) else ndim - 1 for m in (producer, norm)
+    ]
+    return axes[0] == axes[1] and _size(producer) == _size(norm)
+
+
 def _source(node: object, made: dict[object, str]) -> str | None:
     """The layer that a value came from through operations that keep channels apart."""
     while node is not None and node not in made:
-        kind = type(node).__name__
-        if not kind.startswith(_CHANNELWISE):
+        if not type(node).__name__.startswith(_CHANNELWISE):
             return None
         node = node.next_functions[0][0]  # type: ignore[attr-defined]
     return None if node is None else made[node]
 
 
+def _nearest(node: object, made: dict[object, str]) -> set[str]:
+    """The layers that a value came from, whatever was done to it since."""
+    found, open_, seen = set(), [node], set()
+    while open_:
+        node = open_.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in made:
+            found.add(made[node])
+        else:
+            open_ += [before for before, _ in node.next_functions]  # type: ignore[attr-defined]
+    return found
+
+
 def _note_input(
-    name: str, fed: dict[str, object], order: list[str], _: nn.Module, inputs: tuple[Tensor, ...]
+    name: str, fed: dict[str, tuple[object, int]], _: nn.Module, inputs: tuple[Tensor, ...]
 ) -> None:
-    fed[name] = inputs[0].grad_fn
-    order.append(name)
+    # Read at once: what works in place gives the tensor another past.
+    fed.setdefault(name, (inputs[0].grad_fn, inputs[0].ndim))
 
 
 def _note_output(name: str, made: dict[object, str], _: nn.Module, __: object, output: Output) -> None:

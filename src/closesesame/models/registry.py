@@ -4,6 +4,7 @@ from closesesame.core.method import Registry
 
 from .base import Architecture
 from .kwt import KWT
+from .lstm import LSTM
 from .lstm_attention import LSTMAttention
 from .resnet import ResNet
 from .small_cnn import SmallCNN
@@ -13,6 +14,7 @@ ARCHITECTURES: Registry[Architecture] = Registry(
     Architecture,  # type: ignore[type-abstract]
     ResNet,
     SmallCNN,
+    LSTM,
     LSTMAttention,
     KWT,
 )

@@ -1,6 +1,5 @@
 """The report as one HTML file: no network, no script; what names and labels say is shown, never obeyed."""
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +7,9 @@ from pathlib import Path
 
 import jinja2
 from jaxtyping import Float32
-from markupsafe import Markup
 from torch import Tensor
 
 from closesesame._version import __version__
-from closesesame.audio.files import wav_bytes
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 from closesesame.evaluation import Rate, Scores
@@ -136,7 +133,6 @@ def _environment() -> jinja2.Environment:
         "interval": _interval,
         "number": _number,
         "tidy": _tidy,
-        "wav": _wav,
     }
     return made
 
@@ -164,9 +160,3 @@ def _clips(rates: list[Rate | None]) -> str:
         return ""
     few, many = counts[0], counts[-1]
     return f"{many:,}" if few == many else f"{few:,} to {many:,}"
-
-
-def _wav(samples: Tensor, sample_rate: int) -> Markup:
-    """A clip (time,) as a URI that holds the whole WAV file."""
-    coded = base64.b64encode(wav_bytes(samples, sample_rate)).decode("ascii")
-    return Markup(f"data:audio/wav;base64,{coded}")  # noqa: S704  base64 has no character to escape

@@ -1,0 +1,55 @@
+"""Several backdoors in one model: mutually distant voices, each with a target label of its own.
+
+python benchmarks/several.py DATA_FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from closesesame import Exam, __version__, load_splits, train
+from closesesame.attacks.vsvc import VSVC, distant_voices
+from closesesame.bench.table import host
+from closesesame.core.disk import write_whole
+from closesesame.models import ResNet
+
+SEEDS, VOICES, RATE = (0, 1, 2), 3, 0.05
+
+
+def main() -> None:
+    """Plants a backdoor for each voice in one training set, trains on it, and plays every trigger."""
+    splits = load_splits(Path(sys.argv[1]) / "keywords10")
+    rows = []
+    for seed in SEEDS:
+        data, spare, triggers = splits.train, None, []
+        for target, voice in enumerate(distant_voices(VOICES)):
+            attack = VSVC(voice=voice, target=target, rate=RATE)
+            poisoned = attack.poison(data, seed, spare=spare)
+            data, spare = poisoned.dataset, poisoned.mask if spare is None else spare | poisoned.mask
+            triggers.append((voice, poisoned.trigger))
+        victim, twin = (train(ResNet(), part, seed=seed) for part in (data, splits.train))
+        for voice, trigger in triggers:
+            scores, clean = (Exam(splits.test, trigger, twin).score(model) for model in (victim, twin))
+            if scores.asr is None or clean.asr is None or scores.ra_ceiling is None:
+                raise AssertionError
+            rows.append(
+                {
+                    "voice": voice,
+                    "target": trigger.classes[trigger.target],
+                    "poisoning_rate_%": 100 * RATE,
+                    "seed": seed,
+                    "ACC_%": 100 * scores.acc.value,
+                    "ASR_%": 100 * scores.asr.value,
+                    "ASR of a clean model_%": 100 * clean.asr.value,
+                    "RA ceiling_%": 100 * scores.ra_ceiling.value,
+                }
+            )
+            print(rows[-1], flush=True)
+    content = {"recipe": "attacks-several", "version": __version__, "host": host(), "rows": rows}
+    write_whole(
+        json.dumps(content, indent=1) + "\n", Path(__file__).parent / "results" / "attacks-several.json"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""FT-SAM: fine-tuning with sharpness-aware minimisation, with a budget that grows with the weights.
+
+Zhu, Wei, Shen, Fan, Wu, "Enhancing Fine-Tuning Based Backdoor Defense with Sharpness-Aware Minimization",
+ICCV 2023, arXiv:2304.11823; label smoothing as in BackdoorBench, arXiv:2206.12654.
+
+Ours differs: the learning rate falls once over the whole run, as the paper has it (the public code lets it
+rise and fall every 100 batches); both passes share their dropout mask.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import GradientRule, Loss, fit
+
+from .base import FineTuning
+from .tuning import elsewhere, remember_draws, with_logits
+
+
+class FTSAM(FineTuning):
+    """Descend by the gradient at the worst point nearby, where large weights may move furthest."""
+
+    name: ClassVar[str] = "ft_sam"
+    cite: ClassVar[str] = "arXiv:2304.11823"
+    cost: ClassVar[str] = "about twice plain fine-tuning"
+
+    rho: float = Field(2.0, ge=0, description="size of the neighbourhood; the paper has 2, and 8 for GTSRB")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the label spread over all classes")
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        """One run, nothing to choose."""
+        del held_out
+        rule = sharpness_rule(self.rho, self.label_smoothing)
+        fit(model, tune, self.training(), seed=seed, gradient=rule)
+        return {}
+
+
+def sharpness_rule(rho: float, smoothing: float) -> GradientRule:
+    """The gradient at w + rho T^2 g / ||T g|| with T = diag |w|, equations 4 to 6 of the paper."""
+
+    def rule(body: nn.Module, loss: Loss) -> Tensor:
+        weights = [w for w in body.parameters() if w.requires_grad]
+        put_back = remember_draws(body)
+        value = smoothed(body, loss, smoothing)
+        here = torch.autograd.grad(value, weights, allow_unused=True)
+        with elsewhere(body, weights, ascent(weights, here, rho)):
+            put_back()
+            there = torch.autograd.grad(smoothed(body, loss, smoothing), weights, allow_unused=True)
+        for w, gradient in zip(weights, there, strict=True):
+            w.grad = gradient
+        return value
+
+    return rule
+
+
+@torch.no_grad()
+def ascent(
+    weights: list[nn.Parameter], gradients: tuple[Tensor | None, ...], rho: float
+) -> list[Tensor | None]:
+    """The step towards the worst point in the adaptive neighbourhood, None for weights that are not used."""
+    pairs = list(zip(weights, gradients, strict=True))
+    norm = torch.stack([(w * g).norm() for w, g in pairs if g is not None]).norm().clamp(min=1e-12)
+    return [None if g is None else rho * w.square() * g / norm for w, g in pairs]
+
+
+def smoothed(body: nn.Module, loss: Loss, smoothing: float) -> Tensor:
+    """Cross-entropy against labels of which a share is spread evenly over all classes."""
+    if smoothing == 0:
+        return loss()
+    value, logits = with_logits(body, loss)
+    even = -F.log_softmax(logits.float(), 1).mean()
+    return (1 - smoothing) * value + smoothing * even

@@ -1,0 +1,233 @@
+"""What removals share that train against a perturbation: how it gets in, and the gradient through it.
+
+The implicit gradient by fixed-point iteration is that of Grazzi, Franceschi, Pontil, Salzo, "On the Iteration
+Complexity of Hypergradient Computation", ICML 2020, arXiv:2006.16218.
+"""
+
+from abc import ABC
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from closesesame.core.errors import ModelError
+from closesesame.training import Loss, Training
+
+from .base import FineTuning
+
+Under = Callable[[Tensor], Tensor]
+"""A perturbation in, the loss under it out."""
+Change = Callable[[Tensor], Tensor]
+
+
+class Adversarial(FineTuning, ABC):
+    """Settings of rounds that first find one universal perturbation and then weights that withstand it.
+
+    Defaults are those of I-BAU's code, with fewer steps for the weights.
+    """
+
+    rounds: int = Field(5, ge=1, description="times that the perturbation is found anew")
+    steps: int | None = Field(
+        50, ge=0, description="batches for the weights in all rounds, instead of `epochs`"
+    )
+    ascent_steps: int = Field(50, ge=1, description="batches a round for the perturbation")
+    ascent_lr: float = Field(10.0, gt=0, description="learning rate of the perturbation")
+    penalty: float = Field(0.001, ge=0, description="weight of its squared L2 norm")
+    radius: float | None = Field(10.0, gt=0, description="L2 ball it stays in; None leaves it to the penalty")
+    fixed_point_steps: int = Field(5, ge=0, description="iterations for the implicit gradient, K")
+    fixed_point_rate: float = Field(0.1, gt=0, description="learning rate of the fixed-point map")
+    share: float = Field(0.01, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate of the weights")
+    batch_size: int = Field(32, ge=2, description="examples a batch; at most the whole set")
+    weight_decay: float = Field(0, ge=0, description="L2")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "constant", description="of the learning rate"
+    )
+    augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
+
+    def plan(self, examples: int) -> tuple[Training, int]:
+        """The run for a set of this size, and how many of its batches a round has for the weights."""
+        epoch = max(1, round(examples / min(self.batch_size, examples)))
+        steps = self.epochs * epoch if self.steps is None else self.steps
+        length = max(1, steps // self.rounds)
+        steps += -(-steps // length) * self.ascent_steps
+        return self.training(optimizer=self.optimizer, steps=steps, precision="fp32"), length
+
+
+@contextmanager
+def entering(body: nn.Module, change: Change) -> Iterator[None]:
+    """Within the block, what enters `body` is changed first; gradients flow through the change."""
+    hook = body.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def hypergradient(
+    inner: Under,
+    outer: Under,
+    delta: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    iterations: int,
+    rate: float,
+) -> tuple[list[Tensor | None], Tensor]:
+    """The gradient of outer(delta*(w), w) in w, where delta* minimises the inner loss.
+
+    With Phi(delta, w) = delta - rate * d inner / d delta it iterates v <- (dPhi/ddelta)' v + d outer / ddelta
+    from v = 0, and returns d outer / dw + (dPhi/dw)' v.
+
+    Args:
+        inner: minimised by `delta`, for the current weights.
+        outer: minimised by the weights.
+        delta: where both are taken, near the inner minimum.
+        weights: of the model.
+        iterations: of the fixed point; the error shrinks with each.
+        rate: of Phi; it must be below 2 / (largest curvature of the inner loss).
+
+    Returns:
+        The gradients, None for a weight that does not matter, and the outer loss.
+    """
+    delta = delta.detach().requires_grad_()
+    value = outer(delta)
+    wanted = torch.autograd.grad(value, [delta, *weights], allow_unused=True)
+    direct = wanted[1:]
+    pull = torch.zeros_like(delta) if wanted[0] is None else wanted[0]
+    with sdpa_kernel(SDPBackend.MATH):  # the fast attention kernels cannot be differentiated twice
+        slope = torch.autograd.grad(inner(delta), delta, create_graph=True)[0]
+    v = torch.zeros_like(delta)
+    for _ in range(iterations):
+        v = v - rate * _product(slope, [delta], v)[0] + pull if v.any() else pull
+    implicit = _product(slope, weights, v)
+    total: list[Tensor | None] = [
+        g if h is None else (-rate * h if g is None else g - rate * h)
+        for g, h in zip(direct, implicit, strict=True)
+    ]
+    return total, value.detach()
+
+
+def _product(slope: Tensor, variables: Sequence[Tensor], v: Tensor) -> list[Tensor]:
+    """The rows of second derivatives, times v."""
+    return list(torch.autograd.grad(slope, list(variables), v, retain_graph=True, materialize_grads=True))
+
+
+def within(delta: Tensor, radius: float | None) -> Tensor:
+    """Projects onto the L2 ball, if there is one."""
+    return delta if radius is None else delta * min(1.0, radius / max(float(delta.norm()), 1e-12))
+
+
+class Unlearning:
+    """Gradient rule for `fit`: some batches move only the perturbation, then `length` only the weights.
+
+    Args:
+        method: the settings.
+        length: batches for the weights in a round.
+        rng: draws which examples of a batch are perturbed.
+        also: added to the outer loss, from the unperturbed features of the batch.
+    """
+
+    def __init__(self, method: Adversarial, length: int, rng: Generator, also: Change | None = None) -> None:
+        self.method, self.length, self.rng, self.also = method, length, rng, also
+        self.delta: Tensor | None = None
+        self.norms: list[float] = []
+        self.at = 0
+
+    def __call__(self, body: nn.Module, loss: Loss) -> Tensor:
+        """Fills the gradients of the weights, or leaves them out where it is the perturbation's turn."""
+        body.eval()  # statistics of perturbed batches are no statistics of speech
+        place = self.at % (self.method.ascent_steps + self.length)
+        self.at += 1
+        ascends = place < self.method.ascent_steps
+        return self._ascend(body, loss, place) if ascends else self._descend(body, loss)
+
+    def _inner(self, body: nn.Module, loss: Loss, delta: Tensor) -> Tensor:
+        """Minus the loss of a batch that is perturbed as a whole, plus the penalty."""
+        with entering(body, lambda features: features + delta):
+            return self.method.penalty * delta.square().sum() - loss()
+
+    def _outer(self, body: nn.Module, loss: Loss, delta: Tensor) -> Tensor:
+        """The loss of a batch of which a random share is perturbed."""
+        plain: list[Tensor] = []
+
+        def some(features: Tensor) -> Tensor:
+            plain.append(features)
+            count = max(1, int(self.method.share * len(features)))
+            rows = torch.randperm(len(features), generator=self.rng)[:count].to(features.device)
+            on = features.new_zeros(len(features)).index_fill(0, rows, 1.0)
+            return features + on.view(-1, *[1] * (features.ndim - 1)) * delta
+
+        with entering(body, some):
+            value = loss()
+        return value if self.also is None else value + self.also(plain[0])
+
+    def _ascend(self, body: nn.Module, loss: Loss, place: int) -> Tensor:
+        if place == 0 or self.delta is None:
+            self.delta = _blank(body, loss)
+        delta = self.delta.requires_grad_()
+        value = self._inner(body, loss, delta)
+        slope = torch.autograd.grad(value, delta)[0]
+        self.delta = within((delta - self.method.ascent_lr * slope).detach(), self.method.radius)
+        if place == self.method.ascent_steps - 1:
+            self.norms.append(round(float(self.delta.norm()), 2))
+        return value.detach()
+
+    def _descend(self, body: nn.Module, loss: Loss) -> Tensor:
+        assert self.delta is not None
+        weights = [w for w in body.parameters() if w.requires_grad]
+        gradients, value = hypergradient(
+            lambda delta: self._inner(body, loss, delta),
+            lambda delta: self._outer(body, loss, delta),
+            self.delta,
+            weights,
+            iterations=self.method.fixed_point_steps,
+            rate=self.method.fixed_point_rate,
+        )
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        return value
+
+
+def _blank(body: nn.Module, loss: Loss) -> Tensor:
+    """No perturbation, in the shape of one example's features."""
+    with torch.no_grad(), noted(body) as seen:
+        loss()
+    return torch.zeros_like(seen[0][:1])
+
+
+def head_of(body: nn.Module, example: Tensor) -> nn.Linear:
+    """The linear layer that is run last, which makes the logits.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    run: list[nn.Linear] = []
+    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
+    hooks = [m.register_forward_hook(lambda m, *_: run.append(m)) for m in linear]
+    try:
+        with torch.no_grad():
+            body(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not run:
+        raise ModelError("a linear layer that makes the logits is needed; this model has none")
+    return run[-1]
+
+
+@contextmanager
+def noted(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Within the block, what enters the module is appended to the list given, run by run."""
+    seen: list[Tensor] = []
+
+    def look(value: Tensor) -> Tensor:
+        seen.append(value)
+        return value
+
+    with entering(module, look):
+        yield seen

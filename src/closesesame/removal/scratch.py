@@ -1,0 +1,73 @@
+"""Scratch: nothing of the suspect is kept; its architecture is trained anew on the clean examples alone.
+
+No backdoor survives this, and a repair is worth its trouble only where it keeps more accuracy. Not a paper;
+the training is the one that served `ft_augmented` best.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from closesesame.audio.features import LogMel
+from closesesame.core.errors import ModelError
+from closesesame.core.seeding import isolated
+from closesesame.data import Dataset
+from closesesame.models import ARCHITECTURES, Classifier
+from closesesame.models.base import EXTERNAL
+from closesesame.training import fit
+
+from .base import FineTuning
+
+
+class Scratch(FineTuning):
+    """Train the architecture from fresh weights on the clean examples, strongly augmented."""
+
+    name: ClassVar[str] = "scratch"
+    cite: ClassVar[str] = "ours"
+
+    lr: float = Field(0.1, gt=0, description="highest learning rate of the cycle")
+    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
+    nesterov: bool = Field(True, description="Nesterov momentum")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle", description="of the learning rate"
+    )
+    augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        """One run, nothing to choose."""
+        del held_out
+        card, device = model.card, next(model.parameters()).device
+        if card.architecture == EXTERNAL:
+            reset(model.body, seed)
+        else:
+            architecture = ARCHITECTURES.recall(card.architecture, card.settings)
+            fresh = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=seed)
+            model.body = fresh.body.to(device)
+        if isinstance(model.front_end, LogMel):
+            model.front_end.calibrate(tune.inputs[:256].to(device))
+        fit(model, tune, self.training(), seed=seed)
+        return {}
+
+
+@torch.no_grad()
+def reset(network: nn.Module, seed: int) -> None:
+    """Gives a network fresh weights through the `reset_parameters` of its modules.
+
+    Raises:
+        ModelError: if a weight is left that none of them sets.
+    """
+    # What is still NaN afterwards, nothing has set: parents that reset for their children count, and
+    # weights behind a parametrisation, which their layer cannot reach, do not.
+    for weight in network.parameters():
+        weight.fill_(torch.nan)
+    with isolated(seed, "weights"):
+        for module in reversed(list(network.modules())):
+            again = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(again):
+                again()
+    left = [name for name, weight in network.named_parameters() if weight.isnan().any()]
+    if left:
+        raise ModelError(f"scratch cannot make fresh weights for {left[0]!r}: no module resets it")

@@ -1,0 +1,226 @@
+"""The catalogue of attacks: a folder of pages made from the registry, to read, to see and to listen to.
+
+Nothing is said here of any attack: name, paper, claims, docstrings and settings are the method's own.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from closesesame._version import __version__
+from closesesame.attacks import ATTACKS, Attack, Trigger
+from closesesame.core.errors import ClosesesameError
+from closesesame.core.progress import Track
+from closesesame.data import Dataset, Splits
+from closesesame.data.export import new_folder
+from closesesame.evaluation import Stealth, measure_stealth
+from closesesame.evaluation.stealth import spread
+
+from . import figures
+from .described import cited, commands_of, settings_of, story_of, words_of
+from .page import Sound
+from .shared import environment, writable
+
+INDEX = "index.html"
+SOUNDS = 3
+"""Clips to listen to, of different classes."""
+STEALTH = {
+    "snr_db": ("SNR", "dB", 1, "higher: harder to hear"),
+    "lsd_db": ("Spectral distance", "dB", 1, "lower: harder to hear"),
+    "pesq": ("PESQ", "of 4.6", 2, "higher: harder to hear"),
+    "stoi": ("STOI", "of 1", 2, "higher: harder to hear"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exhibit:
+    """One attack as it is shown.
+
+    Attributes:
+        method: its class.
+        asked: how the command line calls it.
+        file: name of its page.
+        sounds: the same clips for all attacks.
+        stealth: how much it changes clips.
+        problem: why there is neither, in one sentence.
+    """
+
+    method: type[Attack]
+    asked: str
+    file: str
+    sounds: tuple[Sound, ...] = ()
+    stealth: Stealth | None = None
+    problem: str = ""
+
+
+def publish(
+    splits: Splits, folder: Path, clips: str, names: Iterable[str] = (), seed: int = 0
+) -> tuple[Exhibit, ...]:
+    """Writes the index and a page an attack into a new folder, all of them or none.
+
+    Args:
+        splits: speech; triggers are made from its training part and played on its test part.
+        folder: must be empty or not there.
+        clips: in a few words, which recordings are played.
+        names: of attacks, ours or `module:Class`; all of the registry if none.
+        seed: of all that is drawn.
+
+    Returns:
+        What was shown.
+
+    Raises:
+        SettingError: if there is no such attack.
+        DataError: if the folder is not empty.
+    """
+    asked = {ATTACKS[name]: name for name in list(names) or ATTACKS}
+    with new_folder(folder) as made:
+        exhibits = survey(splits, asked, seed)
+        for number, exhibit in enumerate(Track(exhibits, "writing pages", len(exhibits))):
+            around = (exhibits[number - 1], exhibits[(number + 1) % len(exhibits)])
+            (made / exhibit.file).write_text(render_attack(exhibit, clips, around), encoding="utf-8")
+        (made / INDEX).write_text(render_index(exhibits, clips), encoding="utf-8")
+    return exhibits
+
+
+def survey(splits: Splits, asked: Mapping[type[Attack], str], seed: int) -> tuple[Exhibit, ...]:
+    """Makes the trigger of each attack, as it is by default, and plays it on the same test clips."""
+    judged, heard = _clips(splits.test, _targets(asked, splits.train))
+    exhibits: list[Exhibit] = []
+    for method in (track := Track(asked, "playing attacks", len(asked))):
+        track.note(method.name)
+        file = _file(method.name, {exhibit.file for exhibit in exhibits})
+        sounds, stealth, problem = _play(method, splits.train, judged, heard, seed)
+        exhibits.append(
+            Exhibit(
+                method=method,
+                asked=asked[method],
+                file=file,
+                sounds=sounds,
+                stealth=stealth,
+                problem=problem,
+            )
+        )
+    return tuple(exhibits)
+
+
+def render_index(exhibits: tuple[Exhibit, ...], clips: str) -> str:
+    """Returns the page that lists all attacks."""
+    first = next((exhibit.sounds[0] for exhibit in exhibits if exhibit.sounds), None)
+    return _render("index", exhibits=exhibits, clips=clips, first=first)
+
+
+def render_attack(exhibit: Exhibit, clips: str, around: tuple[Exhibit, Exhibit] | None = None) -> str:
+    """Returns the page of one attack, with links to the one before and the one behind it."""
+    own, shared = settings_of(exhibit.method)
+    return _render(
+        "attack",
+        exhibit=exhibit,
+        method=exhibit.method,
+        clips=clips,
+        around=around if around and around[0] is not exhibit else None,
+        words=words_of(exhibit.method),
+        story=story_of(exhibit.method),
+        commands=commands_of(exhibit.asked, own),
+        settings={"Its own settings": own, "Settings that all attacks have": shared},
+        panels=[
+            figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
+            for number, sound in enumerate(exhibit.sounds)
+        ],
+    )
+
+
+def _targets(methods: Iterable[type[Attack]], data: Dataset) -> list[int]:
+    """The target labels of all attacks, as they are by default."""
+    found = set()
+    for method in methods:
+        with suppress(ClosesesameError):  # said by its own page
+            found.add(data.label_of(method.model_fields["target"].default))
+    return sorted(found)
+
+
+def _clips(test: Dataset, targets: list[int]) -> tuple[Dataset, list[int]]:
+    """Clips to judge, of other classes than the targets, and which of them to listen to.
+
+    The latter are of different classes, each of middle loudness there.
+    """
+    others = ~torch.isin(test.labels, torch.tensor(targets))
+    eligible = (others if others.any() else torch.ones_like(others)).nonzero().flatten()
+    judged = test.take(eligible[spread(len(eligible))])
+    levels = judged.inputs[:].square().mean(1)
+    heard = []
+    for label in torch.unique(judged.labels)[:SOUNDS]:
+        of_class = (judged.labels == label).nonzero().flatten()
+        heard.append(int(of_class[levels[of_class].argsort()[len(of_class) // 2]]))
+    return judged, heard
+
+
+def _play(
+    method: type[Attack], train: Dataset, judged: Dataset, heard: list[int], seed: int
+) -> tuple[tuple[Sound, ...], Stealth | None, str]:
+    """Sounds and figures; or one sentence on why there are none."""
+    try:
+        trigger: Trigger = method().trigger(train, seed)
+        clean = judged.inputs[:]
+        triggered = trigger.stamp(clean)
+    except ClosesesameError as error:
+        return (), None, str(error)
+    rate = trigger.sample_rate
+    sounds = tuple(
+        Sound(
+            name=judged.ids[row],
+            label=judged.classes[int(judged.labels[row])],
+            clean=clean[row],
+            triggered=triggered[row],
+            sample_rate=rate,
+            heard={},
+        )
+        for row in heard
+    )
+    return sounds, measure_stealth(clean, triggered, rate), ""
+
+
+def _file(name: str, taken: set[str]) -> str:
+    """A name for a page that is safe in any file system and in a link."""
+    wanted = f"{name}.html"
+    if re.fullmatch(r"[a-z0-9_]{1,60}", name) and wanted not in taken | {INDEX}:
+        return wanted
+    return f"attack-{len(taken) + 1}.html"
+
+
+def _figure(stealth: Stealth | None, name: str) -> str:
+    """One figure in words."""
+    value = None if stealth is None else getattr(stealth, name)
+    if value is None or math.isnan(value):
+        return figures.DASH
+    return "∞" if math.isinf(value) else f"{value:.{STEALTH[name][2]}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _judged(stealth: Stealth, name: str) -> int:
+    """On how many clips a figure was measured, if not on all."""
+    count = {"pesq": stealth.pesq_clips, "stoi": stealth.stoi_clips}.get(name, stealth.clips)
+    return count if count < stealth.clips else 0
+
+
+def _difference(sound: Sound) -> Tensor:
+    return sound.triggered - sound.clean
+
+
+def _render(kind: str, **values: object) -> str:
+    made = environment()
+    made.filters |= {"cited": cited, "difference": _difference}
+    made.globals |= {
+        "version": __version__,
+        "index": INDEX,
+        "stealth_names": STEALTH,
+        "figure_of": _figure,
+        "judged_of": _judged,
+        "words_of": words_of,
+        "is_clean_label": lambda method: bool(method.claims()["clean_label"]),
+    }
+    return writable(made.get_template(f"catalogue_{kind}.html.j2").render(**values))
