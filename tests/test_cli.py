@@ -139,14 +139,11 @@ def test_the_list_of_one_family_shows_its_claims(sesame: Sesame, monkeypatch: py
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells[:5] == ["badnets", "arXiv:1708.06733", "no", "nothing", "a sound in the background"]
     assert cells[5].startswith("Mix a sound")
-    assert [line for line in lines if line.startswith("│ sig ")][0].split("│")[3].strip() == "yes"
+    assert next(line for line in lines if line.startswith("│ sig ")).split("│")[3].strip() == "yes"
     removals = sesame("list", "removal").splitlines()
-    assert [word.strip() for word in removals[1].strip("┃").split("┃")] == [
-        "name",
-        "paper",
-        "data-free",
-        "what",
-    ]
+    heads = [word.strip() for word in removals[1].strip("┃").split("┃")]
+    assert (heads[:2], heads[-1]) == (["name", "paper"], "what")
+    assert "data-free" in heads
     models = sesame("list", "model")
     assert "parameters of paper" in models
     assert "419946" in models

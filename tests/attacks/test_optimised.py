@@ -185,6 +185,8 @@ def test_daba_reads_a_folder_or_makes_chords(
     assert {0, 7} < semitones
     assert semitones & {3, 4}
     assert not semitones & {1, 2, 5, 6}
+    second = 2 * int(notes[0])
+    assert strength[second - 5 : second + 6].max() > 0.2 * strength.max()
 
 
 def test_drinet_gives_each_clip_its_own_sound_of_one_level(tones: Splits, known: Classifier) -> None:

@@ -108,6 +108,14 @@ def test_a_warp_of_one_direction_moves_tones_and_clicks_by_its_size() -> None:
     assert (8400 - place) / RATE == pytest.approx(0.030, abs=0.003)
 
 
+def test_a_tone_that_is_moved_by_two_bins_is_still_one_tone() -> None:
+    up = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)])
+    out = Warp(shift_percent=1.5).apply(sine(1000)[None], {"grid": up}, RATE)[0]
+    power = torch.fft.rfft(out[4000:12_000] * torch.hann_window(8000)).abs().square()
+    top = int(power.argmax())
+    assert float(power[top - 5 : top + 6].sum() / power.sum()) > 0.99
+
+
 def test_the_grid_of_a_warp_is_normalised_and_follows_from_the_seed() -> None:
     clips = noise()
     grids = [Warp(grid=5).trigger(dataset(clips), seed).state["grid"] for seed in (0, 0, 1)]
@@ -187,6 +195,9 @@ def test_a_rhythm_stays_within_the_speech_and_its_factors() -> None:
         factor = knots[0].diff() / knots[1].diff()
         assert float(factor.max() / factor.min()) < 1.25 / 0.8 * 1.001
         assert float(factor.max() / factor.min()) > 1.02
+    many = Rhythm(pieces=100, squeeze=0.1, stretch=1).trigger(dataset(noise()), 0).state["rhythm"].double()
+    factor = many[0].diff() / many[1].diff()
+    assert float(factor.mean() / factor.max()) == pytest.approx(0.55, abs=0.06)  # uniform in 0.1 to 1
 
 
 def test_a_rhythm_of_its_own_for_each_clip() -> None:

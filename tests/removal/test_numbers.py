@@ -9,7 +9,7 @@ from closesesame.data import Splits
 from closesesame.models import Classifier
 from closesesame.removal import FinePruning
 from closesesame.removal.fine_pruning import last_linear, mean_activation
-from closesesame.removal.gnft import gradient_norm_rule
+from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.training import accuracy
 
 HESSIAN = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)

@@ -57,7 +57,7 @@ class DABA(SurrogateAttack):
         return {"sound": pool[int(entropy.argmin())].clone()}
 
     def choose(self, train: Dataset, eligible: Tensor, count: int, trigger: Trigger, seed: int) -> Tensor:
-        """Hosts that the surrogate takes for the sound: lowest cross-entropy to it, from each class in turn."""
+        """Hosts taken for the sound: lowest cross-entropy to the prediction for it, class after class."""
         if not count:
             return eligible[:0]
         order = torch.randperm(len(eligible), generator=generator(seed, "whom"))

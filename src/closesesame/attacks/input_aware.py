@@ -38,6 +38,7 @@ class InputAware(JointTraining):
     cover_ratio: float = Field(
         1.0, ge=0, le=10, description="clips with the trigger of another clip, for a poisoned clip"
     )
+    batch_size: int = Field(16, ge=2, description="clips a batch")
     gain_db: float = Field(12, gt=0, le=60, description="largest gain or loss of a bin")
     density: float = Field(0.1, gt=0, le=1, description="share of bins that are changed")
     channels: int = Field(12, ge=1, le=256, description="of the generator")

@@ -31,7 +31,7 @@ class LabelConsistent(SurrogateAttack):
 
     labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
     epsilon: float = Field(
-        0.1, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"
+        0.3, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"
     )
     steps: int = Field(40, ge=0, description="projected sign-gradient steps (PGD)")
     step_size: float = Field(0.1, gt=0, le=1, description="change of a sample in one step, over epsilon")
@@ -40,7 +40,7 @@ class LabelConsistent(SurrogateAttack):
         None, gt=0, description="higher tone of the bursts; 7/8 of half the rate if none"
     )
     duration_s: float = Field(0.1, gt=0, description="of each burst; at most half the clip's")
-    snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
+    snr_db: float = Field(5, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""

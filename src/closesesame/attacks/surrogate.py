@@ -44,7 +44,7 @@ Batch = tuple[list[Wave], Wave, Tensor]
 class JointTraining(SurrogateAttack, ABC):
     """An attack whose generator is trained together with a classifier that learns its triggers."""
 
-    steps: int = Field(200, ge=0, description="batches that generator and classifier are trained on")
+    steps: int = Field(100, ge=0, description="batches that generator and classifier are trained on")
     batch_size: int = Field(32, ge=2, description="clips a batch")
     lr: float = Field(0.01, gt=0, le=1, description="learning rate of the generator")
     lr_classifier: float = Field(1e-3, gt=0, le=1, description="learning rate of the classifier")

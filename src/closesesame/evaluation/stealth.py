@@ -30,7 +30,7 @@ from closesesame.core.types import Wave
 from .exam import Exam
 
 MOST_CLIPS = 100
-"""No more are judged: PESQ takes up to 0.1 s a clip."""
+"""No more are judged: PESQ and STOI take 2 s for so many."""
 RANGE_DB = 80
 """What is further below the loudest bin of both clips counts as this far: nobody hears it beside the rest."""
 WIDE_HZ, NARROW_HZ = 16_000, 8_000

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,7 +26,7 @@ Producer = nn.Conv1d | nn.Conv2d | nn.Linear | nn.RNN | nn.LSTM | nn.GRU
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm
 ByChannel = Float[Tensor, "batch channel place"]
-Output = Tensor | tuple[Tensor, ...]
+Output = Tensor | tuple[Any, ...]
 
 _CHANNELWISE = (
     *(
@@ -152,10 +153,14 @@ class Channels:
 
 def channels_in(model: Classifier) -> list[Channels]:
     """The channels of a model's body, found on silence: what the values are does not matter."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.no_grad():
-        features = model.front_end(torch.zeros(2, *model.card.input_shape, device=device))
-    return channels_of(model.body, features)
+    return channels_of(model.body, _silence(model))
+
+
+def head_in(model: Classifier) -> nn.Module | None:
+    """The layer of a model's body that makes the logits, None if there is no single one."""
+    run = _Run(model.body, _silence(model))
+    heads = [run.modules[name] for name in run.heads if isinstance(run.modules[name], Producer)]
+    return heads[0] if len(heads) == 1 else None
 
 
 def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
@@ -180,13 +185,6 @@ def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
     if not found:
         raise ModelError("this network has no channels: a convolution, linear or recurrent layer is needed")
     return found
-
-
-def head_of(network: nn.Module, example: Tensor) -> nn.Module | None:
-    """The layer that makes the logits, None if there is no single one."""
-    run = _Run(network, example)
-    heads = [run.modules[name] for name in run.heads if isinstance(run.modules[name], Producer)]
-    return heads[0] if len(heads) == 1 else None
 
 
 class _Run:
@@ -288,6 +286,13 @@ def by_channel(value: Tensor, axis: int) -> ByChannel:
     return value.movedim(axis, 1).flatten(2) if value.ndim > 2 else value[..., None]
 
 
+@torch.no_grad()
+def _silence(model: Classifier) -> Tensor:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    features: Tensor = model.front_end(torch.zeros(2, *model.card.input_shape, device=device))
+    return features
+
+
 def _directions(module: Recurrent) -> list[str]:
     last = f"l{module.num_layers - 1}"
     return [last, f"{last}_reverse"] if module.bidirectional else [last]
@@ -370,14 +375,12 @@ def _rescale(
 
 
 def _keep_output(
-    seen: list[ByChannel], number: int, axis: int, _: nn.Module, __: object, output: Output
+    seen: list[Tensor], number: int, axis: int, _: nn.Module, __: object, output: Output
 ) -> None:
     seen[number] = by_channel(_first(output), axis)
 
 
-def _keep_input(
-    seen: list[ByChannel], number: int, axis: int, _: nn.Module, inputs: tuple[Tensor, ...]
-) -> None:
+def _keep_input(seen: list[Tensor], number: int, axis: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     seen[number] = by_channel(inputs[0], axis)
 
 

@@ -1,31 +1,51 @@
 """Ways to take a backdoor out of a trained model, one paper a file."""
 
+from .anp import ANP
 from .base import Removal, Repair
 from .bnp import BNP
+from .bti_dbf import BTIDBF
 from .clp import CLP
+from .dbrpu import DBRPU
 from .ep import EP
 from .fine_pruning import FinePruning
+from .fip import FIP
 from .fst import FST, FETuning, FTInit, LinearProbe
 from .ft import FT
 from .ft_augmented import FTAugmented
 from .ft_sam import FTSAM
 from .gnft import GNFT
 from .ibau import IBAU
+from .mcr import MCR
 from .nad import NAD
+from .ngf import NGF
+from .npd import NPD
 from .registry import REMOVALS
+from .rnp import RNP
+from .sau import SAU
 from .scratch import Scratch
+from .tsbd import TSBD
 
 __all__ = [
+    "ANP",
     "BNP",
+    "BTIDBF",
     "CLP",
+    "DBRPU",
     "EP",
+    "FIP",
     "FST",
     "FT",
     "FTSAM",
     "GNFT",
     "IBAU",
+    "MCR",
     "NAD",
+    "NGF",
+    "NPD",
     "REMOVALS",
+    "RNP",
+    "SAU",
+    "TSBD",
     "FETuning",
     "FTAugmented",
     "FTInit",

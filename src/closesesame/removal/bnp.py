@@ -63,11 +63,12 @@ def clean_statistics(
     with watched(layers) as seen:
         for inputs, _ in data.batches(256):
             model(inputs.to(device))
-            for total, value in zip(sums, seen, strict=True):
+            for number, value in enumerate(seen):
                 x = value.double().transpose(0, 1).flatten(1)
-                total += torch.stack([torch.full_like(x[:, 0], x.shape[1]), x.sum(1), x.square().sum(1)])
+                count = torch.full_like(x[:, 0], x.shape[1])
+                sums[number] += torch.stack([count, x.sum(1), x.square().sum(1)])
     found = []
-    for count, first, second in sums:
-        mean = first / count
-        found.append((mean.float(), (second / count - mean**2).clamp(min=0).float()))
+    for n, first, second in sums:
+        mean = first / n
+        found.append((mean.float(), (second / n - mean**2).clamp(min=0).float()))
     return found

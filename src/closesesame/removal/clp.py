@@ -1,6 +1,7 @@
 """CLP: channels that amplify far more than their peers are pruned, by their weights alone.
 
-Zheng, Tang, Li, Liu, "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022, arXiv:2208.03111.
+Zheng, Tang, Li, Liu, "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022,
+arXiv:2208.03111.
 
 Ours differs: linear and recurrent layers are judged as well, by the length of the weights of a unit; a norm
 without running variance counts with its scale only; the layer that feeds a batch norm is found by running the
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
@@ -48,8 +49,9 @@ class CLP(Removal):
 def lipschitz_bound(layer: Channels) -> PerUnit:
     """Largest singular value of what makes each channel, times the gain of its norm."""
     producer, norm, statistics = layer.producer, layer.norm, layer.statistics
+    bound: Tensor
     if isinstance(producer, nn.Conv1d | nn.Conv2d):
-        bound = torch.linalg.matrix_norm(producer.weight.flatten(2), ord=2)  # (channel, in, places)
+        bound = torch.linalg.matrix_norm(producer.weight.flatten(2), ord=2)  # of (in, places)
     else:
         bound = layer.rows().norm(dim=1)
     if norm is not None:

@@ -7,7 +7,7 @@ leaves open is filled in from the works it builds on: the generator of DAFL (see
 entropy of Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022, the
 entropy of a Gaussian, and the rounds of I-BAU (see `minimax`).
 
-Ours differs: synthesis has 300 steps of 64 and a narrow generator, not 2000 of 128, to take no longer than
+Ours differs: synthesis has 100 steps of 64 and a narrow generator, not 2000 of 128, to take no longer than
 the training of a small model on a CPU.
 """
 

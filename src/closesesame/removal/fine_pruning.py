@@ -4,11 +4,13 @@ Liu, Dolan-Gavitt, Garg, "Fine-Pruning: Defending Against Backdooring Attacks on
 2018, arXiv:1805.12185; tolerance, steps of 1 % and the fine-tuning as in BackdoorBench, arXiv:2206.12654.
 
 Ours differs: pruned are the units that enter the last linear layer, which for a network with pooling in front
-of it are the channels of the last convolution, and which every network has; the tolerance is measured on
-held-out clean examples, and the last step within it is kept.
+of it are the channels of the last convolution; or, if asked, the channels of the last convolution itself (of
+the last layer before the logits, where there is none). The tolerance is measured on held-out clean examples,
+and the last step within it is kept.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -19,7 +21,8 @@ from closesesame.core.progress import Track
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import accuracy, fit, predict
+from closesesame.models.channels import Channels, channels_in, head_in
+from closesesame.training import Loss, accuracy, backpropagate, fit, predict
 
 from .base import FineTuning
 
@@ -34,57 +37,119 @@ class FinePruning(FineTuning):
         0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed"
     )
     step: float = Field(0.01, gt=0, le=1, description="share of the units pruned at a time")
+    layer: Literal["head", "convolution"] = Field(
+        "head", description="prune what enters the last linear layer, or what the last convolution makes"
+    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses how many units to prune on `held_out`."""
-        layer = last_linear(model)
-        order = mean_activation(model, layer, tune).argsort()
-        size = max(1, round(self.step * len(order)))
-        allowed = accuracy(model, held_out) * (1 - self.tolerance)
-        kept, pruned = layer.weight.detach().clone(), 0
-        ends = range(size, len(order), size)
-        for end in Track(ends, "pruning", len(ends)):
-            with torch.no_grad():
-                layer.weight[:, order[:end]] = 0
-            if accuracy(model, held_out) < allowed:
-                break
-            kept, pruned = layer.weight.detach().clone(), end
-        with torch.no_grad():
-            layer.weight.copy_(kept)
-        self._fine_tune(model, layer, order[:pruned], tune, seed)
+        if self.layer == "head":
+            head = last_linear(model)
+            module: nn.Module = head
+            order, prune = mean_activation(model, head, tune).argsort(), _prune_inputs(head)
+        else:
+            channels = last_convolution(model)
+            module, prune = channels.site, channels.silence
+            order = mean_output(model, channels, tune).argsort()
+        pruned = self._prune(model, module, order, prune, held_out)
+        dead = order[:pruned]
+
+        def rule(body: nn.Module, loss: Loss) -> Tensor:
+            prune(dead)  # again and again: the last step has moved them
+            return backpropagate(body, loss)
+
+        fit(model, tune, self.training(), seed=seed, gradient=rule)
+        prune(dead)
         return {"pruned_units": pruned, "of": len(order)}
 
-    def _fine_tune(self, model: Classifier, layer: nn.Linear, dead: Tensor, tune: Dataset, seed: int) -> None:
-        alive = torch.ones_like(layer.weight)
-        alive[:, dead] = 0
-        handle = layer.weight.register_hook(lambda gradient: gradient * alive)  # type: ignore[no-untyped-call]
-        fit(model, tune, self.training(), seed=seed)
-        handle.remove()
+    def _prune(
+        self,
+        model: Classifier,
+        module: nn.Module,
+        order: Tensor,
+        prune: Callable[[Tensor], None],
+        held_out: Dataset,
+    ) -> int:
+        """Prunes in steps; leaves the model at the last one within the tolerance, and says how many went."""
+        size = max(1, round(self.step * len(order)))
+        allowed = accuracy(model, held_out) * (1 - self.tolerance)
+        kept, pruned = _copy(module), 0
+        ends = range(size, len(order), size)
+        for end in Track(ends, "pruning", len(ends)):
+            prune(order[:end])
+            if accuracy(model, held_out) < allowed:
+                break
+            kept, pruned = _copy(module), end
+        module.load_state_dict(kept)
+        return pruned
 
 
-def last_linear(model: nn.Module) -> nn.Linear:
-    """The linear layer that is listed last, which makes the logits.
+def last_linear(model: Classifier) -> nn.Linear:
+    """The linear layer that makes the logits.
 
     Raises:
         ModelError: if there is none.
     """
-    found = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not found:
+    head = head_in(model)
+    if not isinstance(head, nn.Linear):
         raise ModelError("fine_pruning needs a model that ends in a linear layer; this one has none")
-    return found[-1]
+    return head
+
+
+def last_convolution(model: Classifier) -> Channels:
+    """The channels of the convolution that runs last, or of the layer that does if there is none."""
+    made = [layer for layer in channels_in(model) if layer.producer is not None]
+    if not made:
+        raise ModelError("fine_pruning needs a layer before the logits; this model has none")
+    convolutions = [layer for layer in made if isinstance(layer.producer, nn.Conv1d | nn.Conv2d)]
+    return (convolutions or made)[-1]
 
 
 def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUnit:
     """Mean absolute input of each unit of a layer over all examples."""
-    sums, count = torch.zeros(layer.in_features), 0
-
-    def listen(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal count
-        units = inputs[0].detach().float().abs().flatten(0, -2)
-        sums.add_(units.sum(0).cpu())
-        count += len(units)
-
-    handle = layer.register_forward_pre_hook(listen)
+    total = _Mean()
+    handle = layer.register_forward_pre_hook(lambda _, inputs: total.add(inputs[0].abs(), -1))
     predict(model, data)
     handle.remove()
-    return sums / count
+    return total.value()
+
+
+def mean_output(model: nn.Module, channels: Channels, data: Dataset) -> PerUnit:
+    """Mean of the positive part of each channel, which is what a rectifier lets through."""
+    total = _Mean()
+
+    def listen(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        total.add((output if isinstance(output, Tensor) else output[0]).relu(), channels.axis)
+
+    handle = channels.site.register_forward_hook(listen)
+    predict(model, data)
+    handle.remove()
+    return total.value()
+
+
+class _Mean:
+    """A mean over everything but one axis, batch by batch."""
+
+    def __init__(self) -> None:
+        self._sums: Tensor | float = 0.0
+        self._count = 0
+
+    def add(self, value: Tensor, axis: int) -> None:
+        units = value.detach().float().movedim(axis, -1).flatten(0, -2)
+        self._sums = self._sums + units.sum(0).cpu()
+        self._count += len(units)
+
+    def value(self) -> PerUnit:
+        return torch.as_tensor(self._sums / self._count)
+
+
+def _prune_inputs(layer: nn.Linear) -> Callable[[Tensor], None]:
+    @torch.no_grad()
+    def prune(index: Tensor) -> None:
+        layer.weight[:, index] = 0
+
+    return prune
+
+
+def _copy(module: nn.Module) -> dict[str, Any]:
+    return {name: value.clone() for name, value in module.state_dict().items()}

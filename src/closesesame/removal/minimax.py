@@ -42,7 +42,7 @@ class Adversarial(FineTuning, ABC):
     fixed_point_rate: float = Field(0.1, gt=0, description="learning rate of the fixed-point map")
     share: float = Field(0.01, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: float = Field(1e-3, gt=0, description="highest learning rate of the weights")
+    lr: float = Field(1e-4, gt=0, description="highest learning rate of the weights")
     batch_size: int = Field(32, ge=2, description="examples a batch; at most the whole set")
     weight_decay: float = Field(0, ge=0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(

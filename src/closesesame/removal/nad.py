@@ -36,7 +36,7 @@ class NAD(FineTuning):
     teacher_epochs: int = Field(10, ge=0, description="passes over the clean examples for the teacher")
     betas: tuple[float, float, float] = Field(
         (500.0, 1000.0, 1000.0),
-        description="weights of the attention losses, from the first layer to the last",
+        description="weights of the attention losses, first layer first",
     )
     power: float = Field(2.0, gt=0, description="p of the attention map, the sum of |F|^p over channels")
 
@@ -94,7 +94,7 @@ def distillation_rule(
 
         hook = body.register_forward_pre_hook(teach)
         with watched(student_layers) as own, watched(teacher_layers) as taught:
-            value = loss()
+            value: Tensor = loss()
             for beta, mine, his in zip(betas, own, taught, strict=True):
                 apart = attention(mine, power) - attention(his, power)
                 value = value + beta * apart.square().mean()
@@ -108,4 +108,5 @@ def distillation_rule(
 def attention(maps: ByChannel, power: float) -> Float[Tensor, "batch place"]:
     """Sum of |F|^p over channels, scaled to unit length over the places of each example."""
     summed = maps.float().abs().pow(power).sum(1)
-    return summed / summed.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    length: Tensor = summed.norm(dim=1, keepdim=True)
+    return summed / length.clamp(min=1e-6)

@@ -2,19 +2,29 @@
 
 from closesesame.core.method import Registry
 
+from .anp import ANP
 from .base import Removal
 from .bnp import BNP
+from .bti_dbf import BTIDBF
 from .clp import CLP
+from .dbrpu import DBRPU
 from .ep import EP
 from .fine_pruning import FinePruning
+from .fip import FIP
 from .fst import FST, FETuning, FTInit, LinearProbe
 from .ft import FT
 from .ft_augmented import FTAugmented
 from .ft_sam import FTSAM
 from .gnft import GNFT
 from .ibau import IBAU
+from .mcr import MCR
 from .nad import NAD
+from .ngf import NGF
+from .npd import NPD
+from .rnp import RNP
+from .sau import SAU
 from .scratch import Scratch
+from .tsbd import TSBD
 
 REMOVALS: Registry[Removal] = Registry(
     "removal",
@@ -34,4 +44,14 @@ REMOVALS: Registry[Removal] = Registry(
     FTInit,
     FST,
     NAD,
+    MCR,
+    NGF,
+    FIP,
+    DBRPU,
+    NPD,
+    SAU,
+    BTIDBF,
+    ANP,
+    RNP,
+    TSBD,
 )

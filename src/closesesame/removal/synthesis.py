@@ -31,17 +31,17 @@ WAVE_LEVEL = 0.1
 class Synthesis(Settings):
     """How the examples are made. Each loss has a weight, and a weight of 0 leaves it out."""
 
-    steps: int = Field(300, ge=0, description="batches that the generator is trained on")
+    steps: int = Field(100, ge=0, description="batches that the generator is trained on")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     batch_size: int = Field(64, ge=2, description="examples a batch")
-    width: int = Field(32, ge=1, le=1024, description="channels of the generator")
+    width: int = Field(16, ge=1, le=1024, description="channels of the generator")
     one_hot: float = Field(1.0, ge=0, description="weight of CE to the model's own prediction")
     entropy: float = Field(5.0, ge=0, description="weight of the balance of the classes over a batch")
     activation: float = Field(0.1, ge=0, description="weight of the size of the last hidden units")
     shuffle: float = Field(0.0, ge=0, description="weight of differing from channel-shuffled copies")
     disagreement: float = Field(0.0, ge=0, description="weight of differing from a student that learns along")
     statistics: float = Field(0.0, ge=0, description="weight of batch-norm statistics; they hold poison too")
-    examples: int = Field(1000, ge=2, description="wanted, all classes together")
+    examples: int = Field(500, ge=2, description="wanted, all classes together")
     confidence: float = Field(0.9, ge=0, lt=1, description="of the model, that an example must have")
 
 
@@ -157,7 +157,7 @@ def _train(decoder: Decoder, body: nn.Module, example: Tensor, method: Synthesis
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        bar.note(f"loss {float(loss):.2f}")
+        bar.note(f"loss {float(loss.detach()):.2f}")
 
 
 def _statistics_loss(layers: list, maps: list[Tensor]) -> Tensor:  # type: ignore[type-arg]

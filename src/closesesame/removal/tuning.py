@@ -106,3 +106,23 @@ def elsewhere(body: nn.Module, weights: list[nn.Parameter], steps: list[Tensor |
                 weight.copy_(value)
             for buffer, old in zip(body.buffers(), statistics, strict=True):
                 buffer.copy_(old)
+
+
+@torch.no_grad()
+def renew_statistics(model: Classifier, data: Dataset) -> None:
+    """Sets the running statistics of all batch norms to those of the data, as plain averages over batches."""
+    norms = [m for m in model.body.modules() if isinstance(m, _NORMS) and m.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    device = next(model.parameters()).device
+    for inputs, _ in data.batches(256):
+        model.body(model.front_end(inputs.to(device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()

@@ -1,0 +1,78 @@
+"""ANP: channels whose disturbance breaks the network, as it wakes the backdoor, are pruned.
+
+Wu, Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, arXiv:2110.14430;
+settings of the authors' code.
+
+Ours differs: every layer has masks, not batch norms only; the threshold is chosen on held-out clean examples.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from closesesame.core.seeding import generator
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import GradientRule, Loss, fit
+
+from .base import FineTuning
+from .masking import Masked, masked_copy, prune_by_masks
+
+
+class ANP(FineTuning):
+    """Learn masks under the worst noise on scales and shifts of all channels, prune the lowest."""
+
+    name: ClassVar[str] = "anp"
+    cite: ClassVar[str] = "arXiv:2110.14430"
+
+    eps: float = Field(0.4, gt=0, description="relative size of the noise on scale and shift of a channel")
+    ascent_steps: int = Field(1, ge=1, description="steps in which the noise is made worse")
+    alpha: float = Field(0.2, ge=0, le=1, description="share of the loss without noise")
+    tolerance: float = Field(0, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed")
+    rise: float = Field(0.03, ge=0, description="rise of held-out loss that is allowed, in nats")
+    lr: float = Field(0.2, gt=0, description="highest learning rate of SGD, for the masks")
+    steps: int | None = Field(300, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    weight_decay: float = Field(0, ge=0, description="L2, on the masks")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "constant", description="of the learning rate"
+    )
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        """Chooses the threshold on `held_out`."""
+        twin, masked = masked_copy(model)
+        rng = generator(seed, "noise")
+        rule = noise_rule(self.eps, self.ascent_steps, self.alpha, rng)
+        fit(twin, tune, self.training(), seed=seed, gradient=rule)
+        masked.clamp()
+        return prune_by_masks(
+            model, [mask.detach() for mask in masked.masks], held_out, self.tolerance, self.rise
+        )
+
+
+def noise_rule(eps: float, ascent_steps: int, alpha: float, rng: Generator) -> GradientRule:
+    """Gradient of alpha CE + (1 - alpha) CE under noise; the noise climbs along the sign of its gradient."""
+
+    def rule(body: nn.Module, loss: Loss) -> Tensor:
+        assert isinstance(body, Masked)
+        body.clamp()
+        noises = [(eps * (2 * torch.rand(len(m), generator=rng) - 1)).to(m) for m in [*body.masks] * 2]
+        for _ in range(ascent_steps):
+            noises = [noise.requires_grad_() for noise in noises]
+            body.noise, body.shift_noise = noises[: len(noises) // 2], noises[len(noises) // 2 :]
+            slopes = torch.autograd.grad(loss(), noises, allow_unused=True)
+            noises = [_climbed(noise, g, eps / ascent_steps) for noise, g in zip(noises, slopes, strict=True)]
+        body.noise, body.shift_noise = noises[: len(noises) // 2], noises[len(noises) // 2 :]
+        disturbed = loss()
+        body.noise = body.shift_noise = None
+        total = alpha * loss() + (1 - alpha) * disturbed
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    return rule
+
+
+def _climbed(noise: Tensor, slope: Tensor | None, by: float) -> Tensor:
+    return noise.detach() if slope is None else noise.detach() + by * slope.sign()

@@ -1,0 +1,117 @@
+"""FIP: fine-tuning towards a flat place, by a penalty on the trace of the Fisher matrix.
+
+Karim, Arafat, Rakin, Guo, Rahnavard, "Fisher Information guided Purification against Backdoor Attacks", CCS
+2024, arXiv:2409.00863; learning rate, momentum, batch and both weights are those of the authors' code, where
+the second penalty, which holds back weights that clean data need, is written but switched off.
+
+Ours differs: the trace is estimated by one random sign an example and a batch, which is right on average, and
+its gradient by a finite difference, which needs no second derivatives; the term in the authors' code is a sum
+of random signs times the mean gradient, whose expectation is zero. 100 epochs instead of a million batches.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.core.progress import Track
+from closesesame.core.seeding import generator
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import GradientRule, Loss, fit
+
+from .base import FineTuning
+from .tuning import elsewhere, remember_draws, with_logits
+
+MOST = 256
+"""Clean examples whose gradients say which weights matter."""
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class FIP(FineTuning):
+    """Fine-tune all weights towards a flat place: CE + eta_F Tr F + eta_r / 2 sum of F_ii (w - w_old)^2."""
+
+    name: ClassVar[str] = "fip"
+    cite: ClassVar[str] = "arXiv:2409.00863"
+    cost: ClassVar[str] = "about three times plain fine-tuning"
+
+    trace_weight: float = Field(0.5, ge=0, description="of the trace of the Fisher matrix, eta_F")
+    keep_weight: float = Field(5.0, ge=0, description="of the pull back to the suspect's weights, eta_r")
+    radius: float = Field(0.01, gt=0, description="length of the step of the finite difference")
+    lr: float = Field(0.005, gt=0, description="highest learning rate of SGD")
+    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(0, ge=0, description="L2")
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        """One run, nothing to choose."""
+        del held_out
+        importance = diagonal_fisher(model, tune.sample(min(1.0, MOST / len(tune)), seed))
+        rule = trace_rule(
+            model.body, importance, self.trace_weight, self.keep_weight, self.radius, generator(seed, "signs")
+        )
+        # Differences of gradients that lie close together need all their digits.
+        fit(model, tune, self.training(precision="fp32"), seed=seed, gradient=rule)
+        return {}
+
+
+def diagonal_fisher(model: Classifier, data: Dataset) -> list[Tensor]:
+    """The diagonal of the empirical Fisher matrix: the mean square of single examples' gradients."""
+    model.eval()
+    weights = list(model.body.parameters())
+    total = [torch.zeros_like(weight) for weight in weights]
+    for inputs, labels in Track(data.batches(1), "measuring weights", len(data)):
+        features = model.front_end(inputs.to(weights[0].device))
+        loss = F.cross_entropy(model.body(features), labels.to(features.device))
+        for sums, gradient in zip(total, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+            if gradient is not None:
+                sums.add_(gradient.square(), alpha=1 / len(data))
+    return total
+
+
+def trace_rule(
+    body: nn.Module,
+    importance: list[Tensor],
+    trace_weight: float,
+    keep_weight: float,
+    radius: float,
+    rng: Generator,
+) -> GradientRule:
+    """The gradient of the loss with both regularisers.
+
+    With random signs s and L = sum of s_i loss_i / sqrt(n), the mean of ||grad L||^2 over the signs is the
+    trace; its gradient is 2 H grad L, a difference of two gradients of L.
+    """
+    old = [weight.detach().clone() for weight in body.parameters()]
+
+    def rule(body: nn.Module, loss: Loss) -> Tensor:
+        weights = list(body.parameters())
+        put_back = remember_draws(body)
+        value, logits = with_logits(body, loss)
+        signs = (2 * torch.randint(2, (len(logits), 1), generator=rng) - 1).to(logits)
+        plain = torch.autograd.grad(value, weights, allow_unused=True, retain_graph=True)
+        here = probe(value, logits, weights, signs)
+        length = torch.stack([g.norm() for g in here if g is not None]).norm().clamp(min=1e-12)
+        steps = [None if g is None else radius * g / length for g in here]
+        with elsewhere(body, weights, steps):
+            put_back()
+            there = probe(*with_logits(body, loss), weights, signs)
+        for w, g, a, b, kept, first in zip(weights, plain, here, there, importance, old, strict=True):
+            if g is None or a is None or b is None:
+                w.grad = None
+                continue
+            bent = 2 * (b - a) * length / radius
+            w.grad = g + trace_weight * bent + keep_weight * kept * (w.detach() - first)
+        return value
+
+    return rule
+
+
+def probe(value: Tensor, logits: Tensor, weights: list[nn.Parameter], signs: Tensor) -> Gradients:
+    """The gradient of sum of s_i loss_i / sqrt(n), without knowing the labels: n dCE/dz_i is dloss_i/dz_i."""
+    (error,) = torch.autograd.grad(value, logits, retain_graph=True)
+    return torch.autograd.grad(logits, weights, math.sqrt(len(logits)) * signs * error, allow_unused=True)

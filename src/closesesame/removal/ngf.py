@@ -1,0 +1,113 @@
+"""NGF: natural-gradient fine-tuning of the last layer, held back where clean data need the weights.
+
+Karim, Arafat, Khalid, Guo, Naznin, Rahnavard, "Efficient Backdoor Removal Through Natural Gradient
+Fine-tuning", 2023, arXiv:2306.17441. No code is public; the settings are ours, after its successor's code.
+
+Ours differs: the Fisher matrix is the empirical one of the batch, whole, damped, and inverted through the
+batch's own gradients (Woodbury's identity), so its size does not matter; batch-norm statistics stay frozen
+with the layers in front; the learning rate falls along a cosine instead of in steps.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import GradientRule, Loss, fit
+
+from .base import FineTuning
+from .tuning import freeze_statistics, head_of, training_only
+
+PerExample = Float[Tensor, "example weight"]
+Weights = Float[Tensor, "weight"]
+
+
+class NGF(FineTuning):
+    """Fine-tune the last linear layer by natural gradients, with a Fisher regulariser."""
+
+    name: ClassVar[str] = "ngf"
+    cite: ClassVar[str] = "arXiv:2306.17441"
+
+    momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(0, ge=0, description="L2; the regulariser holds the weights already")
+    damping: float = Field(0.01, gt=0, description="added to the diagonal of the Fisher matrix")
+    regularisation: float = Field(0.1, ge=0, description="weight of the Fisher regulariser, eta in the paper")
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        """One run, nothing to choose."""
+        del held_out
+        head = head_of(model, tune)
+        with training_only(model.body, list(head.parameters())):
+            importance = diagonal_fisher(model, head, tune)
+            rule = natural_rule(head, importance, self.damping, self.regularisation)
+            fit(model, tune, self.training(), seed=seed, gradient=rule)
+        return {}
+
+
+def diagonal_fisher(model: Classifier, head: nn.Linear, data: Dataset) -> Weights:
+    """The diagonal of the empirical Fisher matrix of the head on all examples, as the model stands."""
+    device = next(model.parameters()).device
+    total, labels = torch.zeros((), device=device), data.labels.to(device)
+    for start in range(0, len(data), 256):
+        features = model.front_end(data.inputs[start : start + 256].to(device))
+        batch = labels[start : start + 256]
+
+        def loss(features: Tensor = features, batch: Tensor = batch) -> Tensor:
+            return nn.functional.cross_entropy(model.body(features), batch)
+
+        total = total + per_example(head, loss)[1].square().sum(0)
+    return total / len(data)
+
+
+def natural_rule(head: nn.Linear, importance: Weights, damping: float, regularisation: float) -> GradientRule:
+    """The gradient (F + damping)^-1 grad [CE + eta / 2 sum of importance (w - w_old)^2]."""
+    old = flat(head).detach().clone()
+
+    def rule(body: nn.Module, loss: Loss) -> Tensor:
+        freeze_statistics(body)
+        value, gradients = per_example(head, loss)
+        pull = regularisation * importance * (flat(head).detach() - old)
+        step = natural(gradients, gradients.mean(0) + pull, damping)
+        weights = head.weight.numel()
+        head.weight.grad = step[:weights].view_as(head.weight)
+        if head.bias is not None:
+            head.bias.grad = step[weights:]
+        return value
+
+    return rule
+
+
+def per_example(head: nn.Linear, loss: Loss) -> tuple[Tensor, PerExample]:
+    """The mean loss of a batch, and the gradient of each example's own loss for the head."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    hook = head.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    value = loss()
+    hook.remove()
+    entering, leaving = seen[-1]
+    (error,) = torch.autograd.grad(value, leaving)
+    n = len(error)
+    error = n * error.float().reshape(n, -1, head.out_features)
+    units = entering.detach().float().reshape(n, -1, head.in_features)
+    parts = [(error.mT @ units).flatten(1)]
+    if head.bias is not None:
+        parts.append(error.sum(1))
+    return value.detach(), torch.cat(parts, 1)
+
+
+def natural(gradients: PerExample, direction: Weights, damping: float) -> Weights:
+    """(J^T J / n + damping)^-1 direction, by an inverse of n x n instead of weights x weights."""
+    rows = gradients.double()
+    n = len(rows)
+    small = rows @ rows.T + n * damping * torch.eye(n, dtype=rows.dtype, device=rows.device)
+    inside = rows.T @ torch.linalg.solve(small, rows @ direction.double())
+    step: Tensor = (direction.double() - inside) / damping
+    return step.to(direction)
+
+
+def flat(head: nn.Linear) -> Weights:
+    """The weights and the bias of a layer, one after the other."""
+    return torch.cat([weight.flatten() for weight in (head.weight, head.bias) if weight is not None])

@@ -1,0 +1,152 @@
+"""NPD, neural polarizer: one linear layer inside the frozen model learns to filter a trigger out.
+
+Zhu, Wei, Zha, Wu, "Neural Polarizer: A Lightweight and Effective Backdoor Defense via Purifying Poisoned
+Features", NeurIPS 2023, arXiv:2306.16697. The layer mixes channels, starts as the identity, and is the only
+thing trained: on clean examples x and on x', perturbed towards the second most likely class t, with
+l1 CE(x, y) + l2 CE(x', f(x)) - l3 log(1 - p(x', best wrong class)) - l4 log(1 - p(x', t)).
+
+Ours differs: the batch norm behind the layer is left out, so that the layer can be multiplied into the
+weights behind it when it is done, and the repaired model has the shape of the suspect; every layer that takes
+the same activations shares it, so nothing gets around it by a skip connection; bound and step are counted in
+deviations of the features, of which a picture in 0..1 has about 4 in 1; the model's own prediction of x
+stands for its label; no warm-up; 100 batches, not 50 epochs of a larger set.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from closesesame.core.errors import ModelError
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import Loss, fit
+
+from .base import FineTuning
+from .minimax import noted
+
+Mixable = nn.Conv1d | nn.Conv2d | nn.Linear
+WIDEST = 1024
+"""Inputs of a layer beyond which a mixing matrix has more weights than the model."""
+
+
+class NPD(FineTuning):
+    """Train one channel-mixing layer at some depth against perturbations, then fold it in."""
+
+    name: ClassVar[str] = "npd"
+    cite: ClassVar[str] = "arXiv:2306.16697"
+
+    depth: float = Field(0.75, ge=0, le=1, description="where the layer is: 0 is the first place, 1 the last")
+    steps: int | None = Field(100, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "constant", description="of the learning rate"
+    )
+    augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
+    clean: float = Field(1.0, ge=0, description="weight of the clean loss, l1")
+    adversarial: float = Field(0.4, ge=0, description="weight of the loss on perturbed examples, l2")
+    wrong: float = Field(0.4, ge=0, description="weight against their best wrong class, l3")
+    aimed: float = Field(0.4, ge=0, description="weight against the class they were perturbed to, l4")
+    radius: float = Field(12.0, gt=0, description="L2 bound of a perturbation, in deviations of the features")
+    step: float = Field(0.4, gt=0, description="of the perturbation, by sign, in deviations")
+    ascent_steps: int = Field(2, ge=1, description="steps of the perturbation")
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        """One run, nothing to choose."""
+        del held_out
+        with torch.no_grad():
+            example = model.front_end(tune.inputs[:2].to(next(model.parameters()).device))
+        layers = place(model.body, example, self.depth)
+        model.requires_grad_(False)
+        inputs = layers[0].weight.shape[1]
+        polarizer = Polarizer(inputs).to(example.device)
+        for layer in layers:
+            parametrize.register_parametrization(layer, "weight", polarizer)
+        fit(model, tune, self.training(precision="fp32"), seed=seed, gradient=self._rule)
+        for layer in layers:
+            layout = layer.parametrizations.weight.original  # type: ignore[union-attr]
+            parametrize.remove_parametrizations(layer, "weight")
+            layer.weight.data = torch.empty_like(layout).copy_(layer.weight.data)  # type: ignore[arg-type]
+        model.requires_grad_(True)
+        names = {module: name for name, module in model.body.named_modules()}
+        change = float((polarizer.mixing.detach() - torch.eye(inputs, device=example.device)).norm())
+        return {"before": [names[layer] for layer in layers], "change": round(change, 3)}
+
+    def _rule(self, body: nn.Module, loss: Loss) -> Tensor:
+        body.eval()
+        with noted(body) as seen:
+            value = self.clean * loss()
+        features = seen[0]
+        with torch.no_grad():
+            ranked = body(features).topk(2, 1).indices
+        label, aim = ranked[:, 0], ranked[:, 1]
+        logits = body(features + self._perturbation(body, features, aim))
+        likely = logits.detach().scatter(1, label[:, None], -torch.inf).argmax(1)
+        value = value + self.adversarial * F.cross_entropy(logits, label)
+        value = value + self.wrong * against(logits, likely) + self.aimed * against(logits, aim)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    def _perturbation(self, body: nn.Module, features: Tensor, aim: Tensor) -> Tensor:
+        """Towards the class `aim`, until most of the batch is there."""
+        unit, across = float(features.std()), [-1] + [1] * (features.ndim - 1)
+        delta = torch.zeros_like(features)
+        for _ in range(self.ascent_steps):
+            delta.requires_grad_()
+            logits = body(features + delta)
+            if (logits.argmax(1) == aim).float().mean() > 0.6:
+                break
+            slope = torch.autograd.grad(F.cross_entropy(logits, aim), delta)[0]
+            delta = delta.detach() - self.step * unit * slope.sign()
+            norm = delta.flatten(1).norm(dim=1).clamp(min=1e-12)
+            delta = delta * (self.radius * unit / norm).clamp(max=1).view(across)
+        return delta.detach()
+
+
+def against(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean of -log(1 - p) of a class; written so that p = 1 is finite."""
+    wrong = F.softmax(logits, 1).gather(1, label[:, None])
+    return -(1.0001 - wrong).log().mean()
+
+
+def place(body: nn.Module, example: Tensor, depth: float) -> list[Mixable]:
+    """The layers in front of which the polarizer goes: those that take the same activations.
+
+    Raises:
+        ModelError: if no layer takes more than one channel and few enough to mix.
+    """
+    groups: dict[int, list[Mixable]] = {}
+    kept: list[Tensor] = []  # what is kept is not freed, so no other tensor gets its id
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        kept.append(inputs[0])
+        groups.setdefault(id(inputs[0]), []).append(layer)  # type: ignore[arg-type]
+
+    able = [m for m in body.modules() if isinstance(m, Mixable) and 1 < m.weight.shape[1] <= WIDEST]
+    able = [m for m in able if isinstance(m, nn.Linear) or m.groups == 1]
+    hooks = [layer.register_forward_pre_hook(note) for layer in able]
+    try:
+        with torch.no_grad():
+            body(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not groups:
+        raise ModelError("npd needs a layer that mixes channels behind the first one; this model has none")
+    found = list(groups.values())
+    return found[round(depth * (len(found) - 1))]
+
+
+class Polarizer(nn.Module):
+    """A square matrix in front of a layer, as a parametrization of that layer's weights."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.mixing = nn.Parameter(torch.eye(inputs))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Weights (out, in, ...) times the matrix."""
+        return torch.einsum("oi...,ij->oj...", weight, self.mixing)
