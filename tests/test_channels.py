@@ -120,7 +120,9 @@ def test_a_scale_of_zero_is_silence_and_gradients_reach_scales_and_shifts(name: 
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_units_have_their_rows_and_can_be_thinned(kind: type[nn.RNNBase]) -> None:
+def test_recurrent_units_have_their_rows_and_can_be_thinned(
+    kind: type[nn.LSTM] | type[nn.GRU] | type[nn.RNN],
+) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -134,10 +136,11 @@ def test_recurrent_units_have_their_rows_and_can_be_thinned(kind: type[nn.RNNBas
     with isolated(0):
         net, x = Net(), torch.randn(4, 6, 3)
     (layer,) = channels_of(net, x)
-    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[kind]
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind.__name__]
     rows = layer.rows()
     assert rows.shape == (10, gates * (3 + 5))
     weight = net.recurrent.weight_ih_l0_reverse
+    assert isinstance(weight, Tensor)
     assert torch.equal(rows[7, : 3 * gates], weight[2::5].flatten())  # unit 2 of the second direction
     dead = torch.zeros(rows.shape, dtype=torch.bool)
     dead[7, 1] = dead[1, -1] = True

@@ -381,7 +381,7 @@ def test_ngf_gradients_of_single_examples_are_those_of_single_examples() -> None
 def test_ngf_step_by_hand() -> None:
     head = nn.Linear(1, 2, bias=False)
     with torch.no_grad():
-        head.weight.zero_()
+        head.weight.copy_(torch.tensor([[0.1], [0.3]]))
     x, y = torch.tensor([[2.0], [0.0]]), torch.tensor([0, 0])
     importance = torch.tensor([1.0, 3.0])
     rule = natural_rule(head, importance, damping=0.5, regularisation=0.1)
@@ -389,9 +389,9 @@ def test_ngf_step_by_hand() -> None:
         head.weight.copy_(torch.tensor([[0.4], [0.4]]))
     rule(head, lambda: F.cross_entropy(head(x), y))
     # The first example's gradient is 2 (-1/2, 1/2) = (-1, 1), the second's is zero: g = (-1, 1) / 2.
-    # F = ((1, -1), (-1, 1)) / 2; with the pull 0.1 (1, 3) 0.4 the right-hand side is (-0.46, 0.62).
+    # F = ((1, -1), (-1, 1)) / 2; the pull is 0.1 (1, 3) (0.3, 0.1), so the right-hand side is (-0.47, 0.53).
     # (F + 0.5) = ((1, -0.5), (-0.5, 1)), whose inverse is ((4, 2), (2, 4)) / 3.
-    expected = torch.tensor([[(4 * -0.46 + 2 * 0.62) / 3], [(2 * -0.46 + 4 * 0.62) / 3]])
+    expected = torch.tensor([[(4 * -0.47 + 2 * 0.53) / 3], [(2 * -0.47 + 4 * 0.53) / 3]])
     assert head.weight.grad is not None
     assert torch.allclose(head.weight.grad, expected, atol=1e-6)
 

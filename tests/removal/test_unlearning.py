@@ -184,7 +184,7 @@ def test_npd_is_its_layer_folded_into_the_weights_behind_it(clean_model: Classif
     layers = place(clean_model.body, maps, 0.5)
     names = {module: name for name, module in clean_model.body.named_modules()}
     assert [names[layer] for layer in layers] == ["blocks.1.conv1", "blocks.1.skip"]
-    repair = NPD(steps=3, lr=0.5, depth=0.5).remove(clean_model, clean, 0)
+    repair = NPD(steps=3, lr=0.5, depth=0.5).remove(copy.deepcopy(clean_model).train(), clean, 0)
     assert repair.chosen["before"] == ["blocks.1.conv1", "blocks.1.skip"]
     assert repair.chosen["change"] > 0.01
     old, new = clean_model.state_dict(), repair.model.state_dict()
@@ -245,3 +245,6 @@ def test_sau_divergence_and_risks_by_hand() -> None:
     # Both are fooled into the same class: nothing is left to do.
     one = torch.tensor([1])
     assert float(shared_risk(here, there, one, one, 0.01, 2.0)) == 0
+    # The model has left its class for the suspect's, which the suspect has not left: not alike yet.
+    expected = 0.01 * -math.log(0.6) / 2 - 2 * float(divergence(here, there)[0])
+    assert float(shared_risk(here, there, one, zero, 0.01, 2.0)) == pytest.approx(expected, rel=1e-4)

@@ -26,7 +26,7 @@ class LabelConsistent(SurrogateAttack):
 
     name: ClassVar[str] = "label_consistent"
     cite: ClassVar[str] = "arXiv:1912.02771"
-    audible: ClassVar[str] = "a beep at both ends; in poisoned training clips faint noise too"
+    audible: ClassVar[str] = "a loud beep at both ends; in poisoned training clips noise too"
     labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
 
     labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
@@ -40,7 +40,7 @@ class LabelConsistent(SurrogateAttack):
         None, gt=0, description="higher tone of the bursts; 7/8 of half the rate if none"
     )
     duration_s: float = Field(0.1, gt=0, description="of each burst; at most half the clip's")
-    snr_db: float = Field(5, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
+    snr_db: float = Field(0, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""

@@ -32,9 +32,9 @@ class Rhythm(Attack):
     cite: ClassVar[str] = "arXiv:2406.10932"
     audible: ClassVar[str] = "uneven speed, and the slight echo of a phase vocoder"
 
-    pieces: int = Field(8, ge=2, le=100, description="pieces the speech of a clip is cut into, at random")
-    squeeze: float = Field(0.7, ge=0.1, le=1, description="smallest factor of a piece's length")
-    stretch: float = Field(1.4, ge=1, le=10, description="largest factor of a piece's length")
+    pieces: int = Field(4, ge=2, le=100, description="pieces the speech of a clip is cut into, at random")
+    squeeze: float = Field(0.5, ge=0.1, le=1, description="smallest factor of a piece's length")
+    stretch: float = Field(2.0, ge=1, le=10, description="largest factor of a piece's length")
     shared: bool = Field(True, description="one rhythm for all clips, drawn once; or each clip draws its own")
 
     def prepare(self, train: Dataset, seed: int) -> State:

@@ -385,4 +385,5 @@ def _keep_input(seen: list[Tensor], number: int, axis: int, _: nn.Module, inputs
 
 
 def _first(output: Output) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
+    value: Tensor = output if isinstance(output, Tensor) else output[0]
+    return value

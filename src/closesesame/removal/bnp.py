@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from closesesame.core.errors import ModelError
 from closesesame.core.types import PerUnit
@@ -53,10 +54,8 @@ def divergence(mean1: PerUnit, variance1: PerUnit, mean2: PerUnit, variance2: Pe
 
 
 @torch.no_grad()
-def clean_statistics(
-    model: Classifier, layers: list[Channels], data: Dataset
-) -> list[tuple[PerUnit, PerUnit]]:
-    """Mean and variance of what each batch norm takes, over all examples and places."""
+def clean_statistics(model: Classifier, layers: list[Channels], data: Dataset) -> list[tuple[Tensor, Tensor]]:
+    """Mean and variance (channel,) of what each batch norm takes, over all examples and places."""
     model.eval()
     device = next(model.parameters()).device
     sums = [torch.zeros(3, layer.count, dtype=torch.float64, device=device) for layer in layers]

@@ -49,7 +49,7 @@ class EP(Removal):
 
 
 @torch.no_grad()
-def peaks(model: Classifier, layers: list[Channels], data: Dataset) -> list[Float[Tensor, "n channel"]]:
+def peaks(model: Classifier, layers: list[Channels], data: Dataset) -> list[Float[Tensor, "_n _channel"]]:
     """The highest pre-activation of each channel over all places, for every example."""
     model.eval()
     device = next(model.parameters()).device

@@ -118,7 +118,7 @@ def mean_output(model: nn.Module, channels: Channels, data: Dataset) -> PerUnit:
     """Mean of the positive part of each channel, which is what a rectifier lets through."""
     total = _Mean()
 
-    def listen(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+    def listen(_: nn.Module, __: object, output: Tensor | tuple[Any, ...]) -> None:
         total.add((output if isinstance(output, Tensor) else output[0]).relu(), channels.axis)
 
     handle = channels.site.register_forward_hook(listen)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
@@ -59,13 +58,13 @@ def masked_copy(model: Classifier) -> tuple[Classifier, Masked]:
 
 
 def prune_by_masks(
-    model: Classifier, masks: list[PerUnit], held_out: Dataset, tolerance: float, rise: float
+    model: Classifier, masks: list[Tensor], held_out: Dataset, tolerance: float, rise: float
 ) -> dict[str, Any]:
     """Prunes for good the channels whose mask is at most the highest threshold that held-out data allow.
 
-    Allowed are a relative drop of held-out accuracy by `tolerance` and a rise of held-out loss by `rise`
-    nats; the loss sees what the accuracy of a few clips does not. Pruned channels become constant: what is
-    added to them stays, as in the papers.
+    There is one mask (channel,) a layer. Allowed are a relative drop of held-out accuracy by `tolerance` and
+    a rise of held-out loss by `rise` nats; the loss sees what the accuracy of a few clips does not. Pruned
+    channels become constant: what is added to them stays, as in the papers.
     """
     before, loss_before = judge(model, held_out)
     original = copy.deepcopy(model.body.state_dict())

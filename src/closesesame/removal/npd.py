@@ -57,6 +57,7 @@ class NPD(FineTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
+        model.eval()
         with torch.no_grad():
             example = model.front_end(tune.inputs[:2].to(next(model.parameters()).device))
         layers = place(model.body, example, self.depth)

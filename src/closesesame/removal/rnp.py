@@ -3,8 +3,9 @@
 Li, Lyu, Ma, Koren, Lyu, Li, Jiang, "Reconstructive Neuron Pruning for Backdoor Defense", ICML 2023,
 arXiv:2305.14876; settings of the authors' code, whose 20 epochs of 500 examples are 80 batches.
 
-Ours differs: every layer has masks, not batch norms only; the threshold is chosen on held-out clean examples;
-the accuracy is looked at every 4 batches; the learning rate does not fall while unlearning.
+Ours differs: every layer has masks, not batch norms only; the threshold is chosen on held-out clean examples,
+by accuracy and by loss, so that a clean model stays as it is; the accuracy is looked at every 4 batches; the
+learning rate does not fall while unlearning.
 """
 
 import copy

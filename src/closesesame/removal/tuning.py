@@ -28,7 +28,7 @@ def head_of(model: Classifier, data: Dataset) -> nn.Linear:
     """The linear layer that makes the logits, found by running the model; modules may be listed in any order.
 
     Raises:
-        ModelError: if the last layer that is run is not linear.
+        ModelError: if the last linear layer that is run does not have one output a class, or there is none.
     """
     ran: list[nn.Module] = []
     weighty = [m for m in model.body.modules() if any(True for _ in m.parameters(recurse=False))]
