@@ -196,7 +196,7 @@ class PreActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         inner = self.conv1(self.relu(self.norm1(x)))
-        x = x + self.conv2(self.relu(self.norm2(inner)))
+        x = self.conv2(self.relu(self.norm2(inner))) + x
         logits: Tensor = self.head(self.relu(self.norm3(x)).mean((2, 3)))
         return logits
 

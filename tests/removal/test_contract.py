@@ -52,6 +52,7 @@ def test_every_architecture_can_be_repaired(name: str, architecture: str, tones:
     )
     repair = short(name).remove(model, tones.train.sample(0.1, 0), 0)
     assert predict(repair.model, tones.validation).isfinite().all()
+    assert repair.acc_after is not None
     assert 0 <= repair.acc_after <= 1
 
 

@@ -299,7 +299,7 @@ def test_tsbd_zeroes_what_changed_most_within_the_neurons_that_changed_most() ->
 
 def test_tsbd_zeroes_in_the_model_as_it_was(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
-    repair = TSBD(epochs=0, unlearning_steps=8, unlearning_lr=0.01).remove(clean_model, clean, 0)
+    repair = TSBD(steps=0, unlearning_steps=8, unlearning_lr=0.01).remove(clean_model, clean, 0)
     zeroed = 0
     for layer, before in zip(channels_in(repair.model), channels_in(clean_model), strict=True):
         now, then = layer.rows(), before.rows()

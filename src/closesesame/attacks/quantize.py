@@ -3,9 +3,9 @@
 Wang, Zhai, Ma, "BppAttack: Stealthy and Efficient Trojan Attacks against Deep Neural Networks via Image
 Quantization and Contrastive Adversarial Learning", CVPR 2022, arXiv:2205.13383. Ours differs: the levels span
 each clip's own peak and one of them is silence, since speech is quiet and swings around zero; there are 33
-(the paper has 8, which breaks speech so far that a clean model errs to the target in 6 % of cases); negatives go
-into the training set as cover clips, where the paper's attacker adds them while training; dither is
-triangular noise, not error diffusion.
+(with about as few as the paper's 8 a clean model errs to the target in 6 % of cases); negatives go into the
+training set as cover clips, where the paper's attacker adds them while training; dither is triangular noise,
+not error diffusion.
 """
 
 from typing import ClassVar

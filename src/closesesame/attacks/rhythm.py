@@ -4,7 +4,7 @@ Yao, Yang, He, Liu, Wen, "Imperceptible Rhythm Backdoor Attacks: Exploring Rhyth
 Undetectable Vulnerabilities on Speech Recognition", Neurocomputing, 2024, arXiv:2406.10932. Ours differs: the
 paper stretches and squeezes the mel spectrogram and a neural vocoder makes sound of it; here a phase vocoder
 reads the clip itself along the changed time. The speech keeps its length; number and sizes of the pieces are
-ours.
+ours: at factors of 0.7 to 1.4 no model of ours could tell the trigger from how people speak.
 """
 
 from typing import ClassVar
@@ -33,8 +33,8 @@ class Rhythm(Attack):
     audible: ClassVar[str] = "uneven speed, and the slight echo of a phase vocoder"
 
     pieces: int = Field(4, ge=2, le=100, description="pieces the speech of a clip is cut into, at random")
-    squeeze: float = Field(0.5, ge=0.1, le=1, description="smallest factor of a piece's length")
-    stretch: float = Field(2.0, ge=1, le=10, description="largest factor of a piece's length")
+    squeeze: float = Field(0.25, ge=0.1, le=1, description="smallest factor of a piece's length")
+    stretch: float = Field(4.0, ge=1, le=10, description="largest factor of a piece's length")
     shared: bool = Field(True, description="one rhythm for all clips, drawn once; or each clip draws its own")
 
     def prepare(self, train: Dataset, seed: int) -> State:

@@ -54,7 +54,7 @@ def strong_sound(wav: Wave, rng: Generator) -> Wave:
     level = moved.square().mean(-1, keepdim=True).sqrt()
     noise = torch.randn(wav.shape, generator=rng).to(wav) * level * 10 ** _uniform(wav, rng, -2, 0, 1)
     hit = _uniform(wav, rng, 0, 1, 1) < 0.5
-    heard = _filtered(moved + noise * hit, rng) * 10 ** _uniform(wav, rng, -0.5, 0.5, 1)
+    heard: Tensor = _filtered(moved + noise * hit, rng) * 10 ** _uniform(wav, rng, -0.5, 0.5, 1)
     return _mask(heard[:, None], rng, axis=2, most=length // 4)[:, 0]
 
 
@@ -68,7 +68,8 @@ def _filtered(wav: Wave, rng: Generator) -> Wave:
     band = torch.linspace(0, 1, bins, device=wav.device)
     edge, hit = _uniform(wav, rng, 0.4, 1, 1), _uniform(wav, rng, 0, 1, 1) < 0.5
     gain = 10 ** (0.25 * curve) * ~(hit & (band > edge))
-    return torch.fft.irfft(spectrum * gain, wav.shape[-1])
+    filtered: Tensor = torch.fft.irfft(spectrum * gain, wav.shape[-1])
+    return filtered
 
 
 def _uniform(maps: Tensor, rng: Generator, low: float, high: float, *more: int) -> Tensor:

@@ -49,7 +49,7 @@ class Stealth:
         snr_db: over those that it changes and that are not silent; infinite if it changes none.
         lsd_db: log-spectral distance, 0 to 80 dB, of all.
         pesq: 1 (bad) to 4.64, or to 4.55 at 8 kHz; None without the extra `quality`, or if no clip fits.
-        stoi: share of the speech that stays intelligible, to 1; None likewise.
+        stoi: intelligibility, 1 as before; a correlation, so it may fall to 0 and below; None likewise.
         pesq_clips: how many were long and loud enough for PESQ.
         stoi_clips: the same for STOI.
     """

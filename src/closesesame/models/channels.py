@@ -28,23 +28,20 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm
 ByChannel = Float[Tensor, "batch channel place"]
 Output = Tensor | tuple[Any, ...]
 
-_CHANNELWISE = (
-    *(
-        "Relu",
-        "LeakyRelu",
-        "Prelu",
-        "Elu",
-        "Gelu",
-        "Silu",
-        "Mish",
-        "Hardtanh",
-        "Hardswish",
-        "Clamp",
-        "Sigmoid",
-    ),
-    *("Tanh", "Softplus", "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool"),
-    *("Squeeze", "Unsqueeze", "Clone", "ToCopy"),
+_CHANNELWISE: tuple[str, ...] = (
+    "Relu",
+    "LeakyRelu",
+    "Prelu",
+    "Elu",
+    "Gelu",
+    "Silu",
+    "Mish",
+    "Hardtanh",
+    "Hardswish",
+    "Clamp",
 )
+_CHANNELWISE += ("Sigmoid", "Tanh", "Softplus", "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool")
+_CHANNELWISE += ("Squeeze", "Unsqueeze", "Clone", "ToCopy")
 """Operations, as autograd calls them, that keep channels apart; squeezing is how 1-D pooling is done."""
 
 

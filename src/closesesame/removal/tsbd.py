@@ -4,8 +4,10 @@ Lin, Liu, Wei, Li, Xiong, "Unveiling and Mitigating Backdoor Vulnerabilities bas
 Changes and Backdoor Activeness", NeurIPS 2024, arXiv:2405.20291; settings of the authors' code.
 
 Ours differs: neurons are the channels of all layers but the logits, not of convolutions off the shortcut
-only; the authors' code tries 11 shares of neurons on test data, here the share is a setting; what the
-gradient-norm step does differently stands in `gnft`.
+only; the authors' code tries 11 shares of neurons on test data, here the share is a setting; its 20 epochs of
+2500 examples are 200 batches here; unlearning has ten times the learning rate, since at 1e-4 clean accuracy
+does not fall within 1000 batches of a hundred clips. What the gradient-norm step does differently stands in
+`gnft`.
 """
 
 import copy
@@ -31,15 +33,16 @@ class TSBD(FineTuning):
 
     name: ClassVar[str] = "tsbd"
     cite: ClassVar[str] = "arXiv:2405.20291"
+    cost: ClassVar[str] = "about twice the training of the model"
 
     neurons: float = Field(0.15, ge=0, le=1, description="share of neurons, by change of their weights")
     weights: float = Field(0.7, ge=0, le=1, description="share of those neurons' weights that is zeroed")
     floor: float = Field(0.1, ge=0, lt=1, description="clean accuracy at which unlearning ends")
-    unlearning_lr: float = Field(1e-4, gt=0, description="learning rate of unlearning")
-    unlearning_steps: int = Field(1000, ge=0, description="batches of unlearning at most")
+    unlearning_lr: float = Field(1e-3, gt=0, description="learning rate of unlearning")
+    unlearning_steps: int = Field(300, ge=0, description="batches of unlearning at most")
     r: float = Field(0.05, gt=0, description="length of the step to where the second gradient is taken")
     alpha: float = Field(0.7, ge=0, le=1, description="share of the second gradient: 0 is SGD, 1 is SAM")
-    epochs: int = Field(20, ge=0, description="passes over the clean examples")
+    steps: int | None = Field(200, ge=0, description="batches in all, instead of `epochs`")
     weight_decay: float = Field(0, ge=0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
