@@ -1,12 +1,14 @@
 """FIP: fine-tuning towards a flat place, by a penalty on the trace of the Fisher matrix.
 
 Karim, Arafat, Rakin, Guo, Rahnavard, "Fisher Information guided Purification against Backdoor Attacks", CCS
-2024, arXiv:2409.00863; learning rate, momentum, batch and both weights are those of the authors' code, where
-the second penalty, which holds back weights that clean data need, is written but switched off.
+2024, arXiv:2409.00863; learning rate, momentum, batch and eta_r are those of the authors' code, where the
+second penalty, which holds back weights that clean data need, is written but switched off.
 
 Ours differs: the trace is estimated by one random sign an example and a batch, which is right on average, and
 its gradient by a finite difference, which needs no second derivatives; the term in the authors' code is a sum
-of random signs times the mean gradient, whose expectation is zero. 100 epochs instead of a million batches.
+of random numbers times the mean gradient, whose expectation is zero. So their eta_F of 0.5 says nothing about
+the trace itself: of 0.5, 0.1 and 0.01 only the last left a model its held-out accuracy. 100 epochs
+instead of a million batches.
 """
 
 import math
@@ -39,7 +41,7 @@ class FIP(FineTuning):
     cite: ClassVar[str] = "arXiv:2409.00863"
     cost: ClassVar[str] = "about three times plain fine-tuning"
 
-    trace_weight: float = Field(0.5, ge=0, description="of the trace of the Fisher matrix, eta_F")
+    trace_weight: float = Field(0.01, ge=0, description="of the trace of the Fisher matrix, eta_F")
     keep_weight: float = Field(5.0, ge=0, description="of the pull back to the suspect's weights, eta_r")
     radius: float = Field(0.01, gt=0, description="length of the step of the finite difference")
     lr: float = Field(0.005, gt=0, description="highest learning rate of SGD")

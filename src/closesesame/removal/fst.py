@@ -5,7 +5,8 @@ arXiv:2310.01875: learning rate 0.01, batches of 128, 10 epochs on 2 % of CIFAR-
 alpha 0.1.
 
 Ours differs: the length of the training is given as those 80 batches, since ten passes over a hundred clips
-are ten batches; what is said to be frozen is so with its batch-norm statistics.
+are ten batches; what is said to be frozen is so with its batch-norm statistics. FE-tuning has the learning
+rate 0.1: at 0.01 a clean model does not learn to fit a new head in 80 batches (held-out accuracy 0.39).
 """
 
 from abc import ABC
@@ -50,6 +51,8 @@ class FETuning(_HeadTuning):
     """Draw a new head, keep it as it is, and train everything in front of it to fit it."""
 
     name: ClassVar[str] = "fe_tuning"
+
+    lr: float = Field(0.1, gt=0, description="highest learning rate of SGD")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""

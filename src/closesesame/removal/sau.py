@@ -7,8 +7,9 @@ beta1 (CE(f(x'), y) + CE(f0(x'), y)) / 2 - beta2 JS(f(x'), f0(x')), the first fo
 second for what is not fooled into the same class; then the model f learns CE(f(x), y) plus
 -log(1 - p(f(x'), f0's class of x')) where the suspect f0 is fooled. Defaults as in the authors' code.
 
-Ours differs: bound and step are counted in deviations of the features, of which a picture in 0..1 has about 4
-in 1; the suspect's prediction of x stands for its label; 100 batches, not 100 epochs of a larger set.
+Ours differs: bound and step, 0.2 for pictures in 0..1, are 0.2 deviations of the features (0.8, which is what
+0.2 is to a picture, cost held-out accuracy); the suspect's prediction of x stands for its label; 100 batches,
+not 100 epochs of a larger set.
 """
 
 import copy
@@ -33,8 +34,8 @@ class SAU(FineTuning):
     name: ClassVar[str] = "sau"
     cite: ClassVar[str] = "arXiv:2307.10562"
 
-    bound: float = Field(0.8, gt=0, description="L-infinity bound of a perturbation, in deviations")
-    step: float = Field(0.8, gt=0, description="of the perturbation, by sign, in deviations")
+    bound: float = Field(0.2, gt=0, description="L-infinity bound of a perturbation, in deviations")
+    step: float = Field(0.2, gt=0, description="of the perturbation, by sign, in deviations")
     ascent_steps: int = Field(5, ge=0, description="steps of the perturbation")
     beta1: float = Field(0.01, ge=0, description="weight of being fooled")
     beta2: float = Field(1.0, ge=0, description="weight of being fooled alike")
