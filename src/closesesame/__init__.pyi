@@ -19,9 +19,12 @@ from .data import load_splits as load_splits
 from .evaluation import Exam as Exam
 from .evaluation import Rate as Rate
 from .evaluation import Scores as Scores
+from .evaluation import Stealth as Stealth
+from .evaluation import measure_stealth as measure_stealth
 from .models import ARCHITECTURES as ARCHITECTURES
 from .models import Architecture as Architecture
 from .models import Classifier as Classifier
+from .models import adapt as adapt
 from .models import load_model as load_model
 from .models import save_model as save_model
 from .removal import REMOVALS as REMOVALS

@@ -26,6 +26,8 @@ class Removal(Method, ABC):
 
     data_free: ClassVar[bool] = False
     """Whether it works without clean examples."""
+    requires: ClassVar[str] = ""
+    """What a model must have to be repaired, if not every model has it."""
     cost: ClassVar[str] = "less than training the model"
     """How long it takes, if longer than training the model took."""
 

@@ -7,7 +7,7 @@ delta and a pass of Adam on the weights.
 Ours differs: delta is added to the features, where training happens; a small clean set has few batches, so
 passes are counted in steps, 50 for delta as in the paper's code and 10 for the weights, each of which is ten
 times as dear, as in BackdoorBench; delta ascends against the labels, not the predictions, and stays in an L2
-ball, which the code leaves out (without it a clean model loses 5 points); the learning rate of the weights
+ball, which the code leaves out (without it a model lost 5 points of ACC); the learning rate of the weights
 is BackdoorBench's 1e-4, since with 1e-3 held-out accuracy falls; at least one example a batch is perturbed.
 """
 
