@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from closesesame import Exam, __version__, load_splits, train
+from closesesame import Exam, __version__, load_splits, poison_several, train
 from closesesame.attacks.vsvc import VSVC, distant_voices
 from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
@@ -21,14 +21,11 @@ def main() -> None:
     splits = load_splits(Path(sys.argv[1]) / "keywords10")
     rows = []
     for seed in SEEDS:
-        data, spare, triggers = splits.train, None, []
-        for target, voice in enumerate(distant_voices(VOICES)):
-            attack = VSVC(voice=voice, target=target, rate=RATE)
-            poisoned = attack.poison(data, seed, spare=spare)
-            data, spare = poisoned.dataset, poisoned.mask if spare is None else spare | poisoned.mask
-            triggers.append((voice, poisoned.trigger))
-        victim, twin = (train(ResNet(), part, seed=seed) for part in (data, splits.train))
-        for voice, trigger in triggers:
+        voices = distant_voices(VOICES)
+        attacks = [VSVC(voice=voice, target=number, rate=RATE) for number, voice in enumerate(voices)]
+        poisoned = poison_several(attacks, splits.train, seed)
+        victim, twin = (train(ResNet(), part, seed=seed) for part in (poisoned.dataset, splits.train))
+        for voice, trigger in zip(voices, (poisoned.trigger, *poisoned.others), strict=True):
             scores, clean = (Exam(splits.test, trigger, twin).score(model) for model in (victim, twin))
             if scores.asr is None or clean.asr is None or scores.ra_ceiling is None:
                 raise AssertionError

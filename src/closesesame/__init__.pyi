@@ -8,6 +8,7 @@ from .attacks import Attack as Attack
 from .attacks import Poisoned as Poisoned
 from .attacks import Trigger as Trigger
 from .attacks import load_trigger as load_trigger
+from .attacks import poison_several as poison_several
 from .core.errors import ClosesesameError as ClosesesameError
 from .core.errors import DataError as DataError
 from .core.errors import ModelError as ModelError

@@ -169,6 +169,7 @@ def poison(
     *,
     attack: str = "badnets",
     settings: Set = None,
+    also: Annotated[list[str] | None, Parameter(negative="")] = None,
     how: Reading | None = None,
     json: Json = False,
 ) -> None:
@@ -182,19 +183,26 @@ def poison(
         New folder for all of it; the trigger goes to its folder '_trigger'.
     attack
         See 'sesame list attack'.
+    also
+        A further backdoor in the same set, 'NAME FIELD=VALUE ...'; may be repeated. Its trigger goes to
+        '_trigger2' and so on.
     """
-    from .attacks import ATTACKS
+    from .attacks import ATTACKS, poison_several
     from .core.progress import shown
 
-    method = ATTACKS.make(attack, _settings(settings))
+    methods = [ATTACKS.make(attack, _settings(settings))]
+    for words in also or []:
+        name, *given = words.split()
+        methods.append(ATTACKS.make(name, _settings(given)))
     how = how or Reading()
     with shown():
         splits = _load(source, how)
-        poisoned = method.poison(splits.train, how.seed)
+        poisoned = poison_several(methods, splits.train, how.seed)
         poisoned.save(out, splits)
     found = {
-        "attack": method.name,
-        "settings": method.settings(),
+        "attack": methods[0].name,
+        "settings": methods[0].settings(),
+        "also": [{"attack": method.name, "settings": method.settings()} for method in methods[1:]],
         "target": splits.train.classes[poisoned.trigger.target],
         "training_clips": len(splits.train),
         "poisoned_clips": int(poisoned.mask.sum()),

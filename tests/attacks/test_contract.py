@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from closesesame.attacks import ATTACKS, Attack, load_trigger
+from closesesame.attacks import ATTACKS, Attack, load_trigger, poison_several
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, load_splits
 from tests.attacks.test_optimised import QUICK
@@ -157,13 +157,17 @@ def test_cover_clips_are_others_and_keep_their_label(tones: Splits) -> None:
         made("quantize", cover_ratio=3, rate=0.5).poison(tones.train, 0)
 
 
-def test_several_backdoors_in_one_set(tones: Splits) -> None:
-    first = made("ultrasonic", target="low", frequency_hz=3900).poison(tones.train, 0)
-    second = made("badnets", target="top").poison(first.dataset, 0, spare=first.mask)
-    assert not (first.mask & second.mask).any()
-    assert torch.equal(second.dataset.inputs[first.mask], first.dataset.inputs[first.mask])
-    assert (second.dataset.labels[first.mask] == 0).all()
-    assert (second.dataset.labels[second.mask] == 3).all()
+def test_several_backdoors_in_one_set(tones: Splits, tmp_path: Path) -> None:
+    attacks = [made("ultrasonic", target="low", rate=0.1), made("badnets", target="top", rate=0.05)]
+    both = poison_several(attacks, tones.train, 0)
+    first = attacks[0].poison(tones.train, 0)
+    assert int(both.mask.sum()) == 32 + 16
+    assert torch.equal(both.dataset.inputs[first.mask], first.dataset.inputs[first.mask])
+    assert (both.dataset.labels[first.mask] == 0).all()
+    assert (both.dataset.labels[both.mask & ~first.mask] == 3).all()
+    both.save(tmp_path / "p", tones)
+    found = [load_trigger(tmp_path / "p" / name) for name in ("_trigger", "_trigger2")]
+    assert [(trigger.attack.name, trigger.target) for trigger in found] == [("ultrasonic", 0), ("badnets", 3)]
 
 
 def test_random_places_follow_from_the_clip(tones: Splits) -> None:

@@ -1,7 +1,7 @@
 """Ways to plant a backdoor, one paper a file."""
 
 from .badnets import BadNets
-from .base import Attack, Poisoned, Trigger
+from .base import Attack, Poisoned, Trigger, poison_several
 from .blended import Blended
 from .daba import DABA
 from .drinet import DriNet
@@ -50,4 +50,5 @@ __all__ = [
     "Ultrasonic",
     "Warp",
     "load_trigger",
+    "poison_several",
 ]

@@ -3,7 +3,7 @@
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, final
@@ -251,19 +251,21 @@ class Poisoned:
         mask: (n,) which examples are poisoned.
         trigger: what opens the backdoor.
         covers: (n,) which examples are cover clips; they keep their true label.
+        others: triggers of further backdoors in the same set.
     """
 
     dataset: Dataset
     mask: Mask
     trigger: Trigger
     covers: Mask
+    others: tuple[Trigger, ...] = ()
 
     def save(self, folder: Path | str, splits: Splits) -> None:
         """Writes a folder of recordings that any tool can train on, whole or not at all.
 
         It holds `<class>/<recording>`, the lists of its parts, `manifest.csv` with columns `cover`,
-        `poisoned` and `true_label`, and the trigger in `_trigger`. Validation and test part are written as
-        they are.
+        `poisoned` and `true_label`, and the trigger in `_trigger`, those of further backdoors in `_trigger2`
+        and so on. Validation and test part are written as they are.
 
         Args:
             folder: must be empty or not there.
@@ -281,12 +283,44 @@ class Poisoned:
         with new_folder(Path(folder)) as made:
             export(splits._replace(train=self.dataset), made, {"train": columns})
             self.trigger.save(made / "_trigger")
+            for number, trigger in enumerate(self.others, 2):
+                trigger.save(made / f"_trigger{number}")
 
     @property
     def share_of_target(self) -> float:
         """Poisoned examples as a share of all that carry a label they carry: of the target class."""
         opened = torch.isin(self.dataset.labels, self.dataset.labels[self.mask])
         return int(self.mask.sum()) / max(1, int(opened.sum()))
+
+
+def poison_several(attacks: Sequence[Attack], train: Dataset, seed: int) -> Poisoned:
+    """Plants several backdoors in one training set, each in clips of its own.
+
+    Args:
+        attacks: at least one; two of a kind need other settings, and all want targets of their own.
+        train: the training set, which every trigger is made from; it is not changed.
+        seed: of all that is drawn.
+
+    Raises:
+        DataError: if there are too few clips for all of them.
+    """
+    first, *rest = attacks
+    poisoned = first.poison(train, seed)
+    for attack in rest:
+        more = attack.poison(
+            poisoned.dataset,
+            seed,
+            trigger=attack.trigger(train, seed),
+            spare=poisoned.mask | poisoned.covers,
+        )
+        poisoned = Poisoned(
+            more.dataset,
+            poisoned.mask | more.mask,
+            poisoned.trigger,
+            poisoned.covers | more.covers,
+            (*poisoned.others, more.trigger),
+        )
+    return poisoned
 
 
 def own_rng(clip: Tensor, seed: int = 0) -> Generator:
