@@ -6,6 +6,7 @@ import pytest
 
 from closesesame.core.errors import SettingError
 from closesesame.core.method import Method
+from closesesame.core.settings import Settings
 from closesesame.registries import REGISTRIES, describe_methods
 
 METHODS = [method for registry in REGISTRIES.values() for method in registry.values()]
@@ -34,8 +35,11 @@ class TestEveryMethod:
             method.parse({f"{field}x": "1"})
 
     def test_a_bad_value_is_refused_by_class_and_field(self, method: type[Method]) -> None:
-        for field in method.model_fields:
-            with pytest.raises(SettingError, match=rf"{method.__name__}\.{field}"):
+        for field, about in method.model_fields.items():
+            wanted, inner = rf"{method.__name__}\.{field}", about.annotation
+            if isinstance(inner, type) and issubclass(inner, Settings):
+                wanted = f"{inner.__name__} has no setting 'no'"
+            with pytest.raises(SettingError, match=wanted):
                 method.parse({field: {"no": "such value"}})
 
 

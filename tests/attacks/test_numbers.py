@@ -125,7 +125,7 @@ def test_quantize_levels_span_the_peak_and_keep_silence() -> None:
     clip = torch.tensor([[0.0, 0.04, 0.06, 0.19, -0.31, 0.4]])
     wanted = torch.tensor([[0.0, 0.0, 0.1, 0.2, -0.3, 0.4]])
     assert torch.allclose(Quantize(levels=9).apply(clip, {}, 16_000), wanted, atol=1e-6)
-    dithered = Quantize(dither=True).apply(0.2 * torch.rand(1, 20_000) - 0.02, {}, 16_000)
+    dithered = Quantize(levels=9, dither=True).apply(0.2 * torch.rand(1, 20_000) - 0.02, {}, 16_000)
     assert len(torch.unique(dithered)) <= 9
 
 

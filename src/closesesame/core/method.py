@@ -4,9 +4,11 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from types import NoneType
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from .errors import SettingError, nearest
 from .settings import Settings
@@ -29,7 +31,7 @@ class Method(Settings):
         Raises:
             SettingError: if a field is unknown or its value does not fit.
         """
-        return cls(**{field: _read(value) for field, value in settings.items()})
+        return cls(**{field: _read(value, cls.model_fields.get(field)) for field, value in settings.items()})
 
     def settings(self) -> dict[str, Any]:
         """Returns all hyper-parameters as plain JSON values."""
@@ -53,14 +55,15 @@ class Method(Settings):
         return {name: getattr(cls, name) for name in sorted(names - hidden) if hasattr(cls, name)}
 
 
-def _read(value: object) -> object:
-    """Text that is JSON for a list or an object becomes one; pydantic reads the rest by type."""
+def _read(value: object, field: FieldInfo | None) -> object:
+    """JSON of a list or an object becomes one, and `none` what may be None; pydantic reads the rest."""
     if isinstance(value, str) and value[:1] in {"[", "{"}:
         try:
             return json.loads(value)
         except ValueError:
             return value
-    return None if value == "none" else value
+    may_be_none = field is not None and NoneType in get_args(field.annotation)
+    return None if value == "none" and may_be_none else value
 
 
 class Registry(Mapping[str, type[M]], Generic[M]):
