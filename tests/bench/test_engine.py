@@ -1,5 +1,6 @@
 """The engine: every job once, whatever dies."""
 
+import inspect
 import os
 import random
 import signal
@@ -7,17 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from closesesame.bench import store as store_module
+from closesesame.bench.plan import code_of
 from closesesame.bench.ray import run_on_ray
 from closesesame.bench.runner import only_driver, run
 from closesesame.bench.store import Job, Outcome, Store
 from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError
+from closesesame.removal import GNFT
 
 TASKS = "tests.bench.tasks"
 
@@ -258,3 +263,21 @@ def test_ray_gives_the_same_results_and_recovers_a_killed_worker(
     assert {name: row.error for name, row in rows.items()} == {r.job.id: r.error for r in here.rows()}
     assert rows["once"].tries == 2
     assert max(there.completions().values()) == 1
+
+
+def test_a_method_is_known_by_its_code_and_by_the_helpers_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = inspect.getsource
+    before = code_of(GNFT())
+
+    def changed(module: ModuleType, name: str, more: str) -> str:
+        return source(module) + (more if module.__name__.endswith(name) else "")
+
+    for name, more, same in (
+        ("removal.gnft", "\n# a comment\n", True),
+        ("removal.gnft", "\nEXTRA = 1\n", False),
+        ("removal.gradient_norm", "\nEXTRA = 1\n", False),
+        ("removal.base", "\nEXTRA = 1\n", True),
+        ("removal.anp", "\nEXTRA = 1\n", True),
+    ):
+        monkeypatch.setattr(inspect, "getsource", partial(changed, name=name, more=more))
+        assert (code_of(GNFT()) == before) is same, (name, more)

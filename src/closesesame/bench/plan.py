@@ -59,12 +59,30 @@ def fingerprint(entry: DataEntry, data_folder: Path) -> str:
 
 
 def code_of(method: Method) -> str:
-    """A hash of the file a method is written in: of what it does, not of its comments and docstrings."""
-    tree = ast.parse(inspect.getsource(sys.modules[type(method).__module__]))
+    """A hash of the file a method is written in, and of the helpers it shares with others of its family.
+
+    What counts is what they do, not their comments and docstrings. The contract of the family (`base`) is
+    left out: it changes for reasons of its own.
+    """
+    return identity(*_code(type(method).__module__))
+
+
+def _code(module: str) -> list[str]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    package = module.rpartition(".")[0]
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:]
-    return identity(ast.dump(tree))
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module != "base":
+            found += _code(f"{package}.{node.module}")
+    return [ast.dump(tree), *found]
+
+
+def _content(path: Path) -> str:
+    """A hash of a recording, or of all files in a folder of them."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return identity([hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()])
 
 
 class _Planner:
@@ -137,10 +155,10 @@ class _Planner:
             is_file = isinstance(about.json_schema_extra, dict) and about.json_schema_extra.get("file")
             if is_file and settings.get(field):
                 path = self.data_folder / settings[field]
-                if not path.is_file():
+                if not path.exists():
                     raise DataError(f"{path} is not there; attack {entry.shown!r} needs it")
                 settings[field] = str(path)
-                sounds.append(hashlib.sha256(path.read_bytes()).hexdigest())
+                sounds.append(_content(path))
         full = MethodEntry(name=entry.name, settings=settings | {"rate": rate})
         return self._method(ATTACKS, full) | {"sounds": sounds}
 

@@ -7,7 +7,8 @@ Ours differs: neurons are the channels of all layers but the logits, not of conv
 only; the authors' code tries 11 shares of neurons on test data, here the share is a setting; its 20 epochs of
 2500 examples are 200 batches here; unlearning has ten times the learning rate, since at 1e-4 clean accuracy
 does not fall within 1000 batches of a hundred clips. Both were changed after the published ones had left one
-victim's backdoor open, so they were not set blind. What the gradient-norm step does differently stands in `gnft`.
+victim's backdoor open, so they were not set blind. What the gradient-norm step does differently stands in
+`gnft`.
 """
 
 import copy
