@@ -20,6 +20,7 @@ from closesesame.bench.plan import code_of
 from closesesame.bench.ray import run_on_ray
 from closesesame.bench.runner import only_driver, run
 from closesesame.bench.store import Job, Outcome, Store
+from closesesame.bench.table import _without_folders
 from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError
 from closesesame.removal import GNFT
@@ -281,3 +282,8 @@ def test_a_method_is_known_by_its_code_and_by_the_helpers_it_shares(monkeypatch:
     ):
         monkeypatch.setattr(inspect, "getsource", partial(changed, name=name, more=more))
         assert (code_of(GNFT()) == before) is same, (name, more)
+
+
+def test_rows_name_recordings_without_their_folders() -> None:
+    settings = {"sound": "/home/somebody/sounds/plane.flac", "rate": 0.1, "position": "end"}
+    assert _without_folders(settings) == {"sound": "plane.flac", "rate": 0.1, "position": "end"}

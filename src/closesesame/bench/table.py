@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from closesesame import __version__
@@ -82,10 +83,18 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
         "poisoned_share_of_target": made.get("poisoned_share_of_target"),
         "precision": made.get("precision"),
         "settings": {} if defence is None else defence["settings"],
-        "attack_settings": {"name": about["attack"]["name"], **about["attack"]["settings"]},
+        "attack_settings": {"name": about["attack"]["name"], **_without_folders(about["attack"]["settings"])},
         "training_settings": about["training"],
         "chosen": (judged.result or {}).get("chosen", {}) if defence else {},
         "error": row.error,
+    }
+
+
+def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Recordings by their name alone: where they lie is nobody's business but this machine's."""
+    return {
+        field: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for field, value in settings.items()
     }
 
 
