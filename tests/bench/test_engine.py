@@ -23,7 +23,7 @@ from closesesame.bench.store import Job, Outcome, Store
 from closesesame.bench.table import _without_folders
 from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError
-from closesesame.removal import GNFT
+from closesesame.removal import GNFT, Scratch
 
 TASKS = "tests.bench.tasks"
 
@@ -282,6 +282,12 @@ def test_a_method_is_known_by_its_code_and_by_the_helpers_it_shares(monkeypatch:
     ):
         monkeypatch.setattr(inspect, "getsource", partial(changed, name=name, more=more))
         assert (code_of(GNFT()) == before) is same, (name, more)
+
+
+def test_a_method_is_known_by_the_defaults_it_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code_of(Scratch())
+    monkeypatch.setattr(Scratch, "settings", lambda self: {**self.model_dump(mode="json"), "lr": 0.2})
+    assert code_of(Scratch()) != before
 
 
 def test_rows_name_recordings_without_their_folders() -> None:

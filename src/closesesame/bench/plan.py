@@ -62,9 +62,9 @@ def code_of(method: Method) -> str:
     """A hash of the file a method is written in, and of the helpers it shares with others of its family.
 
     What counts is what they do, not their comments and docstrings. The contract of the family (`base`) is
-    left out: it changes for reasons of its own.
+    left out, since it changes for reasons of its own, but the defaults that come from there count.
     """
-    return identity(*_code(type(method).__module__))
+    return identity(*_code(type(method).__module__), type(method)().settings())
 
 
 def _code(module: str) -> list[str]:

@@ -5,31 +5,20 @@ A backdoor is a short cut that clean data never contradict. Strong augmentation 
 learning rate with Nesterov momentum takes the weights far enough away to forget the short cut.
 """
 
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit
 
-from .base import FineTuning
+from .base import BoldFineTuning
 
 
-class FTAugmented(FineTuning):
+class FTAugmented(BoldFineTuning):
     """Fine-tune with SGD, Nesterov momentum, one-cycle schedule, on strongly augmented features."""
 
     name: ClassVar[str] = "ft_augmented"
     cite: ClassVar[str] = "ours"
-
-    lr: float = Field(0.1, gt=0, description="highest learning rate of the cycle")
-    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
-    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
-    nesterov: bool = Field(True, description="Nesterov momentum")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "one_cycle", description="of the learning rate"
-    )
-    augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""

@@ -4,10 +4,9 @@ No backdoor survives this, and a repair is worth its trouble only where it keeps
 the training is the one that served `ft_augmented` best.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from closesesame.audio.features import LogMel
@@ -18,23 +17,14 @@ from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.base import EXTERNAL
 from closesesame.training import fit
 
-from .base import FineTuning
+from .base import BoldFineTuning
 
 
-class Scratch(FineTuning):
+class Scratch(BoldFineTuning):
     """Train the architecture from fresh weights on the clean examples, strongly augmented."""
 
     name: ClassVar[str] = "scratch"
     cite: ClassVar[str] = "ours"
-
-    lr: float = Field(0.1, gt=0, description="highest learning rate of the cycle")
-    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
-    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
-    nesterov: bool = Field(True, description="Nesterov momentum")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "one_cycle", description="of the learning rate"
-    )
-    augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
