@@ -16,11 +16,12 @@ from closesesame.attacks.drinet import DriNet
 from closesesame.attacks.flowmur import FlowMur
 from closesesame.attacks.input_aware import InputAware
 from closesesame.attacks.label_consistent import LabelConsistent
-from closesesame.attacks.surrogate import SurrogateAttack, laid, last_linear, penultimate
+from closesesame.attacks.surrogate import SurrogateAttack, laid, penultimate
 from closesesame.attacks.trojannn import TrojanNN, strongest
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from tests.conftest import RATE
 
 SMALL: dict[str, Any] = {"surrogate": "resnet", "surrogate_epochs": 2}
@@ -48,7 +49,7 @@ def known(monkeypatch: pytest.MonkeyPatch, clean_model: Classifier) -> Classifie
 
 
 def test_trojannn_takes_the_strongest_neurons(clean_model: Classifier) -> None:
-    weight = last_linear(clean_model).weight.detach()
+    weight = head_in(clean_model).weight.detach()
     wanted = sorted(range(weight.shape[1]), key=lambda unit: -float(weight[:, unit].abs().sum()))[:3]
     assert strongest(clean_model, 3).tolist() == wanted
     signed = sorted(range(weight.shape[1]), key=lambda unit: -float(weight[:, unit].sum()))[:3]

@@ -14,6 +14,7 @@ from closesesame.core.errors import ModelError
 from closesesame.core.seeding import generator, isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from closesesame.removal import FST, MCR, NAD, NGF, FETuning, FTInit, LinearProbe, Scratch
 from closesesame.removal.fip import diagonal_fisher, trace_rule
 from closesesame.removal.fst import shift_rule
@@ -22,7 +23,7 @@ from closesesame.removal.mcr import curve_rule
 from closesesame.removal.nad import attention, distillation_rule, sites
 from closesesame.removal.ngf import diagonal_fisher as fisher_of_head
 from closesesame.removal.ngf import natural, natural_rule, per_example
-from closesesame.removal.tuning import head_of, renew_statistics
+from closesesame.removal.tuning import renew_statistics
 from tests.conftest import SMALL
 
 HESSIAN = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
@@ -99,12 +100,12 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def test_the_head_is_found_wherever_it_is_listed(clean_model: Classifier, tones: Splits) -> None:
     body = nn.Sequential(nn.AdaptiveAvgPool2d((1, 5)), nn.Flatten(), Net())
-    assert head_of(model_of(body, clean_model), tones.validation) is body[2].head
+    assert head_in(model_of(body, clean_model)) is body[2].head
     assert body.training
     for tail in (nn.LayerNorm(4), nn.Linear(4, 4).requires_grad_(False)):
         body[2] = Net(tail=tail)
         if isinstance(tail, nn.Linear):
-            assert head_of(model_of(body, clean_model), tones.validation) is tail
+            assert head_in(model_of(body, clean_model)) is tail
 
 
 def test_without_a_linear_head_the_head_methods_refuse(clean_model: Classifier, tones: Splits) -> None:

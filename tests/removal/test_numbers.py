@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from closesesame.core.errors import ModelError
 from closesesame.data import Splits
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from closesesame.removal import FinePruning
-from closesesame.removal.fine_pruning import last_linear, mean_activation
+from closesesame.removal.fine_pruning import mean_activation
 from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.training import accuracy
 
@@ -116,7 +117,7 @@ class Known(nn.Module):
 
 def test_fine_pruning_ranks_units_by_mean_activation(tones: Splits, clean_model: Classifier) -> None:
     model = Classifier(clean_model.front_end, Known(), clean_model.card)
-    activation = mean_activation(model, last_linear(model), tones.validation)
+    activation = mean_activation(model, head_in(model), tones.validation)
     assert activation.argsort().tolist() == [2, 0, 3, 1]
     assert activation / activation[0] == pytest.approx([1, 6, 0.2, 4], rel=1e-4)
 
@@ -129,16 +130,16 @@ def test_fine_pruning_stops_within_the_tolerance_and_pruned_units_stay_dead(
     repair = method.remove(clean_model, clean, 0)
     pruned = repair.chosen["pruned_units"]
     assert 0 < pruned < repair.chosen["of"] == 16
-    dead = (last_linear(repair.model).weight == 0).all(0)
+    dead = (head_in(repair.model).weight == 0).all(0)
     assert int(dead.sum()) == pruned
     # Without fine-tuning, the kept step is within the tolerance and one more step is not.
     bare = FinePruning(tolerance=0.1, step=0.1, epochs=0).remove(clean_model, clean, 0)
     _, held_out = clean.split(method.hold_out, 0)
     allowed = 0.9 * accuracy(clean_model, held_out)
     assert accuracy(bare.model, held_out) >= allowed
-    layer = last_linear(bare.model)
+    layer = head_in(bare.model)
     tune, _ = clean.split(method.hold_out, 0)
-    order = mean_activation(clean_model, last_linear(clean_model), tune).argsort()
+    order = mean_activation(clean_model, head_in(clean_model), tune).argsort()
     with torch.no_grad():
         layer.weight[:, order[: pruned + 2]] = 0
     assert accuracy(bare.model, held_out) < allowed
@@ -147,5 +148,5 @@ def test_fine_pruning_stops_within_the_tolerance_and_pruned_units_stay_dead(
 def test_fine_pruning_needs_a_linear_layer(clean_model: Classifier, tones: Splits) -> None:
     body = nn.Sequential(nn.Conv1d(40, 4, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
     model = Classifier(clean_model.front_end, body, clean_model.card)
-    with pytest.raises(ModelError, match="ends in a linear layer; this one has none"):
+    with pytest.raises(ModelError, match="ends in a linear layer; this one does not"):
         FinePruning().remove(model, tones.train.sample(0.2, 0), 0)

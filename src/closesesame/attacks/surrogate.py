@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float32
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.core.progress import Track
@@ -18,6 +18,7 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
+from closesesame.models.channels import head_in
 from closesesame.training import Training, choose_precision, train
 
 from .base import Attack
@@ -91,15 +92,10 @@ def _train(architecture: Architecture, data: Dataset, training: Training, seed: 
     return train(architecture, data, training, seed=seed).requires_grad_(requires_grad=False)
 
 
-def last_linear(model: Classifier) -> nn.Linear:
-    """The layer that makes the logits: what it takes are the penultimate features."""
-    return [module for module in model.body.modules() if isinstance(module, nn.Linear)][-1]
-
-
 def penultimate(model: Classifier, inputs: Wave) -> Tensor:
     """Penultimate features (batch, units) of clips (batch, time), differentiable."""
     seen: list[Tensor] = []
-    hook = last_linear(model).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = head_in(model).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
         model(inputs)
     finally:

@@ -16,9 +16,10 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 
 from .base import Position, State, starts
-from .surrogate import SurrogateAttack, draws, laid, last_linear, penultimate
+from .surrogate import SurrogateAttack, draws, laid, penultimate
 
 
 class TrojanNN(SurrogateAttack):
@@ -61,5 +62,5 @@ class TrojanNN(SurrogateAttack):
 
 def strongest(model: Classifier, count: int) -> Tensor:
     """The penultimate neurons (count,) with the largest sum of |weight| in the last layer."""
-    strength = last_linear(model).weight.abs().sum(0)
+    strength = head_in(model).weight.abs().sum(0)
     return strength.topk(min(count, len(strength))).indices

@@ -38,9 +38,8 @@ def plan(recipe: Recipe, data_folder: Path) -> list[Job]:
     jobs: dict[str, Job] = {}
     for job in _Planner(recipe, data_folder).jobs():
         jobs.setdefault(job.id, job)
-    # All victims first: two workers that start together then find work that does not wait.
-    order = {VICTIM: 0, REPAIR: 1, SCORE: 2}
-    return sorted(jobs.values(), key=lambda job: order[job.task])
+    # Victims first: workers that start together find work that does not wait. A repair is scored at once.
+    return sorted(jobs.values(), key=lambda job: job.task != VICTIM)
 
 
 def identity(*parts: object) -> str:

@@ -153,11 +153,13 @@ def channels_in(model: Classifier) -> list[Channels]:
     return channels_of(model.body, _silence(model))
 
 
-def head_in(model: Classifier) -> nn.Module | None:
-    """The layer of a model's body that makes the logits, None if there is no single one."""
-    run = _Run(model.body, _silence(model))
-    heads = [run.modules[name] for name in run.heads if isinstance(run.modules[name], Producer)]
-    return heads[0] if len(heads) == 1 else None
+def head_in(model: Classifier) -> nn.Linear:
+    """The linear layer of a model's body that makes the logits, found as the channels are.
+
+    Raises:
+        ModelError: if there is none, or more than one.
+    """
+    return head_of(model.body, _silence(model))
 
 
 def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
@@ -182,6 +184,15 @@ def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
     if not found:
         raise ModelError("this network has no channels: a convolution, linear or recurrent layer is needed")
     return found
+
+
+def head_of(network: nn.Module, example: Tensor) -> nn.Linear:
+    """As `head_in`, for a network from `example` to logits."""
+    run = _Run(network, example)
+    heads = [run.modules[name] for name in run.heads if isinstance(run.modules[name], Producer)]
+    if len(heads) != 1 or not isinstance(heads[0], nn.Linear):
+        raise ModelError("this method needs a model that ends in a linear layer; this one does not")
+    return heads[0]
 
 
 class _Run:

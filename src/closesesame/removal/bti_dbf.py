@@ -24,10 +24,11 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Labels, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from closesesame.training import Loss, fit
 
 from .base import FineTuning
-from .minimax import entering, head_of, noted
+from .minimax import entering, noted
 
 Units = Tensor
 
@@ -63,7 +64,7 @@ class BTIDBF(FineTuning):
         with torch.no_grad():
             features = torch.cat([model.front_end(x.to(device)) for x, _ in tune.batches(256)])
         labels = tune.labels.to(device)
-        head = head_of(model.body.eval(), features[:2])
+        head = head_in(model)
         with isolated(seed, "trigger generator"):
             made = Residual(features).to(device)
         optimizer = torch.optim.Adam(made.parameters(), self.generator_lr)

@@ -44,7 +44,7 @@ class FinePruning(FineTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses how many units to prune on `held_out`."""
         if self.layer == "head":
-            head = last_linear(model)
+            head = head_in(model)
             module: nn.Module = head
             order, prune = mean_activation(model, head, tune).argsort(), _prune_inputs(head)
         else:
@@ -82,18 +82,6 @@ class FinePruning(FineTuning):
             kept, pruned = _copy(module), end
         module.load_state_dict(kept)
         return pruned
-
-
-def last_linear(model: Classifier) -> nn.Linear:
-    """The linear layer that makes the logits.
-
-    Raises:
-        ModelError: if there is none.
-    """
-    head = head_in(model)
-    if not isinstance(head, nn.Linear):
-        raise ModelError("fine_pruning needs a model that ends in a linear layer; this one has none")
-    return head
 
 
 def last_convolution(model: Classifier) -> Channels:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from closesesame.training import GradientRule, Loss, backpropagate, fit
 
 from .base import FineTuning
-from .tuning import freeze_statistics, head_of, training_only
+from .tuning import freeze_statistics, training_only
 
 
 class _HeadTuning(FineTuning, ABC):
@@ -41,7 +42,7 @@ class LinearProbe(_HeadTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        head = head_of(model, tune)
+        head = head_in(model)
         with training_only(model.body, list(head.parameters())):
             fit(model, tune, self.training(), seed=seed, gradient=frozen_features)
         return {}
@@ -57,7 +58,7 @@ class FETuning(_HeadTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        head = head_of(model, tune)
+        head = head_in(model)
         renew(head, seed)
         fixed = {id(weight) for weight in head.parameters()}
         with training_only(model.body, [w for w in model.body.parameters() if id(w) not in fixed]):
@@ -73,7 +74,7 @@ class FTInit(_HeadTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        renew(head_of(model, tune), seed)
+        renew(head_in(model), seed)
         fit(model, tune, self.training(), seed=seed)
         return {}
 
@@ -88,7 +89,7 @@ class FST(_HeadTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose; returns the cosine between the heads, -1 if they are opposite."""
         del held_out
-        head = head_of(model, tune)
+        head = head_in(model)
         old = head.weight.detach().clone()
         renew(head, seed)
         fit(model, tune, self.training(), seed=seed, gradient=shift_rule(head, old, self.alpha))

@@ -14,7 +14,6 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from closesesame.core.errors import ModelError
 from closesesame.training import Loss, Training
 
 from .base import FineTuning
@@ -198,26 +197,6 @@ def _blank(body: nn.Module, loss: Loss) -> Tensor:
     with torch.no_grad(), noted(body) as seen:
         loss()
     return torch.zeros_like(seen[0][:1])
-
-
-def head_of(body: nn.Module, example: Tensor) -> nn.Linear:
-    """The linear layer that is run last, which makes the logits.
-
-    Raises:
-        ModelError: if there is none.
-    """
-    run: list[nn.Linear] = []
-    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
-    hooks = [m.register_forward_hook(lambda m, *_: run.append(m)) for m in linear]
-    try:
-        with torch.no_grad():
-            body(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not run:
-        raise ModelError("a linear layer that makes the logits is needed; this model has none")
-    return run[-1]
 
 
 @contextmanager

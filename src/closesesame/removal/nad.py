@@ -23,7 +23,6 @@ from closesesame.models.channels import ByChannel, Channels, channels_of, watche
 from closesesame.training import GradientRule, Loss, fit
 
 from .base import FineTuning
-from .tuning import features_of
 
 
 class NAD(FineTuning):
@@ -51,7 +50,8 @@ class NAD(FineTuning):
             seed=derive(seed, "teacher"),
         )
         teacher.requires_grad_(False)
-        example = features_of(model, tune, 2)
+        with torch.no_grad():
+            example = model.front_end(tune.inputs[:2].to(next(model.parameters()).device))
         student_layers, teacher_layers = sites(model.body, example), sites(teacher.body, example)
         betas = self.betas[-len(student_layers) :]
         rule = distillation_rule(teacher.body, student_layers, teacher_layers, betas, self.power)

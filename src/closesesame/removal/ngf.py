@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from closesesame.training import GradientRule, Loss, fit
 
 from .base import FineTuning
-from .tuning import freeze_statistics, head_of, training_only
+from .tuning import freeze_statistics, training_only
 
 PerExample = Float[Tensor, "example weight"]
 Weights = Float[Tensor, "weight"]
@@ -40,7 +41,7 @@ class NGF(FineTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        head = head_of(model, tune)
+        head = head_in(model)
         with training_only(model.body, list(head.parameters())):
             importance = diagonal_fisher(model, head, tune)
             rule = natural_rule(head, importance, self.damping, self.regularisation)

@@ -19,9 +19,9 @@ from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels, PerUnit
-from closesesame.models.channels import channels_of, watched
+from closesesame.models.channels import channels_of, head_of, watched
 
-from .minimax import head_of, noted
+from .minimax import noted
 
 LATENT = 128
 WAVE_LEVEL = 0.1

@@ -6,43 +6,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import ModelError
 from closesesame.core.types import Logits
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import Loss
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-@torch.no_grad()
-def features_of(model: Classifier, data: Dataset, count: int) -> Tensor:
-    """What the body takes, for the first `count` examples."""
-    device = next(model.parameters()).device
-    features: Tensor = model.front_end(data.inputs[:count].to(device))
-    return features
-
-
-@torch.no_grad()
-def head_of(model: Classifier, data: Dataset) -> nn.Linear:
-    """The linear layer that makes the logits, found by running the model; modules may be listed in any order.
-
-    Raises:
-        ModelError: if the last linear layer that is run does not have one output a class, or there is none.
-    """
-    ran: list[nn.Module] = []
-    weighty = [m for m in model.body.modules() if any(True for _ in m.parameters(recurse=False))]
-    hooks = [m.register_forward_hook(lambda module, _, __: ran.append(module)) for m in weighty]
-    was_training = model.training
-    model.eval()
-    logits = model.body(features_of(model, data, 2))
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    linear = [m for m in ran if isinstance(m, nn.Linear)]
-    if not linear or linear[-1].out_features != logits.shape[-1]:
-        raise ModelError("this method needs a model that ends in a linear layer; this one does not")
-    return linear[-1]
 
 
 @contextmanager
