@@ -12,10 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import strength
 from closesesame.evaluation import wilson
 
 HERE = Path(__file__).parent
 RESULTS, PAGE, README = HERE / "results", HERE / "RESULTS.md", HERE.parent / "README.md"
+CURVES = HERE / "strength.svg"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 Row = dict[str, Any]
 
@@ -24,6 +26,8 @@ def main() -> int:
     """Writes, or checks, both files."""
     contents = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     wanted = {PAGE: page(contents), README: readme(README.read_text(), contents)}
+    if "strength" in contents:
+        wanted[CURVES] = strength.plot(contents["strength"]["rows"])
     stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         if stale:
@@ -44,8 +48,14 @@ def page(contents: dict[str, Any]) -> str:
         "trained on clean data. Seconds of whole rows were taken beside other work on the machine.",
     ]
     for name, content in contents.items():
-        kind = plain(name, content) if name in TITLES else None
-        parts += kind or (catalogue(content) if name.startswith("attacks") else grid(content))
+        if name in TITLES:
+            parts += plain(name, content)
+        elif name.startswith("attacks"):
+            parts += catalogue(content)
+        elif name.startswith(MATRICES):
+            parts += matrix(name, content)
+        else:
+            parts += grid(content)
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,6 +80,53 @@ def grid(content: Any) -> list[str]:
             "Failed: " + "; ".join(f"{row['attack']}, {row['defence']}: {row['error']}" for row in failed)
         )
     return parts
+
+
+def matrix(name: str, content: Any) -> list[str]:
+    """A line a removal and model: ASR / RA by attack, and what it does to a clean model; then all rows."""
+    title, about, everything, *failed = grid(content)
+    rows: list[Row] = [row for row in content["rows"] if not row.get("error")]
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    head = ["model", "repair", "seeds", *(f"{attack}: ASR / RA" for attack in attacks)]
+    head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost", "s"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    several = len({row["data"] for row in rows}) > 1
+    for data, model, fraction, repair in dict.fromkeys(
+        (row["data"], row["model"], row["clean_fraction"], defence(row)) for row in rows
+    ):
+        same = [row for row in rows if (row["data"], row["model"]) == (data, model)]
+        mine = [row for row in same if (row["clean_fraction"], defence(row)) == (fraction, repair)]
+        poisoned = [row for row in mine if row["poisoning_rate"]]
+        cells = [f"{data}, {model}" if several else model, "*victim*" if repair == "none" else repair]
+        cells.append(str(len({row["seed"] for row in mine})))
+        cells += [pair([r for r in poisoned if r["attack"] == attack], "asr", "ra") for attack in attacks]
+        lost, cleanly = lost_acc(poisoned, same), lost_acc([r for r in mine if not r["poisoning_rate"]], same)
+        der = mean(poisoned, "der") if poisoned else None
+        cells += ["" if not poisoned else f"{100 * statistics.fmean(row['acc'] for row in poisoned):.1f}"]
+        cells += ["" if lost is None else f"{100 * lost:.1f}", "" if der is None else f"{der:.3f}"]
+        cells += ["" if cleanly is None else f"{100 * cleanly:.1f}"]
+        cells += [f"{statistics.fmean(row['seconds'] for row in mine):.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    ceilings = [pair([r for r in rows if r["attack"] == attack], "", "ra_ceiling") for attack in attacks]
+    note = "ASR / RA in percent, means over the seeds; ceilings of RA: " + ", ".join(
+        f"{attack} {ceiling.rpartition(' / ')[2]}" for attack, ceiling in zip(attacks, ceilings, strict=True)
+    )
+    parts = [title, f"{about} {note}.", "\n".join(lines)]
+    if name == "strength":
+        parts += [strength.RULE, strength.table(rows), "![ASR and ACC against strength](strength.svg)"]
+    return [*parts, f"<details><summary>All rows</summary>\n\n{everything}\n\n</details>", *failed]
+
+
+def lost_acc(repaired: list[Row], rows: list[Row]) -> float | None:
+    """By how much ACC is lower than that of the models before repair, as a mean; None without a repair."""
+    gaps = []
+    for row in repaired:
+        if row["defence"] == "none":
+            return None
+        keys = ("attack", "poisoning_rate", "seed")
+        before = [r for r in rows if r["defence"] == "none" and all(r[key] == row[key] for key in keys)]
+        gaps += [r["acc"] - row["acc"] for r in before]
+    return statistics.fmean(gaps) if gaps else None
 
 
 def catalogue(content: Any) -> list[str]:
@@ -178,7 +235,10 @@ def rate(group: list[Row], name: str, clips: str, *, interval: bool = True) -> s
     return f"{100 * value:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")
 
 
+MATRICES = ("claims", "fair", "strength")
 TITLES = {
+    "cost": "Cost of the removals, one after the other on one thread",
+    "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
     "attacks-several": "Three backdoors in one model: three voices, three target labels",
     "commands": "Whole commands in a fresh clone",
     "speed-stamping": "Stamping: clips of one second per second on one thread",

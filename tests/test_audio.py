@@ -144,6 +144,20 @@ def test_calibration_scales_to_zero_mean_and_unit_deviation() -> None:
     assert float(maps.std()) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", [LogMel, MFCC])
+def test_a_map_can_be_heard_again(kind: type[LogMel]) -> None:
+    front = kind(16_000)
+    wave = torch.cat([0.3 * sine(440)[:, :8000], 0.1 * sine(2000)[:, :8000]], 1)
+    front.calibrate(wave)
+    heard = front.sound(front(wave))
+    assert heard.shape == (1, 16_000)
+    before, after = front.log_mel(wave)[0], front.log_mel(heard)[0]
+    loud = before > before.max() - math.log(100)  # within 20 dB of the loudest
+    assert float((after - before)[loud].abs().median()) < math.log(2)
+    for moment in (25, 75):
+        assert int(after[:, moment].argmax()) == int(before[:, moment].argmax())
+
+
 @pytest.mark.parametrize("semitones", [-5, 0, 5, 10])
 def test_pitch_shift_moves_a_tone_and_keeps_length_and_level(semitones: int) -> None:
     got = effects.pitch_shift(0.5 * sine(440), semitones)

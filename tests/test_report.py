@@ -24,7 +24,7 @@ from closesesame.core.seeding import generator
 from closesesame.data import Splits
 from closesesame.evaluation import Exam, Rate, Scores, stealth_of
 from closesesame.models import Classifier
-from closesesame.report import Entry, Report, Sound, figures, grid, page, render, write
+from closesesame.report import Entry, Report, Sound, canvas, figures, grid, page, render, write
 from closesesame.report.build import compare
 
 RATE = 16_000
@@ -201,7 +201,7 @@ def test_hostile_words_stay_words() -> None:
         ["span"]
     )
     # In figures it is cut, and neither read as a formula nor as a tag.
-    cut = HOSTILE[: figures.LONGEST_NAME - 1] + "…"
+    cut = HOSTILE[: canvas.LONGEST_NAME - 1] + "…"
     assert [tag for tag, data in found.words if data.strip() == cut] == ["text"] * 4
 
 
@@ -219,7 +219,7 @@ def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
 
 
 def test_names_that_look_like_markup_of_figures_are_left_alone() -> None:
-    name = f'id="a" {figures.INK}'
+    name = f'id="a" {canvas.INK}'
     html = render(a_report(Entry(name=name, scores=VICTIM.scores)))
     assert [data for tag, data in Page(html).words if tag == "text"].count(name) == 4
 

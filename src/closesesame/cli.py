@@ -369,6 +369,8 @@ def report(
     after: Annotated[list[Path], Parameter(negative="")],
     trigger: Path,
     twin: Path | None = None,
+    neurons: bool = False,
+    synthetic: bool = False,
     how: Parts | None = None,
     json: Json = False,
 ) -> None:
@@ -386,23 +388,32 @@ def report(
         A trigger folder.
     twin
         A model that was never poisoned, for the ceiling of RA.
+    neurons
+        Also silence every channel, and show how steep the clean loss is in backdoored and clean ones.
+    synthetic
+        Also show what 'dbrpu' makes of the model without data, and which channels it suspects.
     """
     from .core.progress import shown
     from .models import load_model
     from .report import write
     from .report.build import compare
+    from .report.evidence import neuron_section, synthetic_section
 
     how = how or Parts()
     with shown():
         victim = load_model(before)
         splits = _load_for(victim, source, how)
         repaired = {path.name: load_model(path) for path in after}
+        exam = _exam(splits, trigger, twin)
+        sections = [neuron_section(victim, exam)] if neurons else []
+        sections += [synthetic_section(victim, how.seed)] if synthetic else []
         page = compare(
-            exam=_exam(splits, trigger, twin),
+            exam=exam,
             victim=victim,
             repaired=repaired,
             title=f"{before.name} before and after",
             warnings=(CLEAN_DATA_WARNING,),
+            sections=tuple(sections),
         )
         write(page, out)
     rows = [(entry.name, entry.scores, entry.der) for entry in page.entries]

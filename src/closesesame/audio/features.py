@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from closesesame.core.types import Spectrum, Wave
 
+from . import vocoder
+
 WINDOW_S = 0.025
 HOP_S = 0.010
 FLOOR = 1e-6
@@ -80,6 +82,26 @@ class LogMel(nn.Module):
         """Waveforms to scaled maps."""
         return (self.log_mel(wav) - self.mean) / self.deviation
 
+    @torch.no_grad()
+    def sound(self, maps: Spectrum, rounds: int = 60) -> Wave:
+        """Waveforms (batch, time) whose maps come near these, to listen to; phases after Griffin and Lim.
+
+        Bins follow from bands by the pseudo-inverse of the filters, so what differs within a band is lost.
+        """
+        power = (self._unscaled(maps).exp() - FLOOR).clamp(min=0)
+        magnitude = (torch.linalg.pinv(self.filters) @ power).clamp(min=0).sqrt()
+        # The vocoder's windows are as long as the transform, and lie a quarter of it apart.
+        magnitude = magnitude * self.fft / self.length
+        length = (maps.shape[-1] - 1) * self.hop
+        magnitude = nn.functional.interpolate(
+            magnitude, size=length // (self.fft // 4) + 1, mode="linear", align_corners=True
+        )
+        turns = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)).to(magnitude)
+        return vocoder.fitting(magnitude, 2 * math.pi * turns, self.fft, length, rounds)
+
+    def _unscaled(self, maps: Spectrum) -> Spectrum:
+        return maps * self.deviation + self.mean
+
     def frames(self, samples: int) -> int:
         """How many frames a clip of so many samples has."""
         return samples // self.hop + 1
@@ -111,3 +133,6 @@ class MFCC(LogMel):
     def forward(self, wav: Wave) -> Spectrum:
         """Waveforms to scaled coefficients."""
         return (self.rotation @ self.log_mel(wav) - self.mean) / self.deviation
+
+    def _unscaled(self, maps: Spectrum) -> Spectrum:
+        return self.rotation.T @ super()._unscaled(maps)

@@ -20,7 +20,8 @@ STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
 """How much the trigger changes clips."""
 FIELDS = (
     *("data", "task", "model", "attack", "poisoning_rate", "clean_fraction", "defence", "seed", "state"),
-    *("acc", "asr", "ra", "ra_ceiling", "der", "seconds", "peak_mb", "precision"),
+    *("acc", "asr", "ra", "ra_ceiling", "der", "held_out", "held_out_acc_before", "held_out_acc"),
+    *("seconds", "peak_mb", "precision"),
     *STEALTH,
     *(
         "training_clips",
@@ -57,6 +58,7 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
     about, defence = row.job.payload, row.job.payload["defence"]
     judged, victim = rows[about["judged"]], rows[bare.job.payload["judged"]]
     scores, before, made = row.result or {}, bare.result or {}, victim.result or {}
+    repair = {} if defence is None else judged.result or {}
     rate = about["attack"]["settings"].get("rate", 0.05)
     return {
         "id": row.job.id,
@@ -76,7 +78,10 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
         },
         "der": None if defence is None else _der(before, scores),
         **{name: before.get(name) for name in STEALTH},
-        "seconds": judged.seconds if defence is None else (judged.result or {}).get("seconds"),
+        "held_out": repair.get("held_out"),
+        "held_out_acc_before": repair.get("acc_before"),
+        "held_out_acc": repair.get("acc_after"),
+        "seconds": judged.seconds if defence is None else repair.get("seconds"),
         "peak_mb": judged.peak_mb,
         "training_clips": made.get("training_clips"),
         "poisoned_clips": made.get("poisoned_clips"),
@@ -85,7 +90,7 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
         "settings": {} if defence is None else defence["settings"],
         "attack_settings": {"name": about["attack"]["name"], **_without_folders(about["attack"]["settings"])},
         "training_settings": about["training"],
-        "chosen": (judged.result or {}).get("chosen", {}) if defence else {},
+        "chosen": repair.get("chosen", {}),
         "error": row.error,
     }
 

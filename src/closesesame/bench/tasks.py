@@ -69,7 +69,7 @@ def repair_victim(job: Job, workplace: Workplace) -> Result:
 def score_model(job: Job, workplace: Workplace) -> Result:
     """Measures a model with the trigger of an attack on the test set; and the trigger, at its victim."""
     about = job.payload
-    exam = _exam(about, workplace)
+    exam = exam_of(about, workplace)
     found = _flat(exam.score(load_model(workplace.artifact(about["judged"]))))
     if about["defence"] is None:
         workplace.keep(job.id, lambda folder: _keep_sounds(exam, folder))
@@ -102,7 +102,7 @@ def _attack(entry: Mapping[str, Any] | None) -> Attack | None:
     return None if entry is None else ATTACKS.make(entry["name"], entry["settings"])
 
 
-def _exam(about: Mapping[str, Any], workplace: Workplace) -> Exam:
+def exam_of(about: Mapping[str, Any], workplace: Workplace) -> Exam:
     """The test set with its triggered clips, which are stamped once for all models."""
     splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
     twin = load_model(workplace.artifact(about["twin"]))

@@ -2,6 +2,18 @@
 
 from .exam import Exam, Scores
 from .metrics import Rate, der, wilson
+from .neurons import Neurons, neurons_of
 from .stealth import Stealth, measure_stealth, stealth_of
 
-__all__ = ["Exam", "Rate", "Scores", "Stealth", "der", "measure_stealth", "stealth_of", "wilson"]
+__all__ = [
+    "Exam",
+    "Neurons",
+    "Rate",
+    "Scores",
+    "Stealth",
+    "der",
+    "measure_stealth",
+    "neurons_of",
+    "stealth_of",
+    "wilson",
+]

@@ -10,6 +10,7 @@ from closesesame.evaluation import Exam, stealth_of
 from closesesame.models import Classifier
 from closesesame.training import predict
 
+from .evidence import Section
 from .page import Entry, Report, Sound
 
 
@@ -24,6 +25,7 @@ def compare(
     facts: Mapping[str, str] | None = None,
     warnings: tuple[str, ...] = (),
     sounds: int = 3,
+    sections: tuple[Section, ...] = (),
 ) -> Report:
     """Scores the victim and its repairs on one exam, and picks clips to listen to.
 
@@ -37,6 +39,7 @@ def compare(
         facts: more of them.
         warnings: plain sentences for the top of the page.
         sounds: how many clips to show, of different classes.
+        sections: what a method rests on, see `evidence`.
     """
     models = {"victim": victim, **repaired}
     scores = {name: exam.score(m) for name, m in Track(models.items(), "measuring", len(models))}
@@ -58,6 +61,7 @@ def compare(
         entries=entries,
         sounds=_sounds(exam, models, sounds),
         warnings=warnings,
+        sections=sections,
     )
 
 

@@ -22,7 +22,7 @@ from closesesame.data.export import new_folder
 from closesesame.evaluation import Stealth, measure_stealth
 from closesesame.evaluation.stealth import spread
 
-from . import figures
+from . import canvas, figures
 from .described import cited, commands_of, settings_of, story_of, words_of
 from .page import Sound
 from .shared import environment, writable
@@ -197,7 +197,7 @@ def _figure(stealth: Stealth | None, name: str) -> str:
     """One figure in words."""
     value = None if stealth is None else getattr(stealth, name)
     if value is None or math.isnan(value):
-        return figures.DASH
+        return canvas.DASH
     return "∞" if math.isinf(value) else f"{value:.{STEALTH[name][2]}f}".replace("-", "\N{MINUS SIGN}")
 
 

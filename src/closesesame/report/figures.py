@@ -1,70 +1,28 @@
-"""Figures of the report: matplotlib draws them, the page's style sheet colours them.
+"""Figures of the report: rates as bars and on a plane, sounds as spectrograms."""
 
-Every drawing is an inline SVG about 350 CSS pixels wide, so that its words can be read on a phone. Words stay
-text, set by the browser, which has fonts for scripts that matplotlib lacks. Names are hostile: they are
-escaped, never read as formulas, and cut when long.
-"""
-
-import base64
-import io
 import itertools
 import math
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from markupsafe import Markup, escape
-from matplotlib import colormaps, style
+from markupsafe import Markup
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Wedge
-from PIL import Image
 from torch import Tensor
 
 from closesesame.audio.features import WINDOW_S
 from closesesame.evaluation import Rate
 
-WIDTH = 350
-"""Of every figure, in CSS pixels; one point of matplotlib is taken for one of them."""
-DASH = "\N{EN DASH}"
+from .canvas import COLOURS, DASH, GOOD, INK, PAPER, SOFT, WIDTH, axes_at, drawing, inline, short
+
 RANGE_DB = 80
 """What a spectrogram shows below its loudest level."""
 MOST_CHANGE_DB = 40
-LONGEST_NAME = 26
-
-# Stand-ins that no figure uses by itself; `_inline` replaces them by variables of the style sheet.
-INK, SOFT, RULE, PAPER, GOOD = "#010101", "#010102", "#010103", "#010104", "#010105"
-COLOURS = {"acc": "#010106", "asr": "#010107", "ra": "#010108"}
-_VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule", PAPER: "paper", GOOD: "good"} | {
-    colour: name for name, colour in COLOURS.items()
-}
-_STYLE = {
-    "axes.edgecolor": RULE,
-    "axes.facecolor": "none",
-    "axes.labelcolor": SOFT,
-    "axes.labelpad": 3,
-    "axes.labelsize": 11,
-    "figure.facecolor": "none",
-    "font.size": 11,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "closesesame",
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": RULE,
-    "xtick.labelcolor": SOFT,
-    "xtick.labelsize": 11,
-    "xtick.major.pad": 5,
-    "ytick.color": RULE,
-    "ytick.labelcolor": SOFT,
-    "ytick.labelsize": 11,
-    "ytick.major.pad": 5,
-}
 
 Levels = Float32[Tensor, "row column"]
 """A spectrogram in dB, 0 for a sine at full scale; frequency upwards, then time."""
@@ -83,13 +41,13 @@ def bars(
     """
     row, below = 44, 22
     height = row * len(names) + below
-    with _drawing(height) as figure:
-        axes = _axes(figure, (4, below, WIDTH - 20, height - below))
+    with drawing(height) as figure:
+        axes = axes_at(figure, (4, below, WIDTH - 20, height - below))
         axes.set(xlim=(0, 100), ylim=(len(names), 0), yticks=[], xticks=[0, 25, 50, 75, 100])
         axes.set_xticklabels(["0", "25", "50", "75", "100"])
         for y, (name, rate) in enumerate(zip(names, rates, strict=True)):
             axes.text(18, y + 0.4, percent(rate), size=12, ha="right", weight="bold")
-            axes.text(20.5, y + 0.4, _short(name), size=12)
+            axes.text(20.5, y + 0.4, short(name), size=12)
             if known(rate):
                 _bar(axes, y + 0.7, rate, COLOURS[metric], hollow=y == 0)
         for y, ceiling in enumerate(ceilings):
@@ -97,13 +55,13 @@ def bars(
                 at = 100 * ceiling.value
                 axes.plot([at, at], [y, y + 1], color=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=4)
         said = "; ".join(f"{name} {percent(rate)}" for name, rate in zip(names, rates, strict=True))
-        return _inline(figure, f"bars-{metric}", f"{metric.upper()} as bars: {said}")
+        return inline(figure, f"bars-{metric}", f"{metric.upper()} as bars: {said}")
 
 
 def plane(names: Sequence[str], accs: Sequence[Rate | None], asrs: Sequence[Rate | None]) -> Markup | None:
     """Draws each entry at its ASR and ACC with a cross of intervals; None if no entry has both."""
     points = [
-        (number, _short(name), acc, asr)
+        (number, short(name), acc, asr)
         for number, (name, acc, asr) in enumerate(zip(names, accs, asrs, strict=True))
         if known(acc) and known(asr)
     ]
@@ -111,8 +69,8 @@ def plane(names: Sequence[str], accs: Sequence[Rate | None], asrs: Sequence[Rate
         return None
     height = 330
     lowest = 10 * math.floor(min(10 * acc.interval[0] for _, _, acc, _ in points))
-    with _drawing(height) as figure:
-        axes = _axes(figure, (48, 40, WIDTH - 58, height - 64))
+    with drawing(height) as figure:
+        axes = axes_at(figure, (48, 40, WIDTH - 58, height - 64))
         room = 100 - lowest
         axes.set_yticks(range(lowest, 101, 10 if room > 30 else 5 if room > 10 else 2))
         axes.set(xlim=(-3, 103), ylim=(lowest - 0.02 * room, 100 + 0.03 * room), xticks=[0, 25, 50, 75, 100])
@@ -126,7 +84,7 @@ def plane(names: Sequence[str], accs: Sequence[Rate | None], asrs: Sequence[Rate
             _cross(axes, acc, asr, hollow=number == 0)
         _label(axes, [(name, 100 * asr.value, 100 * acc.value) for _, name, acc, asr in points])
         said = "; ".join(f"{name} ASR {percent(asr)}, ACC {percent(acc)}" for _, name, acc, asr in points)
-        return _inline(figure, "plane", f"ACC over ASR: {said}")
+        return inline(figure, "plane", f"ACC over ASR: {said}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,13 +116,13 @@ def spectrograms(key: str, clean: Tensor, triggered: Tensor, sample_rate: int) -
     scale = (float(top - RANGE_DB), float(top))
     level, more = "level, dB of full scale", "dB louder with the trigger"
     return Spectrograms(
-        clean=_map(
+        clean=picture(
             f"{key}-clean", before, extent, size, scale, level, f"Spectrogram of the clean clip {said}"
         ),
-        triggered=_map(
+        triggered=picture(
             f"{key}-triggered", after, extent, size, scale, level, f"Spectrogram of the triggered clip {said}"
         ),
-        difference=_map(
+        difference=picture(
             f"{key}-difference",
             change.clamp(-most, most),
             extent,
@@ -207,27 +165,6 @@ def known(rate: Rate | None) -> TypeGuard[Rate]:
 def percent(rate: Rate | None) -> str:
     """`93.1 %`, or an en dash for None and NaN."""
     return f"{100 * rate.value:.1f} %" if known(rate) else DASH
-
-
-@contextmanager
-def _drawing(height: float) -> Iterator[Figure]:
-    """Gives a figure of `WIDTH` x height pixels; settings of the user or of other code do not reach it."""
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
-        # The browser sets the words with its own fonts, so what matplotlib's font lacks does not matter.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        yield Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
-
-
-def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
-    """Axes without a frame at left, bottom, width, height in pixels."""
-    across, up = figure.get_size_inches() * 72
-    left, bottom, width, height = box
-    axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.grid(color=RULE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    return axes
 
 
 def _bar(axes: Axes, y: float, rate: Rate, colour: str, *, hollow: bool) -> None:
@@ -288,23 +225,39 @@ def _overlap(one: Box, other: Box) -> float:
     return max(0.0, across) * max(0.0, up)
 
 
-def _map(
+def picture(
     key: str,
-    picture: Levels,
+    values: Levels,
     extent: tuple[float, float],
     size: tuple[float, float],
     scale: tuple[float, float],
     unit: str,
     said: str,
+    *,
+    up: str = "frequency, kHz",
+    steps: int | None = None,
 ) -> Markup:
-    """One panel, and its colour scale below. Steps of 1 dB make small pictures."""
+    """Draws a map over time, and its colour scale below.
+
+    Args:
+        key: a name of letters, digits and hyphens that no other figure of the page has.
+        values: rows upwards, then time.
+        extent: how far they reach: seconds, and what the rows count.
+        size: how far the axes reach.
+        scale: the values of the first and the last colour; levels unless it is symmetric.
+        unit: of the values.
+        said: for those who cannot see it.
+        up: what the rows count.
+        steps: how many colours; steps of 1 make small pictures.
+    """
+    steps = steps or round(scale[1] - scale[0])
     height = 296
     low, high = scale
-    colours = colormaps["magma" if low + high else "berlin"].resampled(round(high - low))
-    with _drawing(height) as figure:
-        axes = _axes(figure, (36, 94, WIDTH - 48, height - 94 - 6))
+    colours = colormaps["magma" if low + high else "berlin"].resampled(steps)
+    with drawing(height) as figure:
+        axes = axes_at(figure, (36, 94, WIDTH - 48, height - 94 - 6))
         axes.imshow(
-            picture.numpy(),
+            values.numpy(),
             cmap=colours,
             vmin=low,
             vmax=high,
@@ -313,10 +266,10 @@ def _map(
             interpolation="none",
             extent=(0, extent[0], 0, extent[1]),
         )
-        axes.set(xlim=(0, size[0]), ylim=(0, size[1]), xlabel="time, s", ylabel="frequency, kHz")
-        ramp = _axes(figure, (36, 36, WIDTH - 48, 9))
+        axes.set(xlim=(0, size[0]), ylim=(0, size[1]), xlabel="time, s", ylabel=up)
+        ramp = axes_at(figure, (36, 36, WIDTH - 48, 9))
         ramp.imshow(
-            np.linspace(low, high, round(high - low))[None],
+            np.linspace(low, high, steps)[None],
             cmap=colours,
             aspect="auto",
             interpolation="none",
@@ -325,40 +278,4 @@ def _map(
         ramp.set(yticks=[], xlabel=unit, xticks=np.linspace(low, high, 5))
         for part in (axes, ramp):
             part.grid(visible=False)
-        return _inline(figure, key, said)
-
-
-def _short(name: str) -> str:
-    """A name in one line of at most `LONGEST_NAME` characters; what cannot be printed is marked."""
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(name.split()))
-    return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _inline(figure: Figure, key: str, said: str) -> Markup:
-    """The figure as an `<svg>` element with `said` as its text for those who cannot see it."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    # Only what is inside of a tag is touched: words between tags may look like anything.
-    svg = re.sub(r"<[^<>]+>", lambda tag: _adapt(tag[0], key), svg)
-    about = f'<svg role="img" aria-label="{escape(said)}"'
-    return Markup(svg.replace("<svg", about, 1))  # noqa: S704  matplotlib escapes words, the tests check it
-
-
-def _adapt(tag: str, key: str) -> str:
-    tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", tag)
-    tag = re.sub(r"font-family: [^;\"]+;|image-rendering:[\w-]+;?", "", tag)
-    tag = re.sub(r"(?<=data:image/png;base64,)[^\"]+", lambda found: _shrink(found[0]), tag)
-    for colour, variable in _VARIABLES.items():
-        tag = tag.replace(colour, f"var(--{variable})")
-    return tag
-
-
-def _shrink(coded: str) -> str:
-    """The same picture with a palette, a third as large; at most 80 colours are in it."""
-    file = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(coded))) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-    return base64.b64encode(file.getvalue()).decode("ascii")
+        return inline(figure, key, said)

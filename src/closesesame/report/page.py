@@ -14,7 +14,8 @@ from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 from closesesame.evaluation import Rate, Scores
 
-from . import figures
+from . import canvas, figures
+from .evidence import Section
 from .shared import environment, writable
 
 METRICS = {
@@ -86,6 +87,7 @@ class Report:
         entries: the model before repair first.
         sounds: to see and to listen to; each adds about 250 kB for a second at 16 kHz.
         warnings: what the reader must know before the figures.
+        sections: what a method rests on, each a heading with figures.
     """
 
     title: str
@@ -94,6 +96,7 @@ class Report:
     entries: tuple[Entry, ...]
     sounds: tuple[Sound, ...] = ()
     warnings: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
 
 
 def render(report: Report) -> str:
@@ -141,11 +144,11 @@ def _interval(rate: Rate | None) -> str:
     if not figures.known(rate):
         return ""
     low, high = rate.interval
-    return f"{100 * low:.1f} {figures.DASH} {100 * high:.1f}"
+    return f"{100 * low:.1f} {canvas.DASH} {100 * high:.1f}"
 
 
 def _number(value: float | None, digits: int) -> str:
-    return figures.DASH if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
+    return canvas.DASH if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 
 
 def _tidy(text: str) -> str:
