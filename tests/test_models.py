@@ -1,7 +1,10 @@
 """Architectures and model files, hostile ones among them."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +47,24 @@ def test_weights_repeat_by_seed_and_survive_the_disk(name: str, features: str, t
     assert torch.equal(model(wave), again(wave))
     assert again.card == model.card
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["config.json", "m", "model.safetensors"]
+
+
+def test_narrow_layers_and_odd_batches_survive_two_threads() -> None:
+    script = """
+import torch
+from torch.nn import functional as F
+from closesesame.models import ResNet
+body = ResNet(widths=(8, 16)).build(("a", "b"), (4000,), 8000, seed=0).body
+for _ in range(20):
+    F.cross_entropy(body(torch.ones(51, 40, 51)), torch.zeros(51, dtype=torch.long)).backward()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_a_model_wants_waveforms() -> None:
