@@ -5,7 +5,6 @@ import io
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -25,48 +24,10 @@ from closesesame.evaluation.stealth import spread
 from closesesame.report import catalogue, described
 from closesesame.report.catalogue import Exhibit, publish, render_attack, render_index, survey
 
-from .test_report import VOID, browse
+from .pages import Page, browse
 
 HOSTILE = "<script>alert(1)</script>\"'$\\frac{_^%&--!>]]><img src=x onerror=y>"
 TWO = ("badnets", "ultrasonic")
-
-
-class Page(HTMLParser):
-    """The elements of a page, and its words."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.rows: list[list[str]] = []
-        self.words = ""
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
-            self.words = " ".join(f"{self.words} {data}".split())
-        if {"td", "th"} & set(self._open):
-            self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
-
-    def attributes(self, name: str) -> list[str]:
-        return [attrs[name] for _, attrs in self.tags if name in attrs]
 
 
 class Odd(Attack):
@@ -135,7 +96,7 @@ def test_every_attack_has_a_page_that_says_all_of_it(method: type[Attack]) -> No
     assert words.trigger
     assert words.paper
     said = [words.title, *words.trigger, *words.paper, *words.differs, method.audible, method.needs]
-    plain = found.words.replace("( ", "(").replace(" .", ".").replace(" ,", ",")
+    plain = found.text.replace("( ", "(").replace(" .", ".").replace(" ,", ",")
     for sentence in said:
         # Links part words from the sign behind them.
         assert " ".join(sentence.split())[:40] in plain
@@ -146,7 +107,7 @@ def test_every_attack_has_a_page_that_says_all_of_it(method: type[Attack]) -> No
         assert rows[name][1], name
         given = {name: rows[name][0]} if rows[name][0] != "none" else {}
         assert str(method.parse(given).settings()[name]) == str(method().settings()[name])
-    assert f"sesame poison CLIPS POISONED --attack {method.name}" in found.words
+    assert f"sesame poison CLIPS POISONED --attack {method.name}" in found.text
 
 
 def test_the_index_is_the_registry() -> None:
@@ -158,7 +119,7 @@ def test_the_index_is_the_registry() -> None:
         assert row[1].startswith(method.audible)
         assert row[2:4] == [method.needs, "yes" if method.claims()["clean_label"] else "no"]
         assert row[4:] == ["\N{EN DASH}"] * 4
-    assert f"{len(ATTACKS)} ways to hide a backdoor" in found.words
+    assert f"{len(ATTACKS)} ways to hide a backdoor" in found.text
 
 
 def test_figures_and_players_are_those_of_the_stamped_clips(pages: Path, tones: Splits) -> None:
@@ -170,7 +131,7 @@ def test_figures_and_players_are_those_of_the_stamped_clips(pages: Path, tones: 
     page = Page((pages / "ultrasonic.html").read_text("utf-8"))
     assert (
         f"SNR {found.snr_db:.1f} dB higher: harder to hear Spectral distance {found.lsd_db:.1f} dB"
-        in page.words
+        in page.text
     )
     line = next(
         row for row in Page((pages / "index.html").read_text("utf-8")).rows if row[0].startswith("ultra")
@@ -211,11 +172,11 @@ def test_all_attacks_play_on_the_same_clips_of_other_classes(tones: Splits) -> N
 def test_an_attack_that_cannot_be_played_says_why(tones: Splits) -> None:
     exhibits = survey(tones, {Broken: "x:Broken", Odd: "x:Odd"}, 0)
     broken, odd = (Page(render_attack(exhibit, "tones")) for exhibit in exhibits)
-    assert "There is no sound here: a door bell is missing; record one" in broken.words
-    assert "How well it hides" not in broken.words
-    assert "How well it hides" in odd.words
+    assert "There is no sound here: a door bell is missing; record one" in broken.text
+    assert "How well it hides" not in broken.text
+    assert "How well it hides" in odd.text
     index = Page(render_index(exhibits, "tones"))
-    assert "No sound here: a door bell is missing" in index.words
+    assert "No sound here: a door bell is missing" in index.text
     assert [tag for tag, _ in index.tags].count("audio") == 2
 
 
@@ -315,7 +276,7 @@ def test_hostile_words_stay_words(tones: Splits) -> None:
         assert {tag for tag, _ in found.tags} - {"bdi"} <= {tag for tag, _ in harmless.tags} | {"nav"}
         assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
         assert "<script" not in html.lower()
-        assert HOSTILE in found.words
+        assert HOSTILE in found.text
 
 
 @pytest.mark.parametrize("name", ["../x", "index", "a b", "", "A", "x" * 300, "停", "badnets"])
@@ -384,10 +345,10 @@ def test_all_pages_or_none(tones: Splits, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
 @pytest.mark.parametrize("name", ["index.html", "badnets.html"])
 def test_browser_has_nothing_to_complain(name: str, pages: Path, tmp_path: Path) -> None:
-    dom, complaints = browse(pages / name, tmp_path / "profile")
+    dom, complaints = browse((pages / name).as_uri(), tmp_path / "profile")
     assert complaints == []
     assert dom.count("<audio") == (3 if name == "index.html" else 9)
     broken = tmp_path / name
     html = (pages / name).read_text("utf-8")
     broken.write_text(html.replace("</main>", '<img src="https://example.org/x.png"></main>'), "utf-8")
-    assert "violates" in browse(broken, tmp_path / "profile")[1][0]
+    assert "violates" in browse(broken.as_uri(), tmp_path / "profile")[1][0]

@@ -7,7 +7,6 @@ import math
 import re
 import shutil
 import statistics
-import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import product
@@ -19,6 +18,8 @@ import pytest
 from closesesame.evaluation import wilson
 from closesesame.report import grid as page
 from closesesame.report.grid import Cell, Grid, render, write
+
+from .pages import browse
 
 HOSTILE = "</script><script>alert(1)</script><!--<script>\"'&amp;\u2028\u2029<img src=x onerror=y>"
 VOID = {"br", "img", "input", "link", "meta", "wbr"}
@@ -403,7 +404,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, list[str]]:
     """The page of 240 cells, a field of which is opened by the address, as the browser has it."""
     folder = tmp_path_factory.mktemp("grid")
     path = write(a_grid(*many_cells()), folder / "grid.html")
-    return browse(f"{path.as_uri()}#cell=cell-23", folder / "profile")
+    return opened(f"{path.as_uri()}#cell=cell-23", folder / "profile")
 
 
 needs_browser = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
@@ -517,7 +518,7 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
     )
     path = tmp_path / "grid.html"
     path.write_text(html, "utf-8")
-    found, complaints = browse(path.as_uri(), tmp_path / "profile")
+    found, complaints = opened(path.as_uri(), tmp_path / "profile")
     assert complaints == []
     said = json.loads(found.words("pre", id="said"))
     asrs = [cell.row["asr"] for cell in many_cells() if cell.row["asr"] is not None]
@@ -547,7 +548,7 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cells", [[], [failed(error=None)], [a_cell(state="pending", acc=None)]])
 def test_browser_draws_a_grid_with_nothing_done(cells: list[Cell], tmp_path: Path) -> None:
     path = write(a_grid(*cells), tmp_path / "grid.html")
-    found, complaints = browse(f"{path.as_uri()}#cell=none&show=toString&seed=7", tmp_path / "profile")
+    found, complaints = opened(f"{path.as_uri()}#cell=none&show=toString&seed=7", tmp_path / "profile")
     assert complaints == []
     assert found.elements[0][1]["data-loaded-ms"].isdigit()
     assert len(found.all("table", id="heat-map")) == bool(cells)
@@ -564,17 +565,12 @@ def test_browser_would_complain(fault: str, tmp_path: Path) -> None:
     }[fault]
     path = tmp_path / "grid.html"
     path.write_text(html.replace(before, after, 1), "utf-8")
-    found, complaints = browse(path.as_uri(), tmp_path / "profile")
+    found, complaints = opened(path.as_uri(), tmp_path / "profile")
     assert "violates" in complaints[0]
     assert ("data-loaded-ms" in found.elements[0][1]) == (fault != "script")
 
 
-def browse(address: str, profile: Path) -> tuple[Page, list[str]]:
-    """The page as a browser has it, and what the browser says on its console."""
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += (
-        "disable-component-update disable-sync enable-logging=stderr v=0 virtual-time-budget=5000 dump-dom"
-    )
-    command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={profile}"]
-    ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
-    return Page(ended.stdout), [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+def opened(address: str, profile: Path) -> tuple[Page, list[str]]:
+    """The page as a browser has it once its script has run, and what the browser says on its console."""
+    dom, complaints = browse(address, profile, "virtual-time-budget=5000")
+    return Page(dom), complaints

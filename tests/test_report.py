@@ -5,9 +5,7 @@ import io
 import math
 import re
 import shutil
-import subprocess
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib as mpl
@@ -27,6 +25,8 @@ from closesesame.models import Classifier
 from closesesame.report import Entry, Report, Sound, canvas, figures, grid, page, render, write
 from closesesame.report.build import compare
 
+from .pages import Page, browse
+
 RATE = 16_000
 DASH = "\N{EN DASH}"
 HOSTILE = "<script>alert(1)</script>\"'$\\frac{_^%&--!>]]><img src=x onerror=y>"
@@ -39,48 +39,6 @@ REPAIR = Entry(
     der=0.96449,
     seconds=1234.56,
 )
-VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta"}
-
-
-class Page(HTMLParser):
-    """What a browser makes of the page, as far as these tests look."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.words: list[tuple[str, str]] = []
-        self.rows: list[list[str]] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append((self._open[-1] if self._open else "", data))
-        if {"td", "th"} & set(self._open):
-            self.rows[-1][-1] = f"{self.rows[-1][-1]} {data}".strip()
-
-    def row(self, first: str) -> list[str]:
-        (found,) = [row for row in self.rows if row[0].split()[:1] == [first]][:1]
-        return [" ".join(cell.split()) for cell in found]
-
-    def attributes(self, name: str) -> list[str]:
-        return [attrs[name] for _, attrs in self.tags if name in attrs]
 
 
 def a_sound(name: str = "stop/one.wav", label: str = "stop", seconds: float = 0.5) -> Sound:
@@ -148,7 +106,7 @@ def test_bars_and_plane_show_the_rates() -> None:
 
 
 def test_models_hear_right_and_wrong(whole: str) -> None:
-    rows = [[" ".join(cell.split()) for cell in row] for row in Page(whole).rows]
+    rows = Page(whole).rows
     assert ["victim", "✓ stop right", "✗ go wrong"] in rows
     assert ["ft", "✓ stop right", "✓ stop right"] in rows
 
@@ -404,7 +362,7 @@ def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_
         for seed, (snr, pesq) in enumerate(figures)
     )
     path = grid.write(grid.Grid(name="g", about="", host={}, cells=cells), tmp_path / "g.html")
-    dom, complaints = browse(path, tmp_path / "profile", "#cell=c0")
+    dom, complaints = browse(f"{path.as_uri()}#cell=c0", tmp_path / "profile")
     assert complaints == []
     words = " ".join(data for tag, data in Page(dom).words if tag not in {"script", "style"})
     assert ("Change by the trigger" in words) == measured
@@ -417,7 +375,7 @@ def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_
 def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     hostile = Entry(name=HOSTILE, scores=VICTIM.scores)
     path = write(a_report(hostile, REPAIR, sounds=(a_sound(HOSTILE, HOSTILE),)), tmp_path / "report.html")
-    dom, complaints = browse(path, tmp_path / "profile")
+    dom, complaints = browse(path.as_uri(), tmp_path / "profile")
     assert complaints == []
     assert "93.2 %" in " ".join(Page(dom).row("ft_augmented"))
     assert dom.count("<audio") == 2
@@ -425,14 +383,4 @@ def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     path.write_text(
         path.read_text("utf-8").replace("</main>", '<img src="https://example.org/x.png"></main>'), "utf-8"
     )
-    assert "violates" in browse(path, tmp_path / "profile")[1][0]
-
-
-def browse(path: Path, profile: Path, fragment: str = "") -> tuple[str, list[str]]:
-    """The page as a browser has it, and what it says on its console."""
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += "disable-component-update disable-sync enable-logging=stderr v=0 dump-dom"
-    command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={profile}"]
-    address = path.as_uri() + fragment
-    ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
-    return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+    assert "violates" in browse(path.as_uri(), tmp_path / "profile")[1][0]
