@@ -277,17 +277,21 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     """The README with its figures made anew."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    if not rest or "house-keywords10" not in contents:
+    if not rest or "claims-seeds" not in contents:
         return text
-    found = groups([row for row in contents["house-keywords10"]["rows"] if row["poisoning_rate"]])
+    rows = [row for row in contents["claims-seeds"]["rows"] if not row.get("error")]
+    found = groups([row for row in rows if row["poisoning_rate"]])
     table = {(group[0]["attack"], defence(group[0])): group for group in found}
     attacks = list(dict.fromkeys(attack for attack, _ in table))
-    lines = [f"| ASR / RA, % | {' | '.join(attacks)} |", "|---|" + "---|" * len(attacks)]
+    lines = [f"| ASR / RA, % | {' | '.join(attacks)} | *ACC lost by a clean model* |"]
+    lines.append("|---|" + "---|" * (len(attacks) + 1))
     for name in dict.fromkeys(name for _, name in table):
         cells = (pair(table.get((attack, name), []), "asr", "ra") for attack in attacks)
-        lines.append(f"| {'victim' if name == 'none' else name} | {' | '.join(cells)} |")
+        lost = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
+        harm = "" if lost is None else f"{100 * lost:.1f}"
+        lines.append(f"| {'victim' if name == 'none' else name} | {' | '.join(cells)} | {harm} |")
     cells = (pair(table[attack, "none"], "", "ra_ceiling") for attack in attacks)
-    lines.append(f"| *never-poisoned twin* | {' | '.join(cells)} |")
+    lines.append(f"| *never-poisoned twin* | {' | '.join(cells)} | |")
     seeds = len({row["seed"] for group in found for row in group})
     return "\n".join([before + BEGIN, *lines, "", f"Means of {seeds} seeds.", END + after])
 
