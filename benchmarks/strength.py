@@ -118,8 +118,9 @@ def plot(rows: Sequence[Row]) -> str:
                         statistics.fmean(chosen), 100 * curve.at(chosen, name), mark, color=colour,
                         markersize=size, markerfacecolor="white" if mark == "*" else colour, zorder=3,
                     )  # fmt: skip
-            axes.set_xticks(list(places), curve.knobs)
+            axes.set_xticks(list(places), [knob.rpartition(" ")[2] for knob in curve.knobs])
             axes.set(ylim=(-4, 104), title=f"{curve.removal}: {curve.attack}")
+            axes.set_xlabel(curve.knobs[0].rpartition(" ")[0])
         grid[0][0].set_ylabel("%: ASR orange, ACC blue;\ndot blind, star hindsight")
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -15,7 +15,17 @@ from closesesame.core.seeding import generator, isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
-from closesesame.removal import FST, MCR, NAD, NGF, FETuning, FTInit, LinearProbe, Scratch
+from closesesame.removal import (
+    FST,
+    MCR,
+    NAD,
+    NGF,
+    FETuning,
+    FTAugmented,
+    FTInit,
+    LinearProbe,
+    Scratch,
+)
 from closesesame.removal.fip import diagonal_fisher, trace_rule
 from closesesame.removal.fst import shift_rule
 from closesesame.removal.ft_sam import sharpness_rule
@@ -468,3 +478,20 @@ def test_fip_importance_adds_up_to_the_trace(clean_model: Classifier) -> None:
     data = Dataset.of(x.float(), y, classes=list("abcd"))
     total = sum(float(part.sum()) for part in diagonal_fisher(model, data))
     assert total == pytest.approx(float(trace_by_hand(body, x.float(), y).detach()), rel=1e-4)
+
+
+# ft_augmented
+
+
+def test_the_boldest_rate_that_held_out_examples_allow_is_kept(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean = tones.train.sample(0.2, 0)
+    plain = FTAugmented(bolder=(), lr=0.01, steps=20).remove(clean_model, clean, 0)
+    assert plain.chosen == {"lr": 0.01}
+    after_a_wreck = FTAugmented(bolder=(1e4,), lr=0.01, steps=20).remove(clean_model, clean, 0)
+    assert after_a_wreck.chosen == {"lr": 0.01}
+    assert same(after_a_wreck.model.body, plain.model.body)  # nothing of the wreck is left
+    bold = FTAugmented(bolder=(0.01, 1e4), lr=0.02, steps=20).remove(clean_model, clean, 0)
+    assert bold.chosen == {"lr": 0.01}
+    assert same(bold.model.body, plain.model.body)
