@@ -1,8 +1,8 @@
-"""GN-FT's observation, on every victim and clean model of a store: which neurons have the steep gradients?
+"""GN-FT's observation, on victims and clean models of a store: which neurons have the steep gradients?
 
-python benchmarks/neurons.py STORE
+python benchmarks/neurons.py STORE ATTACK
 
-STORE is the folder of a finished `sesame bench run`.
+STORE is the folder of a finished `sesame bench run`, ATTACK a label of its recipe.
 """
 
 import json
@@ -23,33 +23,32 @@ from closesesame.evaluation import neurons_of
 from closesesame.models import load_model
 
 CLIPS = 50
+FIELDS = ("data", "model", "attack", "rate", "seed")
 OUT = Path(__file__).parent / "results" / "neurons.json"
 
 
 def main() -> None:
     """One row a model and trigger, written as soon as it is known; what is there is kept."""
-    folder = Path(sys.argv[1])
+    folder, attack = Path(sys.argv[1]), sys.argv[2]
     store, workplace = open_store(folder), Workplace(folder)
-    wanted = set(json.loads(store.description()["cells"]))
     rows = json.loads(OUT.read_text())["rows"] if OUT.exists() else []
-    known = {(row["data"], row["model"], row["attack"], row["rate"]) for row in rows}
+    known = {tuple(row[field] for field in FIELDS) for row in rows}
     for found in store.rows():
         about = found.job.payload
-        if found.job.id not in wanted or found.job.task != SCORE or about["defence"] is not None:
+        if found.job.task != SCORE or about["defence"] is not None or about["attack_label"] != attack:
             continue
         rate = about["attack"]["settings"].get("rate", 0.05)
-        key = (about["data"]["name"], about["model"]["name"], about["attack_label"], rate)
+        key = (about["data"]["name"], about["model"]["name"], attack, rate, about["seed"])
         if found.state != "done" or key in known:
             continue
-        neurons = neurons_of(
-            load_model(workplace.artifact(about["judged"])), exam_of(about, workplace), CLIPS
-        )
+        model = load_model(workplace.artifact(about["judged"]))
+        neurons = neurons_of(model, exam_of(about, workplace), CLIPS)
         medians, counts = neurons.medians(), Counter(neurons.kinds())
-        backdoored, clean = medians["backdoored"], medians["clean"]
+        unit = medians["clean"] or float("nan")
         rows.append(
-            dict(zip(("data", "model", "attack", "rate"), key, strict=True))
-            | {str(kind): value for kind, value in medians.items()}
-            | {"backdoored_to_clean": backdoored / clean if backdoored and clean else None}
+            dict(zip(FIELDS, key, strict=True))
+            | {"clean": f"{unit:.2g}"}
+            | {f"{kind}_to_clean": None if value is None else value / unit for kind, value in medians.items()}
             | {"channels": ", ".join(f"{kind} {number}" for kind, number in counts.items())}
         )
         content = {"recipe": "neurons", "version": __version__, "host": host(), "rows": rows}
