@@ -53,11 +53,20 @@ class _Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(outs)
         self.conv2 = nn.Conv2d(outs, outs, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outs)
-        self.skip = nn.Conv2d(ins, outs, 1, bias=False)
+        self.skip = _Thinning(ins, outs, 1, bias=False)
         self.norm_skip = nn.BatchNorm2d(outs)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.norm1(self.conv1(x)))
-        # Thinned by hand: the gradient of a strided 1x1 convolution of fewer than 16 channels writes out of
-        # bounds in oneDNN 3.12 (channels_last, an odd batch, two threads), and the process dies.
-        return F.relu(self.norm2(self.conv2(inner)) + self.norm_skip(self.skip(x[:, :, ::2, ::2])))
+        return F.relu(self.norm2(self.conv2(inner)) + self.norm_skip(self.skip(x)))
+
+
+class _Thinning(nn.Conv2d):
+    """A convolution of every second place, without its own stride.
+
+    The gradient of a strided 1x1 convolution of fewer than 16 channels writes out of bounds in oneDNN 3.12
+    (channels_last, an odd batch, two threads), and the process dies.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, ::2, ::2])
