@@ -48,7 +48,11 @@ def main() -> None:
         rows.append(
             dict(zip(FIELDS, key, strict=True))
             | {"clean": f"{unit:.2g}"}
-            | {f"{kind}_to_clean": None if value is None else value / unit for kind, value in medians.items()}
+            | {
+                f"{kind}_to_clean": None if value is None else value / unit
+                for kind, value in medians.items()
+                if kind != "clean"
+            }
             | {"channels": ", ".join(f"{kind} {number}" for kind, number in counts.items())}
         )
         content = {"recipe": "neurons", "version": __version__, "host": host(), "rows": rows}

@@ -38,6 +38,7 @@ class BTIDBF(FineTuning):
 
     name: ClassVar[str] = "bti_dbf"
     cite: ClassVar[str] = "ICLR 2024"
+    cost: ClassVar[str] = "about the training of the model"
 
     rounds: int = Field(5, ge=1, description="of all three steps")
     mask_steps: int = Field(400, ge=0, description="of Adam on the mask, in each round")

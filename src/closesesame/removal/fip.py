@@ -39,7 +39,7 @@ class FIP(FineTuning):
 
     name: ClassVar[str] = "fip"
     cite: ClassVar[str] = "arXiv:2409.00863"
-    cost: ClassVar[str] = "about three times plain fine-tuning"
+    cost: ClassVar[str] = "about the training of the model"
 
     trace_weight: float = Field(0.01, ge=0, description="of the trace of the Fisher matrix, eta_F")
     keep_weight: float = Field(5.0, ge=0, description="of the pull back to the suspect's weights, eta_r")

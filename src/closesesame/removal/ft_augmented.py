@@ -25,6 +25,7 @@ class FTAugmented(BoldFineTuning):
 
     name: ClassVar[str] = "ft_augmented"
     cite: ClassVar[str] = "ours"
+    cost: ClassVar[str] = "about the training of the model, up to four times that"
 
     lr: float = Field(0.03, gt=0, description="highest learning rate of the cycle, if no bolder one is kept")
     bolder: tuple[Rate, ...] = Field(

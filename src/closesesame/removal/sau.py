@@ -33,6 +33,7 @@ class SAU(FineTuning):
 
     name: ClassVar[str] = "sau"
     cite: ClassVar[str] = "arXiv:2307.10562"
+    cost: ClassVar[str] = "about the training of the model"
 
     bound: float = Field(0.2, gt=0, description="L-infinity bound of a perturbation, in deviations")
     step: float = Field(0.2, gt=0, description="of the perturbation, by sign, in deviations")

@@ -25,6 +25,7 @@ class Scratch(BoldFineTuning):
 
     name: ClassVar[str] = "scratch"
     cite: ClassVar[str] = "ours"
+    cost: ClassVar[str] = "about the training of the model"
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
