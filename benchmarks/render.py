@@ -260,8 +260,8 @@ def plain(name: str, content: Any) -> list[str]:
     lines = [f"| {' | '.join(column.replace('_', ' ') for column in columns)} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(value(row.get(column)) for column in columns)} |" for row in content["rows"]]
     host = content["host"]
-    where = f"{host['cores']} cores of {host['processor']}, torch {host['torch']}."
-    return [f"## {TITLES[name]}", where, "\n".join(lines)]
+    where = f"{content.get('about', '')} {host['cores']} cores of {host['processor']}, torch {host['torch']}."
+    return [f"## {TITLES[name]}", where.strip(), "\n".join(lines)]
 
 
 def value(given: Any) -> str:
