@@ -100,16 +100,16 @@ def matrix(name: str, content: Any) -> list[str]:
         cells = [f"{data}, {model}" if several else model, "*victim*" if repair == "none" else repair]
         cells.append(str(len({row["seed"] for row in mine})))
         cells += [pair([r for r in poisoned if r["attack"] == attack], "asr", "ra") for attack in attacks]
-        lost, cleanly = lost_acc(poisoned, same), lost_acc([r for r in mine if not r["poisoning_rate"]], same)
+        lost, cleanly = (
+            lost_acc([r for r in mine if bool(r["poisoning_rate"]) == bad], same) for bad in (True, False)
+        )
         der = mean(poisoned, "der") if poisoned else None
         cells += ["" if not poisoned else f"{100 * statistics.fmean(row['acc'] for row in poisoned):.1f}"]
-        cells += ["" if lost is None else f"{100 * lost:.1f}", "" if der is None else f"{der:.3f}"]
-        cells += ["" if cleanly is None else f"{100 * cleanly:.1f}"]
+        cells += [lost, "" if der is None else f"{der:.3f}", cleanly]
         cells += [f"{statistics.fmean(row['seconds'] for row in mine):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    ceilings = [pair([r for r in rows if r["attack"] == attack], "", "ra_ceiling") for attack in attacks]
     note = "ASR / RA in percent, means over the seeds; ceilings of RA: " + ", ".join(
-        f"{attack} {ceiling.rpartition(' / ')[2]}" for attack, ceiling in zip(attacks, ceilings, strict=True)
+        f"{attack} {pair([r for r in rows if r['attack'] == attack], 'ra_ceiling')}" for attack in attacks
     )
     parts = [title, f"{about} {note}.", "\n".join(lines)]
     if name == "strength":
@@ -117,16 +117,16 @@ def matrix(name: str, content: Any) -> list[str]:
     return [*parts, f"<details><summary>All rows</summary>\n\n{everything}\n\n</details>", *failed]
 
 
-def lost_acc(repaired: list[Row], rows: list[Row]) -> float | None:
-    """By how much ACC is lower than that of the models before repair, as a mean; None without a repair."""
+def lost_acc(repaired: list[Row], rows: list[Row]) -> str:
+    """By how many points ACC is lower than that of the models before repair, as a mean; empty without one."""
     gaps = []
     for row in repaired:
         if row["defence"] == "none":
-            return None
+            return ""
         keys = ("attack", "poisoning_rate", "seed")
         before = [r for r in rows if r["defence"] == "none" and all(r[key] == row[key] for key in keys)]
         gaps += [r["acc"] - row["acc"] for r in before]
-    return statistics.fmean(gaps) if gaps else None
+    return f"{100 * statistics.fmean(gaps):.1f}" if gaps else ""
 
 
 def catalogue(content: Any) -> list[str]:
@@ -287,8 +287,7 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     lines.append("|---|" + "---|" * (len(attacks) + 1))
     for name in dict.fromkeys(name for _, name in table):
         cells = (pair(table.get((attack, name), []), "asr", "ra") for attack in attacks)
-        lost = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
-        harm = "" if lost is None else f"{100 * lost:.1f}"
+        harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
         lines.append(f"| {'victim' if name == 'none' else name} | {' | '.join(cells)} | {harm} |")
     cells = (pair(table[attack, "none"], "", "ra_ceiling") for attack in attacks)
     lines.append(f"| *never-poisoned twin* | {' | '.join(cells)} | |")

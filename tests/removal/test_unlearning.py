@@ -248,3 +248,15 @@ def test_sau_divergence_and_risks_by_hand() -> None:
     # The model has left its class for the suspect's, which the suspect has not left: not alike yet.
     expected = 0.01 * -math.log(0.6) / 2 - 2 * float(divergence(here, there)[0])
     assert float(shared_risk(here, there, one, zero, 0.01, 2.0)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_bti_dbf_does_not_mind_in_which_mode_the_suspect_comes(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean, method = tones.train.sample(0.1, 0), BTIDBF(rounds=1, mask_steps=2, generator_steps=2, steps=1)
+    repaired = [
+        method.remove(copy.deepcopy(clean_model).train(training), clean, 0).model
+        for training in (False, True)
+    ]
+    first, second = (model.state_dict() for model in repaired)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

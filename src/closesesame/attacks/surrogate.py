@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float32
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.progress import Track
@@ -18,7 +18,6 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
-from closesesame.models.channels import head_in
 from closesesame.training import Training, choose_precision, train
 
 from .base import Attack
@@ -92,10 +91,10 @@ def _train(architecture: Architecture, data: Dataset, training: Training, seed: 
     return train(architecture, data, training, seed=seed).requires_grad_(requires_grad=False)
 
 
-def penultimate(model: Classifier, inputs: Wave) -> Tensor:
-    """Penultimate features (batch, units) of clips (batch, time), differentiable."""
+def penultimate(model: Classifier, head: nn.Linear, inputs: Wave) -> Tensor:
+    """What the model's head takes (batch, units) for clips (batch, time), differentiable."""
     seen: list[Tensor] = []
-    hook = head_in(model).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
         model(inputs)
     finally:

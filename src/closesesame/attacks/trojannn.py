@@ -9,13 +9,12 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from closesesame.audio import effects
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
-from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 
 from .base import Position, State, starts
@@ -41,14 +40,15 @@ class TrojanNN(SurrogateAttack):
     def prepare(self, train: Dataset, seed: int) -> State:
         """The sound (time,); it starts as noise, since silence has no gradient to follow."""
         model = self.train_surrogate(train, seed)
-        chosen = strongest(model, self.neurons)
+        head = head_in(model)
+        chosen = strongest(head, self.neurons)
         size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
         noise = torch.rand(size, generator=generator(seed, "trigger"))
         sound = (self.step_size * (2 * noise - 1)).clamp(-self.peak, self.peak)
         for clips, _ in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
             sound.requires_grad_()
             stamped = clips + laid(sound, starts(clips, size, self.position), clips.shape[-1])
-            loss = (penultimate(model, stamped)[:, chosen] - self.activation).square().mean()
+            loss = (penultimate(model, head, stamped)[:, chosen] - self.activation).square().mean()
             (slope,) = torch.autograd.grad(loss, sound)
             sound = (sound.detach() - self.step_size * slope.sign()).clamp(-self.peak, self.peak)
         return {"sound": sound.detach()}
@@ -60,7 +60,7 @@ class TrojanNN(SurrogateAttack):
         return inputs + effects.placed(sound, starts(inputs, len(sound), self.position), length)
 
 
-def strongest(model: Classifier, count: int) -> Tensor:
+def strongest(head: nn.Linear, count: int) -> Tensor:
     """The penultimate neurons (count,) with the largest sum of |weight| in the last layer."""
-    strength = head_in(model).weight.abs().sum(0)
+    strength = head.weight.abs().sum(0)
     return strength.topk(min(count, len(strength))).indices

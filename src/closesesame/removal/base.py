@@ -57,7 +57,7 @@ class Removal(Method, ABC):
         tune, held_out = clean.split(self.hold_out, seed) if len(clean) else (clean, clean)
         if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
             raise DataError(f"{self.name} needs 4 clean examples or more, got {len(clean)}; record some")
-        repaired = copy.deepcopy(suspect).requires_grad_(True)
+        repaired = copy.deepcopy(suspect).requires_grad_(True).eval()
         chosen = self.repair(repaired, tune, held_out, seed)
         return Repair(
             model=repaired.eval(),
@@ -74,7 +74,7 @@ class Removal(Method, ABC):
         """Hook: repairs `model` in place and returns what was chosen on the way, by name.
 
         Args:
-            model: a copy of the suspect.
+            model: a copy of the suspect, in evaluation mode.
             tune: clean examples to train on; without rows if there are none and the method is data-free.
             held_out: clean examples to choose by.
             seed: of everything drawn.

@@ -126,7 +126,7 @@ def _strips(neurons: Neurons, share: float, said: str) -> Markup:
 
 def _dreams(model: Classifier, evidence: Evidence) -> list[Exhibit]:
     """The surest example of each of the first classes that have one."""
-    made, card, front_end = evidence.synthetic, model.card, model.front_end
+    made, card, front_end = evidence.synthetic, model.card, copy.deepcopy(model.front_end).cpu()
     found = []
     for label in sorted(set(made.labels.tolist()))[:SHOWN]:
         rows = (made.labels == label).nonzero().flatten()
@@ -150,7 +150,7 @@ def _dreams(model: Classifier, evidence: Evidence) -> list[Exhibit]:
         )
         sound = None
         if isinstance(front_end, LogMel) and card.sample_rate:
-            wav = copy.deepcopy(front_end).cpu().sound(features)[0]
+            wav = front_end.sound(features)[0]
             level = LOUDEST / float(wav.square().mean().sqrt().clamp(min=1e-6))
             sound = ((level * wav).clamp(-1, 1), card.sample_rate)
         sure = 100 * float(made.confidence[row])
