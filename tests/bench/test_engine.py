@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from closesesame.bench import store as store_module
+from closesesame.bench.grid import run_grid
 from closesesame.bench.plan import code_of
 from closesesame.bench.ray import run_on_ray
 from closesesame.bench.runner import only_driver, run
@@ -61,6 +62,23 @@ def test_a_job_waits_for_what_it_needs_and_is_added_once(tmp_path: Path) -> None
     second = store.claim("you")
     assert second is not None
     assert (second.id, second.needs) == ("b", ("a",))
+
+
+def test_what_another_recipe_left_open_rests_until_it_is_asked_for(tmp_path: Path) -> None:
+    def numbers() -> dict[str, int | None]:
+        return {name: found and found["number"] for name, found in results(tmp_path).items()}
+
+    left = [job("a", "empty", number=1), job("b", "empty", ("a",), number=2), job("c", "empty", number=3)]
+    store = filled(tmp_path, left)
+    asked = [left[0], job("d", "empty", ("a",), number=4)]
+    store.add(asked)
+    store.rest_all_but(one.id for one in asked)
+    assert store.counts()["pending"] == 2
+    run(tmp_path, workers=1)
+    assert numbers() == {"a": 1, "b": None, "c": None, "d": 4}
+    store.rest_all_but(one.id for one in left)
+    run(tmp_path, workers=1)
+    assert numbers() == {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
 def test_a_lease_that_ran_out_is_taken_over_and_the_late_one_records_nothing(
@@ -198,6 +216,13 @@ def test_a_stop_puts_everything_back_in_order(tmp_path: Path, number: signal.Sig
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
     with only_driver(tmp_path), pytest.raises(DataError, match="another run is at work"):
         run(tmp_path, workers=1)
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text(
+        'name = "quick"\n[[data]]\nname = "tones"\nsource = "synthetic"\n[[attack]]\nname = "badnets"\n'
+    )
+    with only_driver(tmp_path), pytest.raises(DataError, match="another run is at work"):
+        run_grid(recipe, tmp_path, tmp_path)
+    assert not results(tmp_path)
     (tmp_path / "no").mkdir()
     (tmp_path / "no" / "grid.sqlite").write_text("this is no database, but long enough to look at")
     with pytest.raises(DataError, match="is not a grid's store"):

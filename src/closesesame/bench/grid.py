@@ -1,6 +1,7 @@
 """A grid from recipe to figures: what the commands `bench run`, `status`, `show` and `export` call."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from closesesame.core.errors import DataError
 
 from .plan import SCORE, plan
 from .recipe import Recipe, read_recipe
-from .runner import Watcher, run
+from .runner import Watcher, only_driver, run
 from .store import MOST_TRIES, Store
 from .table import Cell, cells, result_file
 
@@ -39,7 +40,7 @@ def run_grid(
     retry: bool = False,
     watch: Watcher | None = None,
 ) -> dict[str, int]:
-    """Measures what is missing of a grid; what is there already is kept.
+    """Measures what is missing of a grid; what is there already is kept, and other recipes' jobs rest.
 
     Args:
         recipe_file: TOML, see `Recipe`.
@@ -57,21 +58,21 @@ def run_grid(
     """
     recipe = read_recipe(recipe_file)
     jobs = plan(recipe, data_folder)
-    store = Store(folder)
-    store.add(jobs)
     wanted = [job.id for job in jobs if job.task == SCORE]
-    store.describe(recipe=recipe.model_dump_json(), cells=json.dumps(wanted), tries=str(tries))
-    if retry:
-        store.retry_failed()
+    with only_driver(folder) as store:
+        store.add(jobs)
+        store.describe(recipe=recipe.model_dump_json(), cells=json.dumps(wanted), tries=str(tries))
+        if retry:
+            store.retry_failed()
+        store.rest_all_but(job.id for job in jobs)
     if ray is not None:
         from .ray import run_on_ray
 
         run_on_ray(folder, ray, workers=workers, watch=watch)
     else:
         run(folder, workers=workers, timeout_s=timeout_s, watch=watch)
-    counts = store.counts()
-    store.close()
-    return counts
+    with closing(Store(folder)) as store:
+        return store.counts()
 
 
 def read_grid(folder: Path) -> tuple[Recipe, list[Cell]]:

@@ -46,6 +46,8 @@ CREATE TABLE IF NOT EXISTS attempt (
 );
 CREATE INDEX IF NOT EXISTS attempt_of ON attempt (job);
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS resting (job TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE VIEW IF NOT EXISTS awake AS SELECT * FROM job WHERE id NOT IN (SELECT job FROM resting);
 """
 
 
@@ -149,13 +151,20 @@ class Store:
                         self._fail(cursor, job.id, _because(*failed))
         return added
 
+    def rest_all_but(self, jobs: Iterable[str]) -> None:
+        """Lets pending jobs that are not among these rest: no worker gets them, and they are not counted."""
+        with self._transaction() as cursor:
+            cursor.execute("DELETE FROM resting")
+            cursor.execute("INSERT INTO resting SELECT id FROM job WHERE state IN ('pending', 'leased')")
+            cursor.executemany("DELETE FROM resting WHERE job = ?", [(job,) for job in jobs])
+
     def claim(self, owner: str) -> Job | None:
         """Leases the first job that is ready, or one whose lease has run out; None if there is none."""
         now = time.time()
         with self._transaction() as cursor:
             self._take_back(cursor, "lease_until < ?", now)
             found = cursor.execute(
-                "SELECT id, task, payload, label FROM job WHERE state = 'pending' AND waits_for = 0"
+                "SELECT id, task, payload, label FROM awake WHERE state = 'pending' AND waits_for = 0"
                 " ORDER BY number LIMIT 1"
             ).fetchone()
             if found is None:
@@ -264,15 +273,16 @@ class Store:
         return count
 
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        found = dict(self._db.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall())
+        """How many jobs are in each state, without those that rest."""
+        found = dict(self._db.execute("SELECT state, count(*) FROM awake GROUP BY state").fetchall())
         return {state: found.get(state, 0) for state in ("pending", "leased", "done", "failed")}
 
     def seconds_by_task(self) -> dict[str, tuple[float, int]]:
         """Mean seconds of done jobs and number of open ones, by task: what an estimate needs."""
         rows = self._db.execute(
             "SELECT task, avg(CASE state WHEN 'done' THEN seconds END),"
-            " sum(state IN ('pending', 'leased')) FROM job GROUP BY task"
+            " sum(state IN ('pending', 'leased') AND id NOT IN (SELECT job FROM resting))"
+            " FROM job GROUP BY task"
         )
         return {task: (mean or 0.0, waiting) for task, mean, waiting in rows}
 
