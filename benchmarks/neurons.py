@@ -1,8 +1,8 @@
 """GN-FT's observation, on victims and clean models of a store: which neurons have the steep gradients?
 
-python benchmarks/neurons.py STORE ATTACK
+python benchmarks/neurons.py RECIPE DATA STORE
 
-STORE is the folder of a finished `sesame bench run`, ATTACK a label of its recipe.
+The arguments are those of a finished `sesame bench run RECIPE --data DATA --store STORE`.
 """
 
 import json
@@ -14,7 +14,8 @@ import torch
 
 from closesesame import __version__
 from closesesame.bench.grid import open_store
-from closesesame.bench.plan import SCORE
+from closesesame.bench.plan import SCORE, plan
+from closesesame.bench.recipe import read_recipe
 from closesesame.bench.table import host
 from closesesame.bench.tasks import exam_of
 from closesesame.bench.workplace import Workplace
@@ -29,16 +30,17 @@ OUT = Path(__file__).parent / "results" / "neurons.json"
 
 def main() -> None:
     """One row a model and trigger, written as soon as it is known; what is there is kept."""
-    folder, attack = Path(sys.argv[1]), sys.argv[2]
+    recipe, data, folder = map(Path, sys.argv[1:4])
+    wanted = {job.id for job in plan(read_recipe(recipe), data)}
     store, workplace = open_store(folder), Workplace(folder)
     rows = json.loads(OUT.read_text())["rows"] if OUT.exists() else []
     known = {tuple(row[field] for field in FIELDS) for row in rows}
-    for found in store.rows():
+    for found in store.rows(SCORE):
         about = found.job.payload
-        if found.job.task != SCORE or about["defence"] is not None or about["attack_label"] != attack:
+        if found.job.id not in wanted or about["defence"] is not None:
             continue
         rate = about["attack"]["settings"].get("rate", 0.05)
-        key = (about["data"]["name"], about["model"]["name"], attack, rate, about["seed"])
+        key = (about["data"]["name"], about["model"]["name"], about["attack_label"], rate, about["seed"])
         if found.state != "done" or key in known:
             continue
         model = load_model(workplace.artifact(about["judged"]))
