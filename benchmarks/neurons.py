@@ -23,7 +23,7 @@ from closesesame.core.disk import write_whole
 from closesesame.evaluation import neurons_of
 from closesesame.models import load_model
 
-CLIPS = 50
+CLIPS, CHANNELS = 50, 1000
 FIELDS = ("data", "model", "attack", "rate", "seed")
 OUT = Path(__file__).parent / "results" / "neurons.json"
 
@@ -44,7 +44,7 @@ def main() -> None:
         if found.state != "done" or key in known:
             continue
         model = load_model(workplace.artifact(about["judged"]))
-        neurons = neurons_of(model, exam_of(about, workplace), CLIPS)
+        neurons = neurons_of(model, exam_of(about, workplace), CLIPS, CHANNELS)
         medians, counts = neurons.medians(), Counter(neurons.kinds())
         unit = medians["clean"] or float("nan")
         rows.append(

@@ -65,6 +65,14 @@ def test_what_matters_to_both_is_hybrid_and_what_does_not_rise_matters_to_none()
     assert found.kinds(share=1.0) == ["hybrid", "clean", "backdoored", "clean"]
 
 
+def test_of_many_channels_some_are_looked_at_spread_over_the_layers(trigger: Trigger) -> None:
+    model = planted()
+    everyone, some = (neurons_of(model, exam(model, trigger), most=most) for most in (1000, 3))
+    at = [0, 1, 3]
+    for name in ("gradient_norm", "clean_rise", "backdoor_rise"):
+        assert torch.equal(getattr(some, name), getattr(everyone, name)[at])
+
+
 def test_without_a_trigger_neurons_cannot_be_told_apart(tones: Splits, clean_model: Classifier) -> None:
     with pytest.raises(DataError, match="needs a trigger"):
         neurons_of(clean_model, Exam(tones.test))

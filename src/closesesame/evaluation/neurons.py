@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = ("backdoored", "hybrid", "clean", "other")
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """All channels of a model that a layer with weights makes.
+    """Channels of a model that a layer with weights makes.
 
     Attributes:
         gradient_norm: norm of the clean loss's gradient in the weights that make each channel.
@@ -68,13 +68,14 @@ class Neurons:
         return found
 
 
-def neurons_of(model: Classifier, exam: Exam, clips: int = 100) -> Neurons:
-    """Silences every channel once, and takes one gradient.
+def neurons_of(model: Classifier, exam: Exam, clips: int = 100, most: int = 1000) -> Neurons:
+    """Silences channel after channel, and takes one gradient.
 
     Args:
         model: a victim; it is left as it was.
         exam: the trigger and the test set.
         clips: how many clean and how many triggered test clips to look at.
+        most: how many channels to look at; of a model with more, that many, spread over its layers.
 
     Raises:
         DataError: if the exam has no trigger.
@@ -88,20 +89,28 @@ def neurons_of(model: Classifier, exam: Exam, clips: int = 100) -> Neurons:
     wanted = exam.trigger.wanted(origin)
     both, answers = torch.cat([clean, triggered]), torch.cat([labels, wanted])
     usual = _losses(model.body, both, answers, len(clean))
+    everyone = [(layer, number) for layer in layers for number in range(layer.count)]
+    looked_at = _spread(len(everyone), most)
     rises = []
-    for layer in Track(layers, "silencing channels", len(layers)):
-        for number in range(layer.count):
-            on = torch.ones(layer.count, device=both.device)
-            on[number] = 0
-            with scaled([layer], [on], [on]):
-                rises.append(_losses(model.body, both, answers, len(clean)) - usual)
+    for place in Track(looked_at.tolist(), "silencing channels", len(looked_at)):
+        layer, number = everyone[place]
+        on = torch.ones(layer.count, device=both.device)
+        on[number] = 0
+        with scaled([layer], [on], [on]):
+            rises.append(_losses(model.body, both, answers, len(clean)) - usual)
     rise = torch.stack(rises).cpu()
-    return Neurons(_gradient_norm(model, layers, clean, labels), rise[:, 0], rise[:, 1])
+    steep = _gradient_norm(model, layers, clean, labels)
+    return Neurons(steep[looked_at], rise[:, 0], rise[:, 1])
+
+
+def _spread(count: int, most: int) -> Int[Tensor, "chosen"]:
+    """At most so many of the first `count` numbers, evenly spread."""
+    return torch.linspace(0, count - 1, min(most, count)).long()
 
 
 def _some(model: Classifier, data: Dataset, count: int) -> tuple[Tensor, Labels]:
     """Features and labels of clips spread over the set, which may be sorted by class."""
-    rows = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
+    rows = _spread(len(data), count)
     device = next(model.parameters()).device
     with torch.no_grad():
         features: Tensor = model.front_end(data.inputs[rows].to(device))
