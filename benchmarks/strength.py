@@ -2,12 +2,13 @@
 
 import io
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 RULE = (
     "Settings stand from weak to strong. Blind: the strongest one after which the model is wrong on at most "
@@ -98,8 +99,14 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+MARKS: dict[str, tuple[Callable[[Sequence[Row]], int], dict[str, Any]]] = {
+    "blind": (blind, {"marker": "o", "markersize": 7, "alpha": 0.7}),
+    "in hindsight": (hindsight, {"marker": "*", "markersize": 12, "markerfacecolor": "none"}),
+}
+
+
 def plot(rows: Sequence[Row]) -> str:
-    """All curves as one SVG; the same rows give the same text."""
+    """All curves as one SVG, means over the seeds, and each seed's choices; the same rows, the same text."""
     found = list(curves(rows))
     attacks = list(dict.fromkeys(curve.attack for curve in found))
     removals = list(dict.fromkeys(curve.removal for curve in found))
@@ -112,16 +119,20 @@ def plot(rows: Sequence[Row]) -> str:
             for name, colour in (("asr", ASR), ("acc", ACC)):
                 values = [100 * curve.mean(name, place) for place in places]
                 axes.plot(places, values, color=colour, linewidth=1.2, marker=".")
-                for choose, mark, size in ((blind, "o", 9), (hindsight, "*", 13)):
-                    chosen = curve.chosen(choose)
-                    axes.plot(
-                        statistics.fmean(chosen), 100 * curve.at(chosen, name), mark, color=colour,
-                        markersize=size, markerfacecolor="white" if mark == "*" else colour, zorder=3,
-                    )  # fmt: skip
+                for choose, look in MARKS.values():
+                    for run in curve.runs:
+                        place = choose(run)
+                        axes.plot(
+                            place, 100 * run[place][name], color=colour, clip_on=False, zorder=3, **look
+                        )
             axes.set_xticks(list(places), [knob.rpartition(" ")[2] for knob in curve.knobs])
             axes.set(ylim=(-4, 104), title=f"{curve.removal}: {curve.attack}")
             axes.set_xlabel(curve.knobs[0].rpartition(" ")[0])
-        grid[0][0].set_ylabel("%: ASR orange, ACC blue;\ndot blind, star hindsight")
+            axes.set_ylabel("%" if axes is grid[removals.index(curve.removal)][0] else "")
+        keys = [Line2D([], [], color=colour, label=name) for name, colour in (("ASR", ASR), ("ACC", ACC))]
+        for name, (_, look) in MARKS.items():
+            keys.append(Line2D([], [], color=INK, linestyle="", label=f"chosen {name}", **look))
+        figure.legend(handles=keys, loc="outside upper center", ncols=len(keys), frameon=False)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return file.getvalue()
