@@ -100,6 +100,12 @@ def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., P
     )
     assert "cannot show that a backdoor is gone" in repair["warning"]
     assert repair["tuned_on"] + repair["held_out"] == 120
+    assert "harm" not in repair
+    untrained = ("--method", "scratch", "--set", "steps=0")
+    harmed = sesame.json("remove", tmp_path / "victim", tmp_path / "worse", "--clean", words, *untrained)
+    lost = round((harmed["acc_before"] - harmed["acc_after"]) * harmed["held_out"])
+    assert lost > 1
+    assert f"turned {lost} of {harmed['held_out']} held-out clips wrong" in harmed["harm"]
 
     page = tmp_path / "page.html"
     sesame(

@@ -357,6 +357,11 @@ def remove(
         "chosen": repair.chosen,
         "warning": CLEAN_DATA_WARNING,
     }
+    if repair.lost > 1:  # one may be chance
+        found["harm"] = (
+            f"The repair turned {repair.lost} of {repair.held_out} held-out clips wrong: do not use this "
+            "model; try milder settings, another method or more clean clips."
+        )
     _answer(json, found, lambda: _facts(found))
 
 

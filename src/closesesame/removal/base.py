@@ -138,6 +138,13 @@ class Repair:
     seconds: float
     chosen: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def lost(self) -> int:
+        """How many more of the held-out examples are wrong than before; below 0 if fewer are."""
+        if self.acc_before is None or self.acc_after is None:
+            return 0
+        return round((self.acc_before - self.acc_after) * self.held_out)
+
 
 def _as_classifier(model: nn.Module, clean: Dataset | None) -> Classifier:
     if isinstance(model, Classifier):
