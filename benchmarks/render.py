@@ -91,9 +91,9 @@ def matrix(name: str, content: Any) -> list[str]:
     head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost", "s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     several = len({row["data"] for row in rows}) > 1
-    for data, model, fraction, repair in dict.fromkeys(
-        (row["data"], row["model"], row["clean_fraction"], defence(row)) for row in rows
-    ):
+    lines_of = dict.fromkeys((row["data"], row["model"], row["clean_fraction"], defence(row)) for row in rows)
+    victims = list(dict.fromkeys(key[:2] for key in lines_of))
+    for data, model, fraction, repair in sorted(lines_of, key=lambda key: victims.index(key[:2])):
         same = [row for row in rows if (row["data"], row["model"]) == (data, model)]
         mine = [row for row in same if (row["clean_fraction"], defence(row)) == (fraction, repair)]
         poisoned = [row for row in mine if row["poisoning_rate"]]
