@@ -128,7 +128,8 @@ def plot(rows: Sequence[Row]) -> str:
             axes.set_xticks(list(places), [knob.rpartition(" ")[2] for knob in curve.knobs])
             axes.set(ylim=(-4, 104), title=f"{curve.removal}: {curve.attack}")
             axes.set_xlabel(curve.knobs[0].rpartition(" ")[0])
-            axes.set_ylabel("%" if axes is grid[removals.index(curve.removal)][0] else "")
+        for row in grid:
+            row[0].set_ylabel("%")
         keys = [Line2D([], [], color=colour, label=name) for name, colour in (("ASR", ASR), ("ACC", ACC))]
         for name, (_, look) in MARKS.items():
             keys.append(Line2D([], [], color=INK, linestyle="", label=f"chosen {name}", **look))

@@ -394,7 +394,8 @@ def report(
     twin
         A model that was never poisoned, for the ceiling of RA.
     neurons
-        Also silence every channel, and show how steep the clean loss is in backdoored and clean ones.
+        Also silence channels one by one, a thousand at most, and show how steep the clean loss is in
+        backdoored and clean ones.
     synthetic
         Also show what 'dbrpu' makes of the model without data, and which channels it suspects.
     """

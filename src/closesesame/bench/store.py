@@ -281,8 +281,7 @@ class Store:
         """Mean seconds of done jobs and number of open ones, by task: what an estimate needs."""
         rows = self._db.execute(
             "SELECT task, avg(CASE state WHEN 'done' THEN seconds END),"
-            " sum(state IN ('pending', 'leased') AND id NOT IN (SELECT job FROM resting))"
-            " FROM job GROUP BY task"
+            " sum(state IN ('pending', 'leased')) FROM awake GROUP BY task"
         )
         return {task: (mean or 0.0, waiting) for task, mean, waiting in rows}
 
