@@ -483,15 +483,28 @@ def test_fip_importance_adds_up_to_the_trace(clean_model: Classifier) -> None:
 # ft_augmented
 
 
-def test_the_boldest_rate_that_held_out_examples_allow_is_kept(
+def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
     clean_model: Classifier, tones: Splits
 ) -> None:
     clean = tones.train.sample(0.2, 0)
-    plain = FTAugmented(bolder=(), lr=0.01, steps=20).remove(clean_model, clean, 0)
-    assert plain.chosen == {"lr": 0.01}
-    after_a_wreck = FTAugmented(bolder=(1e4,), lr=0.01, steps=20).remove(clean_model, clean, 0)
-    assert after_a_wreck.chosen == {"lr": 0.01}
-    assert same(after_a_wreck.model.body, plain.model.body)  # nothing of the wreck is left
-    bold = FTAugmented(bolder=(0.01, 1e4), lr=0.02, steps=20).remove(clean_model, clean, 0)
-    assert bold.chosen == {"lr": 0.01}
-    assert same(bold.model.body, plain.model.body)
+    calm = FTAugmented(lr=0.01, steps=20).remove(clean_model, clean, 0)
+    assert calm.chosen == {"optimizer": "sgd", "lr": 0.01}
+    after = FTAugmented(lr=1e4, adamw_lr=0.002, steps=20).remove(clean_model, clean, 0)
+    assert after.chosen == {"optimizer": "adamw", "lr": 0.002}
+    all_the_way = FTAugmented(optimizer="adamw", lr=0.002, wreck=1.0, steps=20).remove(clean_model, clean, 0)
+    end, found = all_the_way.model.body.state_dict(), after.model.body.state_dict()
+    for name, start in clean_model.body.state_dict().items():
+        kept = start + 0.75 * (end[name] - start) if start.is_floating_point() else end[name]
+        torch.testing.assert_close(found[name], kept)  # and nothing of the wreck is left
+
+
+def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.2, 0)
+    bold = FTAugmented(lr=1e4, wreck=1.0, steps=20).remove(clean_model, clean, 0)
+    assert bold.chosen == {"optimizer": "sgd", "lr": 1e4}
+    assert bold.lost > 1
+    both = FTAugmented(lr=1e4, adamw_lr=1e4, steps=20).remove(clean_model, clean, 0)
+    assert both.chosen == bold.chosen
+    wrecked = bold.model.body.state_dict()
+    for name, value in both.model.body.state_dict().items():
+        torch.testing.assert_close(value, wrecked[name], equal_nan=True)

@@ -87,29 +87,29 @@ class FineTuning(Removal, ABC):
     Their defaults are those of BackdoorBench, arXiv:2206.12654.
     """
 
-    lr: float = Field(0.01, gt=0, description="highest learning rate of SGD")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
+    lr: float = Field(0.01, gt=0, description="highest learning rate")
     epochs: int = Field(100, ge=0, description="passes over the clean examples")
     steps: int | None = Field(None, ge=0, description="batches in all, instead of `epochs`")
     batch_size: int = Field(256, ge=2, description="examples a batch; at most the whole set")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    nesterov: bool = Field(False, description="Nesterov momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="L2")
+    nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 for SGD, decoupled for AdamW")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field("cosine", description="of the learning rate")
     augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
 
     def training(self, **changes: object) -> Training:
         """The settings as one run, with some changed."""
         own = {name: getattr(self, name) for name in FineTuning.model_fields if name in Training.model_fields}
-        return Training(**({"optimizer": "sgd"} | own | changes))
+        return Training(**(own | changes))
 
 
 class BoldFineTuning(FineTuning, ABC):
     """Fine-tuning at a high learning rate under strong augmentation; the defaults are ours."""
 
-    lr: float = Field(0.1, gt=0, description="highest learning rate of the cycle")
     steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
     batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
-    nesterov: bool = Field(True, description="Nesterov momentum")
+    nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "one_cycle", description="of the learning rate"
     )

@@ -85,7 +85,7 @@ class BTIDBF(FineTuning):
             if target is None:
                 with torch.no_grad():
                     target = int(model.body(made(features)).argmax(1).mode().values)
-            training = self.training(optimizer=self.optimizer, steps=-(-steps // self.rounds))
+            training = self.training(steps=-(-steps // self.rounds))
             rule = self._unlearning(head, made, rng)
             fit(model, tune, training, seed=derive(seed, number), gradient=rule)
         return {"class_found": model.card.classes[target or 0], "benign_share": benign}

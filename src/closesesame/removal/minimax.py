@@ -55,7 +55,7 @@ class Adversarial(FineTuning, ABC):
         steps = self.epochs * epoch if self.steps is None else self.steps
         length = max(1, steps // self.rounds)
         steps += -(-steps // length) * self.ascent_steps
-        return self.training(optimizer=self.optimizer, steps=steps, precision="fp32"), length
+        return self.training(steps=steps, precision="fp32"), length
 
 
 @contextmanager

@@ -70,7 +70,7 @@ class SAU(FineTuning):
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
 
-        training = self.training(optimizer=self.optimizer, precision="fp32")
+        training = self.training(precision="fp32")
         fit(model, tune, training, seed=seed, gradient=rule)
         return {"fooled": round(sum(fooled) / max(1, len(fooled)), 3)}
 

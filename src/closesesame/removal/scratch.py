@@ -1,12 +1,13 @@
 """Scratch: nothing of the suspect is kept; its architecture is trained anew on the clean examples alone.
 
 No backdoor survives this, and a repair is worth its trouble only where it keeps more accuracy. Not a paper;
-the training is the one that served `ft_augmented` best.
+the training is that of `ft_augmented` with AdamW, which every architecture learns from.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from closesesame.audio.features import LogMel
@@ -26,6 +27,9 @@ class Scratch(BoldFineTuning):
     name: ClassVar[str] = "scratch"
     cite: ClassVar[str] = "ours"
     cost: ClassVar[str] = "about the training of the model"
+
+    optimizer: Literal["sgd", "adamw"] = Field("adamw", description="SGD with momentum, or AdamW")
+    lr: float = Field(0.005, gt=0, description="highest learning rate")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
