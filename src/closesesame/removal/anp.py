@@ -8,7 +8,7 @@ threshold is chosen on held-out clean examples, by accuracy and by loss. The los
 three clean models lost 1.4 points of test accuracy in the mean, so this was set with an eye on that.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -19,11 +19,10 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import GradientRule, Loss, fit
 
-from .base import FineTuning
-from .masking import Masked, masked_copy, prune_by_masks
+from .masking import Masked, MaskTuning, masked_copy, prune_by_masks
 
 
-class ANP(FineTuning):
+class ANP(MaskTuning):
     """Learn masks under the worst noise on scales and shifts of all channels, prune the lowest."""
 
     name: ClassVar[str] = "anp"
@@ -33,15 +32,7 @@ class ANP(FineTuning):
     eps: float = Field(0.4, gt=0, description="relative size of the noise on scale and shift of a channel")
     ascent_steps: int = Field(1, ge=1, description="steps in which the noise is made worse")
     alpha: float = Field(0.2, ge=0, le=1, description="share of the loss without noise")
-    tolerance: float = Field(0, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed")
-    rise: float = Field(0.01, ge=0, description="rise of held-out loss that is allowed, in nats")
-    lr: float = Field(0.2, gt=0, description="highest learning rate of SGD, for the masks")
     steps: int | None = Field(300, ge=0, description="batches in all, instead of `epochs`")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(0, ge=0, description="L2, on the masks")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
-    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses the threshold on `held_out`."""

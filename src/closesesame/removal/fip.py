@@ -44,7 +44,7 @@ class FIP(FineTuning):
     trace_weight: float = Field(0.01, ge=0, description="of the trace of the Fisher matrix, eta_F")
     keep_weight: float = Field(5.0, ge=0, description="of the pull back to the suspect's weights, eta_r")
     radius: float = Field(0.01, gt=0, description="length of the step of the finite difference")
-    lr: float = Field(0.005, gt=0, description="highest learning rate of SGD")
+    lr: float = Field(0.005, gt=0, description="highest learning rate")
     batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
     momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0, ge=0, description="L2")

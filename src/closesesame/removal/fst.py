@@ -55,7 +55,7 @@ class FETuning(_HeadTuning):
 
     name: ClassVar[str] = "fe_tuning"
 
-    lr: float = Field(0.1, gt=0, description="highest learning rate of SGD")
+    lr: float = Field(0.1, gt=0, description="highest learning rate")
     steps: int | None = Field(300, ge=0, description="batches in all, instead of `epochs`")
     augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
 

@@ -32,7 +32,7 @@ class GNFT(FineTuning):
     norm: Literal["per_tensor", "global"] = Field(
         "per_tensor", description="each weight tensor moves by r, or all together do (the derivation)"
     )
-    lr: float = Field(0.001, gt=0, description="highest learning rate of SGD")
+    lr: float = Field(0.001, gt=0, description="highest learning rate")
     weight_decay: float = Field(0, ge=0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"

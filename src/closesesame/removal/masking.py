@@ -1,9 +1,11 @@
 """What removals that learn a mask for every channel share: the masked network, and how far to prune."""
 
 import copy
-from typing import Any
+from abc import ABC
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,8 +14,23 @@ from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
 from closesesame.training import predict
 
+from .base import FineTuning
+
 THRESHOLDS = tuple(step / 20 for step in range(19))
 """0, 0.05 ... 0.9."""
+
+
+class MaskTuning(FineTuning, ABC):
+    """A removal that trains masks; the defaults are those of the code of ANP and RNP, but `rise`, which is ours."""
+
+    tolerance: float = Field(0, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed")
+    rise: float = Field(0.01, ge=0, description="rise of held-out loss that is allowed, in nats")
+    lr: float = Field(0.2, gt=0, description="highest learning rate of the masks")
+    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    weight_decay: float = Field(0, ge=0, description="L2, on the masks")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "constant", description="of the learning rate"
+    )
 
 
 class Masked(nn.Module):

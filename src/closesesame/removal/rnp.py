@@ -10,7 +10,7 @@ most victims the held-out loss lets nothing be pruned.
 """
 
 import copy
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,12 +19,11 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import Loss, fit
 
-from .base import FineTuning
-from .masking import Masked, masked_copy, prune_by_masks
+from .masking import Masked, MaskTuning, masked_copy, prune_by_masks
 from .unlearning import Ascent
 
 
-class RNP(FineTuning):
+class RNP(MaskTuning):
     """Unlearn, recover by masks, prune the channels with low masks in the model as it was."""
 
     name: ClassVar[str] = "rnp"
@@ -36,15 +35,7 @@ class RNP(FineTuning):
     unlearning_weight_decay: float = Field(5e-4, ge=0, description="L2, while unlearning")
     clip: float = Field(20, gt=0, description="largest norm of the gradient while unlearning")
     alpha: float = Field(0.2, gt=0, le=1, description="factor of the loss while recovering")
-    tolerance: float = Field(0, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed")
-    rise: float = Field(0.01, ge=0, description="rise of held-out loss that is allowed, in nats")
-    lr: float = Field(0.2, gt=0, description="highest learning rate of SGD, for the masks")
     steps: int | None = Field(80, ge=0, description="batches of recovering, instead of `epochs`")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(0, ge=0, description="L2, on the masks")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
-    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses the threshold on `held_out`."""
