@@ -21,7 +21,7 @@ THRESHOLDS = tuple(step / 20 for step in range(19))
 
 
 class MaskTuning(FineTuning, ABC):
-    """A removal that trains masks; the defaults are those of the code of ANP and RNP, but `rise`, which is ours."""
+    """A removal that trains masks; but for `rise` the defaults are those of the code of ANP and RNP."""
 
     tolerance: float = Field(0, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed")
     rise: float = Field(0.01, ge=0, description="rise of held-out loss that is allowed, in nats")
