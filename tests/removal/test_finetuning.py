@@ -498,6 +498,14 @@ def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
         torch.testing.assert_close(found[name], kept)  # and nothing of the wreck is left
 
 
+def test_scratch_tries_adamw_after_a_wreck_too(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.2, 0)
+    after = Scratch(lr=1e4, adamw_lr=0.005, steps=20).remove(clean_model, clean, 0)
+    assert after.chosen == {"optimizer": "adamw", "lr": 0.005}
+    at_once = Scratch(optimizer="adamw", lr=0.005, wreck=1.0, steps=20).remove(clean_model, clean, 0)
+    assert same(after.model.body, at_once.model.body)
+
+
 def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
     bold = FTAugmented(lr=1e4, wreck=1.0, steps=20).remove(clean_model, clean, 0)

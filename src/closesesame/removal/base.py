@@ -104,18 +104,6 @@ class FineTuning(Removal, ABC):
         return Training(**(own | changes))
 
 
-class BoldFineTuning(FineTuning, ABC):
-    """Fine-tuning at a high learning rate under strong augmentation; the defaults are ours."""
-
-    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
-    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
-    nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "one_cycle", description="of the learning rate"
-    )
-    augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
-
-
 @dataclass(frozen=True)
 class Repair:
     """A repaired model, and what the repair knows of itself.

@@ -1,0 +1,84 @@
+"""What removals that train boldly under strong augmentation share: SGD first, AdamW where SGD makes a wreck.
+
+SGD goes furthest where batch norm bears it, and wrecks other networks; AdamW goes far enough on all.
+"""
+
+from abc import ABC
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import accuracy, fit
+
+from .base import FineTuning
+
+State = dict[str, Tensor]
+
+
+class BoldFineTuning(FineTuning, ABC):
+    """Fine-tuning at a high learning rate under strong augmentation; the defaults are ours."""
+
+    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
+    nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle", description="of the learning rate"
+    )
+    augmentation: Literal["none", "light", "strong"] = Field("strong", description="of the features")
+    wreck: float = Field(
+        0.1, ge=0, le=1, description="share of held-out examples that may turn wrong before AdamW is tried"
+    )
+    adamw_lr: float = Field(0.005, gt=0, description="highest learning rate of AdamW, if it is tried")
+
+    def fit_boldly(
+        self,
+        model: Classifier,
+        tune: Dataset,
+        held_out: Dataset,
+        seed: int,
+        *,
+        before: float,
+        adamw_share: float = 1.0,
+    ) -> dict[str, Any]:
+        """Trains with the settings, and from the same start with AdamW if that made a wreck.
+
+        Args:
+            model: trained in place; the weights that are right more often are kept.
+            tune: examples to train on.
+            held_out: examples to judge by.
+            seed: of both runs.
+            before: held-out accuracy of the suspect.
+            adamw_share: share of the way of AdamW that is kept.
+
+        Returns:
+            Optimizer and learning rate of the weights that were kept.
+        """
+        start = _state(model)
+        fit(model, tune, self.training(), seed=seed)
+        first, acc = _state(model), accuracy(model, held_out)
+        chosen = {"optimizer": self.optimizer, "lr": self.lr}
+        if acc >= before - self.wreck:
+            return chosen
+        model.body.load_state_dict(start)
+        fit(model, tune, self.training(optimizer="adamw", lr=self.adamw_lr), seed=seed)
+        model.body.load_state_dict(between(start, _state(model), adamw_share))
+        if accuracy(model, held_out) > acc:
+            return {"optimizer": "adamw", "lr": self.adamw_lr}
+        model.body.load_state_dict(first)
+        return chosen
+
+
+def between(start: State, end: State, share: float) -> State:
+    """The weights at a share of the way; statistics of batch norms go along, counters stand at the end."""
+    return {
+        name: torch.lerp(value, end[name], share) if value.is_floating_point() else end[name]
+        for name, value in start.items()
+    }
+
+
+def _state(model: Classifier) -> State:
+    return {name: value.clone() for name, value in model.body.state_dict().items()}
