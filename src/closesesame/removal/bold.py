@@ -3,6 +3,7 @@
 SGD goes furthest where batch norm bears it, and wrecks other networks; AdamW goes far enough on all.
 """
 
+import copy
 from abc import ABC
 from typing import Any, Literal
 
@@ -57,15 +58,15 @@ class BoldFineTuning(FineTuning, ABC):
         Returns:
             Optimizer and learning rate of the weights that were kept.
         """
-        start = _state(model)
+        start = copy.deepcopy(model.body.state_dict())
         fit(model, tune, self.training(), seed=seed)
-        first, acc = _state(model), accuracy(model, held_out)
-        chosen = {"optimizer": self.optimizer, "lr": self.lr}
+        acc, chosen = accuracy(model, held_out), {"optimizer": self.optimizer, "lr": self.lr}
         if acc >= before - self.wreck:
             return chosen
+        first = copy.deepcopy(model.body.state_dict())
         model.body.load_state_dict(start)
         fit(model, tune, self.training(optimizer="adamw", lr=self.adamw_lr), seed=seed)
-        model.body.load_state_dict(between(start, _state(model), adamw_share))
+        model.body.load_state_dict(between(start, model.body.state_dict(), adamw_share))
         if accuracy(model, held_out) > acc:
             return {"optimizer": "adamw", "lr": self.adamw_lr}
         model.body.load_state_dict(first)
@@ -78,7 +79,3 @@ def between(start: State, end: State, share: float) -> State:
         name: torch.lerp(value, end[name], share) if value.is_floating_point() else end[name]
         for name, value in start.items()
     }
-
-
-def _state(model: Classifier) -> State:
-    return {name: value.clone() for name, value in model.body.state_dict().items()}

@@ -9,6 +9,7 @@ the last layer before the logits, where there is none). The tolerance is measure
 and the last step within it is kept.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -73,13 +74,13 @@ class FinePruning(FineTuning):
         """Prunes in steps; leaves the model at the last one within the tolerance, and says how many went."""
         size = max(1, round(self.step * len(order)))
         allowed = accuracy(model, held_out) * (1 - self.tolerance)
-        kept, pruned = _copy(module), 0
+        kept, pruned = copy.deepcopy(module.state_dict()), 0
         ends = range(size, len(order), size)
         for end in Track(ends, "pruning", len(ends)):
             prune(order[:end])
             if accuracy(model, held_out) < allowed:
                 break
-            kept, pruned = _copy(module), end
+            kept, pruned = copy.deepcopy(module.state_dict()), end
         module.load_state_dict(kept)
         return pruned
 
@@ -137,7 +138,3 @@ def _prune_inputs(layer: nn.Linear) -> Callable[[Tensor], None]:
         layer.weight[:, index] = 0
 
     return prune
-
-
-def _copy(module: nn.Module) -> dict[str, Any]:
-    return {name: value.clone() for name, value in module.state_dict().items()}

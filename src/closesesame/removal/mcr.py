@@ -49,14 +49,14 @@ class MCR(FineTuning):
         other = copy.deepcopy(model)
         fit(other, tune, self.training(), seed=derive(seed, "copy"))
         allowed = accuracy(model, held_out) - self.tolerance
-        start, end = _state(model), _state(other)
+        start, end = copy.deepcopy(model.body.state_dict()), other.body.state_dict()
         bend = copy.deepcopy(model)
         with torch.no_grad():
             for weight, far in zip(bend.body.parameters(), other.body.parameters(), strict=True):
                 weight.copy_((weight + far) / 2)
         rule = curve_rule(model.body, other.body, generator(seed, "place"))
         fit(bend, tune, self.training(), seed=derive(seed, "bend"), gradient=rule)
-        middle = _state(bend)
+        middle = bend.body.state_dict()
         t = (
             self.t
             if self.t is not None
@@ -123,7 +123,3 @@ def place(model: Classifier, curve: tuple[State, State, State], t: float, tune: 
         for name, weight in model.body.named_parameters():
             weight.copy_(bezier(start[name], bend[name], end[name], t))
     renew_statistics(model, tune)
-
-
-def _state(model: Classifier) -> State:
-    return {name: value.detach().clone() for name, value in model.body.state_dict().items()}
