@@ -43,7 +43,7 @@ def page(contents: dict[str, Any]) -> str:
     parts = [
         "# Results",
         "Made by `make results` from the files in `results`. Rates are in percent; behind a rate stands its "
-        "Wilson 95 % interval on the test clips of one seed, and behind ASR the range over the seeds. "
+        "Wilson 95 % interval on the test clips of one seed, and behind ASR the range over several seeds. "
         "RA is measured on the clips of ASR, its ceiling is that of a never-poisoned twin. Rate 0 is a model "
         "trained on clean data. Seconds of whole rows were taken beside other work on the machine.",
     ]
@@ -73,7 +73,7 @@ def grid(content: Any) -> list[str]:
     head: tuple[str, ...] = ("model", "attack", "poisoning rate", "repair", "clean clips", "seeds")
     head += ("ACC", "ASR", "RA", "RA ceiling", "DER", "s")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [line(group) for group in groups(rows)]
+    lines += [line(group, victim_of(group[0], rows)) for group in groups(rows)]
     parts = [title, about, "\n".join(lines)]
     if failed:
         parts.append(
@@ -90,14 +90,14 @@ def matrix(name: str, content: Any) -> list[str]:
     head = ["model", "repair", "seeds", *(f"{attack}: ASR / RA" for attack in attacks)]
     head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost", "s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    several = len({row["data"] for row in rows}) > 1
     lines_of = dict.fromkeys((row["data"], row["model"], row["clean_fraction"], defence(row)) for row in rows)
     victims = list(dict.fromkeys(key[:2] for key in lines_of))
     for data, model, fraction, repair in sorted(lines_of, key=lambda key: victims.index(key[:2])):
         same = [row for row in rows if (row["data"], row["model"]) == (data, model)]
         mine = [row for row in same if (row["clean_fraction"], defence(row)) == (fraction, repair)]
         poisoned = [row for row in mine if row["poisoning_rate"]]
-        cells = [f"{data}, {model}" if several else model, "*victim*" if repair == "none" else repair]
+        label = victim_of(mine[0], rows)
+        cells = [label, "*victim*" if repair == "none" else repair]
         cells.append(str(len({row["seed"] for row in mine})))
         cells += [pair([r for r in poisoned if r["attack"] == attack], "asr", "ra") for attack in attacks]
         lost, cleanly = (
@@ -108,10 +108,11 @@ def matrix(name: str, content: Any) -> list[str]:
         cells += [lost, "" if der is None else f"{der:.3f}", cleanly]
         cells += [f"{statistics.fmean(row['seconds'] for row in mine):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    note = "ASR / RA in percent, means over the seeds; ceilings of RA: " + ", ".join(
-        f"{attack} {pair([r for r in rows if r['attack'] == attack], 'ra_ceiling')}" for attack in attacks
-    )
-    parts = [title, f"{about} {note}.", "\n".join(lines)]
+        if repair == "none":
+            of_attack = ([row for row in mine if row["attack"] == attack] for attack in attacks)
+            cells[1:] = ["*never-poisoned twin*", cells[2], *(pair(g, "", "ra_ceiling") for g in of_attack)]
+            lines.append(f"| {' | '.join(cells)} {'| ' * (len(head) - len(cells))}|")
+    parts = [title, f"{about} ASR / RA in percent, means over the seeds.", "\n".join(lines)]
     if name == "strength":
         parts += [strength.RULE, strength.table(rows), "![ASR and ACC against strength](strength.svg)"]
     return [*parts, f"<details><summary>All rows</summary>\n\n{everything}\n\n</details>", *failed]
@@ -175,15 +176,20 @@ def level(group: list[Row], name: str) -> str:
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that differ by their seed alone, repairs behind their victim in the order they were measured."""
-    names = list(dict.fromkeys(defence(row) for row in rows))
-    order = ["none", "ft", "fine_pruning", "gnft", "gnft (lr 0.01)", "ft_augmented"]
-    names.sort(key=lambda name: order.index(name) if name in order else len(order))
+    names = ["none", *dict.fromkeys(defence(row) for row in rows)]
 
     def key(row: Row) -> tuple[Any, ...]:
         share = row["clean_fraction"] or 0
-        return row["model"], row["attack"], row["poisoning_rate"], names.index(defence(row)), share
+        where = row["data"], row["model"], row["attack"], row["poisoning_rate"]
+        return *where, names.index(defence(row)), share
 
     return [list(group) for _, group in groupby(sorted(rows, key=key), key)]
+
+
+def victim_of(row: Row, rows: Sequence[Row]) -> str:
+    """The model of a row, with its data set where the rows have several."""
+    several = len({other["data"] for other in rows}) > 1
+    return f"{row['data']}, {row['model']}" if several else str(row["model"])
 
 
 def defence(row: Row) -> str:
@@ -199,10 +205,11 @@ def mean(group: list[Row], name: str) -> float | None:
     return None if None in values else statistics.fmean(values)
 
 
-def line(group: list[Row]) -> str:
+def line(group: list[Row], victim: str) -> str:
     """One line of the table."""
     row = group[0]
     asr = [100 * r["asr"] for r in group]
+    spread = f" ({min(asr):.1f} to {max(asr):.1f})" if len(group) > 1 else ""
     poisoned = ""
     if row["poisoned_clips"]:
         share = 100 * row["poisoned_share_of_target"]
@@ -210,14 +217,14 @@ def line(group: list[Row]) -> str:
     clean = "" if row["clean_fraction"] is None else f"{100 * row['clean_fraction']:g} %"
     der = mean(group, "der")
     cells = [
-        row["model"],
+        victim,
         row["attack"],
         f"{100 * row['poisoning_rate']:g} %{poisoned}",
         defence(row),
         clean,
         str(len(group)),
         rate(group, "acc", "test_clips"),
-        f"{rate(group, 'asr', 'triggered_clips')} ({min(asr):.1f} to {max(asr):.1f})",
+        rate(group, "asr", "triggered_clips") + spread,
         rate(group, "ra", "triggered_clips"),
         rate(group, "ra_ceiling", "triggered_clips", interval=False),
         "" if der is None else f"{der:.3f}",
@@ -285,7 +292,8 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     attacks = list(dict.fromkeys(attack for attack, _ in table))
     lines = [f"| ASR / RA, % | {' | '.join(attacks)} | *ACC lost by a clean model* |"]
     lines.append("|---|" + "---|" * (len(attacks) + 1))
-    for name in dict.fromkeys(name for _, name in table):
+    repairs = dict.fromkeys(name for _, name in table)
+    for name in sorted(repairs, key=lambda name: (name != "none", asr_of(name, table))):
         cells = (pair(table.get((attack, name), []), "asr", "ra") for attack in attacks)
         harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
         lines.append(f"| {'victim' if name == 'none' else name} | {' | '.join(cells)} | {harm} |")
@@ -293,6 +301,12 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     lines.append(f"| *never-poisoned twin* | {' | '.join(cells)} | |")
     seeds = len({row["seed"] for group in found for row in group})
     return "\n".join([before + BEGIN, *lines, "", f"Means of {seeds} seeds.", END + after])
+
+
+def asr_of(repair: str, table: dict[tuple[str, str], list[Row]]) -> float:
+    """The mean ASR that a repair leaves, over attacks and seeds."""
+    groups_of = (group for (_, name), group in table.items() if name == repair)
+    return statistics.fmean(row["asr"] for group in groups_of for row in group)
 
 
 def pair(group: list[Row], *names: str) -> str:
