@@ -1,56 +1,87 @@
 """Pages as these tests look at them: parsed, and in a real browser."""
 
+import json
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta"}
+VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 
 
 class Page(HTMLParser):
-    """What a browser makes of the page, as far as these tests look."""
+    """The elements of a page in their order, each with its attributes and the words in it."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.words: list[tuple[str, str]] = []
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self.pieces: list[tuple[str, str]] = []
         self.rows: list[list[str]] = []
-        self._open: list[str] = []
+        self.comments: list[str] = []
+        self._open: list[int] = []
         self.feed(html)
         self.close()
         assert not self._open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self.handle_startendtag(tag, attrs)
         if tag not in VOID:
-            self._open.append(tag)
+            self._open.append(len(self.elements) - 1)
         if tag == "tr":
             self.rows.append([])
         elif tag in {"td", "th"}:
             self.rows[-1].append("")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
 
     def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
+        assert self.elements[self._open.pop()][0] == tag
 
     def handle_data(self, data: str) -> None:
-        self.words.append((self._open[-1] if self._open else "", data))
-        if {"td", "th"} & set(self._open):
+        around = [self.elements[number] for number in self._open]
+        self.pieces.append((around[-1][0] if around else "", data))
+        for _, _, words in around:
+            words.append(data)
+        if {"td", "th"} & {tag for tag, _, _ in around}:
             self.rows[-1][-1] = " ".join(f"{self.rows[-1][-1]} {data}".split())
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    def all(self, tag: str, **wanted: str) -> list[tuple[dict[str, str], str]]:
+        """Attributes and words of every element with that tag and at least those attributes."""
+        found = [(attrs, "".join(words)) for name, attrs, words in self.elements if name == tag]
+        return [(attrs, words) for attrs, words in found if wanted.items() <= attrs.items()]
+
+    def words(self, tag: str, **wanted: str) -> str:
+        """The words of the one element with that tag and at least those attributes."""
+        ((_, words),) = self.all(tag, **wanted)
+        return words
+
+    def json(self, name: str) -> Any:
+        """What the script with that id holds, in strict JSON."""
+
+        def refuse(word: str) -> None:
+            raise AssertionError(f"{word} is not JSON")
+
+        return json.loads(self.words("script", id=name), parse_constant=refuse)
 
     def row(self, first: str) -> list[str]:
         (found,) = [row for row in self.rows if row[0].split()[:1] == [first]][:1]
         return found
 
     @property
+    def tags(self) -> list[tuple[str, dict[str, str]]]:
+        return [(tag, attrs) for tag, attrs, _ in self.elements]
+
+    @property
     def text(self) -> str:
         """All words but those of style sheets, one space apart."""
-        return " ".join(" ".join(data for tag, data in self.words if tag != "style").split())
+        return " ".join(" ".join(data for tag, data in self.pieces if tag != "style").split())
 
     def attributes(self, name: str) -> list[str]:
-        return [attrs[name] for _, attrs in self.tags if name in attrs]
+        return [attrs[name] for _, attrs, _ in self.elements if name in attrs]
 
 
 def browse(address: str, profile: Path, *more: str) -> tuple[str, list[str]]:

@@ -8,7 +8,6 @@ import re
 import shutil
 import statistics
 from collections import Counter
-from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from closesesame.evaluation import wilson
 from closesesame.report import grid as page
 from closesesame.report.grid import Cell, Grid, render, write
 
-from .pages import browse
+from .pages import Page, browse
 
 HOSTILE = "</script><script>alert(1)</script><!--<script>\"'&amp;\u2028\u2029<img src=x onerror=y>"
-VOID = {"br", "img", "input", "link", "meta", "wbr"}
 POLICY = "Content-Security-Policy"
 WAV = base64.b64decode("UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA==")
 
@@ -68,48 +66,6 @@ def failed(number: int = 0, error: str | None = "It broke.", **changes: Any) -> 
 def a_grid(*cells: Cell, **changes: Any) -> Grid:
     about = {"name": "A grid", "about": "What repairs.", "host": {"processor": "Z80", "gpu": None}}
     return Grid(**{**about, "cells": cells, **changes})
-
-
-class Page(HTMLParser):
-    """The elements of a page in their order, each with its attributes and the words in it."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
-        self.comments: list[str] = []
-        self._open: list[int] = []
-        self.feed(html)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
-        if tag not in VOID:
-            self._open.append(len(self.elements) - 1)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.elements[self._open.pop()][0] == tag
-
-    def handle_data(self, data: str) -> None:
-        for number in self._open:
-            self.elements[number][2].append(data)
-
-    def handle_comment(self, data: str) -> None:
-        self.comments.append(data)
-
-    def all(self, tag: str, **wanted: str) -> list[tuple[dict[str, str], str]]:
-        found = [(attrs, "".join(words)) for name, attrs, words in self.elements if name == tag]
-        return [(attrs, words) for attrs, words in found if wanted.items() <= attrs.items()]
-
-    def words(self, tag: str, **wanted: str) -> str:
-        ((_, words),) = self.all(tag, **wanted)
-        return words
-
-    def json(self, name: str) -> Any:
-        def refuse(word: str) -> None:
-            raise AssertionError(f"{word} is not JSON")
-
-        return json.loads(self.words("script", id=name), parse_constant=refuse)
 
 
 def content(*cells: Cell) -> Any:
@@ -260,9 +216,9 @@ def test_hostile_names_do_not_break_out() -> None:
     cell = Cell(id=HOSTILE, row=cell.row)
     html = render(a_grid(cell, name=HOSTILE, about=HOSTILE, host={HOSTILE: HOSTILE}))
     found, harmless = Page(html), Page(render(a_grid(a_cell())))
-    assert Counter(tag for tag, _, _ in found.elements) == Counter(tag for tag, _, _ in harmless.elements)
+    assert Counter(tag for tag, _ in found.tags) == Counter(tag for tag, _ in harmless.tags)
     assert found.comments == []
-    assert not {name for _, attrs, _ in found.elements for name in attrs if name.startswith("on")}
+    assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
     assert [found.words(tag) for tag in ("title", "h1")] == [HOSTILE, HOSTILE]
     said = found.json("content")
     assert all(said["places"][name] == [HOSTILE] for name in ("data", "model", "attack", "defence"))
@@ -285,8 +241,8 @@ def test_page_is_one_file_that_may_run_our_script_only() -> None:
     html = render(a_grid(a_cell(defence="none", sounds=(b"a", b"b")), failed(1)))
     found = Page(html)
     for name in ("src", "srcset", "poster", "action", "background", "data", "style"):
-        assert [attrs[name] for _, attrs, _ in found.elements if name in attrs] == [], name
-    assert [attrs["href"] for _, attrs, _ in found.elements if "href" in attrs] == ["data:,"]
+        assert found.attributes(name) == [], name
+    assert found.attributes("href") == ["data:,"]
     assert re.findall(r"https?:|//[a-z]+\.|@import|url\(", html) == []
     (policy,) = [attrs["content"] for attrs, _ in found.all("meta") if attrs.get("http-equiv") == POLICY]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
@@ -311,11 +267,9 @@ def test_script_makes_elements_and_words_only() -> None:
 
 def test_references_inside_of_the_page_resolve() -> None:
     found = Page(render(a_grid(a_cell())))
-    ids = Counter(attrs["id"] for _, attrs, _ in found.elements if "id" in attrs)
+    ids = Counter(found.attributes("id"))
     assert [name for name, count in ids.items() if count > 1] == []
-    named = [
-        attrs[name] for _, attrs, _ in found.elements for name in ("aria-labelledby", "for") if name in attrs
-    ]
+    named = found.attributes("aria-labelledby") + found.attributes("for")
     script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
     looked_up = set(re.findall(r'find\("([\w-]+)"\)', script))
     assert len(looked_up) > 15
@@ -471,7 +425,7 @@ def test_browser_runs_nothing_of_what_is_shown(drawn: tuple[Page, list[str]]) ->
     assert len(found.all("script")) == 3
     assert found.all("img") == []
     assert found.comments == []
-    assert not {name for _, attrs, _ in found.elements for name in attrs if name.startswith("on")}
+    assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
 
 
 HANDS = """

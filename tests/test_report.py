@@ -100,7 +100,7 @@ def test_numbers_are_those_of_the_scores(whole: str) -> None:
 
 def test_bars_and_plane_show_the_rates() -> None:
     html = render(a_report())
-    words = [data for tag, data in Page(html).words if tag == "text"]
+    words = [data for tag, data in Page(html).pieces if tag == "text"]
     assert {"94.0 %", "93.2 %", "100.0 %", "3.3 %", "0.0 %", "90.0 %", "good corner"} <= set(words)
     assert Counter(words)["ft_augmented"] == 4
 
@@ -154,13 +154,13 @@ def test_hostile_words_stay_words() -> None:
     assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
     assert "<script" not in html.lower()
     assert "<!--" not in html
-    shown = [tag for tag, data in found.words if data.strip() == HOSTILE]
+    shown = [tag for tag, data in found.pieces if data.strip() == HOSTILE]
     assert Counter(shown) == Counter(["title", "h1", "p", "li", "dt"]) + Counter({"bdi": 7}) + Counter(
         ["span"]
     )
     # In figures it is cut, and neither read as a formula nor as a tag.
     cut = HOSTILE[: canvas.LONGEST_NAME - 1] + "…"
-    assert [tag for tag, data in found.words if data.strip() == cut] == ["text"] * 4
+    assert [tag for tag, data in found.pieces if data.strip() == cut] == ["text"] * 4
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_hostile_words_stay_words() -> None:
 def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
     entry = Entry(name=name, scores=VICTIM.scores)
     text = write(a_report(entry, title=name, warnings=(name,)), tmp_path / "r.html").read_text("utf-8")
-    words = [data for tag, data in Page(text).words if tag == "text"]
+    words = [data for tag, data in Page(text).pieces if tag == "text"]
     if name.startswith("$"):
         assert name in words
     assert max(map(len, words)) < 50
@@ -179,7 +179,7 @@ def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
 def test_names_that_look_like_markup_of_figures_are_left_alone() -> None:
     name = f'id="a" {canvas.INK}'
     html = render(a_report(Entry(name=name, scores=VICTIM.scores)))
-    assert [data for tag, data in Page(html).words if tag == "text"].count(name) == 4
+    assert [data for tag, data in Page(html).pieces if tag == "text"].count(name) == 4
 
 
 def test_page_is_one_file_without_references(whole: str) -> None:
@@ -364,7 +364,7 @@ def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_
     path = grid.write(grid.Grid(name="g", about="", host={}, cells=cells), tmp_path / "g.html")
     dom, complaints = browse(f"{path.as_uri()}#cell=c0", tmp_path / "profile")
     assert complaints == []
-    words = " ".join(data for tag, data in Page(dom).words if tag not in {"script", "style"})
+    words = " ".join(data for tag, data in Page(dom).pieces if tag not in {"script", "style"})
     assert ("Change by the trigger" in words) == measured
     if measured:
         assert "SNR 11.0\N{NO-BREAK SPACE}dB \N{EN DASH} 12.3\N{NO-BREAK SPACE}dB PESQ 2.10" in words
