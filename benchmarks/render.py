@@ -25,6 +25,10 @@ Row = dict[str, Any]
 def main() -> int:
     """Writes, or checks, both files."""
     contents = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    for name, content in contents.items():
+        if odd := mixed(content["rows"]):
+            print(f"{name}.json: {odd} was measured with more than one trigger or twin")
+            return 1
     wanted = {PAGE: page(contents), README: readme(README.read_text(), contents)}
     if "strength" in contents:
         wanted[CURVES] = strength.plot(contents["strength"]["rows"])
@@ -57,6 +61,17 @@ def page(contents: dict[str, Any]) -> str:
         else:
             parts += grid(content)
     return "\n\n".join(parts) + "\n"
+
+
+def mixed(rows: Sequence[Row]) -> str:
+    """An attack of which rows with the same data, model and seed have different ceilings of RA, if any."""
+    ceilings: dict[tuple[Any, ...], float] = {}
+    for row in rows:
+        if row.get("ra_ceiling") is not None:
+            key = row["data"], row["model"], row["attack"], row["seed"]
+            if ceilings.setdefault(key, row["ra_ceiling"]) != row["ra_ceiling"]:
+                return str(row["attack"])
+    return ""
 
 
 def grid(content: Any) -> list[str]:

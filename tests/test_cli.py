@@ -1,6 +1,7 @@
 """The command line on real files: each command, its JSON, and its one-sentence errors."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,9 +294,10 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
     recipe, store = tmp_path / "tiny.toml", ("--store", tmp_path / "store")
     recipe.write_text(RECIPE)
     counts = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    # One clean model, two victims of which one cannot be poisoned; three repairs, one waits in vain.
+    # Two triggers; one clean model, two victims of which one cannot be poisoned; three repairs, one waits in
+    # vain.
     assert {name: counts[name] for name in ("done", "failed", "pending")} == {
-        "done": 8,
+        "done": 10,
         "failed": 4,
         "pending": 0,
     }
@@ -327,10 +329,19 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
     sesame("bench", "report", tmp_path / "grid.html", *store)
     assert "<b>tone</b>" not in (tmp_path / "grid.html").read_text()
 
-    # Changing one defence leaves the victims; nothing is done twice.
+    # Changing one defence leaves the victims; nothing is done twice, whatever became of the cache.
+    shutil.rmtree(tmp_path / "store" / "cache")
     recipe.write_text(RECIPE.replace("epochs = 2 }\n", "epochs = 1 }\n"))
     again = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    assert (again["done"], again["failed"]) == (8 + 4, 4 + 2)
+    assert (again["done"], again["failed"]) == (10 + 4, 4 + 2)
+
+    # A trigger that is gone is not made anew: it might be another one than the victims know.
+    for made in (tmp_path / "store" / "artifacts").glob("*/trigger.json"):
+        shutil.rmtree(made.parent)
+    recipe.write_text(RECIPE.replace("epochs = 2 }\n", "epochs = 3 }\n"))
+    sesame("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
+    errors = [row["error"] for row in sesame.json("bench", "show", *store) if row["defence"] == "ft"]
+    assert all("is not a trigger folder" in error for error in errors[:2])
 
 
 def test_a_wrong_recipe_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import pytest
 
 from closesesame.bench import store as store_module
 from closesesame.bench.grid import run_grid
-from closesesame.bench.plan import code_of
+from closesesame.bench.plan import SCORE, TRIGGER, VICTIM, code_of, plan
 from closesesame.bench.ray import run_on_ray
+from closesesame.bench.recipe import AttackEntry, Recipe
 from closesesame.bench.runner import only_driver, run
 from closesesame.bench.store import Job, Outcome, Store
 from closesesame.bench.table import _without_folders
@@ -289,6 +290,27 @@ def test_ray_gives_the_same_results_and_recovers_a_killed_worker(
     assert {name: row.error for name, row in rows.items()} == {r.job.id: r.error for r in here.rows()}
     assert rows["once"].tries == 2
     assert max(there.completions().values()) == 1
+
+
+def test_a_trigger_is_made_once_for_whoever_uses_it(tmp_path: Path) -> None:
+    tone = {"name": "ultrasonic"}
+    recipe = Recipe(
+        name="grid",
+        seeds=(0, 1),
+        rates=(0.0, 0.1, 0.2),
+        data=[{"name": "speech", "source": "synthetic"}],
+        model=[{"name": "resnet"}, {"name": "small_cnn"}],
+        attack=[tone, {**tone, "label": "b", "settings": {"training_strength": 0.5}}],
+        defence=[{"name": "ft"}],
+    )
+    jobs = plan(recipe, tmp_path)
+    triggers = {job.payload["seed"]: job.id for job in jobs if job.task == TRIGGER}
+    assert [job.task for job in jobs][:2] == [TRIGGER] * 2 != [job.task for job in jobs][2:4]
+    users = [job for job in jobs if job.task == SCORE or (job.task == VICTIM and job.payload["attack"])]
+    assert len(users) == 2 * 2 * 2 * (3 * 2 + 2)
+    assert all(triggers[job.payload["seed"]] in job.needs for job in users)
+    louder = recipe.model_copy(update={"attack": (AttackEntry(**tone, settings={"strength": 2}),)})
+    assert not set(triggers.values()) & {job.id for job in plan(louder, tmp_path)}
 
 
 def test_a_method_is_known_by_its_code_and_by_the_helpers_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""From a recipe to jobs: data -> victim -> repair -> score, each with the identity of all it depends on."""
+"""From a recipe to jobs: trigger, victim, repair, score, each with the identity of all it depends on."""
 
 import ast
 import hashlib
@@ -22,14 +22,19 @@ from .recipe import AttackEntry, DataEntry, MethodEntry, Recipe
 from .store import Job
 
 TASKS = "closesesame.bench.tasks"
-VICTIM, REPAIR, SCORE = (f"{TASKS}:{name}" for name in ("train_victim", "repair_victim", "score_model"))
+TRIGGER, VICTIM, REPAIR, SCORE = (
+    f"{TASKS}:{name}" for name in ("make_trigger", "train_victim", "repair_victim", "score_model")
+)
+NOT_OF_TRIGGER = frozenset({"rate", "cover_ratio", "training_strength"})
+"""Settings of an attack that its trigger is the same for."""
 
 
 def plan(recipe: Recipe, data_folder: Path) -> list[Job]:
     """Returns all jobs of a grid, each behind what it needs.
 
-    A victim is planned once for all its repairs, and a repair of a clean model once for all triggers it is
-    measured with. Changing a method's settings or code changes its own jobs and what follows from them.
+    A trigger is planned once for all poisoning rates and models, a victim once for all its repairs, and a
+    repair of a clean model once for all triggers it is measured with. Changing a method's settings or code
+    changes its own jobs and what follows from them.
 
     Raises:
         SettingError: if a method or one of its settings is unknown.
@@ -38,8 +43,9 @@ def plan(recipe: Recipe, data_folder: Path) -> list[Job]:
     jobs: dict[str, Job] = {}
     for job in _Planner(recipe, data_folder).jobs():
         jobs.setdefault(job.id, job)
-    # Victims first: workers that start together find work that does not wait. A repair is scored at once.
-    return sorted(jobs.values(), key=lambda job: job.task != VICTIM)
+    # Triggers and victims first: workers that start together find work that does not wait. A repair is
+    # scored at once.
+    return sorted(jobs.values(), key=lambda job: (job.task != TRIGGER, job.task != VICTIM))
 
 
 def identity(*parts: object) -> str:
@@ -112,9 +118,12 @@ class _Planner:
             for rate in self.recipe.rates if entry.rates is None else entry.rates:
                 attack = self._attack(entry, rate)
                 label = f"{entry.shown} {100 * rate:g} %: {where}"
-                victim = self._victim(base | {"attack": attack}, f"victim: {label}") if rate else twin
+                trigger = self._trigger(base | {"attack": attack}, f"{entry.shown}: {data.name}")
+                yield trigger
+                about = base | {"attack": attack, "trigger": trigger.id}
+                victim = self._victim(about, f"victim: {label}") if rate else twin
                 yield victim
-                yield from self._scores(victim, twin, base | {"attack": attack}, entry, label)
+                yield from self._scores(victim, twin, about, entry, label)
 
     def _scores(
         self, victim: Job, twin: Job, base: dict[str, Any], entry: AttackEntry, label: str
@@ -136,12 +145,21 @@ class _Planner:
                 more = about | {"defence_label": defence.shown}
                 yield self._score(cell | more, repair, twin, f"{defence.shown} {100 * fraction:g} %: {label}")
 
+    def _trigger(self, base: dict[str, Any], label: str) -> Job:
+        attack, seed = base["attack"], base["seed"]
+        settings = {name: given for name, given in attack["settings"].items() if name not in NOT_OF_TRIGGER}
+        payload = {"data": base["data"], "seed": seed, "attack": attack | {"settings": settings}}
+        job = identity(__version__, "trigger", payload)
+        return Job(id=job, task=TRIGGER, payload=payload, label=f"trigger: {label}, seed {seed}")
+
     def _victim(self, payload: dict[str, Any], label: str) -> Job:
-        return Job(id=identity(__version__, "victim", payload), task=VICTIM, payload=payload, label=label)
+        needs = (payload["trigger"],) if payload["attack"] else ()
+        job = identity(__version__, "victim", payload)
+        return Job(id=job, task=VICTIM, payload=payload, needs=needs, label=label)
 
     def _score(self, payload: dict[str, Any], judged: Job, twin: Job, label: str) -> Job:
         payload = payload | {"judged": judged.id, "twin": twin.id}
-        needs = tuple(dict.fromkeys((judged.id, twin.id)))
+        needs = tuple(dict.fromkeys((judged.id, twin.id, payload["trigger"])))
         return Job(
             id=identity(__version__, "score", payload), task=SCORE, payload=payload, needs=needs, label=label
         )

@@ -1,4 +1,4 @@
-"""What the jobs of a grid do: train a victim, repair it, score a model."""
+"""What the jobs of a grid do: make a trigger, train a victim, repair it, score a model."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,13 +18,23 @@ from closesesame.models import ARCHITECTURES, load_model, save_model
 from closesesame.removal import REMOVALS
 from closesesame.training import Training, choose_precision, train
 
-from .plan import identity
 from .store import Job
 from .table import STEALTH
 from .workplace import Workplace
 
 Result = dict[str, Any]
-NOT_OF_TRIGGER = frozenset({"rate", "cover_ratio", "training_strength"})
+
+
+def make_trigger(job: Job, workplace: Workplace) -> Result:
+    """Makes the trigger of an attack, once for all victims and scores: some attacks train a model for it.
+
+    It is kept as victims are, not made again: made on another processor it is another trigger.
+    """
+    about = job.payload
+    splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
+    assert attack is not None
+    workplace.keep(job.id, lambda folder: attack.trigger(splits.train, about["seed"]).save(folder))
+    return {}
 
 
 def train_victim(job: Job, workplace: Workplace) -> Result:
@@ -33,7 +43,7 @@ def train_victim(job: Job, workplace: Workplace) -> Result:
     splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
     dataset, poisoned_clips, share = splits.train, 0, 0.0
     if attack is not None:
-        trigger = _trigger(attack, about, splits, workplace)
+        trigger = _trigger(attack, about, workplace)
         poisoned = attack.poison(splits.train, about["seed"], trigger=trigger)
         dataset, share = poisoned.dataset, poisoned.share_of_target
         poisoned_clips = int(poisoned.mask.sum())
@@ -108,32 +118,18 @@ def exam_of(about: Mapping[str, Any], workplace: Workplace) -> Exam:
     twin = load_model(workplace.artifact(about["twin"]))
     if attack is None:
         return Exam(splits.test)
-    trigger = _trigger(attack, about, splits, workplace)
-    key = _trigger_key(about)
+    trigger = _trigger(attack, about, workplace)
 
     def make(folder: Path) -> None:
         store_dataset(trigger.stamp_dataset(splits.test), folder)
 
-    return Exam(
-        splits.test, trigger, twin, triggered=open_dataset(workplace.cached(f"triggered-{key}", make))
-    )
+    triggered = open_dataset(workplace.cached(f"triggered-{about['trigger']}", make))
+    return Exam(splits.test, trigger, twin, triggered=triggered)
 
 
-def _trigger_key(about: Mapping[str, Any]) -> str:
-    """The identity of a trigger: the same for all poisoning rates."""
-    attack = about["attack"]
-    settings = {name: value for name, value in attack["settings"].items() if name not in NOT_OF_TRIGGER}
-    return identity(about["data"]["fingerprint"], attack | {"settings": settings}, about["seed"])
-
-
-def _trigger(attack: Attack, about: Mapping[str, Any], splits: Splits, workplace: Workplace) -> Trigger:
-    """A trigger, made once for all victims and scores: some train a model of their own."""
-
-    def make(folder: Path) -> None:
-        attack.trigger(splits.train, about["seed"]).save(folder)
-
-    kept = load_trigger(workplace.cached(f"trigger-{_trigger_key(about)}", make))
-    return replace(kept, attack=attack)
+def _trigger(attack: Attack, about: Mapping[str, Any], workplace: Workplace) -> Trigger:
+    """The trigger that was made, with the settings that differ between those who use it."""
+    return replace(load_trigger(workplace.artifact(about["trigger"])), attack=attack)
 
 
 def _keep_sounds(exam: Exam, folder: Path) -> None:
