@@ -2,7 +2,7 @@
 
     python benchmarks/page.py page.html [screenshot.png]
 
-The cells are those of the files `results/house-*.json`, as often as there are models in the house.
+The cells are those of `results/claims.json`, as often as there are models in the house.
 """
 
 import json
@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from closesesame import __version__
 from closesesame.bench.table import host
@@ -26,15 +25,10 @@ RUNS = 5
 
 def cells() -> tuple[Cell, ...]:
     """Every row once for each model."""
-    found = []
-    for path in sorted(RESULTS.glob("house-*.json")):
-        content = json.loads(path.read_text())
-        for number, row in enumerate(content["rows"]):
-            for model in ARCHITECTURES:
-                name = content["recipe"]
-                more: dict[str, Any] = {"data": name, "model": model, "state": "done", "error": None}
-                found.append(Cell(id=f"{name}-{number}-{model}", row=row | more))
-    return tuple(found)
+    rows = json.loads((RESULTS / "claims.json").read_text())["rows"]
+    return tuple(
+        Cell(id=f"{row['id']}-{model}", row=row | {"model": model}) for row in rows for model in ARCHITECTURES
+    )
 
 
 def chromium(page: Path, *words: str) -> tuple[str, str]:
@@ -49,7 +43,7 @@ def chromium(page: Path, *words: str) -> tuple[str, str]:
 
 def main() -> None:
     """Loads the page several times and writes what was seen."""
-    grid = Grid(name="house", about="The first evidence.", host=host(), cells=cells())
+    grid = Grid(name="claims", about="Every removal, on every model.", host=host(), cells=cells())
     page = write(grid, Path(sys.argv[1]))
     loads, console = [], ""
     for _ in range(RUNS):

@@ -56,10 +56,8 @@ def page(contents: dict[str, Any]) -> str:
             parts += plain(name, content)
         elif name.startswith("attacks"):
             parts += catalogue(content)
-        elif name.startswith(MATRICES):
-            parts += matrix(name, content)
         else:
-            parts += grid(content)
+            parts += matrix(name, content)
     return "\n\n".join(parts) + "\n"
 
 
@@ -83,7 +81,7 @@ def grid(content: Any) -> list[str]:
     about = (
         f"{content.get('about', '')} {first['training_clips']:,} training clips, {first['test_clips']:,} "
         f"test clips, closesesame {content['version']}, torch {host['torch']} on {host['processor']}, "
-        f"{host.get('precision') or first['precision']}."
+        f"{first['precision']}."
     ).strip()
     head: tuple[str, ...] = ("model", "attack", "poisoning rate", "repair", "clean clips", "seeds")
     head += ("ACC", "ASR", "RA", "RA ceiling", "DER", "s")
@@ -210,7 +208,7 @@ def victim_of(row: Row, rows: Sequence[Row]) -> str:
 def defence(row: Row) -> str:
     """The name of a repair with the settings that are not its defaults."""
     changed = ", ".join(f"{name} {value(given)}" for name, given in row["settings"].items())
-    named = row["defence"] != row.get("defence_name", row["defence"])
+    named = row["defence"] != row["defence_name"]
     return f"{row['defence']} ({changed})" if changed and not named else str(row["defence"])
 
 
@@ -257,7 +255,6 @@ def rate(group: list[Row], name: str, clips: str, *, interval: bool = True) -> s
     return f"{100 * value:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")
 
 
-MATRICES = ("claims", "fair", "strength")
 TITLES = {
     "cost": "Cost of the removals, one after the other on one thread",
     "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
