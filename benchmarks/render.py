@@ -7,7 +7,7 @@ python benchmarks/render.py --check    fail if what is written is not what the f
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from closesesame.evaluation import wilson
 HERE = Path(__file__).parent
 RESULTS, PAGE, README = HERE / "results", HERE / "RESULTS.md", HERE.parent / "README.md"
 CURVES = HERE / "strength.svg"
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 Row = dict[str, Any]
 
 
@@ -131,7 +130,7 @@ def matrix(name: str, content: Any) -> list[str]:
     return [*parts, f"<details><summary>All rows</summary>\n\n{everything}\n\n</details>", *failed]
 
 
-def lost_acc(repaired: list[Row], rows: list[Row]) -> str:
+def lost_acc(repaired: Sequence[Row], rows: Sequence[Row]) -> str:
     """By how many points ACC is lower than that of the models before repair, as a mean; empty without one."""
     gaps = []
     for row in repaired:
@@ -294,31 +293,51 @@ def value(given: Any) -> str:
 
 def readme(text: str, contents: dict[str, Any]) -> str:
     """The README with its figures made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not rest or "claims-seeds" not in contents:
-        return text
+    for name, make in (("repairs", repairs), ("models", models)):
+        begin, end = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = "\n".join([before + begin, *make(contents), end + after])
+    return text
+
+
+def repairs(contents: dict[str, Any]) -> list[str]:
+    """Every removal that was measured with several seeds, on the default model."""
     rows = [row for row in contents["claims-seeds"]["rows"] if not row.get("error")]
-    found = groups([row for row in rows if row["poisoning_rate"]])
-    table = {(group[0]["attack"], defence(group[0])): group for group in found}
-    attacks = list(dict.fromkeys(attack for attack, _ in table))
-    lines = [f"| ASR / RA, % | {' | '.join(attacks)} | *ACC lost by a clean model* |"]
-    lines.append("|---|" + "---|" * (len(attacks) + 1))
-    repairs = dict.fromkeys(name for _, name in table)
-    for name in sorted(repairs, key=lambda name: (name != "none", asr_of(name, table))):
-        cells = (pair(table.get((attack, name), []), "asr", "ra") for attack in attacks)
+    attacks = sorted({row["attack"] for row in rows})
+    head = ["ASR / RA, %", *attacks, "*ACC lost by a clean model*"]
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *overview(rows, attacks))]
+    return [*lines, "", f"Means of {len({row['seed'] for row in rows})} seeds."]
+
+
+def models(contents: dict[str, Any]) -> list[str]:
+    """The other models, with the removals that need no batch norm to go far."""
+    rows = [row for name in ("claims-victims", "claims-attention") for row in contents[name]["rows"]]
+    rows = [row for row in rows if row["defence"] in {"none", "ft_augmented", "scratch"}]
+    attacks = sorted({row["attack"] for row in rows})
+    head = ["ASR / RA, %", "", *attacks, "*ACC lost by a clean model*"]
+    lines = [head, ["---"] * len(head)]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        lines += [[model, *cells] for cells in overview(mine, attacks)]
+    return [*(f"| {' | '.join(cells)} |" for cells in lines), "", "One seed."]
+
+
+def overview(rows: Sequence[Row], attacks: Sequence[str]) -> Iterator[list[str]]:
+    """The cells of one model: its victims, what removals leave, from the lowest mean ASR on, and the twin."""
+    poisoned = [row for row in rows if row["poisoning_rate"]]
+    found = {name: [row for row in poisoned if defence(row) == name] for name in map(defence, poisoned)}
+
+    def left(name: str) -> tuple[bool, float]:
+        return name != "none", statistics.fmean(row["asr"] for row in found[name])
+
+    def pairs(name: str, *fields: str) -> list[str]:
+        return [pair([row for row in found[name] if row["attack"] == attack], *fields) for attack in attacks]
+
+    for name in sorted(found, key=left):
         harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
-        lines.append(f"| {'victim' if name == 'none' else name} | {' | '.join(cells)} | {harm} |")
-    cells = (pair(table[attack, "none"], "", "ra_ceiling") for attack in attacks)
-    lines.append(f"| *never-poisoned twin* | {' | '.join(cells)} | |")
-    seeds = len({row["seed"] for group in found for row in group})
-    return "\n".join([before + BEGIN, *lines, "", f"Means of {seeds} seeds.", END + after])
-
-
-def asr_of(repair: str, table: dict[tuple[str, str], list[Row]]) -> float:
-    """The mean ASR that a repair leaves, over attacks and seeds."""
-    groups_of = (group for (_, name), group in table.items() if name == repair)
-    return statistics.fmean(row["asr"] for group in groups_of for row in group)
+        yield ["victim" if name == "none" else name, *pairs(name, "asr", "ra"), harm]
+    yield ["*never-poisoned twin*", *pairs("none", "", "ra_ceiling"), ""]
 
 
 def pair(group: list[Row], *names: str) -> str:
