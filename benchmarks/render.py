@@ -311,7 +311,7 @@ def repairs(contents: dict[str, Any]) -> list[str]:
 
 
 def models(contents: dict[str, Any]) -> list[str]:
-    """The other models, with the removals that need no batch norm to go far."""
+    """The other models, with what does something on them."""
     rows = [row for name in ("claims-victims", "claims-attention") for row in contents[name]["rows"]]
     rows = [row for row in rows if row["defence"] in {"none", "ft_augmented", "scratch"}]
     attacks = sorted({row["attack"] for row in rows})

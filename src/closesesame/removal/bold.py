@@ -1,6 +1,6 @@
 """What removals that train boldly under strong augmentation share: SGD first, AdamW where SGD makes a wreck.
 
-SGD goes furthest where batch norm bears it, and wrecks other networks; AdamW goes far enough on all.
+SGD goes furthest on networks that bear it, as the ResNet does, and wrecks others; AdamW wrecks none.
 """
 
 import copy
