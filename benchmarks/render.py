@@ -111,7 +111,7 @@ def matrix(name: str, content: Any) -> list[str]:
         label = victim_of(mine[0], rows)
         cells = [label, "*victim*" if repair == "none" else repair]
         cells.append(str(len({row["seed"] for row in mine})))
-        cells += [pair([r for r in poisoned if r["attack"] == attack], "asr", "ra") for attack in attacks]
+        cells += pairs(poisoned, attacks, "asr", "ra")
         lost, cleanly = (
             lost_acc([r for r in mine if bool(r["poisoning_rate"]) == bad], same) for bad in (True, False)
         )
@@ -121,8 +121,7 @@ def matrix(name: str, content: Any) -> list[str]:
         cells += [f"{statistics.fmean(row['seconds'] for row in mine):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
         if repair == "none":
-            of_attack = ([row for row in mine if row["attack"] == attack] for attack in attacks)
-            cells[1:] = ["*never-poisoned twin*", cells[2], *(pair(g, "", "ra_ceiling") for g in of_attack)]
+            cells[1:] = ["*never-poisoned twin*", cells[2], *pairs(mine, attacks, "", "ra_ceiling")]
             lines.append(f"| {' | '.join(cells)} {'| ' * (len(head) - len(cells))}|")
     parts = [title, f"{about} ASR / RA in percent, means over the seeds.", "\n".join(lines)]
     if name == "strength":
@@ -331,13 +330,15 @@ def overview(rows: Sequence[Row], attacks: Sequence[str]) -> Iterator[list[str]]
     def left(name: str) -> tuple[bool, float]:
         return name != "none", statistics.fmean(row["asr"] for row in found[name])
 
-    def pairs(name: str, *fields: str) -> list[str]:
-        return [pair([row for row in found[name] if row["attack"] == attack], *fields) for attack in attacks]
-
     for name in sorted(found, key=left):
         harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
-        yield ["victim" if name == "none" else name, *pairs(name, "asr", "ra"), harm]
-    yield ["*never-poisoned twin*", *pairs("none", "", "ra_ceiling"), ""]
+        yield ["victim" if name == "none" else name, *pairs(found[name], attacks, "asr", "ra"), harm]
+    yield ["*never-poisoned twin*", *pairs(found["none"], attacks, "", "ra_ceiling"), ""]
+
+
+def pairs(rows: Sequence[Row], attacks: Sequence[str], *names: str) -> list[str]:
+    """A cell an attack."""
+    return [pair([row for row in rows if row["attack"] == attack], *names) for attack in attacks]
 
 
 def pair(group: list[Row], *names: str) -> str:

@@ -340,8 +340,9 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
         shutil.rmtree(made.parent)
     recipe.write_text(RECIPE.replace("epochs = 2 }\n", "epochs = 3 }\n"))
     sesame("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    errors = [row["error"] for row in sesame.json("bench", "show", *store) if row["defence"] == "ft"]
-    assert all("is not a trigger folder" in error for error in errors[:2])
+    clean, poisoned, _ = (r["error"] for r in sesame.json("bench", "show", *store) if r["defence"] == "ft")
+    assert "is not a trigger folder" in clean
+    assert "is not a trigger folder" in poisoned
 
 
 def test_a_wrong_recipe_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:
