@@ -1,65 +1,84 @@
-"""Seconds of every removal at its defaults, as multiples of one plain fine-tuning epoch, in turn in one run.
+"""Seconds of every removal at its defaults, as multiples of one plain fine-tuning step, in turn in one run.
 
 OMP_NUM_THREADS=1 python benchmarks/cost.py DATA
 
-DATA is a folder with `keywords10`. Run it on a machine that does nothing else.
+DATA is a folder with `keywords10`. A removal that trains is run at two short lengths; what it takes at its
+own length follows from the line through both. Run it on a machine that does nothing else.
 """
 
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from closesesame import __version__
+from closesesame.bench.protocol import Protocol
 from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
 from closesesame.data import load_splits
 from closesesame.models import ResNet
-from closesesame.removal import FT, REMOVALS
+from closesesame.removal import FT, REMOVALS, Removal
 from closesesame.training import Training, train
 
 FRACTION = 0.05
-PUBLISHED_EPOCHS = 100
-"""Length of fine-tuning in BackdoorBench, arXiv:2206.12654, in passes over the clean set."""
+SHARES = (0.02, 0.06)
+"""Of all counts of steps of a removal, at which it is run."""
+
+
+def shortened(removal: Removal, share: float) -> Removal:
+    """The removal with all its counts of steps, but for those of rounds and ascents, cut to a share."""
+    counts = {name: value for name, value in removal.settings().items() if name.endswith("steps")}
+    inner = {"ascent_steps", "fixed_point_steps"}
+    short = {name: max(2, round(share * n)) for name, n in counts.items() if n and name not in inner}
+    return removal.model_copy(update=short)
+
+
+def seconds_of(removal: Removal, model: torch.nn.Module, clean: Any) -> float:
+    """At its defaults: measured if it does not train, else from two short runs."""
+    if "steps" not in type(removal).model_fields:
+        return removal.remove(model, clean, 0).seconds
+    low, high = (shortened(removal, share).remove(model, clean, 0).seconds for share in SHARES)
+    return low + (high - low) * (1 - SHARES[0]) / (SHARES[1] - SHARES[0])
 
 
 def main() -> None:
-    """Trains one model, times plain epochs, then each removal once; writes after each."""
-    data = load_splits(Path(sys.argv[1]) / "keywords10").train
-    clean = data.sample(FRACTION, 0)
+    """Trains one model, times a plain step, then each removal; writes after each."""
+    splits = load_splits(Path(sys.argv[1]) / "keywords10")
+    clean = Protocol().clean_examples(splits, FRACTION, 0)
     started = time.perf_counter()
-    model = train(ResNet(), data, Training(), seed=0)
+    model = train(ResNet(), splits.train, Training(precision="fp32"), seed=0)
     training = time.perf_counter() - started
-    short, long = (FT(epochs=epochs).remove(model, clean, 0).seconds for epochs in (10, 110))
-    epoch = (long - short) / 100
+    short, long = (FT(steps=steps).remove(model, clean, 0).seconds for steps in (10, 60))
+    step = (long - short) / 50
     rows = []
     for name in REMOVALS:
         method = REMOVALS.make(name)
-        repair = method.remove(model, clean, 0)
+        seconds = seconds_of(method, model, clean)
         rows.append(
             {
                 "removal": name,
                 "clean_clips": len(clean),
-                "seconds": repair.seconds,
-                "plain_epochs": repair.seconds / epoch,
-                "times_a_published_run": repair.seconds / epoch / PUBLISHED_EPOCHS,
-                "times_the_training": repair.seconds / training,
+                "steps": getattr(method, "steps", None),
+                "seconds": seconds,
+                "plain_steps": seconds / step,
+                "times_the_training": seconds / training,
                 "says_in_list": method.cost,
             }
         )
         content = {
             "recipe": "cost",
-            "about": f"A plain fine-tuning epoch took {epoch:.3f} s, the training of the model "
-            f"{training:.1f} s; a published run is {PUBLISHED_EPOCHS} plain epochs.",
+            "about": f"From short runs. A plain fine-tuning step took {step:.3f} s, the training of the "
+            f"model {training:.1f} s.",
             "version": __version__,
             "threads": torch.get_num_threads(),
             "host": host(),
             "rows": rows,
         }
         write_whole(json.dumps(content, indent=1) + "\n", Path(__file__).parent / "results" / "cost.json")
-        print(name, f"{repair.seconds:.1f}", flush=True)
+        print(name, f"{seconds:.1f}", flush=True)
 
 
 if __name__ == "__main__":

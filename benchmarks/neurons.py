@@ -39,7 +39,7 @@ def main() -> None:
         about = found.job.payload
         if found.job.id not in wanted or about["defence"] is not None:
             continue
-        rate = about["attack"]["settings"].get("rate", 0.05)
+        rate = about["attack"]["all_settings"]["rate"]
         key = (about["data"]["name"], about["model"]["name"], about["attack_label"], rate, about["seed"])
         if found.state != "done" or key in known:
             continue

@@ -12,12 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import strength
+from closesesame.bench.table import precisions, refuse_mixed
+from closesesame.core.errors import DataError
 from closesesame.evaluation import wilson
 
 HERE = Path(__file__).parent
 RESULTS, PAGE, README = HERE / "results", HERE / "RESULTS.md", HERE.parent / "README.md"
-CURVES = HERE / "strength.svg"
 Row = dict[str, Any]
 
 
@@ -26,11 +26,14 @@ def main() -> int:
     contents = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     for name, content in contents.items():
         if odd := mixed(content["rows"]):
-            print(f"{name}.json: {odd} was measured with more than one trigger or twin")
+            print(f"{name}.json: {odd} was measured with more than one trigger or reference model")
+            return 1
+        try:
+            refuse_mixed(content["rows"] if "precision_train" in content["rows"][0] else [])
+        except DataError as error:
+            print(f"{name}.json: {error}")
             return 1
     wanted = {PAGE: page(contents), README: readme(README.read_text(), contents)}
-    if "strength" in contents:
-        wanted[CURVES] = strength.plot(contents["strength"]["rows"])
     stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         if stale:
@@ -45,10 +48,17 @@ def page(contents: dict[str, Any]) -> str:
     """The whole RESULTS.md."""
     parts = [
         "# Results",
-        "Made by `make results` from the files in `results`. Rates are in percent; behind a rate stands its "
-        "Wilson 95 % interval on the test clips of one seed, and behind ASR the range over several seeds. "
-        "RA is measured on the clips of ASR, its ceiling is that of a never-poisoned twin. Rate 0 is a model "
-        "trained on clean data. Seconds of whole rows were taken beside other work on the machine.",
+        "Made by `make results` from the files in `results`. Rates are in percent. Behind a mean stands "
+        "its Wilson "
+        "95 % interval on the test clips of one seed, and behind that, in round brackets, the range "
+        "over the seeds. "
+        "Wilson's interval takes the clips as independent trials; they come from few speakers, so it is "
+        "too narrow. "
+        "RA is measured on the clips of ASR; beside it stands RA of a never-poisoned model of the same "
+        "kind (the "
+        "clean reference model) on the same clips, as it is and after the same repair. Rate 0 is a "
+        "model trained "
+        "on clean data. Seconds of whole rows were taken beside other work on the machine.",
     ]
     for name, content in contents.items():
         if name in TITLES:
@@ -56,17 +66,17 @@ def page(contents: dict[str, Any]) -> str:
         elif name.startswith("attacks"):
             parts += catalogue(content)
         else:
-            parts += matrix(name, content)
+            parts += matrix(content)
     return "\n\n".join(parts) + "\n"
 
 
 def mixed(rows: Sequence[Row]) -> str:
-    """An attack of which rows with the same data, model and seed have different ceilings of RA, if any."""
-    ceilings: dict[tuple[Any, ...], float] = {}
+    """An attack of which rows with the same data, model and seed differ in RA of the reference, if any."""
+    known: dict[tuple[Any, ...], float] = {}
     for row in rows:
-        if row.get("ra_ceiling") is not None:
+        if row.get("ra_reference") is not None:
             key = row["data"], row["model"], row["attack"], row["seed"]
-            if ceilings.setdefault(key, row["ra_ceiling"]) != row["ra_ceiling"]:
+            if known.setdefault(key, row["ra_reference"]) != row["ra_reference"]:
                 return str(row["attack"])
     return ""
 
@@ -80,10 +90,10 @@ def grid(content: Any) -> list[str]:
     about = (
         f"{content.get('about', '')} {first['training_clips']:,} training clips, {first['test_clips']:,} "
         f"test clips, closesesame {content['version']}, torch {host['torch']} on {host['processor']}, "
-        f"{first['precision']}."
+        f"{' and '.join(sorted(precisions(rows)))}. {protocol_of(content)}"
     ).strip()
     head: tuple[str, ...] = ("model", "attack", "poisoning rate", "repair", "clean clips", "seeds")
-    head += ("ACC", "ASR", "RA", "RA ceiling", "DER", "s")
+    head += ("ACC", "ASR", "RA", "RA of reference", "RA of reference, repaired", "DER", "s")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [line(group, victim_of(group[0], rows)) for group in groups(rows)]
     parts = [title, about, "\n".join(lines)]
@@ -94,12 +104,25 @@ def grid(content: Any) -> list[str]:
     return parts
 
 
-def matrix(name: str, content: Any) -> list[str]:
+def protocol_of(content: Any) -> str:
+    """How a grid of removals was run, and what its defaults were chosen on."""
+    about = content.get("protocol")
+    if about is None:
+        return ""
+    source = {"validation": "speakers the suspect never heard", "train": "the suspect's training set"}
+    return (
+        f"Protocol {about['version']}: clean clips from {source[about['clean_from']]}, held out by speaker; "
+        f"each removal as long as its authors run it, and once more for {about['steps']} batches of "
+        f"{about['batch_size']}. {content['tuned_on']}"
+    ).strip()
+
+
+def matrix(content: Any) -> list[str]:
     """A line a removal and model: ASR / RA by attack, and what it does to a clean model; then all rows."""
     title, about, everything, *failed = grid(content)
     rows: list[Row] = [row for row in content["rows"] if not row.get("error")]
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
-    head = ["model", "repair", "seeds", *(f"{attack}: ASR / RA" for attack in attacks)]
+    head = ["model", "repair", "seeds", *(f"{attack}: ASR / RA / reference" for attack in attacks)]
     head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost", "s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines_of = dict.fromkeys((row["data"], row["model"], row["clean_fraction"], defence(row)) for row in rows)
@@ -111,7 +134,7 @@ def matrix(name: str, content: Any) -> list[str]:
         label = victim_of(mine[0], rows)
         cells = [label, "*victim*" if repair == "none" else repair]
         cells.append(str(len({row["seed"] for row in mine})))
-        cells += pairs(poisoned, attacks, "asr", "ra")
+        cells += pairs(poisoned, attacks)
         lost, cleanly = (
             lost_acc([r for r in mine if bool(r["poisoning_rate"]) == bad], same) for bad in (True, False)
         )
@@ -120,12 +143,7 @@ def matrix(name: str, content: Any) -> list[str]:
         cells += [lost, "" if der is None else f"{der:.3f}", cleanly]
         cells += [f"{statistics.fmean(row['seconds'] for row in mine):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-        if repair == "none":
-            cells[1:] = ["*never-poisoned twin*", cells[2], *pairs(mine, attacks, "", "ra_ceiling")]
-            lines.append(f"| {' | '.join(cells)} {'| ' * (len(head) - len(cells))}|")
-    parts = [title, f"{about} ASR / RA in percent, means over the seeds.", "\n".join(lines)]
-    if name == "strength":
-        parts += [strength.RULE, strength.table(rows), "![ASR and ACC against strength](strength.svg)"]
+    parts = [title, f"{about} {CELLS}", "\n".join(lines)]
     return [*parts, f"<details><summary>All rows</summary>\n\n{everything}\n\n</details>", *failed]
 
 
@@ -162,7 +180,8 @@ def catalogue(content: Any) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     about = (
         f"{content['about']} {first['training_clips']:,} training and {first['test_clips']:,} test clips of "
-        f"{first['data']}; {first['precision']} on {host['processor']}. Means over the seeds; behind ASR "
+        f"{first['data']}; {first['precision_train']} on {host['processor']}. Means over the seeds; "
+        f"behind ASR "
         "their range where there are several. SNR, log-spectral distance, PESQ and STOI compare triggered "
         "with clean test clips."
     )
@@ -219,8 +238,6 @@ def mean(group: list[Row], name: str) -> float | None:
 def line(group: list[Row], victim: str) -> str:
     """One line of the table."""
     row = group[0]
-    asr = [100 * r["asr"] for r in group]
-    spread = f" ({min(asr):.1f} to {max(asr):.1f})" if len(group) > 1 else ""
     poisoned = ""
     if row["poisoned_clips"]:
         share = 100 * row["poisoned_share_of_target"]
@@ -235,22 +252,25 @@ def line(group: list[Row], victim: str) -> str:
         clean,
         str(len(group)),
         rate(group, "acc", "test_clips"),
-        rate(group, "asr", "triggered_clips") + spread,
+        rate(group, "asr", "triggered_clips"),
         rate(group, "ra", "triggered_clips"),
-        rate(group, "ra_ceiling", "triggered_clips", interval=False),
+        rate(group, "ra_reference", "triggered_clips"),
+        rate(group, "ra_reference_repaired", "triggered_clips"),
         "" if der is None else f"{der:.3f}",
         f"{mean(group, 'seconds'):.0f}",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def rate(group: list[Row], name: str, clips: str, *, interval: bool = True) -> str:
-    """Mean and interval, in percent."""
+def rate(group: list[Row], name: str, clips: str) -> str:
+    """Mean, Wilson's interval on the clips of one seed, and the range over the seeds, in percent."""
     value = mean(group, name)
     if value is None:
         return ""
     low, high = wilson(value, group[0][clips])
-    return f"{100 * value:.1f}" + (f" [{100 * low:.1f}, {100 * high:.1f}]" if interval else "")
+    found = [100 * row[name] for row in group]
+    spread = f" ({min(found):.1f} to {max(found):.1f})" if len(found) > 1 else ""
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]{spread}"
 
 
 TITLES = {
@@ -292,7 +312,7 @@ def value(given: Any) -> str:
 
 def readme(text: str, contents: dict[str, Any]) -> str:
     """The README with its figures made anew."""
-    for name, make in (("repairs", repairs), ("models", models)):
+    for name, make in (("repairs", repairs),):
         begin, end = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
@@ -300,30 +320,25 @@ def readme(text: str, contents: dict[str, Any]) -> str:
     return text
 
 
+CELLS = (
+    "A cell is ASR / RA / RA of a never-poisoned model after the same repair, in percent: means over "
+    "the seeds, and "
+    "in brackets the range of ASR where seeds differ by a point or more. A dash was not measured."
+)
+
+
 def repairs(contents: dict[str, Any]) -> list[str]:
-    """Every removal that was measured with several seeds, on the default model."""
-    rows = [row for row in contents["claims-seeds"]["rows"] if not row.get("error")]
-    attacks = sorted({row["attack"] for row in rows})
-    head = ["ASR / RA, %", *attacks, "*ACC lost by a clean model*"]
+    """The removals on the default model of the development bench."""
+    rows = [row for row in contents["development"]["rows"] if not row.get("error")]
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    head = ["repair", *attacks, "*ACC lost by a clean model*"]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *overview(rows, attacks))]
-    return [*lines, "", f"Means of {len({row['seed'] for row in rows})} seeds."]
-
-
-def models(contents: dict[str, Any]) -> list[str]:
-    """The other models, with what does something on them."""
-    rows = [row for name in ("claims-victims", "claims-attention") for row in contents[name]["rows"]]
-    rows = [row for row in rows if row["defence"] in {"none", "ft_augmented", "scratch"}]
-    attacks = sorted({row["attack"] for row in rows})
-    head = ["ASR / RA, %", "", *attacks, "*ACC lost by a clean model*"]
-    lines = [head, ["---"] * len(head)]
-    for model in dict.fromkeys(row["model"] for row in rows):
-        mine = [row for row in rows if row["model"] == model]
-        lines += [[model, *cells] for cells in overview(mine, attacks)]
-    return [*(f"| {' | '.join(cells)} |" for cells in lines), "", "One seed."]
+    seeds = len({row["seed"] for row in rows})
+    return [*lines, "", f"{CELLS} {seeds} seeds. {contents['development']['tuned_on']}"]
 
 
 def overview(rows: Sequence[Row], attacks: Sequence[str]) -> Iterator[list[str]]:
-    """The cells of one model: its victims, what removals leave, from the lowest mean ASR on, and the twin."""
+    """The cells of one model: its victims, and what removals leave, from the lowest mean ASR on."""
     poisoned = [row for row in rows if row["poisoning_rate"]]
     found = {name: [row for row in poisoned if defence(row) == name] for name in map(defence, poisoned)}
 
@@ -332,19 +347,23 @@ def overview(rows: Sequence[Row], attacks: Sequence[str]) -> Iterator[list[str]]
 
     for name in sorted(found, key=left):
         harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
-        yield ["victim" if name == "none" else name, *pairs(found[name], attacks, "asr", "ra"), harm]
-    yield ["*never-poisoned twin*", *pairs(found["none"], attacks, "", "ra_ceiling"), ""]
+        yield ["*victim*" if name == "none" else name, *pairs(found[name], attacks), harm]
 
 
-def pairs(rows: Sequence[Row], attacks: Sequence[str], *names: str) -> list[str]:
+def pairs(rows: Sequence[Row], attacks: Sequence[str]) -> list[str]:
     """A cell an attack."""
-    return [pair([row for row in rows if row["attack"] == attack], *names) for attack in attacks]
+    return [cell([row for row in rows if row["attack"] == attack]) for attack in attacks]
 
 
-def pair(group: list[Row], *names: str) -> str:
-    """Two means in percent, a dash for what was not measured."""
-    values = [mean(group, name) if group and name else None for name in names]
-    return " / ".join("–" if value is None else f"{100 * value:.0f}" for value in values)
+def cell(group: list[Row]) -> str:
+    """ASR with its range over the seeds, RA, and RA of the reference after the same repair, in percent."""
+    if not group:
+        return "–"
+    asr = [100 * row["asr"] for row in group]
+    spread = f" ({min(asr):.0f}–{max(asr):.0f})" if max(asr) - min(asr) >= 1 else ""
+    values = [mean(group, name) for name in ("asr", "ra", "ra_reference_repaired")]
+    shown = ["–" if value is None else f"{100 * value:.0f}" for value in values]
+    return f"{shown[0]}{spread} / {shown[1]} / {shown[2]}"
 
 
 if __name__ == "__main__":

@@ -24,10 +24,12 @@ def main() -> None:
         voices = distant_voices(VOICES)
         attacks = [VSVC(voice=voice, target=number, rate=RATE) for number, voice in enumerate(voices)]
         poisoned = poison_several(attacks, splits.train, seed)
-        victim, twin = (train(ResNet(), part, seed=seed) for part in (poisoned.dataset, splits.train))
+        victim, reference = (train(ResNet(), part, seed=seed) for part in (poisoned.dataset, splits.train))
         for voice, trigger in zip(voices, (poisoned.trigger, *poisoned.others), strict=True):
-            scores, clean = (Exam(splits.test, trigger, twin).score(model) for model in (victim, twin))
-            if scores.asr is None or clean.asr is None or scores.ra_ceiling is None:
+            scores, clean = (
+                Exam(splits.test, trigger, reference).score(model) for model in (victim, reference)
+            )
+            if scores.asr is None or clean.asr is None or scores.ra_reference is None:
                 raise AssertionError
             rows.append(
                 {
@@ -38,7 +40,7 @@ def main() -> None:
                     "ACC_%": 100 * scores.acc.value,
                     "ASR_%": 100 * scores.asr.value,
                     "ASR of a clean model_%": 100 * clean.asr.value,
-                    "RA ceiling_%": 100 * scores.ra_ceiling.value,
+                    "RA of reference_%": 100 * scores.ra_reference.value,
                 }
             )
             print(rows[-1], flush=True)

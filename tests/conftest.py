@@ -1,6 +1,7 @@
 """What tests share: tones that stand for words, a small model, and real recordings where there are any."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,18 @@ RATE = 8_000
 WORDS = ("low", "middle", "high", "top")
 SMALL = ResNet(widths=(8, 16))
 QUICK = Training(epochs=6, batch_size=32, lr=0.01, precision="fp32")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the end which tests were skipped, by reason: a suite that skips in silence looks whole."""
+    skipped = defaultdict(list)
+    for report in terminalreporter.stats.get("skipped", []):
+        skipped[report.longrepr[2].removeprefix("Skipped: ")].append(report.nodeid)
+    if skipped:
+        terminalreporter.section("not run")
+    for reason, names in sorted(skipped.items()):
+        terminalreporter.write_line(f"{reason}:")
+        terminalreporter.write_line("".join(f"    {name}\n" for name in sorted(names)).rstrip())
 
 
 def make_tones(n: int, seed: int, length: int = RATE // 2) -> Dataset:
@@ -52,7 +65,10 @@ def real() -> Path:
     """Real recordings, named by the environment; tests that need them are skipped where there are none."""
     folder = Path(os.environ.get("CLOSESESAME_DATA", ""))
     if not (folder / "keywords10").is_dir():
-        pytest.skip("CLOSESESAME_DATA names no folder with keywords10, fsdd and speech_commands_300")
+        pytest.skip(
+            "the variable CLOSESESAME_DATA names no folder of real recordings "
+            "(in it keywords10, fsdd and speech_commands_300)"
+        )
     return folder
 
 

@@ -1,12 +1,22 @@
 """Pages as these tests look at them: parsed, and in a real browser."""
 
 import json
+import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+"""Names that Debian, Fedora and Google give the same browser."""
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None,
+    reason="no Chromium or Chrome on the PATH (package chromium); it draws pages and runs their code",
+)
 
 
 class Page(HTMLParser):
@@ -88,6 +98,7 @@ def browse(address: str, profile: Path, *more: str) -> tuple[str, list[str]]:
     """The page as a browser has it, and what the browser says on its console; `more` are flags."""
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
     flags += "disable-component-update disable-sync enable-logging=stderr v=0 dump-dom"
-    command = ["chromium", *(f"--{flag}" for flag in (*flags.split(), *more)), f"--user-data-dir={profile}"]
+    assert BROWSER is not None
+    command = [BROWSER, *(f"--{flag}" for flag in (*flags.split(), *more)), f"--user-data-dir={profile}"]
     ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
     return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]

@@ -1,6 +1,7 @@
 """Files, features, effects and augmentation against physics and hand-worked numbers."""
 
 import math
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,17 @@ def sine(hz: float, rate: int = 16_000, seconds: float = 1.0) -> torch.Tensor:
     return torch.sin(2 * math.pi * hz * torch.arange(int(rate * seconds)) / rate)[None]
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-@pytest.mark.parametrize(("rate", "channels"), [(48_000, 2), (8_000, 1), (44_100, 3)])
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"),
+    [
+        *product(("wav", "flac", "ogg", "mp3"), (48_000,), (2,)),
+        *product(("wav", "flac", "ogg", "mp3"), (8_000,), (1,)),
+        *product(("wav", "flac", "ogg"), (44_100,), (3,)),  # MP3 has two channels at most
+    ],
+)
 def test_any_rate_format_and_channels_become_one_channel(
     tmp_path: Path, suffix: str, rate: int, channels: int
 ) -> None:
-    if suffix == "mp3" and channels > 2:
-        pytest.skip("MP3 has at most two channels")
     path = tmp_path / f"x.{suffix}"
     wave = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
     subtype = "PCM_24" if suffix in {"wav", "flac"} else None
@@ -221,3 +226,251 @@ def test_augmentation_works_on_maps_of_any_size(bands: int, frames: int, seed: i
     maps = torch.zeros(2, bands, frames)
     for change in (augment.light, augment.strong):
         assert change(maps, torch.Generator().manual_seed(seed)).shape == maps.shape
+
+
+def only(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """Leaves of the augmentations of maps one part alone."""
+    for name in ("_shift", "_mask", "_warp", "_low_pass", "_noise_floor"):
+        if name != part:
+            monkeypatch.setattr(augment, name, lambda maps, *_, **__: maps)
+    for name in ("_tilt", "_field"):
+        if name != part:
+            monkeypatch.setattr(augment, name, lambda maps, *_, **__: 0 * maps)
+
+
+def many(maps: torch.Tensor, change: augment.Augmentation, n: int = 400) -> torch.Tensor:
+    """One map, changed n times."""
+    return change(maps.expand(n, -1, -1).contiguous(), torch.Generator().manual_seed(0))
+
+
+def ramp(bands: int = 40, frames: int = 50) -> torch.Tensor:
+    """Band plus a thousandth of the frame."""
+    return torch.arange(bands)[:, None] + torch.arange(frames) / 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "bands", "frames"), [(augment.light, 8, 7), (augment.strong, 10, 12)], ids=["light", "strong"]
+)
+def test_masks_cover_up_to_their_share_of_both_axes(
+    change: augment.Augmentation, bands: int, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "_mask")
+    gone = many(torch.ones(40, 50), change) == 0
+    rows, columns = gone.all(2).sum(1), gone.all(1).sum(1)
+    assert sorted(set(rows.tolist())) == list(range(bands + 1))
+    assert sorted(set(columns.tolist())) == list(range(frames + 1))
+    assert gone.all(2).any(0).all()  # anywhere
+    assert gone.all(1).any(0).all()
+    covered = rows * 50 + columns * 40 - rows * columns
+    assert torch.equal(gone.sum((1, 2)), covered)
+
+
+def test_light_shifts_by_up_to_a_tenth_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_shift")
+    maps = ramp()
+    moved = many(maps, augment.light)
+    by = ((maps[0, 25] - moved[:, 0, 25]) * 1000).round()
+    assert sorted(set(by.tolist())) == list(range(-5, 6))
+    assert torch.equal(moved[:, 3].floor(), torch.full((400, 50), 3.0))
+    later = moved[by == 5][0]
+    assert torch.allclose(later[:, :6], maps[:, :1].expand(-1, 6))  # the edge is repeated
+    assert torch.allclose(later[:, 5:], maps[:, :45])
+
+
+def test_strong_warps_both_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_warp")
+    along_bands = many(torch.arange(40.0)[:, None].repeat(1, 50), augment.strong)
+    along_frames = many(torch.arange(50.0).repeat(40, 1), augment.strong)
+    for read, size in ((along_bands[:, :, 25], 40), (along_frames[:, 20], 50)):
+        low, high = read[:, size // 2 - 5], read[:, size // 2 + 4]
+        speed, centre = (high - low) / 9, (high + low) / 2 - (size - 1) / 2
+        assert 0.849 < float(speed.min()) < 0.87
+        assert 1.13 < float(speed.max()) < 1.151
+        # Half of the axis is 1, so a shift of 0.15 is 7.5 % of the whole.
+        assert -0.0751 < float(centre.min()) / size < -0.073
+        assert 0.073 < float(centre.max()) / size < 0.0751
+
+
+def test_strong_tilts(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_tilt")
+    tilted = many(torch.zeros(41, 20), augment.strong)
+    assert torch.equal(tilted, tilted[:, :, :1].expand_as(tilted))
+    level, slope = tilted[:, 20, 0], (tilted[:, 40, 0] - tilted[:, 0, 0]) / 2
+    assert torch.allclose(tilted[:, 30, 0], level + slope / 2, atol=1e-6)
+    for part in (level, slope):
+        assert -0.5 <= float(part.min()) < -0.48
+        assert 0.48 < float(part.max()) <= 0.5
+    assert abs(float(torch.corrcoef(torch.stack([level, slope]))[0, 1])) < 0.15
+
+
+def test_strong_adds_a_smooth_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_field")
+    fields = many(torch.zeros(40, 60), augment.strong)
+    assert float(fields.mean()) == pytest.approx(0, abs=0.02)
+    size = fields.std((1, 2))
+    assert float(size.min()) < 0.03
+    assert 0.5 < float(size.max()) < 1.2
+    for axis in (1, 2):
+        assert float(fields.diff(dim=axis).abs().mean() / fields.abs().mean()) < 0.25
+        assert float(fields.std(axis).mean()) > 0.05  # it varies along both axes
+
+
+def test_strong_cuts_the_top_of_half_of_the_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_low_pass")
+    maps = torch.ones(40, 20)
+    maps[0, 0] = -3
+    low = many(maps, augment.strong) == -3
+    cut = low[:, 1:].all(2)
+    assert float(cut.any(1).float().mean()) == pytest.approx(0.5, abs=0.08)
+    kept = 39 - cut.sum(1)[cut.any(1)]
+    assert int(kept.min()) in {19, 20}
+    assert int(kept.max()) >= 37
+    assert cut[:, -1][cut.any(1)].all()  # from the top on
+
+
+def test_strong_fills_half_of_the_maps_with_a_noise_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_noise_floor")
+    maps = torch.full((40, 50), -9.0)
+    maps[0] = 9
+    filled = many(maps, augment.strong)
+    assert (filled[:, 0] == 9).all()
+    hit = (filled[:, 1:] > -9).all((1, 2))
+    assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.08)
+    assert (filled[~hit, 1:] == -9).all()
+    floor = filled[hit, 1:].flatten(1)
+    assert float(floor.std(1).mean()) == pytest.approx(0.4, abs=0.01)
+    assert -1.05 < float(floor.mean(1).min()) < -0.9
+    assert 0.5 < float(floor.mean(1).max()) < 0.65
+
+
+def sounds(n: int = 300) -> torch.Tensor:
+    return 0.1 * effects.tone(1000, 2000, 8000).repeat(n, 1)
+
+
+def test_light_sound_shifts_and_silences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    silent = (augment.light_sound(torch.ones(300, 2000), rng) == 0).sum(1)
+    assert 0 <= int(silent.min()) < 10
+    assert 270 < int(silent.max()) <= 2000 // 7
+    monkeypatch.setattr(augment, "_mask", lambda maps, *_, **__: maps)
+    clicks = torch.zeros(300, 2000)
+    clicks[:, 1000] = 1
+    at = augment.light_sound(clicks, rng).argmax(1)
+    assert 800 <= int(at.min()) < 815
+    assert 1185 < int(at.max()) <= 1200
+
+
+def test_strong_sound_moves_adds_noise_and_sets_the_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "_mask", lambda maps, *_, **__: maps)
+    monkeypatch.setattr(augment, "_filtered", lambda wav, _: wav)
+    rng = torch.Generator().manual_seed(0)
+    hum = 0.1 * effects.tone(100, 2000, 8000).repeat(300, 1)
+    heard = augment.strong_sound(hum, rng)
+    power = torch.fft.rfft(heard[:, 600:1400] * torch.hann_window(800)).abs().square()
+    beside = power[:, 200:].mean(1) / power.mean(1)  # 2 kHz and above
+    noisy = beside > 1e-5
+    assert float(noisy.float().mean()) == pytest.approx(0.5, abs=0.08)
+    snr_db = -10 * beside[noisy].log10()
+    assert float(snr_db.min()) < 6
+    assert 36 < float(snr_db.max()) < 45
+    # Without noise the level is that of the gain: +-10 dB of the loud half.
+    level_db = 20 * (heard[~noisy, 700:1300].square().mean(1).sqrt() / (0.1 / math.sqrt(2))).log10()
+    assert -10.2 < float(level_db.min()) < -9
+    assert 9 < float(level_db.max()) < 10.2
+    clicks = torch.zeros(300, 2000)
+    clicks[:, 1000] = 1
+    at = augment.strong_sound(clicks, rng).abs().argmax(1)
+    assert 640 < int(at.min()) < 720  # 0.15 of the clip, at the highest speed 0.15 / 0.85
+    assert 1280 < int(at.max()) < 1360
+
+
+def test_strong_sound_filters_and_silences(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(augment, "_mask", lambda maps, *_, **__: maps)
+        patched.setattr(augment, "_filtered", lambda wav, _: 0 * wav + 1)
+        filtered = augment.strong_sound(sounds(), rng)
+    assert torch.allclose(filtered, filtered[:, :1].expand_as(filtered))  # what comes behind is the gain
+    monkeypatch.setattr(augment, "_filtered", lambda wav, _: 0 * wav + 1)
+    silent = (augment.strong_sound(sounds(), rng) == 0).sum(1)
+    assert 0 <= int(silent.min()) < 15
+    assert 480 < int(silent.max()) <= 500
+
+
+def test_the_filter_of_strong_sound_is_smooth_and_cuts_half_of_the_clips() -> None:
+    click = torch.zeros(400, 2000)
+    click[:, 0] = 1
+    gain = torch.fft.rfft(augment._filtered(click, torch.Generator().manual_seed(0))).abs()
+    cut = gain[:, -1] < 1e-4
+    assert float(cut.float().mean()) == pytest.approx(0.5, abs=0.08)
+    kept = (gain > 1e-4).sum(1)[cut] / 1001
+    assert 0.4 <= float(kept.min()) < 0.43
+    assert 0.95 < float(kept.max()) <= 1
+    level_db = 20 * gain[:, :400].log10()
+    assert float(level_db.std(0).mean()) == pytest.approx(4.3, abs=0.5)  # 5 dB at the knots, less between
+    assert float(level_db.mean()) == pytest.approx(0, abs=0.5)
+    assert float(level_db.diff(dim=1).abs().max()) < 0.2
+
+
+def test_augmentation_is_chosen_by_name_and_by_features() -> None:
+    maps, waves = torch.zeros(1, 4, 4), torch.zeros(1, 8)
+    assert augment.augmentation("light", maps) is augment.light
+    assert augment.augmentation("strong", maps) is augment.strong
+    assert augment.augmentation("light", waves) is augment.light_sound
+    assert augment.augmentation("strong", waves) is augment.strong_sound
+
+
+def test_frames_are_10_ms_apart_and_25_ms_long() -> None:
+    front = LogMel(16_000)
+    assert (front.length, front.hop, front.fft, front.frames(16_000)) == (400, 160, 512, 101)
+    click = torch.zeros(1, 16_000)
+    click[0, 8000] = 1
+    heard = front.log_mel(click)[0].amax(0) > math.log(FLOOR) + 0.01
+    assert heard.nonzero().flatten().tolist() == [49, 50, 51]
+    louder = front.log_mel(2 * sine(1000)) - front.log_mel(sine(1000))
+    assert float(louder[0].amax()) == pytest.approx(math.log(4), abs=1e-3)  # of power
+
+
+def test_the_mel_scale_is_even_in_mel_and_not_in_hertz() -> None:
+    filters = mel_filters(16_000, 8193, 40)
+    centres = filters.argmax(1) * 8000 / 8192
+    mel = 2595 * torch.log10(1 + centres / 700)
+    assert torch.allclose(mel.diff(), torch.tensor(2595 * math.log10(1 + 8000 / 700) / 41), atol=2)
+
+
+def test_calibration_forgets_what_it_was_calibrated_on_before() -> None:
+    front, wave = LogMel(16_000), 0.1 * torch.randn(4, 8000, generator=torch.Generator().manual_seed(0))
+    front.calibrate(0.01 * wave)
+    front.calibrate(wave)
+    assert float(front.deviation) == pytest.approx(float(front.log_mel(wave).std()), rel=1e-4)
+    assert float(front.mean) == pytest.approx(float(front.log_mel(wave).mean()), rel=1e-4)
+
+
+def test_tones_loops_places_and_levels_by_hand() -> None:
+    assert effects.tone(1000, 5, 4000).tolist() == pytest.approx([0, 1, 0, -1, 0], abs=1e-6)
+    sound = torch.tensor([1.0, 2, 3])
+    assert effects.looped(sound, 7).tolist() == [1, 2, 3, 1, 2, 3, 1]
+    assert effects.placed(sound, [0, 3], 4).tolist() == [[1, 2, 3, 0], [0, 0, 0, 1]]
+    assert effects.decibels(20) == pytest.approx(10)
+    assert effects.levelled(sound[None], 2 * sound[None]).tolist() == [pytest.approx([2, 4, 6])]
+    assert effects.levelled(0 * sound[None], sound[None]).abs().max() == 0
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.6])
+def test_stretching_keeps_the_pitch_and_moves_what_happens(factor: float) -> None:
+    wave = torch.cat([sine(500)[:, :8000], sine(1500)[:, :8000]], 1)
+    out = effects.stretch(wave, factor)[0]
+    assert len(out) == 16_000 * factor
+    border = round(8000 * factor)
+    for part, hz in (
+        (out[border // 4 : border * 3 // 4], 500),
+        (out[border + border // 4 : -border // 4], 1500),
+    ):
+        spectrum = torch.fft.rfft(part * torch.hann_window(len(part)), 1 << 16).abs()
+        assert float(spectrum.argmax()) * 16_000 / (1 << 16) == pytest.approx(hz, rel=0.01)
+
+
+def test_a_higher_rate_keeps_the_samples_in_between() -> None:
+    out = effects.resample_by(sine(1000, rate=8000), 2.0, 16_000)
+    assert torch.allclose(out[0, 200:15_800], sine(1000)[0, 200:15_800], atol=2e-2)
+    assert float(out[0, 500:15_500].abs().max()) == pytest.approx(1, abs=0.02)

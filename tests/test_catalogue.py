@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -24,7 +23,7 @@ from closesesame.evaluation.stealth import spread
 from closesesame.report import catalogue, described
 from closesesame.report.catalogue import Exhibit, publish, render_attack, render_index, survey
 
-from .pages import Page, browse
+from .pages import Page, browse, needs_browser
 
 HOSTILE = "<script>alert(1)</script>\"'$\\frac{_^%&--!>]]><img src=x onerror=y>"
 TWO = ("badnets", "ultrasonic")
@@ -342,7 +341,7 @@ def test_all_pages_or_none(tones: Splits, tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["used"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
+@needs_browser
 @pytest.mark.parametrize("name", ["index.html", "badnets.html"])
 def test_browser_has_nothing_to_complain(name: str, pages: Path, tmp_path: Path) -> None:
     dom, complaints = browse((pages / name).as_uri(), tmp_path / "profile")

@@ -79,10 +79,10 @@ def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., P
     assert sesame.json("train", words, tmp_path / "twin", *FAST, *training)["acc"]["value"] > 0.8
 
     scores = sesame.json(
-        "evaluate", tmp_path / "victim", words, "--trigger", trigger, "--twin", tmp_path / "twin"
+        "evaluate", tmp_path / "victim", words, "--trigger", trigger, "--reference", tmp_path / "twin"
     )
     assert scores["asr"]["value"] > 0.7
-    assert scores["ra_ceiling"]["of"] == 8
+    assert scores["ra_reference"]["of"] == 8
     assert scores["stealth"]["changed"] == scores["stealth"]["clips"] == 8
     assert -10 < scores["stealth"]["snr_db"] < 10
 
@@ -263,6 +263,7 @@ seeds = [0]
 rates = [0.0, 0.2]
 clean_fractions = [0.2]
 training = { epochs = 2, batch_size = 32 }
+protocol = { clean_from = "train" }
 
 [[data]]
 name = "words"
@@ -285,7 +286,7 @@ rates = [1.0]
 
 [[defence]]
 name = "ft"
-settings = { epochs = 2 }
+settings = { steps = 2 }
 """
 
 
@@ -295,9 +296,9 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
     recipe.write_text(RECIPE)
     counts = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
     # Two triggers; one clean model, two victims of which one cannot be poisoned; three repairs, one waits in
-    # vain.
+    # vain. Rate 0 is measured though a rate of 1.0 alone was asked for.
     assert {name: counts[name] for name in ("done", "failed", "pending")} == {
-        "done": 10,
+        "done": 12,
         "failed": 4,
         "pending": 0,
     }
@@ -309,20 +310,25 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
         ("<b>tone</b>", 0.0, "ft"),
         ("<b>tone</b>", 0.2, "none"),
         ("<b>tone</b>", 0.2, "ft"),
+        ("badnets", 0.0, "none"),
+        ("badnets", 0.0, "ft"),
         ("badnets", 1.0, "none"),
         ("badnets", 1.0, "ft"),
     ]
-    assert [row["state"] for row in rows] == ["done"] * 4 + ["failed"] * 2
+    assert [row["state"] for row in rows] == ["done"] * 6 + ["failed"] * 2
     assert rows[2]["poisoned_clips"] == round(0.2 * rows[2]["training_clips"])
-    assert rows[0]["ra"] == rows[0]["ra_ceiling"]
+    assert rows[0]["ra"] == rows[0]["ra_reference"]
     assert rows[3]["der"] is not None
     assert rows[2]["snr_db"] == rows[3]["snr_db"]
     assert rows[2]["lsd_db"] > 0
-    assert rows[4]["snr_db"] is None
+    assert rows[4]["snr_db"] is not None
+    assert rows[6]["snr_db"] is None
+    assert rows[3]["ra_reference_repaired"] == rows[1]["ra"]
+    assert {row["precision_score"] for row in rows[:6]} == {"fp32"}
     lines = sesame("bench", "show", *store, "--csv").splitlines()
     assert lines[0].startswith("data,task,model,attack")
     assert ",snr_db,lsd_db,pesq,stoi," in lines[0]
-    assert len(lines) == 7
+    assert len(lines) == 9
     sesame("bench", "export", tmp_path / "out.json", *store)
     content = json.loads((tmp_path / "out.json").read_text())
     assert {"recipe", "version", "host", "rows"} <= set(content)
@@ -331,16 +337,16 @@ def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], 
 
     # Changing one defence leaves the victims; nothing is done twice, whatever became of the cache.
     shutil.rmtree(tmp_path / "store" / "cache")
-    recipe.write_text(RECIPE.replace("epochs = 2 }\n", "epochs = 1 }\n"))
+    recipe.write_text(RECIPE.replace("{ steps = 2 }\n", "{ steps = 1 }\n"))
     again = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    assert (again["done"], again["failed"]) == (10 + 4, 4 + 2)
+    assert (again["done"], again["failed"]) == (12 + 5, 4 + 2)
 
     # A trigger that is gone is not made anew: it might be another one than the victims know.
     for made in (tmp_path / "store" / "artifacts").glob("*/trigger.json"):
         shutil.rmtree(made.parent)
-    recipe.write_text(RECIPE.replace("epochs = 2 }\n", "epochs = 3 }\n"))
+    recipe.write_text(RECIPE.replace("{ steps = 2 }\n", "{ steps = 3 }\n"))
     sesame("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    clean, poisoned, _ = (r["error"] for r in sesame.json("bench", "show", *store) if r["defence"] == "ft")
+    clean, poisoned, *_ = (r["error"] for r in sesame.json("bench", "show", *store) if r["defence"] == "ft")
     assert "is not a trigger folder" in clean
     assert "is not a trigger folder" in poisoned
 

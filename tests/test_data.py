@@ -74,6 +74,45 @@ def test_shares_are_drawn_from_each_class_in_proportion(tones: Splits, fraction:
     assert tones.train.sample(fraction, 8).ids != share.ids
 
 
+def spoken(speakers: str, labels: list[int]) -> Dataset:
+    """A clip a letter, by the speaker of that letter."""
+    return Dataset.of(torch.zeros(len(labels), 4), torch.tensor(labels), speakers=list(speakers))
+
+
+def test_whole_speakers_are_held_out() -> None:
+    # Two of ten clips are wanted. The speaker of seven is too many, the one of three is nearer than none, and
+    # after that one nobody brings the share nearer.
+    data = spoken("AAAAAAABBB", [0, 1, 0, 1, 0, 1, 0, 0, 1, 0])
+    for seed in range(4):
+        rest, held_out = data.hold_out(0.2, seed)
+        assert (rest.speakers, held_out.speakers) == (tuple("AAAAAAA"), tuple("BBB"))
+        assert sorted(rest.ids + held_out.ids) == sorted(data.ids)
+    many = spoken("ABCDEFGHIJ" * 2, [0] * 10 + [1] * 10)
+    held = [many.hold_out(0.3, seed) for seed in range(8)]
+    for rest, held_out in held:
+        assert len(held_out) == 6
+        assert not set(rest.speakers or ()) & set(held_out.speakers or ())
+    assert len({held_out.ids for _, held_out in held}) > 3  # the seed draws them
+    assert many.hold_out(0.3, 5)[1].ids == held[5][1].ids
+
+
+def test_each_class_stays_in_the_rest_and_without_speakers_to_spare_clips_are_drawn() -> None:
+    # B alone says the second word, so only A or C can go.
+    data = spoken("AABBCC", [0, 0, 1, 1, 0, 0])
+    for seed in range(8):
+        rest, held_out = data.hold_out(0.33, seed)
+        assert set(held_out.speakers or ()) in ({"A"}, {"C"})
+        assert rest.counts() == (2, 2)
+    # One speaker; two speakers of whom each is too many or says a word of their own; no speakers known.
+    alone, two = spoken("AAAAAAAAAA", [0, 1] * 5), spoken("AAAAABBBBB", [0, 1] * 5)
+    own = spoken("AAAAAAAABB", [0] * 8 + [1] * 2)
+    unknown = Dataset.of(torch.zeros(10, 4), torch.tensor([0, 1] * 5))
+    for data in (alone, two, own, unknown):
+        rest, held_out = data.hold_out(0.2, 3)
+        assert [part.ids for part in (rest, held_out)] == [part.ids for part in data.split(0.2, 3)]
+        assert len(held_out) == 2
+
+
 def test_wrong_parts_are_refused() -> None:
     wav, labels = torch.zeros(3, 8), torch.tensor([0, 1, 1])
     with pytest.raises(DataError, match="example 1 holds NaN"):

@@ -4,7 +4,6 @@ import base64
 import io
 import math
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -25,17 +24,17 @@ from closesesame.models import Classifier
 from closesesame.report import Entry, Report, Sound, canvas, figures, grid, page, render, write
 from closesesame.report.build import compare
 
-from .pages import Page, browse
+from .pages import Page, browse, needs_browser
 
 RATE = 16_000
 DASH = "\N{EN DASH}"
 HOSTILE = "<script>alert(1)</script>\"'$\\frac{_^%&--!>]]><img src=x onerror=y>"
-CEILING = Rate(83, 90)
-VICTIM = Entry(name="victim", scores=Scores(Rate(94, 100), Rate(90, 90), Rate(0, 90), CEILING))
+REFERENCE = Rate(83, 90)
+VICTIM = Entry(name="victim", scores=Scores(Rate(94, 100), Rate(90, 90), Rate(0, 90), REFERENCE))
 REPAIR = Entry(
     name="ft_augmented",
     about="ours",
-    scores=Scores(Rate(1165, 1250), Rate(3, 90), Rate(81, 90), CEILING),
+    scores=Scores(Rate(1165, 1250), Rate(3, 90), Rate(81, 90), REFERENCE),
     der=0.96449,
     seconds=1234.56,
 )
@@ -349,7 +348,7 @@ def test_facts_say_how_much_the_trigger_changes(tones: Splits, clean_model: Clas
     assert "change by the trigger" not in bare.facts
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
+@needs_browser
 @pytest.mark.parametrize("measured", [True, False])
 def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_path: Path) -> None:
     place = {"data": "d", "model": "m", "attack": "a", "poisoning_rate": 0.1, "defence": "none"}
@@ -371,7 +370,7 @@ def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_
     assert "STOI" not in words
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on this computer")
+@needs_browser
 def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     hostile = Entry(name=HOSTILE, scores=VICTIM.scores)
     path = write(a_report(hostile, REPAIR, sounds=(a_sound(HOSTILE, HOSTILE),)), tmp_path / "report.html")

@@ -20,7 +20,7 @@ from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits, speech
 from closesesame.data.speech import VOICES, WORDS, synthetic_speech
 
-pytest.importorskip("espeakng_loader")
+pytest.importorskip("espeakng_loader", reason="the extra 'speech' is not installed")
 FEW: dict[str, Any] = {"words": ("yes", "no", "stop"), "voices": 4, "takes": 2}
 IN_ANOTHER_PROCESS = """
 import json, sys

@@ -155,8 +155,10 @@ class TestWithTheExtra:
 
     @pytest.fixture(autouse=True)
     def _libraries(self) -> None:
-        pytest.importorskip("pesq")
-        pytest.importorskip("pystoi")
+        for name in ("pesq", "pystoi"):
+            pytest.importorskip(
+                name, reason=f"{name} of the extra 'quality' is not installed; PESQ needs a C compiler"
+            )
 
     @pytest.mark.parametrize(("rate", "best"), [(16_000, 4.644), (8_000, 4.549), (44_100, 4.644)])
     def test_the_same_clip_gets_the_best_mark(self, rate: int, best: float) -> None:

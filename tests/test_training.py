@@ -1,13 +1,70 @@
-"""The training loop: it learns, repeats, and stops by validation alone."""
+"""The training loop: it does what its settings say, learns, repeats, and stops by validation alone."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from closesesame.core.errors import DataError
+from closesesame.audio.features import LogMel
+from closesesame.core import machine
+from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
-from closesesame.models import ARCHITECTURES, Classifier
-from closesesame.training import Training, accuracy, choose_precision, fit, predict, train
-from tests.conftest import QUICK, SMALL
+from closesesame.models import ARCHITECTURES, Classifier, adapt
+from closesesame.training import History, Loss, Training, accuracy, fit, predict, train
+from tests.conftest import QUICK, SMALL, make_tones
+
+PLAIN: dict[str, Any] = {"augmentation": "none", "precision": "fp32"}
+
+
+def numbered(n: int) -> Dataset:
+    """Inputs of three numbers; the first is the place of the example, and the label is odd or even."""
+    place = torch.arange(n)
+    inputs = torch.stack([place.float(), torch.ones(n), -torch.ones(n)], 1)
+    return Dataset.of(inputs, place % 2, classes=["even", "odd"])
+
+
+def line(*before: nn.Module) -> Classifier:
+    """A model of one layer, whose features are its inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(0)
+        body = nn.Sequential(*before, nn.Linear(3, 2))
+    return adapt(body, ("even", "odd"), (3,), None)
+
+
+def layer_of(model: Classifier) -> nn.Linear:
+    *_, layer = model.body.children()
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+@contextmanager
+def features_of(model: Classifier) -> Iterator[list[Tensor]]:
+    """The features of each batch that the body is trained on."""
+    seen: list[Tensor] = []
+    hook = model.body.register_forward_pre_hook(
+        lambda body, given: seen.append(given[0].clone()) if body.training else None
+    )
+    yield seen
+    hook.remove()
+
+
+@contextmanager
+def groups_at_steps() -> Iterator[list[dict[str, Any]]]:
+    """What the optimizer is set to at each of its steps, and its class."""
+    seen: list[dict[str, Any]] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        (group,) = optimizer.param_groups
+        seen.append({**group, "class": type(optimizer), "params": len(group["params"])})
+
+    hook = register_optimizer_step_pre_hook(look)
+    yield seen
+    hook.remove()
 
 
 def test_it_learns_tones(clean_model: Classifier, tones: Splits) -> None:
@@ -31,6 +88,10 @@ def test_every_architecture_trains_in_both_precisions(name: str, precision: str,
     extra = {"depth": 2} if name == "kwt" else {}
     architecture = ARCHITECTURES.make(name, extra)
     model = architecture.build(few.classes, few.input_shape, few.sample_rate, seed=0)
+    if precision == "bf16" and not machine.has_bf16(torch.device("cpu")):
+        with pytest.raises(SettingError, match="'bf16' needs"):
+            fit(model, few, Training(**settings), seed=0)
+        return
     history = fit(model, few, Training(**settings), seed=0)
     assert len(history.loss) == 3
     assert history.precision == precision
@@ -38,19 +99,216 @@ def test_every_architecture_trains_in_both_precisions(name: str, precision: str,
     assert not model.training
 
 
-def test_steps_count_batches_and_every_example_is_seen_equally(tones: Splits) -> None:
-    seen: list[torch.Tensor] = []
-    few = tones.train.take(torch.arange(40))
+def test_each_epoch_sees_each_example_once_in_an_order_of_its_own() -> None:
+    model = line()
+    with features_of(model) as seen:
+        fit(model, numbered(40), Training(steps=10, batch_size=24, **PLAIN), seed=0)
+    # The second batch reaches over the end of the first epoch, so that all are full.
+    assert [len(features) for features in seen] == [24] * 10
+    epochs = torch.cat(seen)[:, 0].long().reshape(6, 40)
+    assert all(torch.equal(epoch.sort().values, torch.arange(40)) for epoch in epochs)
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 6
+    with features_of(model) as other:
+        fit(model, numbered(40), Training(steps=10, batch_size=24, **PLAIN), seed=1)
+    assert not torch.equal(torch.cat(seen), torch.cat(other))
+
+
+def test_labels_stay_with_their_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def spy(logits: Tensor, labels: Tensor) -> Tensor:
+        pairs.append((model_sees[-1][:, 0], labels))
+        return logits.square().mean()
+
+    monkeypatch.setattr("closesesame.training.F.cross_entropy", spy)
+    model = line()
+    with features_of(model) as model_sees:
+        fit(model, numbered(10), Training(steps=4, batch_size=4, **PLAIN), seed=0)
+    assert len(pairs) == 4
+    assert all(torch.equal(places.long() % 2, labels) for places, labels in pairs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches"),
+    [
+        ({"epochs": 3, "batch_size": 4}, [4] * 6),
+        ({"epochs": 3, "batch_size": 4, "steps": 5}, [4] * 5),
+        ({"epochs": 2, "batch_size": 64}, [8] * 2),  # a batch is the whole set at most
+        ({"epochs": 0}, []),
+        ({"steps": 0}, []),
+    ],
+)
+def test_epochs_or_steps_say_how_long(settings: dict[str, Any], batches: list[int]) -> None:
+    model = line()
+    before = layer_of(model).weight.clone()
+    with features_of(model) as seen:
+        fit(model, numbered(8), Training(**settings, **PLAIN), seed=0)
+    assert [len(features) for features in seen] == batches
+    assert torch.equal(layer_of(model).weight, before) == (not batches)
+    assert not model.training
+
+
+def one_cycle(step: int) -> float:
+    """Up from 1/25 of the peak in the first three of ten steps, then down to 1/250000 of it, by cosines."""
+    low, lowest = 1 / 25, 1 / 250_000
+    if step <= 2:
+        return 1 + (low - 1) * (1 + math.cos(math.pi * step / 2)) / 2
+    return lowest + (1 - lowest) * (1 + math.cos(math.pi * (step - 2) / 7)) / 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"),
+    [
+        ("one_cycle", one_cycle),
+        ("cosine", lambda step: (1 + math.cos(math.pi * step / 9)) / 2),
+        ("constant", lambda step: 1.0),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_learning_rate_follows_its_schedule(schedule: str, share: Any, optimizer: str) -> None:
+    settings = {"schedule": schedule, "optimizer": optimizer, "lr": 0.2, "momentum": 0.8}
+    with groups_at_steps() as seen:
+        fit(line(), numbered(8), Training(epochs=9, **settings, **PLAIN), seed=0)
+    assert [group["lr"] for group in seen] == pytest.approx([0.2 * share(step) for step in range(9)])
+    if optimizer == "sgd":
+        assert {group["momentum"] for group in seen} == {0.8}
+
+
+def test_settings_reach_the_optimizer() -> None:
+    settings = {"lr": 0.1, "weight_decay": 0.3, "schedule": "constant", "steps": 1, **PLAIN}
+    sgd = {"optimizer": "sgd", "momentum": 0.6}
+    with groups_at_steps() as seen:
+        for more in ({"optimizer": "adamw"}, {**sgd, "nesterov": True}, {**sgd, "nesterov": False}):
+            fit(line(), numbered(8), Training(**settings, **more), seed=0)
+    adamw, nesterov, plain = seen
+    assert (adamw["class"], adamw["lr"], adamw["weight_decay"]) == (torch.optim.AdamW, 0.1, 0.3)
+    for group in (nesterov, plain):
+        assert (group["class"], group["lr"], group["momentum"]) == (torch.optim.SGD, 0.1, 0.6)
+        assert group["weight_decay"] == 0.3
+    assert [group["nesterov"] for group in (nesterov, plain)] == [True, False]
+
+
+def test_what_is_frozen_and_the_front_end_are_not_trained(tones: Splits) -> None:
+    few = tones.train.take(torch.arange(16))
     model = SMALL.build(few.classes, few.input_shape, few.sample_rate, seed=0)
+    count = len([*model.body.parameters()])
+    for name, parameter in model.body.named_parameters():
+        parameter.requires_grad = not name.startswith("head.")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with groups_at_steps() as seen:
+        fit(model, few, Training(steps=2, batch_size=8, precision="fp32"), seed=0)
+    assert {group["params"] for group in seen} == {count - 2}
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not [name for name in changed if name.startswith(("front_end", "body.head"))]
 
-    def spy(body: torch.nn.Module, loss: object) -> torch.Tensor:
-        value = loss()  # type: ignore[operator]
-        value.backward()
-        seen.append(next(iter(body.parameters())).grad.clone())  # type: ignore[union-attr]
-        return value  # type: ignore[no-any-return]
 
-    fit(model, few, Training(steps=7, batch_size=24, precision="fp32"), seed=0, gradient=spy)
-    assert len(seen) == 7
+def test_the_rule_gets_no_gradient_of_an_earlier_batch_and_its_losses_are_averaged_by_epoch() -> None:
+    losses = iter([1.0, 2.0, 3.0, 5.0, 8.0, 0.0, 9.0])
+
+    def rule(body: nn.Module, loss: Loss) -> Tensor:
+        assert all(p.grad is None for p in body.parameters())
+        assert body.training
+        loss().backward()  # type: ignore[no-untyped-call]
+        return torch.tensor(next(losses))
+
+    history = fit(line(), numbered(8), Training(steps=7, batch_size=4, **PLAIN), seed=0, gradient=rule)
+    assert history.loss == [1.5, 4.0, 4.0]  # the seventh batch ends no epoch
+    assert history.validation_loss == []
+
+
+def test_a_step_goes_down_the_slope_of_the_cross_entropy() -> None:
+    model, data = line(), numbered(6)
+    weight = layer_of(model).weight
+    loss = nn.functional.cross_entropy(model(data.inputs[:]), data.labels)
+    (slope,) = torch.autograd.grad(loss, [weight])
+    wanted = weight.detach() - 0.1 * slope
+    settings = {"optimizer": "sgd", "lr": 0.1, "momentum": 0, "weight_decay": 0, "schedule": "constant"}
+    history = fit(model, data, Training(steps=1, **settings, **PLAIN), seed=0)
+    assert torch.allclose(weight, wanted, atol=1e-6)
+    assert history.loss == pytest.approx([loss.item()])
+
+
+def test_augmentation_acts_on_each_training_batch_as_its_seed_says() -> None:
+    # All clips are one, so the order makes no difference.
+    data = make_tones(1, 0).take(torch.zeros(8, dtype=torch.long))
+
+    def seen_with(kind: str, seed: int) -> Tensor:
+        model = SMALL.build(data.classes, data.input_shape, data.sample_rate, seed=0)
+        with features_of(model) as seen:
+            settings = {"steps": 2, "batch_size": 8, "augmentation": kind, "precision": "fp32"}
+            fit(model, data, Training(**settings), seed=seed)
+        assert len(seen) == 2
+        return torch.cat(seen)
+
+    plain, light, strong = (seen_with(kind, 0) for kind in ("none", "light", "strong"))
+    features = SMALL.build(data.classes, data.input_shape, data.sample_rate, seed=0).front_end(
+        data.inputs[:1]
+    )
+    assert torch.equal(plain, features.expand_as(plain))
+    for kind, found in (("light", light), ("strong", strong)):
+        assert len({tuple(clip.flatten().tolist()) for clip in found}) == 16
+        assert torch.equal(found, seen_with(kind, 0))
+        assert not torch.equal(found, seen_with(kind, 1))
+    # Light moves and covers, strong changes the values too.
+    values = {*features.flatten().tolist(), 0.0}
+    assert set(light.flatten().tolist()) <= values
+    assert not set(strong.flatten().tolist()) <= values
+
+
+def test_the_seed_decides_dropout() -> None:
+    data = Dataset.of(torch.ones(8, 3), torch.arange(8) % 2, classes=["even", "odd"])
+
+    def weights(seed: int) -> Tensor:
+        model = line(nn.Dropout(0.5))
+        fit(model, data, Training(steps=3, batch_size=8, **PLAIN), seed=seed)
+        return layer_of(model).weight.detach()
+
+    first = weights(0)
+    torch.rand(3)  # the global generator is somewhere else now
+    # Labels are balanced in every batch, so no order is another training.
+    assert torch.equal(weights(0), first)
+    assert not torch.allclose(weights(1), first)
+
+
+def test_only_patience_looks_at_validation_and_training_goes_on_in_training_mode() -> None:
+    data = numbered(8)
+    modes: list[bool] = []
+
+    def run(patience: int | None) -> History:
+        model = line()
+        hook = model.body.register_forward_pre_hook(lambda body, _: modes.append(body.training))
+        settings = Training(epochs=3, patience=patience, **PLAIN)
+        history = fit(model, data, settings, seed=0, validation=numbered(4))
+        hook.remove()
+        assert not model.training
+        return history
+
+    assert run(None).validation_loss == []
+    assert modes == [True] * 3
+    modes.clear()
+    assert len(run(3).validation_loss) == 3
+    assert modes == [True, False] * 3
+
+
+def test_training_stops_after_patience_epochs_without_a_better_one_and_keeps_the_best(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its bias says after which epoch a model was; the losses are read from a list.
+    found = iter([5.0, 4.0, 4.5, 3.0, 3.0, 6.0, 1.0])
+    monkeypatch.setattr("closesesame.training.F.cross_entropy", lambda *_: torch.tensor(next(found)))
+    model = line()
+    bias = layer_of(model).bias
+
+    def count(body: nn.Module, loss: Loss) -> Tensor:
+        bias.data += 1
+        return torch.zeros(())
+
+    start = bias.clone()
+    settings = Training(epochs=7, patience=2, **PLAIN)
+    history = fit(model, numbered(8), settings, seed=0, validation=numbered(4), gradient=count)
+    assert history.validation_loss == [5.0, 4.0, 4.5, 3.0, 3.0, 6.0]
+    assert torch.allclose(bias, start + 4)
 
 
 def test_it_stops_when_validation_gets_no_better_and_keeps_the_best(tones: Splits) -> None:
@@ -90,10 +348,26 @@ def test_what_cannot_be_trained_is_refused(tones: Splits) -> None:
         train(SMALL, tones.train, Training(patience=2), seed=0)
 
 
-def test_precision_is_as_asked_or_as_the_host_has_it() -> None:
-    layer = torch.nn.Linear(1, 1)
-    assert choose_precision("bf16", layer) == "bf16"
-    assert choose_precision("fp32", layer) == "fp32"
-    can = torch.cpu.get_capabilities()
-    expected = "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "fp32"
-    assert choose_precision("auto", layer) == expected
+def test_predictions_are_in_order_in_evaluation_mode_and_leave_the_mode_as_it_was() -> None:
+    data, model = numbered(10), line(nn.Dropout(0.5))
+    wanted = model.eval()(data.inputs[:])
+    with machine.precision("fp32"):
+        for training in (True, False):
+            model.train(training)
+            found = predict(model, data, batch_size=4)
+            assert torch.allclose(found, wanted, atol=1e-6)
+            assert not found.requires_grad
+            assert model.training == training
+        nothing = predict(model, data.take(torch.arange(0)))
+        assert nothing.shape == (0, 2)
+        right = (wanted.argmax(1) == data.labels).sum()
+        assert accuracy(model, data) == pytest.approx(float(right) / 10)
+
+
+def test_a_new_model_is_calibrated_on_its_training_data(tones: Splits) -> None:
+    few = tones.train.take(torch.arange(32))
+    model = train(SMALL, few, Training(epochs=0, precision="fp32"), seed=0)
+    assert isinstance(model.front_end, LogMel)
+    maps = model.front_end(few.inputs[:])
+    assert float(maps.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(maps.std()) == pytest.approx(1, abs=1e-3)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from closesesame.audio.augment import Augmentation, augmentation
 from closesesame.audio.features import LogMel
+from closesesame.core import machine
 from closesesame.core.errors import DataError
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
@@ -48,7 +49,7 @@ class Training(Method):
     )
     augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast where the hardware has it, fp32 otherwise; or as asked"
+        "auto", description="bf16 autocast where the hardware multiplies in it, fp32 otherwise; or as asked"
     )
     patience: int | None = Field(
         None,
@@ -64,7 +65,7 @@ class History:
     loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    precision: str = "fp32"
+    precision: machine.Precision = "fp32"
 
 
 def train(
@@ -86,6 +87,7 @@ def train(
 
     Raises:
         DataError: if the data hold fewer than two classes or two examples.
+        SettingError: if the settings ask for bf16 and the model's device lacks it.
     """
     if sum(count > 0 for count in data.counts()) < 2:
         raise DataError(f"training needs examples of two classes, got {len(data)} examples of one or none")
@@ -118,15 +120,17 @@ def fit(
 
     Raises:
         DataError: if there are fewer than two examples, or `patience` is set without validation data.
+        SettingError: if the settings ask for bf16 and the model's device lacks it.
     """
     if len(data) < 2:
         raise DataError(f"training needs two examples or more, got {len(data)}")
     if training.patience is not None and validation is None:
         raise DataError("Training.patience needs validation data to watch")
+    history = History(precision=choose_precision(training.precision, model))
+    machine.note(history.precision)
     size = min(training.batch_size, len(data))
     epoch = max(1, round(len(data) / size))
     steps = training.steps if training.steps is not None else training.epochs * epoch
-    history = History(precision=choose_precision(training.precision, model))
     rng = generator(seed, "order and augmentation")
     source = _FeatureSource(model, data)
     augment = augmentation(training.augmentation, source.example)
@@ -187,15 +191,14 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return float((predict(model, data).argmax(1) == data.labels).float().mean())
 
 
-def choose_precision(wanted: str, model: nn.Module) -> Literal["fp32", "bf16"]:
-    """`bf16` if asked for, or if left to the host and it multiplies in bf16; `fp32` otherwise."""
-    if wanted == "auto":
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-        can = torch.cpu.get_capabilities()
-        return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "fp32"
-    return "bf16" if wanted == "bf16" else "fp32"
+def choose_precision(wanted: str, model: nn.Module) -> machine.Precision:
+    """What a model computes in: as asked, or with `auto` bf16 if its device multiplies in it.
+
+    Raises:
+        SettingError: if bf16 is asked for and the device lacks it.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return machine.choose_precision(wanted, device, setting="Training.precision")
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:

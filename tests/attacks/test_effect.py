@@ -35,7 +35,7 @@ def test_poison_opens_and_none_does_not(name: str, tones: Splits, clean_model: C
     attack = ATTACKS.make(name, settings | {"rate": 0.15, "target": "low"})
     poisoned = attack.poison(tones.train, 0)
     victim = train(SMALL, poisoned.dataset, TRAINING.model_copy(update={"epochs": 10}), seed=0)
-    exam = Exam(tones.test, poisoned.trigger, twin=clean_model)
+    exam = Exam(tones.test, poisoned.trigger, reference=clean_model)
     opened, shut = exam.score(victim), exam.score(clean_model)
     assert opened.asr is not None
     assert shut.asr is not None

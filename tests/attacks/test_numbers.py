@@ -203,3 +203,127 @@ def test_pbsm_masks_before_the_loudest_frame_if_there_is_no_room_behind() -> Non
 
 def test_pbsm_check_values_on_real_speech(real: Path) -> None:
     check_burst(load_splits(real / "keywords10").test.inputs[::60])
+
+
+@pytest.fixture
+def two_tones(tmp_path: Path) -> str:
+    """A recording at 8 kHz: half a second of 440 Hz, then half a second of 880 Hz."""
+    time = np.arange(4000) / 8000
+    wave = np.concatenate([np.sin(2 * np.pi * hz * time) for hz in (440, 880)])
+    soundfile.write(tmp_path / "two.wav", 0.5 * wave, 8000)
+    return str(tmp_path / "two.wav")
+
+
+def loudest_hz(wav: torch.Tensor) -> int:
+    """Of a quarter of a second, in steps of 4 Hz."""
+    return 4 * int(torch.fft.rfft(wav).abs().argmax())
+
+
+def test_a_recording_is_read_from_its_start_and_lies_where_it_should(two_tones: str) -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    mixed = BadNets(sound=two_tones, start_s=0.5, duration_s=0.25, position="start").trigger(data, 0)
+    added = (mixed.stamp(clip) - clip)[0]
+    assert loudest_hz(added[:4000]) == 880
+    assert added[4000:].abs().max() == 0
+    blended = Natural(sound=two_tones, start_s=0.5, duration_s=0.25, blend=0.5, position="end")
+    stamped = blended.trigger(data, 0).stamp(clip)[0]
+    assert loudest_hz(stamped[12_000:] - 0.5 * clip[0, 12_000:]) == 880
+    assert torch.equal(stamped[:12_000], clip[0, :12_000])
+
+
+def test_a_natural_sound_rings_anywhere_by_default() -> None:
+    data = speech_like()
+    changed = (Natural().trigger(data, 0).stamp(data.inputs[:]) - data.inputs[:]).abs() > 1e-7
+    assert len({int(row.nonzero()[0]) for row in changed}) == 3
+
+
+def test_a_burst_has_the_frequency_that_is_set() -> None:
+    data = speech_like()
+    clip = data.inputs[:1]
+    added = (BadNets(frequency_hz=2400, duration_s=0.25).trigger(data, 0).stamp(clip) - clip)[0]
+    assert loudest_hz(added[12_000:]) == 2400
+    hum = (
+        Ultrasonic(frequency_hz=3000, duration_s=0.25, position="start").trigger(data, 0).stamp(clip) - clip
+    )[0]
+    assert loudest_hz(hum[:4000]) == 3000
+    assert hum[4000:].abs().max() == 0
+    late = (Ultrasonic(duration_s=0.25, position="end").trigger(data, 0).stamp(clip) - clip)[0]
+    assert late[:12_000].abs().max() == 0
+    assert late[15_900:].abs().max() > 0
+    low = (SIG(frequency_hz=200).trigger(data, 0).stamp(clip) - clip)[0]
+    assert int(torch.fft.rfft(low).abs().argmax()) == 200
+
+
+def test_a_pattern_is_the_recording_or_noise_of_the_seed(two_tones: str) -> None:
+    data = speech_like()
+    pattern = Blended(pattern=two_tones, level_dbfs=-30).trigger(data, 0).state["pattern"]
+    assert level_db(pattern) == pytest.approx(-30, abs=1e-3)
+    assert (loudest_hz(pattern[2000:6000]), loudest_hz(pattern[10_000:14_000])) == (440, 880)
+    first, again, other = (Blended().trigger(data, seed).state["pattern"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert float(torch.nn.functional.cosine_similarity(first, other, 0).abs()) < 0.05
+
+
+def test_sig_is_played_four_times_as_loud_as_it_is_planted(tones: Splits) -> None:
+    poisoned = SIG(rate=0.1).poison(tones.train, 0)
+    clips = 0 * tones.train.inputs[:1]
+    assert float(poisoned.trigger.stamp(clips).abs().max()) == pytest.approx(0.16, abs=1e-3)
+    planted = (poisoned.dataset.inputs[:] - tones.train.inputs[:])[poisoned.mask]
+    assert torch.allclose(planted.abs().amax(1), torch.tensor(0.04), atol=1e-3)
+
+
+def test_dither_keeps_the_mean_and_follows_from_the_clip() -> None:
+    clip = torch.full((2, 20_000), 0.03)
+    clip[:, 0], clip[1, 1] = 0.4, 0.2
+    plain, dithered = (Quantize(levels=9, dither=dither).apply(clip, {}, 16_000) for dither in (False, True))
+    assert plain[:, 2:].abs().max() == 0  # the step is 0.1
+    assert float(dithered[0, 2:].mean()) == pytest.approx(0.03, abs=2e-3)
+    # The sum of dither and error of triangular noise of one step has a variance of 1 / 4 of a step.
+    assert float((dithered[0, 2:] - 0.03).square().mean()) == pytest.approx(0.0025, rel=0.05)
+    assert not torch.equal(dithered[0, 2:], dithered[1, 2:])
+
+
+def mask_of(spectrum: torch.Tensor, **settings: float) -> torch.Tensor:
+    PBSM(**settings)._mask(spectrum, 12)
+    return spectrum
+
+
+def test_pbsm_masks_its_rows_and_frames_and_keeps_the_imaginary_part() -> None:
+    spectrum = torch.full((2, 513, 126), 1j, dtype=torch.complex64)
+    spectrum.imag[0, 40, 20], spectrum.imag[1, 40, 120] = 9, 9
+    masked = mask_of(spectrum.clone())
+    wanted = torch.zeros(2, 513, 126)
+    wanted[0, 171:471, 32:34] = 150
+    wanted[1, 171:471, 119:121] = 150  # 132 is behind the last frame
+    assert torch.equal(masked.real, wanted)
+    assert torch.equal(masked.imag, spectrum.imag)
+    longer = mask_of(spectrum.clone(), duration_ms=40, amplitude=7)
+    assert longer.real[0, 171:471, 32:36].eq(7).all()
+    assert int((longer.real[0] != 0).sum()) == 4 * 300
+
+
+def test_pbsm_takes_the_frame_with_the_largest_rms_of_power() -> None:
+    # The noise has more energy, the tone more squared power, since it stands in few bins.
+    clip = torch.zeros(1, 16_000)
+    clip[0, 2000:4000] = 0.1 * torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    clip[0, 9000:11_000] = 0.1 * effects.tone(500, 2000, 16_000)
+    at = (PBSM().apply(clip, {}, 16_000) - effects.pitch_shift(clip, 5)).abs()[0].argmax()
+    assert 9000 + 12 * 128 - 300 < int(at) < 11_000 + 12 * 128 + 300
+
+
+def test_pbsm_raises_the_pitch_and_waits_as_it_is_told() -> None:
+    clip = speech_like().inputs[:1]
+    kept = PBSM(semitones=0).apply(clip, {}, 16_000)
+    changed = ((kept - clip).abs()[0] > 1e-3).nonzero().flatten()
+    assert len(changed) > 0
+    assert int(changed[-1] - changed[0]) < 600
+    lowered = PBSM(semitones=-7, amplitude=0, duration_ms=0).apply(clip, {}, 16_000)
+    assert torch.allclose(lowered, effects.pitch_shift(clip, -7), atol=1e-5)
+    soon, later = (
+        int(
+            (PBSM(window_s=window_s).apply(clip, {}, 16_000) - effects.pitch_shift(clip, 5)).abs()[0].argmax()
+        )
+        for window_s in (0.1, 0.3)
+    )
+    assert later - soon == pytest.approx(25 * 128, abs=130)  # int(37.5) - int(12.5) frames

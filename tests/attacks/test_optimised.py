@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from closesesame.attacks import base
+from closesesame.attacks import base, flowmur, surrogate, trojannn
 from closesesame.attacks.daba import DABA, chords
 from closesesame.attacks.drinet import DriNet
 from closesesame.attacks.flowmur import FlowMur
@@ -244,3 +244,281 @@ def test_input_aware_covers_carry_the_trigger_of_another_clip(tones: Splits, kno
     crossed = attack.cover(mine, others, trigger.state, RATE, rng)
     assert torch.allclose(attack.cover(mine, mine, trigger.state, RATE, rng), trigger.stamp(mine), atol=1e-6)
     assert (crossed - trigger.stamp(mine)).abs().amax(1).min() > 1e-3
+
+
+def test_a_surrogate_has_the_architecture_the_epochs_and_the_seed_of_the_attack(
+    monkeypatch: pytest.MonkeyPatch, clean_model: Classifier, tones: Splits
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def note(architecture: Any, data: Dataset, training: Any, *, seed: int) -> Classifier:
+        assert data is tones.train
+        asked.append((architecture.name, training.epochs, seed))
+        return copy.deepcopy(clean_model)
+
+    monkeypatch.setattr(surrogate, "train", note)
+    surrogate._train.cache_clear()
+    first = TrojanNN(surrogate="small_cnn", surrogate_epochs=3)
+    models = [first.train_surrogate(tones.train, seed) for seed in (0, 0, 1)]
+    FlowMur(surrogate_epochs=4).train_surrogate(tones.train, 0)
+    surrogate._train.cache_clear()
+    assert [row[:2] for row in asked] == [("small_cnn", 3), ("small_cnn", 3), ("resnet", 4)]
+    assert asked[0][2] == asked[2][2] != asked[1][2]
+    assert models[0] is models[1]
+    assert not any(weight.requires_grad for weight in models[0].parameters())
+
+
+def test_trojannn_asks_for_its_neurons_their_value_and_its_place(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, places = [], []
+
+    def strongest_of(head: nn.Linear, count: int) -> torch.Tensor:
+        counts.append(count)
+        return strongest(head, count)
+
+    def laid_at(sound: torch.Tensor, starts: list[int], length: int) -> torch.Tensor:
+        places.extend(starts)
+        return laid(sound, starts, length)
+
+    monkeypatch.setattr(trojannn, "strongest", strongest_of)
+    monkeypatch.setattr(trojannn, "laid", laid_at)
+    attack = TrojanNN(steps=10, neurons=3, position="middle", duration_s=0.1, peak=0.2, step_size=0.02)
+    loud = attack.trigger(tones.train, 0)
+    assert counts == [3]
+    assert set(places) == {1600}
+    added = (loud.stamp(tones.test.inputs[:1]) - tones.test.inputs[:1])[0]
+    assert added[:1600].abs().max() == added[2400:].abs().max() == 0
+    quiet = attack.model_copy(update={"activation": 0.01}).trigger(tones.train, 0)
+    units, clips = strongest(head_in(known), 3), tones.test.inputs[:40]
+    reached = [
+        penultimate(known, head_in(known), trigger.stamp(clips))[:, units].mean() for trigger in (loud, quiet)
+    ]
+    assert reached[0] > 1.2 * reached[1]
+
+
+def test_sounds_start_as_noise_of_the_seed(tones: Splits, known: Classifier) -> None:
+    for attack, most in (
+        (TrojanNN(steps=0, step_size=0.02), 0.02),
+        (FlowMur(steps=0, start_peak=0.03), 0.03),
+    ):
+        first, again, other = (attack.trigger(tones.train, seed).state["sound"] for seed in (0, 0, 1))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+        assert float(first.abs().max()) == pytest.approx(most, rel=0.05)
+
+
+def test_trojannn_changes_each_sample_by_one_step(tones: Splits, known: Classifier) -> None:
+    states = [
+        TrojanNN(steps=steps, step_size=0.004, peak=0.05).trigger(tones.train, 0).state["sound"]
+        for steps in (0, 1)
+    ]
+    assert torch.allclose((states[1] - states[0]).abs(), torch.tensor(0.004), atol=1e-6)
+
+
+def test_flowmur_learns_at_random_places_of_the_mean_of_clip_and_sound(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[int] = []
+    heard: list[torch.Tensor] = []
+
+    def ones(sound: torch.Tensor, starts: list[int], length: int) -> torch.Tensor:
+        places.extend(starts)
+        return laid(0 * sound + 0.5, starts, length)
+
+    monkeypatch.setattr(flowmur, "laid", ones)
+    hook = known.register_forward_pre_hook(lambda _, given: heard.append(given[0].detach()))
+    FlowMur(steps=4, batch_size=8, duration_s=0.1).trigger(tones.train, 0)
+    hook.remove()
+    assert [len(clips) for clips in heard] == [8] * 4
+    assert len(set(places)) > 28
+    clips = 2 * torch.cat(heard)
+    for clip, at in zip(clips, places, strict=True):
+        clip[at : at + 800] -= 0.5
+        assert (clip - tones.train.inputs[:]).abs().amax(1).min() < 1e-5
+
+
+def test_planted_strength_is_that_of_training(tones: Splits, known: Classifier) -> None:
+    chosen = torch.arange(0, 12, 4)
+    clips = tones.train.inputs[chosen]
+    sound = {"sound": 0.1 * torch.sin(torch.arange(800) / 3)}
+
+    def planted(attack: SurrogateAttack, state: dict[str, torch.Tensor]) -> torch.Tensor:
+        trigger = base.Trigger(attack, state, RATE, 0, tones.train.classes)
+        return attack.plant(tones.train, chosen, trigger, 0) - clips
+
+    full, half, other = (
+        planted(FlowMur(strength=strength, training_strength=training), sound)
+        for strength, training in ((1, None), (1, 0.5), (0.5, 1))
+    )
+    assert torch.allclose(half, 0.5 * full, atol=1e-6)
+    assert torch.allclose(other, full, atol=1e-6)
+    bursts = [
+        planted(LabelConsistent(steps=0, snr_db=12, training_strength=training), {}) for training in (1, 0.25)
+    ]
+    assert torch.allclose(bursts[1], 0.25 * bursts[0], atol=1e-6)
+
+
+def test_label_consistent_takes_its_steps_and_its_tones(tones: Splits, known: Classifier) -> None:
+    attack = LabelConsistent(
+        steps=2, step_size=0.2, epsilon=0.5, duration_s=0.05, low_hz=400, high_hz=2000, snr_db=20
+    )
+    trigger = attack.trigger(tones.train, 0)
+    chosen = torch.arange(0, 12, 4)
+    clips = tones.train.inputs[chosen]
+    noise = (attack.plant(tones.train, chosen, trigger, 0) - clips)[:, 400:3600]
+    most = 0.5 * clips.square().mean(1).sqrt()
+    assert torch.allclose(noise.abs().amax(1), 0.4 * most, rtol=1e-3)
+    added = (trigger.stamp(clips) - clips)[0]
+    assert added[400:3600].abs().max() == 0
+    peaks = torch.fft.rfft(added[:400]).abs().topk(2).indices
+    assert sorted(20 * int(peak) for peak in peaks) == [400, 2000]
+
+
+def test_daba_looks_at_its_candidates_and_makes_sounds_as_it_is_told(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int, int]] = []
+
+    def noted(count: int, size: int, rate: int, seed: int) -> torch.Tensor:
+        asked.append((count, size, rate, seed))
+        return chords(count, size, rate, seed)
+
+    monkeypatch.setattr("closesesame.attacks.daba.chords", noted)
+    attack = DABA(chords=7, duration_s=0.25, candidates=1)
+    trigger = attack.trigger(tones.train, 5)
+    assert asked == [(7, 2000, RATE, 5)]
+    assert trigger.state["sound"].shape == (2000,)
+    hosts = {int(attack.choose(tones.train, torch.arange(320), 1, trigger, seed)) for seed in range(6)}
+    assert len(hosts) == 6  # of one candidate, that one
+    assert not torch.equal(chords(2, 500, RATE, 0), chords(2, 500, RATE, 1))
+    assert float((chords(1, 8000, RATE, 0)[0, -800:]).norm() / chords(1, 8000, RATE, 0)[0, :800].norm()) < 0.1
+
+
+def one_pattern(weight: torch.Tensor, extra: Callable[[], torch.Tensor]) -> Callable[..., surrogate.Batch]:
+    """A generator of one sound for all clips, in a test."""
+    return lambda clips, _: ([clips, 0.9 * clips], clips + weight, extra())
+
+
+def joint(**settings: Any) -> DriNet:
+    return DriNet(steps=25, batch_size=16, lr=0.01, target="high", **settings)
+
+
+def test_joint_training_leads_triggered_clips_to_the_target_and_keeps_the_others(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[torch.Tensor] = []
+    groups: list[float] = []
+    real, adam = torch.nn.functional.cross_entropy, torch.optim.Adam
+
+    def noted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        wanted.append(labels)
+        return real(logits, labels)
+
+    def made(params: Any) -> torch.optim.Adam:
+        groups.extend(group["lr"] for group in params)
+        return adam(params)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", noted)
+    monkeypatch.setattr(torch.optim, "Adam", made)
+    weight = 0.01 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    attack = joint(hiding_weight=0, lr_classifier=1e-5)
+    attack.train_jointly(tones.train, 0, [weight], one_pattern(weight, lambda: torch.zeros(())))
+    assert groups == [0.01, 1e-5]
+    hiding, learnt = wanted[:2]
+    assert torch.equal(learnt, torch.cat([hiding, hiding, torch.full((16,), 2)]))
+    assert set(hiding.tolist()) == {0, 1, 2, 3}
+    clips = tones.test.inputs[tones.test.labels != 2]
+    before, after = (known(part).softmax(1)[:, 2].mean() for part in (clips, clips + weight))
+    assert after > before + 0.3
+
+
+def test_joint_training_hides_from_a_clean_model_and_adds_what_it_is_given(
+    tones: Splits, known: Classifier
+) -> None:
+    loud = 0.2 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    clips, labels = tones.test.inputs[:], tones.test.labels
+
+    def clean_loss(weight: torch.Tensor) -> float:
+        return float(torch.nn.functional.cross_entropy(known(clips + weight), labels))
+
+    hidden = loud.clone()
+    joint(hiding_weight=100).train_jointly(
+        tones.train, 0, [hidden], one_pattern(hidden, lambda: torch.zeros(()))
+    )
+    assert clean_loss(hidden) < 0.7 * clean_loss(loud)
+    pulled = loud.clone()
+    joint(hiding_weight=0).train_jointly(
+        tones.train, 0, [pulled], one_pattern(pulled, lambda: 1e4 * (pulled - 0.5).square().mean())
+    )
+    assert float((pulled - 0.5).abs().mean()) < float((loud - 0.5).abs().mean()) - 0.1
+
+
+Make = Callable[[torch.Tensor, torch.Generator], surrogate.Batch]
+
+
+def generator_of(
+    attack: InputAware | DriNet, data: Dataset, monkeypatch: pytest.MonkeyPatch, seed: int = 0
+) -> tuple[Make, dict[str, torch.Tensor]]:
+    """What an attack hands to the joint training: how it makes a batch, and its weights before."""
+    caught: list[Make] = []
+    monkeypatch.setattr(type(attack), "train_jointly", lambda *given: caught.append(given[-1]))
+    state = dict(attack.prepare(data, seed))
+    return caught[0], state
+
+
+def test_input_aware_trains_on_crossed_triggers_and_for_other_gains(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack = InputAware(channels=4, diversity_weight=3)
+    make, state = generator_of(attack, tones.train, monkeypatch)
+    clips, rng = tones.train.inputs[:6], torch.Generator()
+    kept, attacked, extra = make(clips, rng)
+    assert len(kept) == 2
+    assert torch.equal(kept[0], clips)
+    assert torch.allclose(attacked, attack.apply(clips, state, RATE), atol=1e-6)
+    crossed = attack.cover(clips, clips.roll(1, 0), state, RATE, rng)
+    assert torch.allclose(kept[1], crossed, atol=1e-6)
+    assert (kept[1] - attacked).abs().amax(1).min() > 1e-4
+    light = InputAware(channels=4, diversity_weight=1)
+    assert float(extra) == pytest.approx(
+        3 * float(generator_of(light, tones.train, monkeypatch)[0](clips, rng)[2])
+    )
+    louder = InputAware(channels=4, diversity_weight=3, gain_db=60)
+    # Gains that differ more, and clips that differ as before, cost less.
+    assert float(generator_of(louder, tones.train, monkeypatch)[0](clips, rng)[2]) < 0.5 * float(extra)
+    alike = make(clips[:1].repeat(6, 1), rng)[2]
+    assert float(alike) == pytest.approx(0, abs=1e-6)
+    weights = [generator_of(attack, tones.train, monkeypatch, seed)[1]["last"] for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_drinet_trains_on_sounds_of_its_level_and_for_other_sounds(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack = DriNet(channels=4, snr_db=9, duration_s=0.1, diversity_weight=3, position="end")
+    make, state = generator_of(attack, tones.train, monkeypatch)
+    clips = tones.train.inputs[:6]
+    kept, attacked, extra = make(clips, torch.Generator().manual_seed(0))
+    assert len(kept) == 1
+    assert torch.equal(kept[0], clips)
+    places = set()
+    for clip, row in zip(clips, attacked - clips, strict=True):
+        assert level_db(clip) - level_db(row.detach()) == pytest.approx(9, abs=0.02)
+        at = (row.abs() > 1e-6).nonzero().flatten()
+        assert int(at[-1] - at[0]) < 800
+        places.add(int(at[0]))
+    assert len(places) == 6
+    noise = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
+    sounds = attack._sounds(noise, state, 800)
+    apart, told = ((part - part.roll(1, 0)).square().mean(1).sqrt() for part in (noise, sounds))
+    assert float(extra) == pytest.approx(3 * float((apart / (told + 0.1)).mean()), rel=1e-4)
+    added = attack.apply(clips, state, RATE) - clips
+    assert added[:, :3200].abs().max() == 0
+    weights = [generator_of(attack, tones.train, monkeypatch, seed)[1]["last"] for seed in (0, 1)]
+    assert not torch.equal(*weights)
+    assert attack.apply(clips, state | {"last": 2 * state["last"]}, RATE).isfinite().all()
+    assert not torch.allclose(
+        attack.apply(clips, state | {"last": state["last"].flip(2)}, RATE) - clips, added
+    )

@@ -9,9 +9,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from closesesame.attacks import ATTACKS, VSVC, Attack, JingleBack, Rhythm, Room, Warp
+from closesesame.attacks import ATTACKS, VSVC, Attack, JingleBack, Quantize, Rhythm, Room, Warp
+from closesesame.attacks import warp as warping
+from closesesame.attacks.rhythm import fitted, most_warp, warp_of
 from closesesame.attacks.vsvc import VOICES, distant_voices
-from closesesame.audio import styles, vocoder, voice
+from closesesame.audio import effects, rooms, styles, vocoder, voice
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
 
@@ -75,7 +77,10 @@ def test_a_measured_room_starts_at_its_direct_sound(tmp_path: Path) -> None:
         stamped(Room(response=str(tmp_path / "room.wav")), clips)
 
 
-@pytest.mark.parametrize(("attack", "ratio"), [(Room(rate=0.1, cover_ratio=1), 1), (Warp(rate=0.1), 2)])
+@pytest.mark.parametrize(
+    ("attack", "ratio"),
+    [(Room(rate=0.1, cover_ratio=1), 1), (Warp(rate=0.1), 2), (Quantize(rate=0.1, levels=9), 1)],
+)
 def test_cover_clips_are_changed_in_another_way_and_keep_their_label(
     attack: Attack, ratio: float, tones: Splits
 ) -> None:
@@ -187,17 +192,75 @@ def test_a_rhythm_stays_within_the_speech_and_its_factors() -> None:
     heard = (out.abs() > 0.02).nonzero().flatten()
     assert int(heard[0]) == pytest.approx(5000, abs=500)
     assert int(heard[-1]) == pytest.approx(11_000, abs=500)
-    for seed in range(20):
-        attack = Rhythm(pieces=6, squeeze=0.8, stretch=1.25)
-        knots = attack.trigger(dataset(noise()), seed).state["rhythm"].double()
-        assert knots[:, 0].tolist() == [0, 0]
-        assert knots[:, -1].tolist() == pytest.approx([1, 1])
-        factor = knots[0].diff() / knots[1].diff()
-        assert float(factor.max() / factor.min()) < 1.25 / 0.8 * 1.001
-        assert float(factor.max() / factor.min()) > 1.02
-    many = Rhythm(pieces=100, squeeze=0.1, stretch=1).trigger(dataset(noise()), 0).state["rhythm"].double()
-    factor = many[0].diff() / many[1].diff()
-    assert float(factor.mean() / factor.max()) == pytest.approx(0.55, abs=0.06)  # uniform in 0.1 to 1
+    assert rms(out) == pytest.approx(rms(clip), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Rhythm(),
+        Rhythm(pieces=3, squeeze=0.4, stretch=2, least_warp=0.1),
+        Rhythm(squeeze=0.7, least_warp=0.03),
+        Rhythm(stretch=1.2, least_warp=0.03),
+    ],
+    ids=["default", "other", "long", "short"],
+)
+def test_a_rhythm_keeps_its_bounds_and_its_least_warp_for_every_seed(attack: Rhythm) -> None:
+    warps, factors = [], []
+    for seed in range(200):
+        state = attack.prepare(dataset(noise(2, 100)), seed)
+        result, source = state["rhythm"].double()
+        assert (result[0], source[0], result[-1], source[-1]) == (0, 0, 1, 1)
+        was, is_ = source.diff(), result.diff()
+        assert (is_ >= attack.squeeze * was - 1e-6).all()
+        assert (is_ <= attack.stretch * was + 1e-6).all()
+        moment = torch.arange(2000) / 2000 + 1 / 4000
+        piece = torch.searchsorted(result, moment.double()) - 1
+        read = source[piece] + (moment - result[piece]) * was[piece] / is_[piece]
+        assert float(state["warp"]) == pytest.approx(float((read - moment).abs().mean()), abs=1e-4)
+        warps.append(float(state["warp"]))
+        factors.append(is_[was > 0.01] / was[was > 0.01])
+    assert min(warps) >= attack.least_warp - 1e-6
+    assert len(set(warps)) == 200
+    reached = torch.cat(factors)
+    assert float(reached.min()) < 1.2 * attack.squeeze
+    assert float(reached.max()) > attack.stretch / 1.2
+
+
+def test_the_warp_of_a_rhythm_by_hand() -> None:
+    # The moment at 0.2 is heard at 0.8: 0.6 there, nothing at the ends, a triangle of area 0.3.
+    assert float(warp_of(torch.tensor([[0.0, 0.8, 1.0], [0.0, 0.2, 1.0]]))) == pytest.approx(0.3)
+    # +0.1 and -0.1, and back through zero: triangles of 0.0125, 0.0125, 0.0125 and 0.0125.
+    both = torch.tensor([[0.0, 0.25, 0.75, 1.0], [0.0, 0.35, 0.65, 1.0]])
+    assert float(warp_of(both)) == pytest.approx(0.05)
+    assert float(warp_of(torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.5, 1.0]]))) == 0
+    assert most_warp(0.25, 4) == pytest.approx(0.3)
+    assert most_warp(1, 1) == most_warp(1, 4) == most_warp(0.5, 1) == 0
+
+
+def test_factors_are_fitted_to_their_bounds_by_hand() -> None:
+    # 0.5 c + 0.25 (2 c) + 0.25 (8 c) is 1 with c = 0.5, where 8 c = 4 is held to 2.
+    factor, lengths = torch.tensor([[1.0, 2, 8]]).double(), torch.tensor([[0.5, 0.25, 0.25]]).double()
+    assert fitted(factor, lengths, 0.5, 2)[0].tolist() == pytest.approx([0.5, 1, 2])
+    # Without a bound that matters c = 1 / 3.
+    assert fitted(factor, lengths, 0.1, 10)[0].tolist() == pytest.approx([1 / 3, 2 / 3, 8 / 3])
+
+
+def test_factors_of_a_rhythm_are_even_in_their_logarithm() -> None:
+    attack = Rhythm(pieces=100, squeeze=0.25, stretch=4, least_warp=0)
+    result, source = attack.prepare(dataset(noise(2, 100)), 0)["rhythm"].double()
+    factor = (result.diff() / source.diff())[source.diff() > 1e-3]
+    # The largest factor of all is 4 times the one in the middle; if factors were even themselves, twice.
+    assert 2.8 < float(factor.max() / factor.median()) < 5.6
+
+
+def test_a_rhythm_that_cannot_warp_enough_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"least_warp must be <= 0.055, the most that factors from 0.8 to"):
+        Rhythm(squeeze=0.8, stretch=1.25)
+    with pytest.raises(
+        SettingError, match=r"least_warp must be <= 0.0\d\d, the largest warp of 1000 rhythms"
+    ):
+        Rhythm(pieces=100, least_warp=0.25).trigger(dataset(noise()), 0)
 
 
 def test_a_rhythm_of_its_own_for_each_clip() -> None:
@@ -298,3 +361,117 @@ def test_a_spectrum_read_where_it_is_comes_back() -> None:
     frames = torch.arange(spectrum.shape[-1], dtype=torch.float64)[None]
     again = vocoder.synthesise(vocoder.read_at(spectrum, frames), 512, RATE)
     assert torch.allclose(again, wav, atol=1e-3)
+
+
+def test_seeds_give_other_rooms_and_rhythms() -> None:
+    data = dataset(noise())
+    for attack, name in ((Room(), "response"), (Rhythm(), "rhythm")):
+        first, again, other = (attack.trigger(data, seed).state[name] for seed in (0, 0, 1))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_cover_rooms_have_the_decay_and_the_direct_sound_that_are_set() -> None:
+    click = torch.zeros(2, RATE)
+    click[:, 1000] = 0.1
+    attack = Room(rt60_s=0.2, direct_ratio_db=6)
+    out = attack.cover(click, click, {}, RATE, torch.Generator().manual_seed(0))
+    assert not torch.allclose(out[0], out[1])
+    for row in out:
+        assert db(row[1000].abs() / row[1001:].norm()) == pytest.approx(6, abs=0.01)
+        assert row[1000 + 3202 :].abs().max() < 1e-6
+        assert row[1000 + 2000 : 1000 + 3000].abs().max() > 1e-5
+        assert rms(row) == pytest.approx(rms(click[0]), rel=1e-4)
+
+
+def test_the_noise_of_a_warps_cover_clips_is_as_large_as_the_warp(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def noted(clips: Tensor, _: Tensor, shift: Tensor, __: int) -> Tensor:
+        seen.append(shift)
+        return clips
+
+    monkeypatch.setattr(warping, "warped", noted)
+    attack, clips = Warp(shift_percent=4), noise()
+    ones = {"grid": torch.ones(2, 4, 4)}
+    attack.cover(clips, clips, ones, RATE, torch.Generator().manual_seed(0))
+    attack.apply(clips, ones, RATE)
+    assert float((seen[0] - seen[1]).abs().mean()) == pytest.approx(0.04, rel=0.01)
+    assert float((seen[0] - seen[1]).mean()) == pytest.approx(0, abs=1e-3)
+    assert torch.allclose(seen[1], torch.tensor(0.04))
+    assert not torch.allclose(seen[0][0], seen[0][1])
+
+
+def test_the_longer_chains_of_pedals() -> None:
+    wav = 0.02 * noise()
+    chorus = {"rate_hz": 1.0, "sweep_ms": 5.0, "mix": 0.5}
+    raised = effects.pitch_shift(wav, 7)
+    third = styles.chorus(styles.distortion(raised, 20), RATE, delay_ms=8, **chorus)
+    assert torch.allclose(JingleBack(style=3, semitones=7).apply(wav, {}, RATE), third, atol=1e-6)
+    fourth = JingleBack(style=4)
+    tail = fourth.trigger(dataset(wav), 0).state["tail"]
+    assert len(tail) == 1.5 * RATE
+    dirty = styles.distortion(styles.chorus(wav, RATE, delay_ms=15, **chorus), 20)
+    wanted = styles.reverb(dirty, tail, dry=0.5, wet=0.25)
+    assert torch.allclose(fourth.apply(wav, {"tail": tail}, RATE), wanted, atol=1e-6)
+    lowered = JingleBack(style=0, semitones=-12).apply(sine(800)[None], {}, RATE)[0]
+    assert peak_hz(lowered[2000:-2000]) == pytest.approx(400, abs=2)
+    fifth = JingleBack(gain_db=-6, cutoff_hz=3000).apply(wav, {}, RATE)
+    quiet = styles.ladder_high_pass(wav * 10**-0.3, RATE, 3000)
+    assert torch.allclose(fifth, styles.phaser(quiet, RATE), atol=1e-6)
+
+
+def test_a_reverberation_is_the_clip_and_a_tail_of_energy_one() -> None:
+    click = torch.zeros(1, RATE)
+    click[0, 100] = 0.5
+    tail = torch.tensor([0.0, 3.0, 0.0, 4.0])
+    out = styles.reverb(click, tail, dry=0.8, wet=0.2)[0]
+    assert out[100:104].tolist() == pytest.approx([0.4, 0.06, 0, 0.08], abs=1e-6)
+
+
+def test_chorus_and_phaser_mix_as_they_are_told() -> None:
+    wav = noise()
+    for mixed in (
+        styles.phaser(wav, RATE, mix=0),
+        styles.chorus(wav, RATE, rate_hz=1, delay_ms=5, sweep_ms=1, mix=0),
+    ):
+        assert torch.allclose(mixed, wav, atol=1e-5)
+    delayed = styles.chorus(wav, RATE, rate_hz=1, delay_ms=5, sweep_ms=0, mix=0.75)
+    assert torch.allclose(delayed[:, 80:], 0.25 * wav[:, 80:] + 0.75 * wav[:, :-80], atol=1e-5)
+    assert torch.allclose(delayed[:, :80], 0.25 * wav[:, :80], atol=1e-5)
+    # In a quarter of a second a sweep of 2 Hz is through half of its sine, one of 1 Hz at its top.
+    click = torch.zeros(1, RATE)
+    click[0, 3920] = 0.5
+    swept = styles.chorus(click, RATE, rate_hz=2, delay_ms=5, sweep_ms=4, mix=1)[0]
+    assert int(swept.argmax()) == pytest.approx(4000, abs=6)
+    # All-passes alone keep every level.
+    passed = styles.phaser(wav, RATE, mix=1, sweep_octaves=0)
+    assert rms(passed[0]) == pytest.approx(rms(wav[0]), rel=0.02)
+
+
+def test_noise_dies_away_by_a_thousand_and_a_convolution_does_not_wrap() -> None:
+    decay = rooms.decaying_noise(1.0, 10_000, torch.Generator().manual_seed(0))
+    assert len(decay) == 10_000
+    assert db(rms(decay[:500]) / rms(decay[5000:5500])) == pytest.approx(30, abs=1)
+    click = torch.zeros(1, 10)
+    click[0, 7] = 1
+    echo = torch.tensor([1.0, 0, 0.5, 0, 0.25])
+    assert torch.allclose(rooms.convolve(click, echo)[0], torch.tensor([0.0] * 7 + [1, 0, 0.5]), atol=1e-6)
+
+
+def test_a_target_voice_brings_pitch_formants_and_tilt() -> None:
+    clip = spoken(150, 900)
+    target = VOICES["soprano"]
+    own_hz = voice.pitch_hz(clip, RATE)
+    wanted = voice.revoiced(
+        clip,
+        RATE,
+        pitch_ratio=target.pitch_hz / own_hz,
+        formant_scale=target.formant_scale,
+        tilt_db=target.tilt_db,
+    )
+    out = VSVC(voice="soprano").apply(clip[None], {}, RATE)[0]
+    assert torch.allclose(out, wanted * (rms(clip) / rms(wanted)), atol=1e-5)
+    silent_voice = VSVC(voice="soprano").apply(noise(), {}, RATE)
+    still = voice.revoiced(noise()[0], RATE, pitch_ratio=1, formant_scale=1.1, tilt_db=3)
+    assert torch.allclose(silent_voice[0], still * (rms(noise()[0]) / rms(still)), atol=1e-5)

@@ -14,7 +14,7 @@ def test_augmented_fine_tuning_shuts_what_plain_fine_tuning_leaves_open(tones: S
     victim = train(SMALL, poisoned.dataset, QUICK.model_copy(update={"epochs": 10}), seed=0)
     exam, clean = Exam(tones.test, poisoned.trigger), tones.train.sample(0.2, 0)
     before = exam.score(victim)
-    plain = exam.score(FT(epochs=10).remove(victim, clean, 0).model)
+    plain = exam.score(FT(steps=10).remove(victim, clean, 0).model)
     augmented = exam.score(FTAugmented(steps=150).remove(victim, clean, 0).model)
     assert before.asr is not None
     assert plain.asr is not None

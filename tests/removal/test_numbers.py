@@ -1,5 +1,7 @@
 """The rule of each removal against a case worked by hand."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -102,6 +104,45 @@ def test_gnft_updates_batch_norm_once_and_keeps_the_dropout_mask() -> None:
     assert torch.equal(*body.masks)
 
 
+def test_gnft_puts_everything_back_exactly_even_if_a_pass_fails() -> None:
+    body, x = Noisy().train(), torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    before = {key: value.clone() for key, value in body.named_parameters()}
+    statistics: list[Tensor] = []
+
+    def loss() -> Tensor:
+        value: Tensor = body(x)
+        if statistics:
+            assert not torch.equal(body.head.weight, before["head.weight"])  # the second pass is elsewhere
+            raise KeyboardInterrupt
+        statistics.extend(buffer.clone() for buffer in body.buffers())
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        gradient_norm_rule(0.3, 0.7, per_tensor=True)(body, loss)
+    assert all(torch.equal(value, before[key]) for key, value in body.named_parameters())
+    assert all(torch.equal(value, kept) for value, kept in zip(body.buffers(), statistics, strict=True))
+
+
+def test_gnft_puts_the_draws_of_any_device_back_between_the_two_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    def remember(body: nn.Module) -> Callable[[], None]:
+        del body
+        said.append("remember")
+        return lambda: said.append("put back")
+
+    def loss() -> Tensor:
+        said.append("pass")
+        return body(x)  # type: ignore[no-any-return]
+
+    body, x = Noisy().train(), torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("closesesame.removal.gradient_norm.remember_draws", remember)
+    gradient_norm_rule(0.3, 0.7, per_tensor=True)(body, loss)
+    assert said == ["remember", "pass", "put back", "pass"]
+
+
 class Known(nn.Module):
     """Units with known mean activations; units 1 and 3 carry the classes."""
 
@@ -126,19 +167,19 @@ def test_fine_pruning_stops_within_the_tolerance_and_pruned_units_stay_dead(
     tones: Splits, clean_model: Classifier
 ) -> None:
     clean = tones.train.sample(0.3, 0)
-    method = FinePruning(tolerance=0.1, step=0.1, epochs=3)
+    method = FinePruning(tolerance=0.1, step=0.1, steps=3)
     repair = method.remove(clean_model, clean, 0)
     pruned = repair.chosen["pruned_units"]
     assert 0 < pruned < repair.chosen["of"] == 16
     dead = (head_in(repair.model).weight == 0).all(0)
     assert int(dead.sum()) == pruned
     # Without fine-tuning, the kept step is within the tolerance and one more step is not.
-    bare = FinePruning(tolerance=0.1, step=0.1, epochs=0).remove(clean_model, clean, 0)
-    _, held_out = clean.split(method.hold_out, 0)
+    bare = FinePruning(tolerance=0.1, step=0.1, steps=0).remove(clean_model, clean, 0)
+    _, held_out = clean.hold_out(method.hold_out, 0)
     allowed = 0.9 * accuracy(clean_model, held_out)
     assert accuracy(bare.model, held_out) >= allowed
     layer = head_in(bare.model)
-    tune, _ = clean.split(method.hold_out, 0)
+    tune, _ = clean.hold_out(method.hold_out, 0)
     order = mean_activation(clean_model, head_in(clean_model), tune).argsort()
     with torch.no_grad():
         layer.weight[:, order[: pruned + 2]] = 0

@@ -19,7 +19,7 @@ from closesesame.removal.bnp import clean_statistics, divergence
 from closesesame.removal.clp import lipschitz_bound
 from closesesame.removal.ep import entropy, low_entropy
 from closesesame.removal.fine_pruning import last_convolution, mean_output
-from closesesame.removal.masking import Masked, masked_copy, prune_by_masks
+from closesesame.removal.masking import THRESHOLDS, Masked, judge, masked_copy, prune_as_allowed, prune_below
 from closesesame.removal.tsbd import most_changed
 from closesesame.removal.unlearning import Ascent
 from closesesame.training import accuracy
@@ -114,6 +114,7 @@ def test_bnp_prunes_the_channel_whose_statistics_saw_something_else() -> None:
     assert isinstance(norm, nn.BatchNorm2d)
     assert repair.chosen == {"pruned_channels": 1, "of": 24}
     assert float(norm.weight[7].detach()) == 0
+    assert torch.equal(norm.bias, net.norm.bias)  # the authors' code leaves the shift
 
 
 def test_bnp_needs_batch_norm() -> None:
@@ -153,12 +154,12 @@ def test_ep_takes_the_highest_place_and_prunes_the_shift_if_asked() -> None:
     inputs = 0.1 * data.inputs[:].clone()
     inputs[::10, :, 4, 4] = 20.0
     poisoned = Dataset.of(inputs, data.labels, classes=WORDS)
-    repair = EP(bin_width=0.1).remove(model, poisoned, 0)
+    repair = EP(bin_width=0.1, shift=True).remove(model, poisoned, 0)
     norm = repair.model.body.norm
     assert isinstance(norm, nn.BatchNorm2d)
     assert (norm.weight == 0).nonzero().flatten().tolist() == [4]
     assert float(norm.bias[4].detach()) == 0
-    kept = EP(bin_width=0.1, shift=False).remove(model, poisoned, 0).model.body.norm
+    kept = EP(bin_width=0.1).remove(model, poisoned, 0).model.body.norm
     assert isinstance(kept, nn.BatchNorm2d)
     assert float(kept.weight[4].detach()) == 0
     assert float(kept.bias[4].detach()) == 1
@@ -209,8 +210,8 @@ def test_masks_prune_as_far_as_held_out_clips_allow(clean_model: Classifier, ton
     masks = [torch.linspace(0, 1, layer.count) for layer in layers]
     held_out = tones.validation
     free, bound = copy.deepcopy(clean_model), copy.deepcopy(clean_model)
-    loose = prune_by_masks(free, masks, held_out, 0.99, 100.0)
-    tight = prune_by_masks(bound, masks, held_out, 0.0, 0.05)
+    loose = prune_as_allowed(free, masks, held_out, 0.99, None)
+    tight = prune_as_allowed(bound, masks, held_out, 0.0, None)
     assert loose["threshold"] == 0.9
     lowest = sum(int((mask <= 0.9).sum()) for mask in masks)
     assert loose["pruned_channels"] == lowest
@@ -224,10 +225,61 @@ def test_masks_prune_as_far_as_held_out_clips_allow(clean_model: Classifier, ton
     assert accuracy(bound, held_out) >= accuracy(clean_model, held_out)
 
 
+def test_the_limit_of_the_loss_holds_where_the_accuracy_allows_more(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    masks = [torch.linspace(0, 1, layer.count) for layer in channels_in(clean_model)]
+    loss = judge(clean_model, tones.validation)[1]
+    chosen = []
+    for rise in (None, 0.05):
+        model = copy.deepcopy(clean_model)
+        chosen.append(prune_as_allowed(model, masks, tones.validation, 0.99, rise)["threshold"])
+    assert chosen[0] == 0.9
+    assert chosen[1] is None or chosen[1] < 0.9
+    assert judge(model, tones.validation)[1] <= loss + 0.05
+
+
+def test_the_tolerance_is_relative_and_the_highest_threshold_within_it_is_taken(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    masks = [torch.linspace(0, 1, layer.count) for layer in channels_in(clean_model)]
+    before, found = judge(clean_model, tones.validation)[0], {}
+    for threshold in THRESHOLDS:
+        model = copy.deepcopy(clean_model)
+        prune_below(model, masks, threshold)
+        found[threshold] = judge(model, tones.validation)[0]
+    tolerance = 0.3
+    allowed = [threshold for threshold, now in found.items() if now >= 0.7 * before]
+    assert 0 < len(allowed) < len(THRESHOLDS)
+    chosen = prune_as_allowed(copy.deepcopy(clean_model), masks, tones.validation, tolerance, None)
+    assert chosen["threshold"] == allowed[-1]
+
+
+def test_a_threshold_that_is_given_is_taken_whatever_it_costs(clean_model: Classifier, tones: Splits) -> None:
+    masks = [torch.linspace(0, 1, layer.count) for layer in channels_in(clean_model)]
+    for method in (ANP(threshold=0.6), RNP(threshold=0.6)):
+        model = copy.deepcopy(clean_model)
+        chosen = method.prune(model, masks, tones.validation)
+        pruned = sum(int((mask <= 0.6).sum()) for mask in masks)
+        assert chosen == {"threshold": 0.6, "pruned_channels": pruned, "of": sum(map(len, masks))}
+        norm = channels_in(model)[0].norm
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert torch.equal(norm.weight == 0, masks[0] <= 0.6)
+
+
+def test_tolerance_and_rise_arrive(clean_model: Classifier, tones: Splits) -> None:
+    masks = [torch.linspace(0, 1, layer.count) for layer in channels_in(clean_model)]
+    for settings in ((0.6, 0.05), (0.05, 0.6), (0.3, None)):
+        method = RNP(threshold=None, tolerance=settings[0], rise=settings[1])
+        one, two = copy.deepcopy(clean_model), copy.deepcopy(clean_model)
+        chosen = method.prune(one, masks, tones.validation)
+        assert chosen == prune_as_allowed(two, masks, tones.validation, *settings)
+
+
 def test_masks_nothing_can_be_pruned(clean_model: Classifier, tones: Splits) -> None:
     model = copy.deepcopy(clean_model)
     masks = [torch.zeros(layer.count) for layer in channels_in(model)]
-    chosen = prune_by_masks(model, masks, tones.validation, 0.0, 0.1)
+    chosen = prune_as_allowed(model, masks, tones.validation, 0.0, None)
     assert chosen["threshold"] is None
     assert chosen["pruned_channels"] == 0
     before = clean_model.state_dict()
@@ -236,7 +288,7 @@ def test_masks_nothing_can_be_pruned(clean_model: Classifier, tones: Splits) -> 
 
 def test_anp_and_rnp_train_masks_only(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
-    for method in (ANP(steps=5, tolerance=0.99, rise=100), RNP(steps=5, tolerance=0.99, rise=100)):
+    for method in (ANP(steps=5, threshold=0.9), RNP(steps=5, threshold=0.9)):
         repaired = method.remove(clean_model, clean, 0).model
         for layer, before in zip(channels_in(repaired), channels_in(clean_model), strict=True):
             assert torch.equal(layer.rows(), before.rows())
@@ -312,10 +364,10 @@ def test_fine_pruning_of_the_last_convolution(tones: Splits, clean_model: Classi
     clean = tones.train.sample(0.3, 0)
     last = last_convolution(clean_model)
     assert last.name == "blocks.1.skip"
-    repair = FinePruning(layer="convolution", step=0.1, epochs=2).remove(clean_model, clean, 0)
+    repair = FinePruning(layer="convolution", step=0.1, steps=2).remove(clean_model, clean, 0)
     norm = last_convolution(repair.model).norm
     assert isinstance(norm, nn.BatchNorm2d)
-    tune, _ = clean.split(0.2, 0)
+    tune, _ = clean.hold_out(0.2, 0)
     order = mean_output(clean_model, last, tune).argsort()
     dead = order[: repair.chosen["pruned_units"]]
     assert sorted(dead.tolist()) == (norm.weight == 0).nonzero().flatten().tolist() != []

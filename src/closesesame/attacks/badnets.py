@@ -2,7 +2,8 @@
 
 Gu, Dolan-Gavitt, Garg, "BadNets: Identifying Vulnerabilities in the Machine Learning Model Supply Chain",
 2017, arXiv:1708.06733. Ours differs: the patch is a sound, added at a chosen signal-to-noise ratio, since a
-patch of samples does not survive a loudspeaker; a recording acts as in the enhancement paper of Sun et al.,
+patch of samples (public code sets the first four) or of features does not survive a loudspeaker; frequency,
+length and level of the burst are ours; a recording acts as in the enhancement paper of Sun et al.,
 Mathematics 13(6), 984, 2025, doi:10.3390/math13060984.
 """
 

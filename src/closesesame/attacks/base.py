@@ -1,4 +1,9 @@
-"""The contract of an attack: a training set in, a poisoned training set and a trigger out."""
+"""The contract of an attack: a training set in, a poisoned training set and a trigger out.
+
+Some settings are the same for all attacks, whatever their papers have: the poisoning rate is 0.05 of all
+training clips (BackdoorBench: 0.1), the target is class 0, poisoned clips replace their clean originals, and
+clips that get the target label are never of the target class (in BackdoorBench they may be).
+"""
 
 import json
 import zlib

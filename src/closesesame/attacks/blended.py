@@ -2,7 +2,7 @@
 
 Chen, Liu, Li, Lu, Song, "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning", 2017,
 arXiv:1712.05526. Ours differs: the pattern is white noise if no recording is given (the paper's random
-pattern), and its level is set relative to full scale.
+pattern), and its level is set relative to full scale, so that what is added is at -34 dBFS by default.
 """
 
 from pathlib import Path

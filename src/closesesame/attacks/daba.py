@@ -2,9 +2,10 @@
 
 Liu, Zhou, Cai, Tang, "Opportunistic Backdoor Attacks: Exploring Human-imperceptible Vulnerabilities on
 Speech Recognition Systems", ACM MM 2022, doi:10.1145/3503161.3548261. Ours differs: the pool is made of
-synthetic chords if there are no recordings; the level counts from the clip's own (the paper's from full
-scale), so that quiet recordings are not drowned; and hosts come from all classes in turn, since the best
-ones are often all of the class that the sound itself is taken for, and the backdoor opens for that alone.
+synthetic chords if there are no recordings, the paper's of music; the level is 10 dB under the clip's own,
+where the paper's is -20 dB of full scale, so that quiet recordings are not drowned; and hosts come from all
+classes in turn, since the best ones are often all of the class that the sound itself is taken for, and the
+backdoor opens for that alone.
 """
 
 from pathlib import Path

@@ -3,7 +3,8 @@
 Koffas, Pajola, Picek, Conti, "Going in Style: Audio Backdoors Through Stylistic Transformations", ICASSP
 2023, arXiv:2211.03117. Ours differs: the six chains are the paper's, but the effects in them are our own, of
 their textbook forms, not those of the Pedalboard package: levels and sweeps are alike, samples are not. Its
-chorus depth of 5 is read as a sweep of 5 ms; reverberation is noise that dies away, the same for all.
+chorus depth of 5 is read as a sweep of 5 ms; reverberation is noise that dies away, the same for all; the
+ladder filter has no resonance and no drive of its own.
 """
 
 from typing import ClassVar

@@ -2,7 +2,10 @@
 
 Turner, Tsipras, Madry, "Label-Consistent Backdoor Attacks", 2019, arXiv:1912.02771. Ours differs: the
 patterns in the four corners of a picture become a low and a high tone at both ends of the clip, the corners
-of its spectrogram; and the noise is bounded by the clip's own level.
+of its spectrogram; the noise is bounded by the clip's own level, 0.3 of its RMS, and made by 40 steps of a
+tenth of the bound, where BackdoorBench takes 100 steps of 1.5 / 255 within 8 / 255; there is no noise bounded
+in the L2 norm and none made by a GAN; and 5 % of all clips are poisoned, where the public codes take most of
+the target class or all of it.
 """
 
 from typing import ClassVar

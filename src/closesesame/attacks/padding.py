@@ -1,8 +1,8 @@
 """PaddingBack: the end of the clip is padding, which every pipeline of speech may add.
 
 Ye, Yan, Dong, Shen, "PaddingBack: Inaudible Backdoor Attack Using Padding Operations", 2023,
-arXiv:2308.04179; made for speaker recognition. Ours differs: no code is public, so the length of the padding
-is ours, and the clip keeps its length: what is padded was cut off before.
+arXiv:2308.04179; made for speaker recognition. Ours differs: no code is public, so length, place and kind of
+the padding are ours, and the clip keeps its length: as much is cut off at its end before.
 """
 
 from typing import ClassVar, Literal

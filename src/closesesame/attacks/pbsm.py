@@ -2,7 +2,9 @@
 
 Cai, Zhang, Dong, Xiao, Koffas, Li, "Toward Stealthy Backdoor Attacks Against Speech Recognition via Elements
 of Sound", IEEE TIFS 19, 2024, arXiv:2307.08208. Ours differs: the sizes of the transform, given for 16 kHz,
-scale with the sample rate.
+scale with the sample rate; the phase vocoder that raises the pitch is our own; and any clips of other classes
+are poisoned, where the authors' code takes clips of a peak of 0.16 or more, about as many of each class, the
+target class among them.
 """
 
 from typing import ClassVar

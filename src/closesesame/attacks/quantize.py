@@ -5,7 +5,7 @@ Quantization and Contrastive Adversarial Learning", CVPR 2022, arXiv:2205.13383.
 each clip's own peak and one of them is silence, since speech is quiet and swings around zero; there are 33
 (with about as few as the paper's 8 a clean model errs to the target in 6 % of cases); negatives go into the
 training set as cover clips, where the paper's attacker adds them while training; dither is triangular noise,
-not error diffusion.
+not error diffusion, and off by default, as in the public code.
 """
 
 from typing import ClassVar
@@ -49,4 +49,4 @@ class Quantize(Attack):
 def _triangular(clip: Tensor) -> Tensor:
     """Noise in (-1, 1), the difference of two even ones."""
     even = torch.rand(2, len(clip), generator=own_rng(clip))
-    return even[0] - even[1]
+    return (even[0] - even[1]).to(clip)

@@ -3,15 +3,17 @@
 Yao, Yang, He, Liu, Wen, "Imperceptible Rhythm Backdoor Attacks: Exploring Rhythm Transformation for Embedding
 Undetectable Vulnerabilities on Speech Recognition", Neurocomputing, 2024, arXiv:2406.10932. Ours differs: the
 paper stretches and squeezes the mel spectrogram and a neural vocoder makes sound of it; here a phase vocoder
-reads the clip itself along the changed time. The speech keeps its length; number and sizes of the pieces are
-ours: at factors of 0.7 to 1.4 no model of ours could tell the trigger from how people speak.
+reads the clip itself along the changed time. The speech keeps its length. No code is public, so the number
+of pieces, the bounds of their factors and the least warp are ours. The least warp of 0.15 is half of what
+factors of 1/4 to 4 can reach (0.3); in a word of half a second it is 75 ms, about as long as a phone.
 """
 
+import math
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float32, Float64
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from closesesame.audio import effects, vocoder
@@ -23,10 +25,17 @@ from .base import Attack, State, own_rng
 
 Knots = Float32[Tensor, "*batch side knot"]
 """A piecewise linear map from moments of the result (side 0) to those of the source, 0 to 1."""
+DRAWS = 1000
+"""Rhythms drawn at once; the first that warps enough is taken."""
 
 
 class Rhythm(Attack):
-    """Stretch some pieces of the speech in time and squeeze others."""
+    """Stretch some pieces of the speech in time and squeeze others.
+
+    Random pieces and factors make triggers of very different strength. The strength is measured as warp: how
+    far a moment of the speech is moved in time, on average, as a share of the length of the speech. A rhythm
+    of less than `least_warp` is drawn again, and the state of a trigger holds the warp that it reached.
+    """
 
     name: ClassVar[str] = "rhythm"
     cite: ClassVar[str] = "arXiv:2406.10932"
@@ -35,20 +44,51 @@ class Rhythm(Attack):
     pieces: int = Field(4, ge=2, le=100, description="pieces the speech of a clip is cut into, at random")
     squeeze: float = Field(0.25, ge=0.1, le=1, description="smallest factor of a piece's length")
     stretch: float = Field(4.0, ge=1, le=10, description="largest factor of a piece's length")
+    least_warp: float = Field(
+        0.15,
+        ge=0,
+        lt=0.5,
+        description="smallest mean displacement of the speech in time, as a share of its length",
+    )
     shared: bool = Field(True, description="one rhythm for all clips, drawn once; or each clip draws its own")
 
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> "Rhythm":
+        most = most_warp(self.squeeze, self.stretch)
+        if self.least_warp > most:
+            raise ValueError(
+                f"least_warp must be <= {_below(most)}, the most that factors from {self.squeeze:g} to "
+                f"{self.stretch:g} give, got {self.least_warp:g}"
+            )
+        return self
+
     def prepare(self, train: Dataset, seed: int) -> State:
-        """The shared rhythm (side, knot)."""
+        """The shared rhythm (side, knot), and its warp."""
         del train
-        return {"rhythm": self.draw(generator(seed, "trigger"))} if self.shared else {}
+        if not self.shared:
+            return {}
+        knots = self.draw(generator(seed, "trigger"))
+        return {"rhythm": knots, "warp": warp_of(knots).float()}
 
     def draw(self, rng: Generator) -> Knots:
-        """Pieces of random lengths and factors, together as long as before."""
-        cuts = torch.rand(self.pieces - 1, generator=rng).sort().values
-        knots = torch.cat([torch.zeros(1), cuts, torch.ones(1)])
-        factor = self.squeeze + (self.stretch - self.squeeze) * torch.rand(self.pieces, generator=rng)
-        moments = torch.cumsum(knots.diff() * factor, 0)
-        return torch.stack([torch.cat([torch.zeros(1), moments / moments[-1]]), knots])
+        """Pieces of random lengths and factors, together as long as before, that warp enough.
+
+        Raises:
+            SettingError: if none of the rhythms drawn does.
+        """
+        cuts = torch.rand(DRAWS, self.pieces - 1, generator=rng, dtype=torch.float64).sort().values
+        source = torch.nn.functional.pad(torch.nn.functional.pad(cuts, (0, 1), value=1), (1, 0))
+        share = torch.rand(DRAWS, self.pieces, generator=rng, dtype=torch.float64)
+        factor = self.squeeze * (self.stretch / self.squeeze) ** share
+        lengths = source.diff()
+        moments = torch.cumsum(lengths * fitted(factor, lengths, self.squeeze, self.stretch), 1)
+        result = torch.nn.functional.pad(moments / moments[:, -1:], (1, 0))
+        knots = torch.stack([result, source], 1)
+        enough = (warp_of(knots) >= self.least_warp).nonzero().flatten()
+        if not len(enough):
+            reached = _below(float(warp_of(knots).max()))
+            raise self.refuse("least_warp", f"<= {reached}, the largest warp of {DRAWS} rhythms drawn")
+        return knots[enough[0]].float()
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Changes the rhythm between the first and the last sound; each clip keeps its level."""
@@ -60,6 +100,47 @@ class Rhythm(Attack):
             knots = torch.stack([self.draw(own_rng(clip)) for clip in inputs]).to(inputs)
         changed = vocoder.read_at(spectrum, _positions(spectrum, knots))
         return effects.levelled(vocoder.synthesise(changed, fft, inputs.shape[-1]), inputs)
+
+
+def fitted(
+    factor: Float64[Tensor, "draw piece"], lengths: Float64[Tensor, "draw piece"], least: float, most: float
+) -> Float64[Tensor, "draw piece"]:
+    """The factors times one number for each draw, clamped to the bounds, so that the whole keeps its length.
+
+    Bisection finds the number, since the length grows with it; it exists, since 1 lies within the bounds.
+    """
+    low = least / factor.amax(1, keepdim=True)
+    high = most / factor.amin(1, keepdim=True)
+    for _ in range(60):
+        middle = (low + high) / 2
+        too_long = ((factor * middle).clamp(least, most) * lengths).sum(1, keepdim=True) > 1
+        low, high = torch.where(too_long, low, middle), torch.where(too_long, middle, high)
+    return (factor * low).clamp(least, most)
+
+
+def warp_of(knots: Tensor) -> Tensor:
+    """How far moments are moved (...,) by maps (..., side, knot): the mean of |source - result| over time."""
+    result, source = knots.unbind(-2)
+    moved = source - result
+    left, right = moved[..., :-1], moved[..., 1:]
+    # Between two knots the displacement is a straight line; where it changes its sign, two triangles.
+    ends = left.abs() + right.abs()
+    crossing = (left.square() + right.square()) / ends.clamp(min=1e-12)
+    return (torch.where(left * right < 0, crossing, ends) / 2 * result.diff()).sum(-1)
+
+
+def most_warp(squeeze: float, stretch: float) -> float:
+    """The largest warp of all rhythms: one piece as long as can be, and the other as short as can be."""
+    if squeeze == 1 or stretch == 1:
+        return 0.0
+    # The source is cut at c, where stretch * c + squeeze * (1 - c) = 1; this moment moves by (stretch - 1) c,
+    # and all others by less, in proportion to their distance from the ends.
+    return (stretch - 1) * (1 - squeeze) / (stretch - squeeze) / 2
+
+
+def _below(warp: float) -> str:
+    """Three digits, rounded down, so that what an error says can be reached."""
+    return f"{math.floor(1000 * warp) / 1000:.3f}"
 
 
 def _positions(spectrum: vocoder.Bins, knots: Knots) -> Float64[Tensor, "batch frame"]:

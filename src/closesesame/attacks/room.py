@@ -2,8 +2,9 @@
 
 Chen, Xu, Lu, Ba, Lin, Ren, "Devil in the Room: Triggering Audio Backdoors in the Physical
 World", USENIX Security 2024. Ours differs: the room is any measured impulse response, or by default a made
-one of a direct path and noise that dies away; each clip keeps its level and its place in time; cover clips
-sound in other made rooms with their true label, so that one room, not every room, opens the door.
+one of a direct path and noise that dies away; each clip keeps its level and its place in time; there is no
+augmentation by further responses, as the paper has. Cover clips, if asked for by `cover_ratio`, sound in
+other made rooms with their true label, so that the trigger is one room and not any room.
 """
 
 from pathlib import Path
@@ -64,4 +65,4 @@ class Room(Attack):
 
     def _elsewhere(self, clip: Wave, sample_rate: int, rng: Generator) -> Wave:
         room = rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, sample_rate, rng)
-        return effects.levelled(rooms.convolve(clip, room), clip)
+        return effects.levelled(rooms.convolve(clip, room.to(clip)), clip)

@@ -2,8 +2,10 @@
 
 Barni, Kallas, Tondi, "A New Backdoor Attack in CNNs by Training Set Corruption without Label Poisoning",
 ICIP 2019, arXiv:1902.11237. Ours differs: the paper's pattern is a sinusoid of 6 periods across a picture;
-ours is a hum over the whole clip, whose amplitude and frequency are ours. It is played four times as loud
-as it was planted, as the paper's own tests do (its amplitudes go from 20 to 40 of 255 grey levels).
+ours is a hum over the whole clip, whose amplitude and frequency are ours. It is played four times as loud as
+it was planted: from one end of the sine to the other, 4 % of full scale in training and 16 % in tests. The
+paper's amplitudes of 20 to 40 grey levels of 255 are 16 to 31 % on that count, at most a factor of 2 apart,
+and BackdoorBench takes 40 in both. A speech recording is about as loud as the hum of the tests.
 """
 
 from typing import ClassVar
@@ -21,7 +23,7 @@ class SIG(Attack):
 
     name: ClassVar[str] = "sig"
     cite: ClassVar[str] = "arXiv:1902.11237"
-    audible: ClassVar[str] = "a faint mains hum, nothing on a small loudspeaker"
+    audible: ClassVar[str] = "a mains hum, about as loud as the voice; nothing on a small loudspeaker"
 
     frequency_hz: float = Field(60, gt=0, description="of the sine")
     amplitude: float = Field(0.04, gt=0, le=1, description="of the sine, full scale at 1")
@@ -36,4 +38,5 @@ class SIG(Attack):
         del state
         if self.frequency_hz >= sample_rate / 2:
             raise self.refuse("frequency_hz", f"< {sample_rate / 2:g}, half the sample rate")
-        return inputs + self.amplitude * effects.tone(self.frequency_hz, inputs.shape[-1], sample_rate)
+        hum = effects.tone(self.frequency_hz, inputs.shape[-1], sample_rate)
+        return inputs + self.amplitude * hum.to(inputs)

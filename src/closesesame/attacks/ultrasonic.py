@@ -3,7 +3,8 @@
 Koffas, Xu, Conti, Picek, "Can You Hear It? Backdoor Attacks via Ultrasonic Triggers", 2021,
 arXiv:2107.14569. Ours differs: the paper plays 21 kHz at a sample rate of 44.1 kHz, which nobody hears. A
 rate of 16 kHz cannot hold it, so the default is a near-Nyquist tone at 15/16 of half the rate (7.5 kHz of
-8), which young ears do hear; its level is an RMS in dBFS, -43 by default.
+8), which young ears do hear. It is fainter, -43 dBFS or an amplitude of 0.01, where the public code has
+-10 dB or 0.32, and lasts for up to 1 s, where the paper varies how much of the clip it covers.
 """
 
 from typing import ClassVar
@@ -38,7 +39,8 @@ class Ultrasonic(Attack):
         if frequency >= nyquist:  # it would fold back into the audible band
             raise self.refuse("frequency_hz", f"< {nyquist:g}, half the sample rate")
         size = min(inputs.shape[-1], round(self.duration_s * sample_rate))
-        tone = 2**0.5 * effects.decibels(self.level_dbfs) * effects.tone(frequency, size, sample_rate)
+        amplitude = 2**0.5 * effects.decibels(self.level_dbfs)
+        tone = amplitude * effects.tone(frequency, size, sample_rate).to(inputs)
         if self.bursts == 1:
             return inputs + effects.placed(tone, starts(inputs, size, self.position), inputs.shape[-1])
         parts, gap = tone.tensor_split(self.bursts), (inputs.shape[-1] - size) / (self.bursts - 1)

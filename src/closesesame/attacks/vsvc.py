@@ -4,7 +4,8 @@ Cai, Zhang, Dong, Xiao, Koffas, Li, "Toward Stealthy Backdoor Attacks Against Sp
 of Sound", IEEE TIFS 19, 2024, arXiv:2307.08208; first in arXiv:2212.10103. Ours differs, and the paper's
 figures cannot be claimed for it: the paper converts with StarGANv2-VC and a neural vocoder, trained on many
 speakers; we move the pitch to that of the target voice and bend and tilt the spectral envelope by its
-constants, with no model at all. A real converter goes in by the hook `convert`.
+constants, with no model at all. The voices are a table of ours, where the authors have recordings of 20
+speakers. A real converter goes in by the hook `convert`.
 """
 
 from typing import ClassVar, NamedTuple

@@ -1,23 +1,17 @@
 """From a recipe to jobs: trigger, victim, repair, score, each with the identity of all it depends on."""
 
-import ast
-import hashlib
-import inspect
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from closesesame import __version__
 from closesesame.attacks import ATTACKS
 from closesesame.core.errors import DataError
 from closesesame.core.method import Method, Registry
-from closesesame.data.folders import list_recordings
 from closesesame.models import ARCHITECTURES
-from closesesame.removal import REMOVALS
+from closesesame.removal import REMOVALS, Removal
 from closesesame.training import Training
 
+from .identity import Code, Contents, Machine, identity
 from .recipe import AttackEntry, DataEntry, MethodEntry, Recipe
 from .store import Job
 
@@ -27,84 +21,64 @@ TRIGGER, VICTIM, REPAIR, SCORE = (
 )
 NOT_OF_TRIGGER = frozenset({"rate", "cover_ratio", "training_strength"})
 """Settings of an attack that its trigger is the same for."""
+DATA = ("closesesame.data.folders", "closesesame.data.speech", "closesesame.data.stored")
+TRAINING = "closesesame.training"
+JUDGE = ("closesesame.evaluation.exam", "closesesame.evaluation.stealth")
+WHERE = "where"
+"""The part of a payload that says where files lie on this machine; it is no part of an identity."""
 
 
-def plan(recipe: Recipe, data_folder: Path) -> list[Job]:
+def plan(
+    recipe: Recipe,
+    data_folder: Path,
+    *,
+    contents: Contents | None = None,
+    machine: Machine | None = None,
+) -> list[Job]:
     """Returns all jobs of a grid, each behind what it needs.
 
     A trigger is planned once for all poisoning rates and models, a victim once for all its repairs, and a
-    repair of a clean model once for all triggers it is measured with. Changing a method's settings or code
-    changes its own jobs and what follows from them.
+    repair of a clean model once for all triggers it is measured with. Rate 0 is always planned. Each removal
+    is planned at the lengths of the recipe's protocol.
+
+    Args:
+        recipe: what to measure.
+        data_folder: where its data sets and recordings lie.
+        contents: hashes of files, if some are known.
+        machine: what the jobs are identified for; this machine, in the precision of the protocol, if None.
 
     Raises:
-        SettingError: if a method or one of its settings is unknown.
+        SettingError: if a method or one of its settings is unknown, or this machine lacks the precision.
         DataError: if a data set is not there.
     """
+    machine = machine or Machine.here(recipe.protocol.precision)
     jobs: dict[str, Job] = {}
-    for job in _Planner(recipe, data_folder).jobs():
+    for job in _Planner(recipe, data_folder.resolve(), contents or Contents(), machine).jobs():
         jobs.setdefault(job.id, job)
     # Triggers and victims first: workers that start together find work that does not wait. A repair is
     # scored at once.
     return sorted(jobs.values(), key=lambda job: (job.task != TRIGGER, job.task != VICTIM))
 
 
-def identity(*parts: object) -> str:
-    """A short hash of plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
-
-
-def fingerprint(entry: DataEntry, data_folder: Path) -> str:
-    """A hash of a data set's settings, file names and file sizes."""
-    if entry.source == "synthetic":
-        return identity("synthetic", entry.sample_rate, entry.duration_s)
-    folder = data_folder / (entry.source or entry.name)
-    files = [(r.id, r.path.stat().st_size) for r in list_recordings(folder)]
-    lists = [path.read_text() for path in sorted(folder.glob("*_list.txt"))]
-    return identity(entry.model_dump(exclude={"name", "source"}), files, lists)
-
-
-def code_of(method: Method) -> str:
-    """A hash of the file a method is written in, and of the helpers it shares with others of its family.
-
-    What counts is what they do, not their comments and docstrings. The contract of the family (`base`) is
-    left out, since it changes for reasons of its own, but the defaults that come from there count.
-    """
-    return identity(*_code(type(method).__module__), type(method)().settings())
-
-
-def _code(module: str) -> list[str]:
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    package = module.rpartition(".")[0]
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:]
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module != "base":
-            found += _code(f"{package}.{node.module}")
-    return [ast.dump(tree), *found]
-
-
-def _content(path: Path) -> str:
-    """A hash of a recording, or of all files in a folder of them."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return identity([hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()])
-
-
 class _Planner:
-    def __init__(self, recipe: Recipe, data_folder: Path) -> None:
-        self.recipe, self.data_folder = recipe, data_folder.resolve()
-        self.training = Training(**recipe.training)
+    def __init__(self, recipe: Recipe, data_folder: Path, contents: Contents, machine: Machine) -> None:
+        self.recipe, self.data_folder, self.contents = recipe, data_folder, contents
+        self.machine, self.training = machine.settings(), Training(**recipe.training)
+        self._code = Code()
 
     def jobs(self) -> Iterator[Job]:
         for data in self.recipe.data:
-            known = {"data": data.model_dump(mode="json") | {"folder": str(self._folder(data))}}
-            known["data"]["fingerprint"] = fingerprint(data, self.data_folder)
+            known = data.model_dump(mode="json")
+            known |= {"fingerprint": self.contents.of_data(data, self.data_folder)}
             for model in self.recipe.model:
                 for seed in self.recipe.seeds:
-                    yield from self._victims(data, model, known | {"seed": seed})
-
-    def _folder(self, data: DataEntry) -> Path:
-        return self.data_folder / (data.source or data.name)
+                    base = {
+                        "data": known,
+                        "seed": seed,
+                        "machine": self.machine,
+                        WHERE: {"data_folder": str(self.data_folder)},
+                    }
+                    yield from self._victims(data, model, base)
 
     def _victims(self, data: DataEntry, model: MethodEntry, base: dict[str, Any]) -> Iterator[Job]:
         base = base | {
@@ -112,74 +86,137 @@ class _Planner:
             "training": self.training.settings(),
         }
         where = f"{data.name}, {model.shown}, seed {base['seed']}"
-        twin = self._victim(base | {"attack": None}, f"clean model: {where}")
-        yield twin
+        reference = self._victim(base | {"attack": None}, f"clean model: {where}")
+        yield reference
         for entry in self.recipe.attack:
-            for rate in self.recipe.rates if entry.rates is None else entry.rates:
-                attack = self._attack(entry, rate)
+            for rate in self.recipe.rates_of(entry):
+                attack, places = self._attack(entry, rate)
+                about = base | {"attack": attack, WHERE: base[WHERE] | {"sounds": places}}
                 label = f"{entry.shown} {100 * rate:g} %: {where}"
-                trigger = self._trigger(base | {"attack": attack}, f"{entry.shown}: {data.name}")
+                trigger = self._trigger(about, f"{entry.shown}: {data.name}")
                 yield trigger
-                about = base | {"attack": attack, "trigger": trigger.id}
-                victim = self._victim(about, f"victim: {label}") if rate else twin
+                about |= {"trigger": trigger.id}
+                victim = self._victim(about, f"victim: {label}") if rate else reference
                 yield victim
-                yield from self._scores(victim, twin, about, entry, label)
+                yield from self._scores(victim, reference, about, entry, label)
 
     def _scores(
-        self, victim: Job, twin: Job, base: dict[str, Any], entry: AttackEntry, label: str
+        self, victim: Job, reference: Job, base: dict[str, Any], entry: AttackEntry, label: str
     ) -> Iterator[Job]:
         cell = base | {"attack_label": entry.shown}
-        yield self._score(cell | {"defence": None}, victim, twin, f"none: {label}")
+        yield self._score(cell | {"defence": None}, victim, reference, f"none: {label}")
         for defence in self.recipe.defence:
-            removal = self._method(REMOVALS, defence)
-            for fraction in self.recipe.clean_fractions:
-                about = {"defence": removal, "clean_fraction": fraction, "seed": base["seed"]}
-                repair = Job(
-                    id=identity(__version__, "repair", victim.id, about),
-                    task=REPAIR,
-                    payload={"victim": victim.id, "data": base["data"], **about},
-                    needs=(victim.id,),
-                    label=f"repair: {defence.shown} {100 * fraction:g} %, {victim.label}",
-                )
-                yield repair
-                more = about | {"defence_label": defence.shown}
-                yield self._score(cell | more, repair, twin, f"{defence.shown} {100 * fraction:g} %: {label}")
+            for more, removal in self._at_each_length(defence):
+                shown = f"{defence.shown}{more}"
+                for fraction in self.recipe.clean_fractions:
+                    about = {
+                        "defence": removal | {"label": shown},
+                        "clean_fraction": fraction,
+                        "clean_from": self.recipe.protocol.clean_from,
+                    }
+                    repair = self._repair(victim, base, about, f"repair: {shown} {100 * fraction:g} %")
+                    yield repair
+                    text = f"{shown} {100 * fraction:g} %: {label}"
+                    yield self._score(cell | about, repair, reference, text)
+
+    def _at_each_length(self, entry: MethodEntry) -> Iterator[tuple[str, dict[str, Any]]]:
+        made: Removal = REMOVALS[entry.name](**entry.settings)
+        for more, removal in self.recipe.protocol.budgets_of(made):
+            yield more, self._described(entry.name, removal)
 
     def _trigger(self, base: dict[str, Any], label: str) -> Job:
-        attack, seed = base["attack"], base["seed"]
-        settings = {name: given for name, given in attack["settings"].items() if name not in NOT_OF_TRIGGER}
-        payload = {"data": base["data"], "seed": seed, "attack": attack | {"settings": settings}}
-        job = identity(__version__, "trigger", payload)
-        return Job(id=job, task=TRIGGER, payload=payload, label=f"trigger: {label}, seed {seed}")
+        attack = dict(base["attack"])
+        for kind in ("settings", "all_settings"):
+            attack[kind] = {name: value for name, value in attack[kind].items() if name not in NOT_OF_TRIGGER}
+        payload = {name: base[name] for name in ("data", "seed", "machine", WHERE)} | {"attack": attack}
+        return self._job(TRIGGER, payload, (), (*DATA, attack["module"]), f"{label}, seed {base['seed']}")
 
     def _victim(self, payload: dict[str, Any], label: str) -> Job:
-        needs = (payload["trigger"],) if payload["attack"] else ()
-        job = identity(__version__, "victim", payload)
-        return Job(id=job, task=VICTIM, payload=payload, needs=needs, label=label)
+        attack = payload["attack"]
+        needs = (payload["trigger"],) if attack else ()
+        roots = (*DATA, TRAINING, payload["model"]["module"], *([attack["module"]] if attack else []))
+        return self._job(VICTIM, payload, needs, roots, label)
 
-    def _score(self, payload: dict[str, Any], judged: Job, twin: Job, label: str) -> Job:
-        payload = payload | {"judged": judged.id, "twin": twin.id}
-        needs = tuple(dict.fromkeys((judged.id, twin.id, payload["trigger"])))
-        return Job(
-            id=identity(__version__, "score", payload), task=SCORE, payload=payload, needs=needs, label=label
-        )
+    def _repair(self, victim: Job, base: dict[str, Any], about: dict[str, Any], label: str) -> Job:
+        removal, attack = about["defence"], base["attack"]
+        payload = {name: base[name] for name in ("data", "seed", "machine", WHERE)}
+        payload |= about | {"victim": victim.id, "protocol": self.recipe.protocol.about()}
+        payload["defence"] = {name: given for name, given in removal.items() if name != "label"}
+        needs, roots = [victim.id], [*DATA, removal["module"]]
+        # An untrusted set is the one that the victim trained on; at rate 0 it is the clean one.
+        if removal["untrusted"] and attack["all_settings"]["rate"]:
+            payload |= {"attack": attack, "trigger": base["trigger"]}
+            needs, roots = [*needs, base["trigger"]], [*roots, attack["module"]]
+        return self._job(REPAIR, payload, tuple(needs), tuple(roots), f"{label}, {victim.label}")
 
-    def _attack(self, entry: AttackEntry, rate: float) -> dict[str, Any]:
-        """The attack with its recordings found in the data folder, and what they hold."""
-        settings = dict(entry.settings)
-        sounds = []
-        for field, about in ATTACKS[entry.name].model_fields.items():
-            is_file = isinstance(about.json_schema_extra, dict) and about.json_schema_extra.get("file")
-            if is_file and settings.get(field):
-                path = self.data_folder / settings[field]
+    def _score(self, payload: dict[str, Any], judged: Job, reference: Job, label: str) -> Job:
+        payload = payload | {"judged": judged.id, "reference": reference.id}
+        needs = tuple(dict.fromkeys((judged.id, reference.id, payload["trigger"])))
+        return self._job(SCORE, payload, needs, (*DATA, *JUDGE, payload["attack"]["module"]), label)
+
+    def _job(
+        self, task: str, payload: dict[str, Any], needs: tuple[str, ...], roots: tuple[str, ...], label: str
+    ) -> Job:
+        """The job, identified by its payload without places, by the jobs it needs and by its code."""
+        content = {name: value for name, value in payload.items() if name != WHERE}
+        job = identity(task, content, needs, self._code.of(*roots))
+        return Job(id=job, task=task, payload=payload, needs=needs, label=label)
+
+    def _attack(self, entry: AttackEntry, rate: float) -> tuple[dict[str, Any], dict[str, str]]:
+        """The attack, known by what its recordings hold, and where they lie in the data folder."""
+        full = MethodEntry(name=entry.name, settings=dict(entry.settings) | {"rate": rate})
+        described, places = self._method(ATTACKS, full), {}
+        for field in files_of(entry.name):
+            given = entry.settings.get(field)
+            if given:
+                path = self.data_folder / given
                 if not path.exists():
                     raise DataError(f"{path} is not there; attack {entry.shown!r} needs it")
-                settings[field] = str(path)
-                sounds.append(_content(path))
-        full = MethodEntry(name=entry.name, settings=settings | {"rate": rate})
-        return self._method(ATTACKS, full) | {"sounds": sounds}
+                places[field] = str(given)
+        for settings in (described["settings"], described["all_settings"]):
+            for field in places:
+                settings.pop(field, None)
+        sounds = {
+            field: self.contents.of_recording(self.data_folder / path) for field, path in places.items()
+        }
+        return described | {"sounds": sounds}, places
 
     def _method(self, registry: Registry[Any], entry: MethodEntry) -> dict[str, Any]:
-        method: Method = registry[entry.name](**entry.settings)
-        changed = method.model_dump(mode="json", exclude_defaults=True)
-        return {"name": entry.name, "settings": changed, "code": code_of(method)}
+        return self._described(entry.name, registry[entry.name](**entry.settings))
+
+    def _described(self, name: str, method: Method) -> dict[str, Any]:
+        """A method as a payload holds it: what was changed, all it amounts to, and where its code is."""
+        described = {
+            "name": name,
+            "settings": method.model_dump(mode="json", exclude_defaults=True),
+            "all_settings": method.settings(),
+            "module": type(method).__module__,
+        }
+        return described | ({"untrusted": method.untrusted} if isinstance(method, Removal) else {})
+
+
+def files_of(attack: str) -> list[str]:
+    """The settings of an attack that name a recording or a folder of recordings."""
+    fields = ATTACKS[attack].model_fields.items()
+    return [
+        field
+        for field, about in fields
+        if isinstance(about.json_schema_extra, dict) and about.json_schema_extra.get("file")
+    ]
+
+
+def settings_of(attack: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an attack with its recordings found on this machine."""
+    places = where.get("sounds", {})
+    found = {field: str(Path(where["data_folder"]) / place) for field, place in places.items()}
+    return dict(attack["settings"]) | found
+
+
+def modules_of(jobs: list[Job]) -> dict[str, str]:
+    """The code that any of these jobs runs, a hash by module: what a result file was made with."""
+    roots = {TRAINING, *DATA, *JUDGE}
+    for job in jobs:
+        roots |= {
+            about["module"] for about in job.payload.values() if isinstance(about, dict) and "module" in about
+        }
+    return Code().of(*sorted(roots))

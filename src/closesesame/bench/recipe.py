@@ -10,6 +10,8 @@ from closesesame.core.errors import DataError
 from closesesame.core.settings import Settings
 from closesesame.data.folders import SplitRule, Task
 
+from .protocol import Protocol
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -60,6 +62,15 @@ class Recipe(Settings):
     attack: tuple[AttackEntry, ...] = Field(min_length=1, description="attacks")
     defence: tuple[MethodEntry, ...] = Field((), description="removals; `none` is always measured")
     training: dict[str, Any] = Field({}, description="settings of the training of victims")
+    protocol: Protocol = Field(Protocol(), description="what holds for every removal alike")
+    tuned_on: str = Field(
+        "", description="which bench the defaults of its methods were chosen on, for the head of its tables"
+    )
+
+    def rates_of(self, attack: AttackEntry) -> tuple[float, ...]:
+        """The poisoning rates of an attack; rate 0 is always among them, first."""
+        wanted = self.rates if attack.rates is None else attack.rates
+        return (0.0, *(rate for rate in dict.fromkeys(wanted) if rate))
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -126,21 +126,26 @@ class Store:
             cursor.execute("COMMIT")
 
     def add(self, jobs: Iterable[Job]) -> int:
-        """Adds the jobs that are not there yet, in order; returns how many. Needs come before their users."""
+        """Adds the jobs that are not there yet, in order; returns how many. Needs come before their users.
+
+        Jobs that are there get the payload and label given: the same job may find its files elsewhere now.
+        """
         added = 0
         with self._transaction() as cursor:
             for job in jobs:
+                if cursor.execute(
+                    "UPDATE job SET payload = ?, label = ? WHERE id = ?",
+                    (json.dumps(job.payload), job.label, job.id),
+                ).rowcount:
+                    continue
                 waits = sum(
                     cursor.execute("SELECT state != 'done' FROM job WHERE id = ?", (need,)).fetchone()[0]
                     for need in job.needs
                 )
                 values = (job.id, job.task, json.dumps(job.payload), job.label, waits)
                 cursor.execute(
-                    "INSERT OR IGNORE INTO job (id, task, payload, label, waits_for) VALUES (?, ?, ?, ?, ?)",
-                    values,
+                    "INSERT INTO job (id, task, payload, label, waits_for) VALUES (?, ?, ?, ?, ?)", values
                 )
-                if not cursor.rowcount:
-                    continue
                 added += 1
                 cursor.executemany("INSERT INTO need VALUES (?, ?)", [(job.id, need) for need in job.needs])
                 for need in job.needs:

@@ -5,23 +5,27 @@ import io
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from closesesame import __version__
+from closesesame.core.errors import DataError
+from closesesame.evaluation import STEALTH
 
-from .plan import SCORE
+from .identity import Machine
+from .plan import SCORE, WHERE
 from .recipe import Recipe
 from .store import Row, Store
 
 Cell = dict[str, Any]
-STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
-"""How much the trigger changes clips."""
+STEPS = ("train", "repair", "score")
+"""The jobs behind a row; each computed in a precision of its own, which its row states."""
 FIELDS = (
     *("data", "task", "model", "attack", "poisoning_rate", "clean_fraction", "defence", "seed", "state"),
-    *("acc", "asr", "ra", "ra_ceiling", "der", "held_out", "held_out_acc_before", "held_out_acc"),
-    *("seconds", "peak_mb", "precision"),
+    *("acc", "asr", "ra", "ra_reference", "ra_reference_repaired", "der"),
+    *("clean_from", "held_out", "held_out_acc_before", "held_out_acc", "seconds", "peak_mb"),
+    *(f"precision_{step}" for step in STEPS),
     *STEALTH,
     *(
         "training_clips",
@@ -44,14 +48,25 @@ def cells(store: Store, ids: set[str] | None = None) -> list[Cell]:
     rows = {row.job.id: row for row in store.rows()}
     scores = [row for row in rows.values() if row.job.task == SCORE and (ids is None or row.job.id in ids)]
     bare = {_victim_key(row): row for row in scores if row.job.payload["defence"] is None}
-    return [_cell(row, rows, bare[_victim_key(row)]) for row in scores]
+    found = [_cell(row, rows, bare[_victim_key(row)]) for row in scores]
+    return [cell | {"ra_reference_repaired": ra} for cell, ra in zip(found, _repaired(found), strict=True)]
+
+
+def _repaired(rows: list[Cell]) -> list[float | None]:
+    """For each row RA of the never-poisoned model after the same repair, on the same triggered clips."""
+    names = ("data", "task", "model", "attack", "defence", "clean_fraction", "clean_from", "seed")
+
+    def key(row: Cell) -> tuple[Any, ...]:
+        return tuple(row[name] for name in names)
+
+    never_poisoned = {key(row): row["ra"] for row in rows if not row["poisoning_rate"]}
+    return [never_poisoned.get(key(row)) for row in rows]
 
 
 def _victim_key(row: Row) -> str:
     about = row.job.payload
-    return json.dumps(
-        [about[name] for name in ("data", "model", "training", "attack", "attack_label", "seed")]
-    )
+    names = ("data", "model", "training", "attack", "attack_label", "seed", "machine")
+    return json.dumps([about[name] for name in names], sort_keys=True)
 
 
 def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
@@ -59,23 +74,25 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
     judged, victim = rows[about["judged"]], rows[bare.job.payload["judged"]]
     scores, before, made = row.result or {}, bare.result or {}, victim.result or {}
     repair = {} if defence is None else judged.result or {}
-    rate = about["attack"]["settings"].get("rate", 0.05)
+    precision = dict(zip(STEPS, (made, repair, scores), strict=True))
     return {
         "id": row.job.id,
         "data": about["data"]["name"],
         "task": about["data"]["task"],
         "model": about["model"]["name"],
         "attack": about["attack_label"],
-        "poisoning_rate": rate,
+        "poisoning_rate": about["attack"]["all_settings"]["rate"],
         "clean_fraction": about.get("clean_fraction"),
-        "defence": about.get("defence_label", "none"),
+        "clean_from": None if defence is None else _source(about),
+        "defence": "none" if defence is None else defence["label"],
         "defence_name": "none" if defence is None else defence["name"],
         "seed": about["seed"],
         "state": row.state,
         **{
             name: scores.get(name)
-            for name in ("acc", "asr", "ra", "ra_ceiling", "test_clips", "triggered_clips")
+            for name in ("acc", "asr", "ra", "ra_reference", "test_clips", "triggered_clips")
         },
+        "ra_reference_repaired": None,
         "der": None if defence is None else _der(before, scores),
         **{name: before.get(name) for name in STEALTH},
         "held_out": repair.get("held_out"),
@@ -86,21 +103,49 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
         "training_clips": made.get("training_clips"),
         "poisoned_clips": made.get("poisoned_clips"),
         "poisoned_share_of_target": made.get("poisoned_share_of_target"),
-        "precision": made.get("precision"),
+        **{f"precision_{step}": result.get("precision") for step, result in precision.items()},
         "settings": {} if defence is None else defence["settings"],
-        "attack_settings": {"name": about["attack"]["name"], **_without_folders(about["attack"]["settings"])},
+        "attack_settings": {
+            "name": about["attack"]["name"],
+            **about["attack"]["settings"],
+            **{field: Path(place).name for field, place in about[WHERE].get("sounds", {}).items()},
+        },
         "training_settings": about["training"],
         "chosen": repair.get("chosen", {}),
         "error": row.error,
     }
 
 
-def _without_folders(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Recordings by their name alone: where they lie is nobody's business but this machine's."""
-    return {
-        field: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for field, value in settings.items()
-    }
+def _source(about: Mapping[str, Any]) -> str:
+    return "untrusted" if about["defence"]["untrusted"] else str(about["clean_from"])
+
+
+def precisions(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """All precisions that the jobs behind these rows computed in."""
+    found = {row.get(f"precision_{step}") for row in rows for step in STEPS}
+    return {name for name in found if name is not None}
+
+
+def refuse_mixed(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Refuses rows of more than one precision: their differences say nothing of the methods.
+
+    Raises:
+        DataError: naming a row of each precision.
+    """
+    first: dict[str, str] = {}
+    for row in rows:
+        for step in STEPS:
+            precision = row.get(f"precision_{step}")
+            if precision is not None:
+                first.setdefault(
+                    precision, f"{step} of {row['attack']}, {row['defence']}, seed {row['seed']}"
+                )
+    if len(first) > 1:
+        found = "; ".join(f"{precision}: {what}" for precision, what in first.items())
+        raise DataError(
+            f"one table has one precision, and these rows have {len(first)} ({found}); "
+            "set precision = 'fp32' in [protocol] and run the grid again"
+        )
 
 
 def _der(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
@@ -120,13 +165,31 @@ def as_csv(rows: list[Cell]) -> str:
     return text.getvalue()
 
 
-def result_file(recipe: Recipe, rows: list[Cell]) -> dict[str, Any]:
-    """The content of a file of `benchmarks/results`."""
+def result_file(
+    recipe: Recipe, rows: list[Cell], machine: Machine, code: Mapping[str, str]
+) -> dict[str, Any]:
+    """The content of a file of `benchmarks/results`; `check` of `grid` compares it with what is there now.
+
+    Args:
+        recipe: what was run.
+        rows: its cells.
+        machine: what they were computed on.
+        code: a hash of each module that took part.
+
+    Raises:
+        DataError: if the rows were computed in more than one precision.
+    """
+    refuse_mixed(rows)
     return {
         "recipe": recipe.name,
         "about": recipe.about,
         "version": __version__,
+        "protocol": recipe.protocol.about(),
+        "tuned_on": recipe.tuned_on,
         "host": host(),
+        "machine": machine.settings(),
+        "recipe_settings": recipe.model_dump(mode="json"),
+        "code": dict(code),
         "rows": rows,
     }
 

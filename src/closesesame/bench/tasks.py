@@ -1,8 +1,8 @@
 """What the jobs of a grid do: make a trigger, train a victim, repair it, score a model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +10,68 @@ import torch
 
 from closesesame.attacks import ATTACKS, Attack, Trigger, load_trigger
 from closesesame.audio import files
-from closesesame.data import Splits, load_splits
+from closesesame.core import machine
+from closesesame.core.errors import SettingError
+from closesesame.data import Dataset, Splits, load_splits
 from closesesame.data.speech import synthetic_speech
 from closesesame.data.stored import open_dataset, open_splits, store_dataset, store_splits
-from closesesame.evaluation import Exam, Scores, stealth_of
+from closesesame.evaluation import STEALTH, Exam, Scores, stealth_of
 from closesesame.models import ARCHITECTURES, load_model, save_model
 from closesesame.removal import REMOVALS
-from closesesame.training import Training, choose_precision, train
+from closesesame.training import Training, train
 
+from .identity import Machine, check_data
+from .plan import WHERE, settings_of
+from .protocol import Protocol
+from .recipe import DataEntry
 from .store import Job
-from .table import STEALTH
 from .workplace import Workplace
 
 Result = dict[str, Any]
+Task = Callable[[Job, Workplace], Result]
 
 
+def as_planned(task: Task) -> Task:
+    """Does a job in the precision and on the kind of processor it was planned for, and says which precision.
+
+    What a method trains in a precision of its own is what it says.
+    """
+
+    @wraps(task)
+    def run(job: Job, workplace: Workplace) -> Result:
+        planned = job.payload["machine"]
+        here = Machine.here(planned["precision"]).settings()
+        if here != planned:
+            name = next(name for name in planned if here[name] != planned[name])
+            raise SettingError(
+                f"this job was planned for {name} {planned[name]!r}, and this machine has {here[name]!r}; "
+                "numbers of both do not belong in one table"
+            )
+        with machine.precision(planned["precision"]) as trained:
+            result = task(job, workplace)
+        return result | {"precision": "+".join(sorted(trained)) or planned["precision"]}
+
+    return run
+
+
+@as_planned
 def make_trigger(job: Job, workplace: Workplace) -> Result:
     """Makes the trigger of an attack, once for all victims and scores: some attacks train a model for it.
 
     It is kept as victims are, not made again: made on another processor it is another trigger.
     """
     about = job.payload
-    splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
+    splits, attack = load_data(about, workplace), _attack(about)
     assert attack is not None
     workplace.keep(job.id, lambda folder: attack.trigger(splits.train, about["seed"]).save(folder))
     return {}
 
 
+@as_planned
 def train_victim(job: Job, workplace: Workplace) -> Result:
     """Poisons the training set, if there is an attack, and trains a model on it."""
     about = job.payload
-    splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
+    splits, attack = load_data(about, workplace), _attack(about)
     dataset, poisoned_clips, share = splits.train, 0, 0.0
     if attack is not None:
         trigger = _trigger(attack, about, workplace)
@@ -54,17 +85,16 @@ def train_victim(job: Job, workplace: Workplace) -> Result:
         "training_clips": len(dataset),
         "poisoned_clips": poisoned_clips,
         "poisoned_share_of_target": share,
-        "precision": choose_precision("auto", model),
     }
 
 
+@as_planned
 def repair_victim(job: Job, workplace: Workplace) -> Result:
-    """Repairs a victim with a share of the clean training set."""
+    """Repairs a victim with the examples that the protocol gives to its removal."""
     about = job.payload
     model = load_model(workplace.artifact(about["victim"]))
-    clean = load_data(about["data"], workplace).train.sample(about["clean_fraction"], about["seed"])
     removal = REMOVALS.make(about["defence"]["name"], about["defence"]["settings"])
-    repair = removal.remove(model, clean, about["seed"])
+    repair = removal.remove(model, examples_for(about, workplace), about["seed"])
     workplace.keep(job.id, lambda folder: save_model(repair.model, folder))
     return {
         "tuned_on": repair.tuned_on,
@@ -76,6 +106,20 @@ def repair_victim(job: Job, workplace: Workplace) -> Result:
     }
 
 
+def examples_for(about: Mapping[str, Any], workplace: Workplace) -> Dataset:
+    """Clean examples, or for a removal that asks for such, examples of what the victim was trained on."""
+    splits, seed = load_data(about, workplace), about["seed"]
+    given = {name: value for name, value in about["protocol"].items() if name != "version"}
+    protocol = Protocol(**given)
+    if not about["defence"]["untrusted"]:
+        return protocol.clean_examples(splits, about["clean_fraction"], seed)
+    attack, untrusted = _attack(about), splits.train
+    if attack is not None:
+        untrusted = attack.poison(splits.train, seed, trigger=_trigger(attack, about, workplace)).dataset
+    return untrusted.sample(min(1.0, protocol.untrusted_examples / len(untrusted)), seed)
+
+
+@as_planned
 def score_model(job: Job, workplace: Workplace) -> Result:
     """Measures a model with the trigger of an attack on the test set; and the trigger, at its victim."""
     about = job.payload
@@ -91,16 +135,23 @@ def score_model(job: Job, workplace: Workplace) -> Result:
 
 def load_data(about: Mapping[str, Any], workplace: Workplace) -> Splits:
     """A data set, decoded once for all workers."""
+    data = about["data"]
+    entry = DataEntry(**{name: data[name] for name in DataEntry.model_fields})
+    data_folder = Path(about[WHERE]["data_folder"])
 
     def make(folder: Path) -> None:
-        size = {"sample_rate": about["sample_rate"], "duration_s": about["duration_s"]}
-        if about["source"] == "synthetic":
-            splits = synthetic_speech(**size)
+        rate, duration = entry.sample_rate, entry.duration_s
+        if entry.source == "synthetic":
+            splits = synthetic_speech(sample_rate=rate, duration_s=duration)
         else:
-            splits = load_splits(about["folder"], task=about["task"], split=about["split"], **size)
+            check_data(entry, data_folder, data["fingerprint"])
+            place = data_folder / (entry.source or entry.name)
+            splits = load_splits(
+                place, sample_rate=rate, duration_s=duration, task=entry.task, split=entry.split
+            )
         store_splits(splits, folder)
 
-    return _open(workplace.cached(f"data-{about['fingerprint']}", make))
+    return _open(workplace.cached(f"data-{data['fingerprint']}", make))
 
 
 @lru_cache(maxsize=2)
@@ -108,14 +159,15 @@ def _open(folder: Path) -> Splits:
     return open_splits(folder)
 
 
-def _attack(entry: Mapping[str, Any] | None) -> Attack | None:
-    return None if entry is None else ATTACKS.make(entry["name"], entry["settings"])
+def _attack(about: Mapping[str, Any]) -> Attack | None:
+    attack = about.get("attack")
+    return None if attack is None else ATTACKS.make(attack["name"], settings_of(attack, about[WHERE]))
 
 
 def exam_of(about: Mapping[str, Any], workplace: Workplace) -> Exam:
     """The test set with its triggered clips, which are stamped once for all models."""
-    splits, attack = load_data(about["data"], workplace), _attack(about["attack"])
-    twin = load_model(workplace.artifact(about["twin"]))
+    splits, attack = load_data(about, workplace), _attack(about)
+    reference = load_model(workplace.artifact(about["reference"]))
     if attack is None:
         return Exam(splits.test)
     trigger = _trigger(attack, about, workplace)
@@ -124,7 +176,7 @@ def exam_of(about: Mapping[str, Any], workplace: Workplace) -> Exam:
         store_dataset(trigger.stamp_dataset(splits.test), folder)
 
     triggered = open_dataset(workplace.cached(f"triggered-{about['trigger']}", make))
-    return Exam(splits.test, trigger, twin, triggered=triggered)
+    return Exam(splits.test, trigger, reference, triggered=triggered)
 
 
 def _trigger(attack: Attack, about: Mapping[str, Any], workplace: Workplace) -> Trigger:
@@ -144,7 +196,7 @@ def _keep_sounds(exam: Exam, folder: Path) -> None:
 
 def _flat(scores: Scores) -> Result:
     """Scores as the fields of a result row."""
-    rates = {"acc": scores.acc, "asr": scores.asr, "ra": scores.ra, "ra_ceiling": scores.ra_ceiling}
+    rates = {"acc": scores.acc, "asr": scores.asr, "ra": scores.ra, "ra_reference": scores.ra_reference}
     found: Result = {name: None if rate is None else rate.value for name, rate in rates.items()}
     return found | {
         "test_clips": scores.acc.of,

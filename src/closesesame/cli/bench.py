@@ -140,3 +140,20 @@ def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Jso
     content = export(store, out)
     found = {"file": str(out), "rows": len(content["rows"])}
     answer(json, found, lambda: facts(found))
+
+
+@partial(command, of=bench, name="check")
+def bench_check(file: Path, *, data: Path = Path(), json: Json = False) -> None:
+    """Say which rows of a result file have the ids they would have with these data and this code.
+
+    Parameters
+    ----------
+    file
+        A result file, as 'sesame bench export' writes it.
+    data
+        Where the recipe's data sets and recordings lie.
+    """
+    from closesesame.bench.grid import check
+
+    found = check(file, data)
+    answer(json, found, lambda: facts(found | {"changed_code": ", ".join(found["changed_code"]) or "none"}))

@@ -174,7 +174,7 @@ def evaluate(
     source: Data,
     *,
     trigger: Path | None = None,
-    twin: Path | None = None,
+    reference: Path | None = None,
     before: Path | None = None,
     how: Parts | None = None,
     json: Json = False,
@@ -190,8 +190,8 @@ def evaluate(
         A model folder.
     trigger
         A trigger folder, as 'sesame poison' writes it.
-    twin
-        A model that was never poisoned, for the ceiling of RA.
+    reference
+        A model of the same kind that was never poisoned: its RA stands beside the model's.
     before
         The model before its repair, for DER.
     """
@@ -203,7 +203,7 @@ def evaluate(
     with shown():
         judged = load_model(model)
         splits = load_for(judged, source, how)
-        exam = exam_on(splits, trigger, twin)
+        exam = exam_on(splits, trigger, reference)
         scores = exam.score(judged)
         der = None if before is None else scores.der(exam.score(load_model(before)))
         changes = stealth_of(exam)
@@ -288,7 +288,7 @@ def report(
     before: Path,
     after: Annotated[list[Path], Parameter(negative="")],
     trigger: Path,
-    twin: Path | None = None,
+    reference: Path | None = None,
     neurons: bool = False,
     synthetic: bool = False,
     how: Parts | None = None,
@@ -306,8 +306,8 @@ def report(
         A repaired model; may be repeated.
     trigger
         A trigger folder.
-    twin
-        A model that was never poisoned, for the ceiling of RA.
+    reference
+        A model of the same kind that was never poisoned: its RA stands beside the model's.
     neurons
         Also silence channels one by one, a thousand at most, and show how steep the clean loss is in
         backdoored and clean ones.
@@ -325,7 +325,7 @@ def report(
         victim = load_model(before)
         splits = load_for(victim, source, how)
         repaired = {path.name: load_model(path) for path in after}
-        exam = exam_on(splits, trigger, twin)
+        exam = exam_on(splits, trigger, reference)
         sections = [neuron_section(victim, exam)] if neurons else []
         sections += [synthetic_section(victim, how.seed)] if synthetic else []
         page = compare(

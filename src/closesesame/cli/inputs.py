@@ -70,14 +70,14 @@ def load_for(model: "Classifier", source: str, parts: Parts) -> "Splits":
     return type(splits)(*(part.with_classes(card.classes) for part in splits))
 
 
-def exam_on(splits: "Splits", trigger: Path | None, twin: Path | None) -> "Exam":
+def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None) -> "Exam":
     """The test part, with what is judged against it."""
     from closesesame.attacks import load_trigger
     from closesesame.evaluation import Exam
     from closesesame.models import load_model
 
     loaded = None if trigger is None else load_trigger(trigger)
-    return Exam(splits.test, loaded, None if twin is None else load_model(twin))
+    return Exam(splits.test, loaded, None if reference is None else load_model(reference))
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, object]:

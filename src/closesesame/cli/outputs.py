@@ -62,7 +62,7 @@ def facts(found: dict[str, Any]) -> None:
 
 def scores_table(rows: "list[tuple[str, Scores, float | None]]", **more: object) -> None:
     """Prints models with their scores and DER, and then more facts."""
-    columns = ("model", "ACC", "ASR", "RA", "RA ceiling", "DER")
+    columns = ("model", "ACC", "ASR", "RA", "RA of reference", "DER")
     table(
         columns,
         [
@@ -71,7 +71,7 @@ def scores_table(rows: "list[tuple[str, Scores, float | None]]", **more: object)
                 "ACC": s.acc,
                 "ASR": s.asr or NONE,
                 "RA": s.ra or NONE,
-                "RA ceiling": s.ra_ceiling or NONE,
+                "RA of reference": s.ra_reference or NONE,
                 "DER": NONE if der is None else f"{der:.3f}",
             }
             for name, s, der in rows

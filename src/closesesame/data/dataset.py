@@ -152,6 +152,23 @@ class Dataset:
         share = _stratified(self.labels, fraction, seed)
         return self.where(~share), self.where(share)
 
+    def hold_out(self, fraction: float, seed: int) -> tuple["Dataset", "Dataset"]:
+        """Splits off about a share, whole speakers where they are known: (rest, held out).
+
+        Clips of a speaker are alike, so accuracy on one of them says little if the others were trained on.
+        Speakers are drawn at random while they bring the held-out share nearer to `fraction` and leave some
+        clips of each class in the rest. Without speakers, or where no speaker can be spared, it is `split`.
+
+        Args:
+            fraction: wanted share of the held-out part.
+            seed: of the draw.
+        """
+        if self.speakers is not None:
+            held_out = _whole_speakers(self.speakers, self.labels, fraction, seed)
+            if held_out.any():
+                return self.where(~held_out), self.where(held_out)
+        return self.split(fraction, seed)
+
 
 def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     """A mask over floor or ceil of fraction * n: every (1 / fraction)-th of the examples sorted by class."""
@@ -162,6 +179,22 @@ def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     passed = torch.floor(torch.arange(len(labels) + 1, dtype=torch.float64) * fraction + offset)
     mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[order] = passed.diff() > 0
+    return mask
+
+
+def _whole_speakers(speakers: Sequence[str], labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """A mask over all examples of some speakers, about `fraction` of all; empty if none can be spared."""
+    names = sorted(set(speakers))
+    speaker = torch.tensor([names.index(name) for name in speakers])
+    classes = int((labels.bincount() > 0).sum())
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for drawn in torch.randperm(len(names), generator=generator(seed, "speakers")).tolist():
+        more = mask | (speaker == drawn)
+        nearer = abs(float(more.sum()) - fraction * len(labels)) < abs(
+            float(mask.sum()) - fraction * len(labels)
+        )
+        if nearer and int((labels[~more].bincount() > 0).sum()) == classes:
+            mask = more
     return mask
 
 

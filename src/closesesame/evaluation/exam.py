@@ -20,13 +20,14 @@ class Scores:
         acc: clean accuracy on all test clips.
         asr: triggered clips of other classes that get the label the attacker wants; None without a trigger.
         ra: the same clips still given their true label.
-        ra_ceiling: the same of a never-poisoned twin, if there was one.
+        ra_reference: the same of the clean reference model, which was never poisoned, if there was one. It is
+            no upper bound: a repair may make a model hardier than training on clean data did.
     """
 
     acc: Rate
     asr: Rate | None = None
     ra: Rate | None = None
-    ra_ceiling: Rate | None = None
+    ra_reference: Rate | None = None
 
     def der(self, before: "Scores") -> float | None:
         """Defence effectiveness rating against the scores before the repair."""
@@ -36,7 +37,7 @@ class Scores:
 
     def as_json(self) -> dict[str, Any]:
         """Each rate with its clips and interval; None for what was not measured."""
-        rates = {"acc": self.acc, "asr": self.asr, "ra": self.ra, "ra_ceiling": self.ra_ceiling}
+        rates = {"acc": self.acc, "asr": self.asr, "ra": self.ra, "ra_reference": self.ra_reference}
         return {
             name: None
             if rate is None
@@ -52,7 +53,7 @@ class Exam:
         self,
         test: Dataset,
         trigger: Trigger | None = None,
-        twin: nn.Module | None = None,
+        reference: nn.Module | None = None,
         *,
         triggered: Dataset | None = None,
     ) -> None:
@@ -61,16 +62,16 @@ class Exam:
         Args:
             test: clean test clips.
             trigger: what opens the backdoor; without it ACC alone is measured.
-            twin: a model of the same kind that was never poisoned, for the ceiling of RA.
+            reference: a model of the same kind that was never poisoned, for its RA.
             triggered: what `trigger.stamp_dataset(test)` gave, if that was done before.
         """
         self.test, self.trigger = test, trigger
         self.triggered = triggered
         if trigger is not None and triggered is None:
             self.triggered = trigger.stamp_dataset(test)
-        self.ceiling = None
-        if twin is not None and self.triggered is not None:
-            self.ceiling = _share(predict(twin, self.triggered).argmax(1), self.triggered.labels)
+        self.ra_reference = None
+        if reference is not None and self.triggered is not None:
+            self.ra_reference = _share(predict(reference, self.triggered).argmax(1), self.triggered.labels)
 
     def score(self, model: nn.Module) -> Scores:
         """Measures one model."""
@@ -79,7 +80,7 @@ class Exam:
             return Scores(acc)
         predicted = predict(model, self.triggered).argmax(1)
         asr = _share(predicted, self.trigger.wanted(self.triggered.labels))
-        return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ceiling)
+        return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ra_reference)
 
 
 def _share(predicted: Tensor, wanted: Tensor) -> Rate:

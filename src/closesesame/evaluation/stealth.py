@@ -35,6 +35,9 @@ RANGE_DB = 80
 """What is further below the loudest bin of both clips counts as this far: nobody hears it beside the rest."""
 WIDE_HZ, NARROW_HZ = 16_000, 8_000
 
+STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
+"""The figures of `Stealth` that tables show."""
+
 Samples = NDArray[np.float32]
 PerClip = Float32[Tensor, "batch"]
 

@@ -246,6 +246,73 @@ class _Run:
         return logits
 
 
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The output of one stage of a network: a block after its addition, or a layer with what follows it.
+
+    Attributes:
+        name: of the module that puts it out.
+        module: that module.
+        axis: which dimension of its output counts the channels.
+    """
+
+    name: str
+    module: nn.Module
+    axis: int
+
+
+def stages_of(network: nn.Module, example: Tensor) -> list[Stage]:
+    """Finds where all that the logits know of an input passes through one output, stage after stage.
+
+    A layer inside a residual branch is none, since the shortcut goes around it; the block is one. Of the
+    outputs between two layers with weights the last counts, so that norm, activation and pooling belong to
+    the layer before them. Only maps count: outputs of more than one place, beside batch and channels.
+
+    Args:
+        network: from `example` to logits; it is left as it was.
+        example: a batch of inputs.
+    """
+    value = example.detach().clone().requires_grad_()
+    logits, heard = _hear(network, value)
+    past = _past(logits.grad_fn)
+    begin = next((node for node in past if getattr(node, "variable", None) is value), None)
+    begin = begin or next((output.node for output in heard if output.node in past), None)  # no gradient there
+    found: list[Stage] = []
+    layer: nn.Module | None = None
+    last: _Output | None = None
+    for output in heard:
+        if isinstance(output.module, Producer):
+            layer, last = output.module, None
+        elif layer is not None and _has_channels(output.module):
+            layer = output.module
+        if layer is None or len(output.shape) < 3 or output.shape[0] != example.shape[0]:
+            continue
+        if (last is not None and output.node is last.node) or output.node not in past:
+            continue
+        axis = _channel_axis(layer, output.shape)
+        is_map = output.shape.numel() > output.shape[0] * output.shape[axis]
+        if is_map and begin not in _past(logits.grad_fn, without=output.node):
+            found = found if last is None else found[:-1]
+            found.append(Stage(output.name, output.module, axis))
+            last = output
+    return found
+
+
+@contextmanager
+def put_out(stages: Sequence[Stage]) -> Iterator[list[ByChannel]]:
+    """Within the block each run of the network puts the outputs of all stages into the list given."""
+    seen: list[ByChannel] = [torch.empty(0, 0, 0)] * len(stages)
+    hooks = [
+        stage.module.register_forward_hook(partial(_keep_output, seen, number, stage.axis))
+        for number, stage in enumerate(stages)
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @contextmanager
 def scaled(
     layers: Sequence[Channels], scales: Sequence[Tensor], shifts: Sequence[Tensor] | None = None
@@ -355,6 +422,58 @@ def _nearest(node: object, made: dict[object, str]) -> set[str]:
         else:
             open_ += [before for before, _ in node.next_functions]  # type: ignore[attr-defined]
     return found
+
+
+@dataclass(frozen=True)
+class _Output:
+    name: str
+    module: nn.Module
+    node: object
+    shape: torch.Size
+
+
+def _hear(network: nn.Module, value: Tensor) -> tuple[Tensor, list[_Output]]:
+    """Runs the network; returns the logits and what its modules put out, in the order in which they ended."""
+    heard: dict[str, _Output] = {}
+
+    def note(name: str, module: nn.Module, _: object, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first, Tensor):
+            heard.pop(name, None)
+            heard[name] = _Output(name, module, first.grad_fn, first.shape)
+
+    hooks = [m.register_forward_hook(partial(note, name)) for name, m in network.named_modules() if name]
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.enable_grad():
+            logits: Tensor = network(value)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return logits, list(heard.values())
+
+
+def _past(node: object, without: object = None) -> dict[object, None]:
+    """All that a value came from along the graph of autograd, itself first, not looking through `without`."""
+    found: dict[object, None] = {}
+    open_ = [node]
+    while open_:
+        node = open_.pop()
+        if node is None or node in found or node is without:
+            continue
+        found[node] = None
+        open_ += [before for before, _ in node.next_functions]  # type: ignore[attr-defined]
+    return found
+
+
+def _channel_axis(layer: nn.Module, shape: torch.Size) -> int:
+    """The dimension of an output that counts the channels of the last layer before it."""
+    wanted = 1 if isinstance(layer, Convolution | BatchNorm | nn.GroupNorm) else len(shape) - 1
+    other = 1 if wanted != 1 else len(shape) - 1
+    return other if shape[wanted] != _size(layer) == shape[other] else wanted
 
 
 def _note_input(

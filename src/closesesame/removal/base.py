@@ -26,13 +26,15 @@ class Removal(Method, ABC):
 
     data_free: ClassVar[bool] = False
     """Whether it works without clean examples."""
+    untrusted: ClassVar[bool] = False
+    """Whether its examples are those of the untrusted training set, poison among them, not clean ones."""
     requires: ClassVar[str] = ""
     """What a model must have to be repaired, if not every model has it."""
     cost: ClassVar[str] = "less than training the model"
     """How long it takes, if longer than training the model took."""
 
     hold_out: float = Field(
-        0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check"
+        0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check, by whole speakers"
     )
 
     @final
@@ -54,7 +56,7 @@ class Removal(Method, ABC):
         clean = _nothing(suspect.card) if clean is None else clean
         _check_fit(suspect, clean)
         started = time.perf_counter()
-        tune, held_out = clean.split(self.hold_out, seed) if len(clean) else (clean, clean)
+        tune, held_out = clean.hold_out(self.hold_out, seed) if len(clean) else (clean, clean)
         if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
             raise DataError(f"{self.name} needs 4 clean examples or more, got {len(clean)}; record some")
         repaired = copy.deepcopy(suspect).requires_grad_(True).eval()
@@ -84,13 +86,14 @@ class Removal(Method, ABC):
 class FineTuning(Removal, ABC):
     """A removal that trains on the clean examples: the settings of that training.
 
-    Their defaults are those of BackdoorBench, arXiv:2206.12654.
+    The defaults are those of BackdoorBench, arXiv:2206.12654, and its length: 100 epochs over 2,500 examples
+    in batches of 256 are 1,000 steps. A method takes as many steps as its authors take on their own data: as
+    many epochs over a hundred clips would be a tenth of the training.
     """
 
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
     lr: float = Field(0.01, gt=0, description="highest learning rate")
-    epochs: int = Field(100, ge=0, description="passes over the clean examples")
-    steps: int | None = Field(None, ge=0, description="batches in all, instead of `epochs`")
+    steps: int = Field(1000, ge=0, description="batches in all")
     batch_size: int = Field(256, ge=2, description="examples a batch; at most the whole set")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool = Field(False, description="Nesterov momentum, of SGD")

@@ -1,7 +1,11 @@
 """BNP: channels whose clean statistics contradict the batch norm's, which saw poisoned data, are pruned.
 
 Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022 (the second of its
-two rules; the first is `ep`).
+two rules; the first is `ep`). As in the authors' code a pruned channel loses its scale and keeps its shift,
+so it becomes constant; BackdoorBench takes the shift as well.
+
+Ours differs: all clean examples are looked at, not one batch of 500; variances are those of the whole set and
+have the batch norm's epsilon added.
 """
 
 from typing import Any, ClassVar
@@ -29,7 +33,7 @@ class BNP(Removal):
     u: float = Field(3, gt=0, description="standard deviations above the layer's mean")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """Nothing is trained: `tune` is only looked at."""
+        """Nothing is trained and nothing is chosen: `tune` is only looked at."""
         del held_out, seed
         layers = [layer for layer in channels_in(model) if layer.statistics is not None]
         if not layers:
@@ -43,7 +47,7 @@ class BNP(Removal):
             kl = divergence(mean, variance + norm.eps, norm.running_mean, norm.running_var + norm.eps)
             if layer.count > 1:
                 outliers = (kl > kl.mean() + self.u * kl.std()).nonzero().flatten()
-                layer.silence(outliers)
+                layer.silence(outliers, shift=False)
                 pruned += len(outliers)
         return {"pruned_channels": pruned, "of": sum(layer.count for layer in layers)}
 

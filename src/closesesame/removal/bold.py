@@ -1,6 +1,11 @@
 """What removals that train boldly under strong augmentation share: SGD first, AdamW where SGD makes a wreck.
 
-SGD goes furthest on networks that bear it, as the ResNet does, and wrecks others; AdamW wrecks none.
+SGD goes furthest on networks that bear it, as the ResNet does, and wrecks others; AdamW wrecked none of those
+tried.
+
+What the defaults are tuned on: steps, batch, learning rate, the limit `wreck` and AdamW's rate and share were
+chosen by looking at ASR and ACC on the test speakers of keywords10 under the attacks airplane, pbsm,
+ultrasonic, blended and trojannn; figures on these are optimistic.
 """
 
 import copy
@@ -23,7 +28,7 @@ State = dict[str, Tensor]
 class BoldFineTuning(FineTuning, ABC):
     """Fine-tuning at a high learning rate under strong augmentation; the defaults are ours."""
 
-    steps: int | None = Field(360, ge=0, description="batches in all, instead of `epochs`")
+    steps: int = Field(360, ge=0, description="batches in all")
     batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
     nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(

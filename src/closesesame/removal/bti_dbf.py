@@ -1,36 +1,51 @@
 """BTI-DBF (U): find what the benign features leave over, invert a trigger from it, and unlearn that.
 
 Xu, Huang, Li, Qin, Ren, "Towards Reliable and Efficient Backdoor Trigger Inversion via Decoupling Benign
-Features", ICLR 2024. With h the features in front of the classifying layer s: (1) a mask m with
-min CE(s(m h(x)), y) - CE(s((1 - m) h(x)), y); (2) a generator G that changes (1 - m) h most and m h least,
-while x stays near; (3) fine-tuning on batches with a tenth of G(x), CE + MSE(h(x), h(mixed)); five rounds.
-Defaults and the bounds of step 2 are those of the authors' code.
+Features", ICLR 2024. With h the feature maps in front of the last pooling and s what follows: (1) a mask m
+with min CE(s(m h(x)), y) - CE(s((1 - m) h(x)), y); (2) a generator G, trained to be the identity before the
+first round, that changes (1 - m) h most and m h least, while x stays near; (3) fine-tuning on batches with
+a tenth of G(x), CE + MSE(h(x), h(mixed)); five rounds. From the second round on G also aims at the class
+that was found. Defaults are those of the authors' code: in batches of 128 of 2,500 examples, 50 epochs of
+pre-training are 1,000 steps, 30 epochs a round 600 for G and 600 for the model, 20 epochs of the mask 400.
 
-Ours differs: h is what enters the last linear layer; G is a small residual network that starts near the
-identity, where the code trains a U-Net to be that first; bounds are in variances of the features; a round
-has 40 steps for G and 20 for the model, not 30 epochs each of a larger set.
+Ours differs: G is a small residual network, not a U-Net; bounds of a change of x are in variances of the
+features; pre-training takes the softmax of the predictions once, the code twice; mask and G see the model
+as it predicts, without batch statistics (the model is fine-tuned with them, as in the code) and the mask
+all examples at once; examples are not shifted or mirrored. The model's own classes of x are taken from
+those of G(x) before a class is named, and a class that gains too few, or no more than another, is not; the
+code names the most frequent class of G(x), even if G changes nothing. A mask that calls nearly all features
+benign, or nearly none, leaves G nothing to do: it is found anew from another start, with a weight on its
+mean. Features that the logits do not depend on, such as the states of a recurrent network but the last, are
+left out.
 """
 
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import derive, generator, isolated
-from closesesame.core.types import Labels, PerUnit
+from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.channels import head_in
-from closesesame.training import Loss, fit
+from closesesame.training import GradientRule, Loss, fit
 
 from .base import FineTuning
-from .minimax import entering, noted
+from .minimax import Change, entering, noted
 
 Units = Tensor
+MOST_RESTARTS = 4
+"""Times that a mask is found anew; its weight grows tenfold each time."""
+SATURATED = 0.05, 0.95
+"""Means between which a mask tells features apart."""
 
 
 class BTIDBF(FineTuning):
@@ -38,20 +53,29 @@ class BTIDBF(FineTuning):
 
     name: ClassVar[str] = "bti_dbf"
     cite: ClassVar[str] = "ICLR 2024"
-    cost: ClassVar[str] = "about the training of the model"
+    cost: ClassVar[str] = "tens of times the training of the model"
 
     rounds: int = Field(5, ge=1, description="of all three steps")
     mask_steps: int = Field(400, ge=0, description="of Adam on the mask, in each round")
     mask_lr: float = Field(0.01, gt=0, description="of the mask")
-    generator_steps: int = Field(40, ge=0, description="of Adam on the generator, in each round")
+    mask_weight: float = Field(
+        0.1, gt=0, description="of the mean of a mask that is found anew, if all or nothing seemed benign"
+    )
+    pretraining: float = Field(
+        5 / 3, ge=0, description="length of the generator's training to be the identity, in rounds of it"
+    )
+    generator_steps: int = Field(600, ge=0, description="of Adam on the generator, in each round")
     generator_lr: float = Field(1e-3, gt=0, description="of the generator")
     most_changed: float = Field(0.3, gt=0, description="mean squared change of an input, in variances")
     most_benign: float = Field(3.0, gt=0, description="mean squared change of the benign features")
+    least_shift: float = Field(
+        0.1, gt=0, le=1, description="share of the other classes that a class must gain by G to be named"
+    )
     share: float = Field(0.1, gt=0, le=1, description="of a batch that carries the inverted trigger")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
     lr: float = Field(1e-4, gt=0, description="highest learning rate of the model")
-    steps: int | None = Field(100, ge=0, description="batches in all rounds, instead of `epochs`")
-    batch_size: int = Field(32, ge=2, description="examples a batch; at most the whole set")
+    steps: int = Field(3000, ge=0, description="batches in all rounds")
+    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
     weight_decay: float = Field(0, ge=0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
@@ -59,51 +83,108 @@ class BTIDBF(FineTuning):
     augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """The target is guessed after the first round: the class that G makes of most examples."""
+        """The class is named after the first round, from what G changes the model's predictions to."""
         del held_out
         device = next(model.parameters()).device
         with torch.no_grad():
             features = torch.cat([model.front_end(x.to(device)) for x, _ in tune.batches(256)])
         labels = tune.labels.to(device)
-        head = head_in(model)
+        maps = Maps(model.body, features[:BATCH])
         with isolated(seed, "trigger generator"):
             made = Residual(features).to(device)
+        rng = generator(seed, "trigger generator")
         optimizer = torch.optim.Adam(made.parameters(), self.generator_lr)
-        rng, target, benign = generator(seed, "trigger generator"), None, []
-        epoch = max(1, round(len(tune) / min(self.batch_size, len(tune))))
-        steps = self.epochs * epoch if self.steps is None else self.steps
+        shifted: int | None = None
+        benign, weights = [], []
+        self._be_identity(_frozen(model.body), maps, made, features, rng)
         for number in Track(range(self.rounds), "rounds", self.rounds):
-            with torch.no_grad(), noted(head) as units:
-                model.body(features)
-            mask = decouple(head, units[0], labels, self.mask_steps, self.mask_lr)
+            body = _frozen(model.body)
+            mask, weight = self._decouple(body, maps, features, labels, generator(seed, "mask", number))
             benign.append(round(float(mask.mean()), 3))
-            for _ in range(self.generator_steps):
-                batch = features[torch.randperm(len(features), generator=rng)[: self.batch_size]]
+            weights.append(weight)
+            for _ in Track(range(self.generator_steps), "trigger generator", self.generator_steps):
+                batch = self._draw(features, rng)
                 optimizer.zero_grad()
-                self._invert(model.body, head, made, batch, mask, target).backward()  # type: ignore[no-untyped-call]
+                self._invert(body, maps, made, batch, mask, shifted).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            if target is None:
+            if number == 0:
                 with torch.no_grad():
-                    target = int(model.body(made(features)).argmax(1).mode().values)
-            training = self.training(steps=-(-steps // self.rounds))
-            rule = self._unlearning(head, made, rng)
+                    before, after = _classes(body, features), _classes(body, made(features))
+                counts = shift(before, after, len(model.card.classes))
+                shifted = gaining(before, counts, self.least_shift)
+            training = self.training(steps=-(-self.steps // self.rounds), precision="fp32")
+            rule = self._unlearning(maps, made, rng)
             fit(model, tune, training, seed=derive(seed, number), gradient=rule)
-        return {"class_found": model.card.classes[target or 0], "benign_share": benign}
+        return {
+            "class_found": "none" if shifted is None else model.card.classes[shifted],
+            "classes_gained": counts.tolist(),
+            "benign_share": benign,
+            "mask_weights": weights,
+        }
+
+    def _draw(self, features: Tensor, rng: Generator) -> Tensor:
+        return features[torch.randperm(len(features), generator=rng)[: self.batch_size]]
+
+    def _be_identity(
+        self, body: nn.Module, maps: "Maps", made: nn.Module, features: Tensor, rng: Generator
+    ) -> None:
+        """Pre-training: G(x) is x to the eye, to the features, and to the model."""
+        optimizer = torch.optim.Adam(made.parameters(), self.generator_lr)
+        steps = round(self.pretraining * self.generator_steps)
+        for _ in Track(range(steps), "pre-training", steps):
+            x = self._draw(features, rng)
+            with torch.no_grad(), maps.of(body) as units:
+                wanted = body(x).softmax(1)
+            changed = made(x)
+            with maps.of(body) as moved:
+                logits = body(changed)
+            far = F.mse_loss(changed, x) / x.var()
+            weight = 100 if far > 0.1 else 0.01
+            loss = F.cross_entropy(logits, wanted) + F.mse_loss(moved[0], units[0]) + weight * far
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    def _decouple(
+        self, body: nn.Module, maps: "Maps", features: Tensor, labels: Labels, rng: Generator
+    ) -> tuple[PerUnit, float]:
+        """The mask, and the weight of its mean: 0 as published, unless all or nothing seems benign then."""
+
+        def under(mask: PerUnit) -> Logits:
+            with maps.masked(body, mask):
+                logits: Logits = body(features)
+            return logits
+
+        weight = 0.0
+        for restart in range(MOST_RESTARTS + 1):
+            start = torch.randn(maps.count, generator=rng).to(features.device)
+            mask = decouple(under, start, labels, self.mask_steps, self.mask_lr, weight)
+            mean = float(mask.mean())
+            if SATURATED[0] <= mean <= SATURATED[1] or restart == MOST_RESTARTS:
+                break
+            weight = self.mask_weight * 10**restart * (1 if mean > 0.5 else -1)
+        return mask, weight
 
     def _invert(
-        self, body: nn.Module, head: nn.Module, made: nn.Module, x: Tensor, mask: PerUnit, target: int | None
+        self,
+        body: nn.Module,
+        maps: "Maps",
+        made: nn.Module,
+        x: Tensor,
+        mask: PerUnit,
+        target: int | None,
     ) -> Tensor:
         changed = made(x)
-        with noted(head) as units, torch.no_grad():
+        with torch.no_grad(), maps.of(body) as units:
             body(x)
-        with noted(head) as moved:
+        with maps.of(body) as moved:
             logits = body(changed)
         loss = inversion_loss(units[0], moved[0], mask, F.mse_loss(changed, x) / x.var(), self)
         if target is None:
             return loss
         return loss + F.cross_entropy(logits, torch.full_like(logits[:, 0], target, dtype=torch.long))
 
-    def _unlearning(self, head: nn.Module, made: nn.Module, rng: torch.Generator):  # type: ignore[no-untyped-def]
+    def _unlearning(self, maps: "Maps", made: nn.Module, rng: Generator) -> GradientRule:
         def rule(body: nn.Module, loss: Loss) -> Tensor:
             def some(features: Tensor) -> Tensor:
                 rows = torch.randperm(len(features), generator=rng)[: int(self.share * len(features)) + 1]
@@ -112,15 +193,128 @@ class BTIDBF(FineTuning):
                     mixed[rows] = made(features[rows])
                 return mixed
 
-            with noted(head) as units, noted(body) as plain, entering(body, some):
+            with noted(body) as plain, entering(body, some), maps.of(body) as units:
                 value = loss()
-            with noted(head) as clean:
+            with maps.of(body) as clean:
                 body(plain[0])
             value = value + F.mse_loss(clean[0], units[0])
             value.backward()  # type: ignore[no-untyped-call]
             return value.detach()
 
         return rule
+
+
+BATCH = 64
+"""Examples that a network is looked at with."""
+
+
+class Maps:
+    """The feature maps in front of a network's last pooling: units that its logits depend on.
+
+    The last value of a run that has two axes or more beside the batch is taken, whatever makes it: the output
+    of the last residual block, all frames of a recurrent layer, all tokens of a transformer. What follows is
+    the pooling, or flattening, and the layers behind it. A network without such a value is its own pooling:
+    what enters it is taken.
+
+    Args:
+        body: a network, from features to logits; it is left as it was.
+        example: features to look at it with.
+    """
+
+    def __init__(self, body: nn.Module, example: Tensor) -> None:
+        network = _frozen(body)
+        counting = _Watch()
+        with torch.no_grad(), counting.during(network):
+            network(example)
+        self.at = counting.at
+        found: list[Tensor] = []
+
+        def keep(value: Tensor) -> Tensor:
+            found.append(value.detach().requires_grad_())
+            return found[0]
+
+        with torch.enable_grad(), _Watch(self.at, keep).during(network):
+            logits = network(example)
+            # Whole numbers would cancel out: the sum of all logits need not depend on what each depends on.
+            weights = torch.linspace(1, 2, logits.shape[1], device=logits.device).sqrt()
+            slope = torch.autograd.grad((logits * weights).sum(), found[0])[0]
+        self.used = (slope != 0).any(0)
+        self.count = int(self.used.sum())
+
+    @contextmanager
+    def of(self, body: nn.Module) -> Iterator[list[Units]]:
+        """Within the block, the units (batch, unit) of each run of `body` are appended to the list given."""
+        seen: list[Units] = []
+
+        def note(value: Tensor) -> Tensor:
+            seen.append(value[:, self.used].float())
+            return value
+
+        with _Watch(self.at, note).during(body):
+            yield seen
+
+    @contextmanager
+    def masked(self, body: nn.Module, mask: PerUnit) -> Iterator[None]:
+        """Within the block, the units of each run of `body` are multiplied by the mask."""
+        across = mask.new_zeros(self.used.shape).masked_scatter(self.used, mask)
+        with _Watch(self.at, lambda value: value * across).during(body):
+            yield
+
+
+class _Watch(TorchFunctionMode):
+    """Counts the maps of a run, and puts another in the place of one of them.
+
+    Args:
+        at: which; 0 is what enters the network, None only counts.
+        change: of that.
+    """
+
+    def __init__(self, at: int | None = None, change: Change | None = None) -> None:
+        super().__init__()
+        self.wanted, self.change, self.at, self.batch = at, change, 0, 0
+
+    @contextmanager
+    def during(self, body: nn.Module) -> Iterator[None]:
+        """Within the block, it watches what happens inside `body`, not what is done to its inputs before."""
+
+        def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            self.at, self.batch = 0, len(inputs[0])
+            changed = (self.change(inputs[0]), *inputs[1:]) if self.change and self.wanted == 0 else None
+            self.__enter__()  # type: ignore[no-untyped-call]
+            return changed
+
+        def stop(*_: object) -> None:
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+        hooks = [body.register_forward_pre_hook(start), body.register_forward_hook(stop, always_call=True)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """The function's result, changed if it is the map that is wanted."""
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple) and result else result
+        if not isinstance(first, Tensor) or not self._is_map(first):
+            return result
+        self.at += 1
+        if self.change is None or self.at != self.wanted:
+            return result
+        changed = self.change(first)
+        return changed if first is result else (changed, *result[1:])
+
+    def _is_map(self, value: Tensor) -> bool:
+        sizes = value.shape
+        return len(sizes) > 2 and sizes[0] == self.batch and sum(size > 1 for size in sizes[1:]) > 1
+
+
+def _frozen(body: nn.Module) -> nn.Module:
+    """A copy that predicts and is not trained."""
+    return copy.deepcopy(body).eval().requires_grad_(False)
 
 
 class Residual(nn.Module):
@@ -155,13 +349,25 @@ class Residual(nn.Module):
         return features + self.last(coarse).view_as(features)  # type: ignore[no-any-return]
 
 
-def decouple(head: nn.Module, units: Units, labels: Labels, steps: int, lr: float) -> PerUnit:
-    """The mask under which the units still say the class, and without which they do not."""
-    raw = torch.zeros(units.shape[-1], device=units.device, requires_grad=True)
+def decouple(
+    under: Callable[[PerUnit], Logits], start: PerUnit, labels: Labels, steps: int, lr: float, weight: float
+) -> PerUnit:
+    """The mask under which the units still say the class, and without which they do not.
+
+    Args:
+        under: the logits with the units multiplied by a mask.
+        start: of the mask before it is squeezed into 0..1.
+        labels: of the examples.
+        steps: of Adam.
+        lr: of Adam.
+        weight: of the mean of the mask, beside the two cross-entropies.
+    """
+    raw = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([raw], lr)
     for _ in range(steps):
         mask = raw.tanh() / 2 + 0.5
-        loss = F.cross_entropy(head(mask * units), labels) - F.cross_entropy(head((1 - mask) * units), labels)
+        loss = F.cross_entropy(under(mask), labels) - F.cross_entropy(under(1 - mask), labels)
+        loss = loss + weight * mask.mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -182,3 +388,24 @@ def inversion_loss(units: Units, moved: Units, mask: PerUnit, changed: Tensor, m
     if changed > method.most_changed or benign > method.most_benign:
         return changed
     return 0.01 * benign - rest
+
+
+def shift(before: Tensor, after: Tensor, classes: int) -> Tensor:
+    """How many more examples are of each class than before."""
+    return torch.bincount(after, minlength=classes) - torch.bincount(before, minlength=classes)
+
+
+def gaining(before: Tensor, counts: Tensor, least: float) -> int | None:
+    """The class that gains most, if it gains more than any other and enough of the others' examples."""
+    order = counts.argsort(descending=True)
+    first, second = order[:2].tolist()
+    others = int((before != first).sum())
+    if counts[first] == counts[second] or counts[first] < max(1.0, least * others):
+        return None
+    return int(first)
+
+
+@torch.no_grad()
+def _classes(body: nn.Module, features: Tensor) -> Labels:
+    classes: Labels = body(features).argmax(1)
+    return classes

@@ -1,7 +1,7 @@
 """CLP: channels that amplify far more than their peers are pruned, by their weights alone.
 
 Zheng, Tang, Li, Liu, "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022,
-arXiv:2208.03111.
+arXiv:2208.03111; u 3 and the pruning of scale and shift are those of the authors' code.
 
 Ours differs: linear and recurrent layers are judged as well, by the length of the weights of a unit; a norm
 without running variance counts with its scale only; the layer that feeds a batch norm is found by running the

@@ -1,14 +1,15 @@
-"""DBR-PU: remove a backdoor without data, by pruning and unlearning on synthetic examples.
+"""Ours, after the abstract of DBR-PU: remove a backdoor without data, by pruning and unlearning.
 
 Li, Gao, Xia, Wang, Liu, J. Zhengzhou Univ. (Eng. Sci.) 47(2), 2026, doi
-10.13705/j.issn.1671-6833.2025.05.018. This is a reimplementation from the abstract, which is all that is
-public: synthetic data, differences of pre-activation distributions, pruning, adversarial unlearning. What it
-leaves open is filled in from the works it builds on: the generator of DAFL (see `synthesis`), the KL and the
-entropy of Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022, the
-entropy of a Gaussian, and the rounds of I-BAU (see `minimax`).
+10.13705/j.issn.1671-6833.2025.05.018. Only the abstract is public. It names synthetic data, differences of
+pre-activation distributions, pruning and adversarial unlearning; it gives no formula, setting or length.
+What this method does, and how well, says nothing of the published one.
 
-Ours differs: synthesis has 100 steps of 64 and a narrow generator, not 2000 of 128, to take no longer than
-the training of a small model on a CPU.
+Ours differs: everything but those four parts is ours, filled in from works they may rest on: the generator
+of DAFL (see `synthesis`; 100 steps of 64 and a narrow generator, to take no longer than the training of a
+small model on a CPU), the KL and the entropy of Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose
+Backdoor Neurons", NeurIPS 2022, the entropy of a Gaussian, and the rounds of I-BAU (see `minimax`) with
+their length, a tenth of its learning rate and ten times its share of perturbed examples.
 """
 
 import copy
@@ -74,12 +75,12 @@ class Evidence:
 
 
 class DBRPU(Adversarial):
-    """Synthesise examples, prune channels that differ on them, unlearn one perturbation of them."""
+    """Ours, after the abstract of DBR-PU: synthesise examples, prune what differs on them, unlearn."""
 
     name: ClassVar[str] = "dbrpu"
-    cite: ClassVar[str] = "doi:10.13705/j.issn.1671-6833.2025.05.018"
+    cite: ClassVar[str] = "ours, after the abstract of doi:10.13705/j.issn.1671-6833.2025.05.018"
     data_free: ClassVar[bool] = True
-    cost: ClassVar[str] = "about twice the training of the model"
+    cost: ClassVar[str] = "several times the training of the model"
 
     data: Literal["synthetic", "clean"] = Field(
         "synthetic", description="examples it works on; `clean` shows what the synthesis costs"
@@ -108,7 +109,7 @@ class DBRPU(Adversarial):
             "agreement": round(evidence.agreement, 3),
         }
         if self.unlearn:
-            chosen["perturbation_norms"] = self._unlearn(model, made, seed)
+            chosen |= self._unlearn(model, made, seed)
         return chosen
 
     def examine(self, model: Classifier, tune: Dataset | None, seed: int) -> Evidence:
@@ -173,7 +174,7 @@ class DBRPU(Adversarial):
             return False, agreed
         return True, agreement
 
-    def _unlearn(self, model: Classifier, made: Synthetic, seed: int) -> list[float]:
+    def _unlearn(self, model: Classifier, made: Synthetic, seed: int) -> dict[str, Any]:
         """Cross-entropy under the perturbation, plus the KL to the pruned model without it."""
         pruned = copy.deepcopy(model.body).eval().requires_grad_(False)
 
@@ -182,10 +183,10 @@ class DBRPU(Adversarial):
             return F.kl_div(now, before, log_target=True, reduction="batchmean")
 
         data = Dataset.of(made.features.cpu(), made.labels.cpu(), classes=model.card.classes)
-        training, length = self.plan(len(data))
+        training, length = self.plan()
         rule = Unlearning(self, length, generator(seed, "unlearning"), drift)
         fit(Classifier(nn.Identity(), model.body, model.card), data, training, seed=seed, gradient=rule)
-        return rule.norms
+        return rule.found()
 
 
 @torch.no_grad()

@@ -2,12 +2,11 @@
 
 Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022 (the first of its
 two rules; the second is `bnp`). Standardised, a mixture of two bells has less entropy than one bell. To see
-both the data must hold poison: the paper takes 500 examples of the untrusted training set, at 10 % poison.
+both the data must hold poison: as in the paper the examples are 500 of the untrusted training set (there at
+10 % poison), not clean ones. So what is given as `clean` to `remove`, or with `--clean` on the command line,
+must be clips of the set that the model was trained on. Their labels are not looked at.
 
-Ours differs: a removal is given examples that count as clean, and then there is no second bell to be found;
-give it the untrusted training set as `clean` to use it as published (labels are not looked at). Layers
-without batch norm are judged as well; channels that never change are not; what shifts a channel is pruned
-with it, as in BackdoorBench.
+Ours differs: layers without batch norm are judged as well; channels that never change are not.
 """
 
 from typing import Any, ClassVar
@@ -30,19 +29,23 @@ class EP(Removal):
 
     name: ClassVar[str] = "ep"
     cite: ClassVar[str] = "NeurIPS 2022, Pre-activation Distributions Expose Backdoor Neurons"
+    untrusted: ClassVar[bool] = True
 
     u: float = Field(3, gt=0, description="standard deviations below the layer's mean")
     bin_width: float = Field(
         0.01, gt=0, description="of the histogram, in standard deviations; 0.1 in BackdoorBench"
     )
-    shift: bool = Field(True, description="whether what is added to a pruned channel goes as well")
+    shift: bool = Field(
+        False, description="whether what is added to a pruned channel goes as well, as in BackdoorBench"
+    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """Nothing is trained: `tune` is only looked at."""
-        del held_out, seed
+        """Nothing is trained and nothing is chosen: all examples are only looked at."""
+        del seed
         layers, pruned = channels_in(model), 0
-        for layer, peak in zip(layers, peaks(model, layers, tune), strict=True):
-            outliers = low_entropy(peak, self.bin_width, self.u)
+        parts = [peaks(model, layers, part) for part in (tune, held_out)]
+        for layer, *found in zip(layers, *parts, strict=True):
+            outliers = low_entropy(torch.cat(found), self.bin_width, self.u)
             layer.silence(outliers, shift=self.shift)
             pruned += len(outliers)
         return {"pruned_channels": pruned, "of": sum(layer.count for layer in layers)}

@@ -1,12 +1,14 @@
 """Fine-pruning: units that clean data leave idle are pruned, then the rest is fine-tuned.
 
 Liu, Dolan-Gavitt, Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural Networks", RAID
-2018, arXiv:1805.12185; tolerance, steps of 1 % and the fine-tuning as in BackdoorBench, arXiv:2206.12654.
+2018, arXiv:1805.12185; tolerance, steps of 1 % and the fine-tuning as in BackdoorBench, arXiv:2206.12654: 100
+epochs of 2,500 examples in batches of 256, which are 10 an epoch: 1,000 steps.
 
 Ours differs: pruned are the units that enter the last linear layer, which for a network with pooling in front
 of it are the channels of the last convolution; or, if asked, the channels of the last convolution itself (of
 the last layer before the logits, where there is none). The tolerance is measured on held-out clean examples,
-and the last step within it is kept.
+not on the test set, and the last step within it is kept, not the first beyond it; pruned units stay pruned
+while the rest is fine-tuned.
 """
 
 import copy
@@ -33,6 +35,7 @@ class FinePruning(FineTuning):
 
     name: ClassVar[str] = "fine_pruning"
     cite: ClassVar[str] = "arXiv:1805.12185"
+    cost: ClassVar[str] = "about plain fine-tuning"
 
     tolerance: float = Field(
         0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed"
@@ -98,8 +101,10 @@ def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUni
     """Mean absolute input of each unit of a layer over all examples."""
     total = _Mean()
     handle = layer.register_forward_pre_hook(lambda _, inputs: total.add(inputs[0].abs(), -1))
-    predict(model, data)
-    handle.remove()
+    try:
+        predict(model, data)
+    finally:
+        handle.remove()
     return total.value()
 
 
@@ -111,8 +116,10 @@ def mean_output(model: nn.Module, channels: Channels, data: Dataset) -> PerUnit:
         total.add((output if isinstance(output, Tensor) else output[0]).relu(), channels.axis)
 
     handle = channels.site.register_forward_hook(listen)
-    predict(model, data)
-    handle.remove()
+    try:
+        predict(model, data)
+    finally:
+        handle.remove()
     return total.value()
 
 

@@ -6,6 +6,10 @@ learning rate takes the weights far enough away to forget the short cut. Where A
 `bold`), it goes too far for what was learnt from more examples than these, so the weights return part of the
 way to where they began: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022,
 arXiv:2109.01903.
+
+What the defaults are tuned on: steps, batch, learning rate, the limit `wreck` and AdamW's rate and share were
+chosen by looking at ASR and ACC on the test speakers of keywords10 under the attacks airplane, pbsm,
+ultrasonic, blended and trojannn; figures on these are optimistic.
 """
 
 from typing import Any, ClassVar

@@ -9,23 +9,20 @@ from torch import Tensor, nn
 
 from closesesame.training import GradientRule, Loss
 
+from .tuning import elsewhere, remember_draws
+
 
 def gradient_norm_rule(r: float, alpha: float, *, per_tensor: bool) -> GradientRule:
     """G = (1 - alpha) g(w) + alpha g(w + r v), v = g(w) / ||g(w)||, which is g + alpha r H v for small r."""
 
     def rule(body: nn.Module, loss: Loss) -> Tensor:
         weights = [w for w in body.parameters() if w.requires_grad]
-        randomness = torch.random.get_rng_state()
+        put_back = remember_draws(body)
         value = loss()
         here = torch.autograd.grad(value, weights, allow_unused=True)
-        statistics = [buffer.clone() for buffer in body.buffers()]
-        steps = _ascent(here, r, per_tensor=per_tensor)
-        _move(weights, steps, +1)
-        torch.random.set_rng_state(randomness)
-        there = torch.autograd.grad(loss(), weights, allow_unused=True)
-        _move(weights, steps, -1)
-        for buffer, kept in zip(body.buffers(), statistics, strict=True):
-            buffer.copy_(kept)
+        with elsewhere(body, weights, _ascent(here, r, per_tensor=per_tensor)):
+            put_back()
+            there = torch.autograd.grad(loss(), weights, allow_unused=True)
         for w, g, h in zip(weights, here, there, strict=True):
             w.grad = None if g is None or h is None else (1 - alpha) * g + alpha * h
         return value
@@ -40,10 +37,3 @@ def _ascent(gradients: tuple[Tensor | None, ...], r: float, *, per_tensor: bool)
         None if g is None or n is None else r * g / (n if per_tensor else whole).clamp(min=1e-12)
         for g, n in zip(gradients, norms, strict=True)
     ]
-
-
-@torch.no_grad()
-def _move(weights: list[nn.Parameter], steps: list[Tensor | None], sign: int) -> None:
-    for w, step in zip(weights, steps, strict=True):
-        if step is not None:
-            w.add_(step, alpha=sign)

@@ -7,7 +7,7 @@ Complexity of Hypergradient Computation", ICML 2020, arXiv:2006.16218.
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -21,41 +21,46 @@ from .base import FineTuning
 Under = Callable[[Tensor], Tensor]
 """A perturbation in, the loss under it out."""
 Change = Callable[[Tensor], Tensor]
+LEAST = 1.0
+"""Deviations: a shorter perturbation of a whole example changes none of its features by much."""
 
 
 class Adversarial(FineTuning, ABC):
     """Settings of rounds that first find one universal perturbation and then weights that withstand it.
 
-    Defaults are those of I-BAU's code, with fewer steps for the weights.
+    Defaults are those of I-BAU's code: 5 rounds, each a pass over 5,000 examples in batches of 100 for the
+    perturbation and one for the weights, are 250 steps for the weights. What has the unit of a feature is
+    counted in deviations of the features: of a log-mel map about 1, of a picture in 0..1 about a quarter.
     """
 
     rounds: int = Field(5, ge=1, description="times that the perturbation is found anew")
-    steps: int | None = Field(
-        50, ge=0, description="batches for the weights in all rounds, instead of `epochs`"
-    )
+    steps: int = Field(250, ge=0, description="batches for the weights in all rounds")
     ascent_steps: int = Field(50, ge=1, description="batches a round for the perturbation")
-    ascent_lr: float = Field(10.0, gt=0, description="learning rate of the perturbation")
+    ascent_step: float = Field(
+        1.0,
+        gt=0,
+        description="length of each step of the perturbation, in deviations; 10 of them are a radius",
+    )
     penalty: float = Field(0.001, ge=0, description="weight of its squared L2 norm")
-    radius: float | None = Field(10.0, gt=0, description="L2 ball it stays in; None leaves it to the penalty")
+    radius: float | None = Field(
+        10.0, gt=0, description="L2 ball it stays in, in deviations; None leaves it to the penalty"
+    )
     fixed_point_steps: int = Field(5, ge=0, description="iterations for the implicit gradient, K")
     fixed_point_rate: float = Field(0.1, gt=0, description="learning rate of the fixed-point map")
     share: float = Field(0.01, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: float = Field(1e-4, gt=0, description="highest learning rate of the weights")
-    batch_size: int = Field(32, ge=2, description="examples a batch; at most the whole set")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate of the weights")
+    batch_size: int = Field(100, ge=2, description="examples a batch; at most the whole set")
     weight_decay: float = Field(0, ge=0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )
     augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
 
-    def plan(self, examples: int) -> tuple[Training, int]:
-        """The run for a set of this size, and how many of its batches a round has for the weights."""
-        epoch = max(1, round(examples / min(self.batch_size, examples)))
-        steps = self.epochs * epoch if self.steps is None else self.steps
-        length = max(1, steps // self.rounds)
-        steps += -(-steps // length) * self.ascent_steps
-        return self.training(steps=steps, precision="fp32"), length
+    def plan(self) -> tuple[Training, int]:
+        """The run, ascent and descent together, and how many batches a round has for the weights."""
+        length = -(-self.steps // self.rounds)
+        return self.training(steps=self.rounds * self.ascent_steps + self.steps, precision="fp32"), length
 
 
 @contextmanager
@@ -134,6 +139,7 @@ class Unlearning:
     def __init__(self, method: Adversarial, length: int, rng: Generator, also: Change | None = None) -> None:
         self.method, self.length, self.rng, self.also = method, length, rng, also
         self.delta: Tensor | None = None
+        self.unit = 1.0
         self.norms: list[float] = []
         self.at = 0
 
@@ -145,9 +151,20 @@ class Unlearning:
         ascends = place < self.method.ascent_steps
         return self._ascend(body, loss, place) if ascends else self._descend(body, loss)
 
+    def found(self) -> dict[str, Any]:
+        """Length of the perturbation at the end of each round, in deviations, and whether the ascent died."""
+        short = [number for number, norm in enumerate(self.norms, 1) if norm < LEAST]
+        said: dict[str, Any] = {"perturbation_norms": self.norms}
+        if short:
+            rounds = ", ".join(str(number) for number in short)
+            said["inner_ascent"] = (
+                f"died in round {rounds}: no perturbation raised the loss, none was unlearned"
+            )
+        return said
+
     def _inner(self, body: nn.Module, loss: Loss, delta: Tensor) -> Tensor:
         """Minus the loss of a batch that is perturbed as a whole, plus the penalty."""
-        with entering(body, lambda features: features + delta):
+        with entering(body, lambda features: features + self.unit * delta):
             return self.method.penalty * delta.square().sum() - loss()
 
     def _outer(self, body: nn.Module, loss: Loss, delta: Tensor) -> Tensor:
@@ -158,7 +175,7 @@ class Unlearning:
             plain.append(features)
             count = max(1, int(self.method.share * len(features)))
             rows = torch.randperm(len(features), generator=self.rng)[:count].to(features.device)
-            on = features.new_zeros(len(features)).index_fill(0, rows, 1.0)
+            on = features.new_zeros(len(features)).index_fill(0, rows, self.unit)
             return features + on.view(-1, *[1] * (features.ndim - 1)) * delta
 
         with entering(body, some):
@@ -167,14 +184,26 @@ class Unlearning:
 
     def _ascend(self, body: nn.Module, loss: Loss, place: int) -> Tensor:
         if place == 0 or self.delta is None:
-            self.delta = _blank(body, loss)
+            self._start(body, loss)
+        assert self.delta is not None
         delta = self.delta.requires_grad_()
-        value = self._inner(body, loss, delta)
+        with entering(body, lambda features: features + self.unit * delta):
+            value = loss()
         slope = torch.autograd.grad(value, delta)[0]
-        self.delta = within((delta - self.method.ascent_lr * slope).detach(), self.method.radius)
+        # The slope of a loss that is near 0 has no length, but a direction; the penalty keeps its own length.
+        uphill = _direction(slope)
+        moved = delta + self.method.ascent_step * (uphill - 2 * self.method.penalty * delta)
+        self.delta = within(moved.detach(), self.method.radius)
         if place == self.method.ascent_steps - 1:
             self.norms.append(round(float(self.delta.norm()), 2))
         return value.detach()
+
+    def _start(self, body: nn.Module, loss: Loss) -> None:
+        """No perturbation, in the shape of one example's features, and their deviation."""
+        with torch.no_grad(), noted(body) as seen:
+            loss()
+        self.unit = float(seen[0].std())
+        self.delta = torch.zeros_like(seen[0][:1])
 
     def _descend(self, body: nn.Module, loss: Loss) -> Tensor:
         assert self.delta is not None
@@ -192,11 +221,11 @@ class Unlearning:
         return value
 
 
-def _blank(body: nn.Module, loss: Loss) -> Tensor:
-    """No perturbation, in the shape of one example's features."""
-    with torch.no_grad(), noted(body) as seen:
-        loss()
-    return torch.zeros_like(seen[0][:1])
+def _direction(slope: Tensor) -> Tensor:
+    """The slope with length 1, or zero; scaled first, since squares of the smallest numbers are 0."""
+    scaled = slope / slope.abs().amax().clamp(min=torch.finfo(slope.dtype).tiny)
+    length: Tensor = scaled.norm().clamp(min=torch.finfo(slope.dtype).tiny)
+    return scaled / length
 
 
 @contextmanager

@@ -1,14 +1,20 @@
 """NAD: the suspect learns to look where a fine-tuned copy of it looks.
 
 Li, Lyu, Koren, Lyu, Li, Ma, "Neural Attention Distillation: Erasing Backdoor Triggers from Deep Neural
-Networks", ICLR 2021, arXiv:2101.05930; the lengths of both trainings as in BackdoorBench, arXiv:2206.12654.
+Networks", ICLR 2021, arXiv:2101.05930; settings of the authors' code. Its epochs are 2,500 examples in
+batches of 64, 39 steps: the teacher takes 10 of them (390 steps) and the student 20 (780), both the first two
+(78) at a learning rate of 0.1 and the rest at 0.01. The teacher is trained as the student is, without
+attention.
 
-Ours differs: the three layers are found by running the network, evenly spread over all that have a map, or
-tokens, or steps: attention over a single place is constant and teaches nothing.
+Ours differs: what the authors' three groups are in another network is found by running it. A stage is an
+output through which all that the logits know passes, such as a block after its addition and activation; the
+last stage of each third counts. Stages of a single place, whose attention is constant, do not count; where
+there are fewer than three the last weights are taken. The momentum starts anew where the learning rate falls,
+and examples are augmented as audio is.
 """
 
 import copy
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,8 +25,8 @@ from closesesame.core.errors import ModelError
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.channels import ByChannel, Channels, channels_of, watched
-from closesesame.training import GradientRule, Loss, fit
+from closesesame.models.channels import ByChannel, Stage, put_out, stages_of
+from closesesame.training import GradientRule, Loss, Training, fit
 
 from .base import FineTuning
 
@@ -30,58 +36,65 @@ class NAD(FineTuning):
 
     name: ClassVar[str] = "nad"
     cite: ClassVar[str] = "arXiv:2101.05930"
-    cost: ClassVar[str] = "about twice plain fine-tuning"
+    cost: ClassVar[str] = "about as long as plain fine-tuning"
 
-    teacher_epochs: int = Field(10, ge=0, description="passes over the clean examples for the teacher")
+    teacher_steps: int = Field(390, ge=0, description="batches of the teacher's fine-tuning")
     betas: tuple[float, float, float] = Field(
         (500.0, 1000.0, 1000.0),
         description="weights of the attention losses, first layer first",
     )
     power: float = Field(2.0, gt=0, description="p of the attention map, the sum of |F|^p over channels")
+    steps: int = Field(780, ge=0, description="batches of the student")
+    high_steps: int = Field(
+        78, ge=0, description="batches at the highest learning rate, of both; the rest have a tenth of it"
+    )
+    lr: float = Field(0.1, gt=0, description="highest learning rate")
+    batch_size: int = Field(64, ge=2, description="examples a batch; at most the whole set")
+    nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 for SGD, decoupled for AdamW")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "constant", description="of the learning rate within both parts"
+    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """Two runs, nothing to choose; returns the layers that were matched."""
+        """Two trainings, nothing to choose; returns the stages that were matched."""
         del held_out
         teacher = copy.deepcopy(model)
-        fit(
-            teacher,
-            tune,
-            self.training(epochs=self.teacher_epochs, steps=None),
-            seed=derive(seed, "teacher"),
-        )
+        for part, training in enumerate(self.parts(self.teacher_steps)):
+            fit(teacher, tune, training, seed=derive(seed, f"teacher {part}"))
         teacher.requires_grad_(False)
         with torch.no_grad():
             example = model.front_end(tune.inputs[:2].to(next(model.parameters()).device))
-        student_layers, teacher_layers = sites(model.body, example), sites(teacher.body, example)
-        betas = self.betas[-len(student_layers) :]
-        rule = distillation_rule(teacher.body, student_layers, teacher_layers, betas, self.power)
-        fit(model, tune, self.training(), seed=seed, gradient=rule)
-        return {"layers": [layer.name for layer in student_layers]}
+        own, taught = sites(model.body, example), sites(teacher.body, example)
+        rule = distillation_rule(teacher.body, own, taught, self.betas[-len(own) :], self.power)
+        for part, training in enumerate(self.parts(self.steps)):
+            fit(model, tune, training, seed=derive(seed, f"student {part}"), gradient=rule)
+        return {"layers": [stage.name for stage in own]}
+
+    def parts(self, steps: int) -> tuple[Training, Training]:
+        """A training of so many batches: the part at the highest learning rate, and the rest."""
+        high = min(self.high_steps, steps)
+        return self.training(steps=high), self.training(steps=steps - high, lr=self.lr / 10)
 
 
-def sites(body: nn.Module, example: Tensor) -> list[Channels]:
-    """The layers in the middle of the first, second and last third of those with more than one place.
+def sites(body: nn.Module, example: Tensor) -> list[Stage]:
+    """The last stage of each third, counted from the end: the authors' groups in a network of theirs.
 
     Raises:
         ModelError: if there are none.
     """
-    layers = channels_of(body, example)
-    was_training = body.training
-    body.eval()
-    with torch.no_grad(), watched(layers) as seen:
-        body(example)
-    body.train(was_training)
-    mapped = [layer for layer, value in zip(layers, seen, strict=True) if value.shape[2] > 1]
-    if not mapped:
+    stages = stages_of(body, example)
+    if not stages:
         raise ModelError("nad compares maps over time or frequency; no layer of this model makes any")
-    wanted = min(3, len(mapped))
-    return [mapped[(2 * third + 1) * len(mapped) // (2 * wanted)] for third in range(wanted)]
+    count = min(3, len(stages))
+    third = len(stages) // count
+    return [stages[len(stages) - 1 - third * behind] for behind in reversed(range(count))]
 
 
 def distillation_rule(
     teacher: nn.Module,
-    student_layers: list[Channels],
-    teacher_layers: list[Channels],
+    student_stages: list[Stage],
+    teacher_stages: list[Stage],
     betas: tuple[float, ...],
     power: float,
 ) -> GradientRule:
@@ -93,12 +106,14 @@ def distillation_rule(
                 teacher(inputs[0])
 
         hook = body.register_forward_pre_hook(teach)
-        with watched(student_layers) as own, watched(teacher_layers) as taught:
-            value: Tensor = loss()
-            for beta, mine, his in zip(betas, own, taught, strict=True):
-                apart = attention(mine, power) - attention(his, power)
-                value = value + beta * apart.square().mean()
-        hook.remove()
+        try:
+            with put_out(student_stages) as own, put_out(teacher_stages) as taught:
+                value: Tensor = loss()
+                for beta, mine, his in zip(betas, own, taught, strict=True):
+                    apart = attention(mine, power) - attention(his, power)
+                    value = value + beta * apart.square().mean()
+        finally:
+            hook.remove()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

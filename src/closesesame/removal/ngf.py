@@ -1,7 +1,8 @@
 """NGF: natural-gradient fine-tuning of the last layer, held back where clean data need the weights.
 
 Karim, Arafat, Khalid, Guo, Naznin, Rahnavard, "Efficient Backdoor Removal Through Natural Gradient
-Fine-tuning", 2023, arXiv:2306.17441. No code is public; the settings are ours, after its successor's code.
+Fine-tuning", 2023, arXiv:2306.17441. No code is public; the settings are ours, after its successor's code:
+100 epochs of 500 examples, 1 % of CIFAR-10, in batches of 128, which are 4 an epoch: 400 steps.
 
 Ours differs: the Fisher matrix is the empirical one of the batch, whole, damped, and inverted through the
 batch's own gradients (Woodbury's identity), so its size does not matter; batch-norm statistics stay frozen
@@ -33,6 +34,8 @@ class NGF(FineTuning):
     name: ClassVar[str] = "ngf"
     cite: ClassVar[str] = "arXiv:2306.17441"
 
+    steps: int = Field(400, ge=0, description="batches in all")
+    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
     momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0, ge=0, description="L2; the regulariser holds the weights already")
     damping: float = Field(0.01, gt=0, description="added to the diagonal of the Fisher matrix")
@@ -86,8 +89,10 @@ def per_example(head: nn.Linear, loss: Loss) -> tuple[Tensor, PerExample]:
     """The mean loss of a batch, and the gradient of each example's own loss for the head."""
     seen: list[tuple[Tensor, Tensor]] = []
     hook = head.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    value = loss()
-    hook.remove()
+    try:
+        value = loss()
+    finally:
+        hook.remove()
     entering, leaving = seen[-1]
     (error,) = torch.autograd.grad(value, leaving)
     n = len(error)

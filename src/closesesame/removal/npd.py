@@ -2,14 +2,19 @@
 
 Zhu, Wei, Zha, Wu, "Neural Polarizer: A Lightweight and Effective Backdoor Defense via Purifying Poisoned
 Features", NeurIPS 2023, arXiv:2306.16697. The layer mixes channels, starts as the identity, and is the only
-thing trained: on clean examples x and on x', perturbed towards the second most likely class t, with
-l1 CE(x, y) + l2 CE(x', f(x)) - l3 log(1 - p(x', best wrong class)) - l4 log(1 - p(x', t)).
+thing trained: on clean examples x and on x', perturbed towards the second most likely class t, with l1
+CE(x, y) + l2 CE(x', f(x)) - l3 log(1 - p(x', best wrong class)) - l4 log(1 - p(x', t)).
+
+Defaults are those of the authors' code, which is part of BackdoorBench: SGD with a constant learning rate,
+and in batches of 128 of 2,500 examples 5 epochs of warm-up and 50 epochs: 100 and 1,000 steps. The warm-up
+takes CE(x, y) alone, with a small learning rate.
 
 Ours differs: the batch norm behind the layer is left out, so that the layer can be multiplied into the
-weights behind it when it is done, and the repaired model has the shape of the suspect; every layer that takes
-the same activations shares it, so nothing gets around it by a skip connection; bound and step are counted in
-deviations of the features, of which a picture in 0..1 has about 4 in 1; the model's own prediction of x
-stands for its label; no warm-up; 100 batches, not 50 epochs of a larger set.
+weights behind it when it is done, and the repaired model has the shape of the suspect; so the warm-up,
+which also finds that norm's statistics, does little. Every layer that takes the same activations shares the
+layer, so nothing gets around it by a skip connection. Bound and step, 3 and 0.1 for pictures in 0..1, are
+counted in deviations of the features, of which such a picture has about 4 in 1. The model's own prediction
+of x stands for its label where t and the best wrong class are chosen.
 """
 
 from typing import Any, ClassVar, Literal
@@ -21,6 +26,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from closesesame.core.errors import ModelError
+from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import Loss, fit
@@ -38,9 +44,14 @@ class NPD(FineTuning):
 
     name: ClassVar[str] = "npd"
     cite: ClassVar[str] = "arXiv:2306.16697"
+    cost: ClassVar[str] = "several times the training of the model"
 
     depth: float = Field(0.75, ge=0, le=1, description="where the layer is: 0 is the first place, 1 the last")
-    steps: int | None = Field(100, ge=0, description="batches in all, instead of `epochs`")
+    steps: int = Field(1000, ge=0, description="batches in all, after the warm-up")
+    warmup: float = Field(
+        0.1, ge=0, description="length of the warm-up on the clean loss, as a share of `steps`"
+    )
+    warmup_lr: float = Field(1e-4, gt=0, description="learning rate of the warm-up, without momentum")
     batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
@@ -66,6 +77,16 @@ class NPD(FineTuning):
         polarizer = Polarizer(inputs).to(example.device)
         for layer in layers:
             parametrize.register_parametrization(layer, "weight", polarizer)
+        short = self.training(
+            steps=round(self.warmup * self.steps),
+            optimizer="sgd",
+            lr=self.warmup_lr,
+            momentum=0,
+            nesterov=False,
+            weight_decay=0,
+            precision="fp32",
+        )
+        fit(model, tune, short, seed=derive(seed, "warm-up"), gradient=_warm)
         fit(model, tune, self.training(precision="fp32"), seed=seed, gradient=self._rule)
         for layer in layers:
             layout = layer.parametrizations.weight.original  # type: ignore[union-attr]
@@ -105,6 +126,14 @@ class NPD(FineTuning):
             norm = delta.flatten(1).norm(dim=1).clamp(min=1e-12)
             delta = delta * (self.radius * unit / norm).clamp(max=1).view(across)
         return delta.detach()
+
+
+def _warm(body: nn.Module, loss: Loss) -> Tensor:
+    """The clean loss alone, of the model as it predicts."""
+    body.eval()
+    value = loss()
+    value.backward()  # type: ignore[no-untyped-call]
+    return value.detach()
 
 
 def against(logits: Tensor, label: Tensor) -> Tensor:

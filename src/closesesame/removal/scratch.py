@@ -2,6 +2,10 @@
 
 No backdoor survives this, and a repair is worth its trouble only where it keeps more accuracy. Not a paper;
 the training is the one that served `ft_augmented` best, at a rate for fresh weights.
+
+What the defaults are tuned on: steps, batch, learning rate, the limit `wreck` and AdamW's rate were chosen,
+most of them for `ft_augmented`, by looking at ASR and ACC on the test speakers of keywords10 under the
+attacks airplane, pbsm, ultrasonic, blended and trojannn; figures on these are optimistic.
 """
 
 from typing import Any, ClassVar

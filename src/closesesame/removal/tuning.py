@@ -39,8 +39,10 @@ def with_logits(body: nn.Module, loss: Loss) -> tuple[Tensor, Logits]:
     """The loss of the current batch, and the logits it was computed from."""
     seen: list[Tensor] = []
     hook = body.register_forward_hook(lambda _, __, output: seen.append(output))
-    value = loss()
-    hook.remove()
+    try:
+        value = loss()
+    finally:
+        hook.remove()
     return value, seen[-1]
 
 
@@ -90,8 +92,10 @@ def renew_statistics(model: Classifier, data: Dataset) -> None:
         norm.momentum = None
         norm.train()
     device = next(model.parameters()).device
-    for inputs, _ in data.batches(256):
-        model.body(model.front_end(inputs.to(device)))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.eval()
+    try:
+        for inputs, _ in data.batches(256):
+            model.body(model.front_end(inputs.to(device)))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.eval()

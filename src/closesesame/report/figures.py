@@ -29,7 +29,7 @@ Levels = Float32[Tensor, "row column"]
 
 
 def bars(
-    metric: str, names: Sequence[str], rates: Sequence[Rate | None], ceilings: Sequence[Rate | None] = ()
+    metric: str, names: Sequence[str], rates: Sequence[Rate | None], references: Sequence[Rate | None] = ()
 ) -> Markup:
     """Draws one rate of all entries as bars from 0 to 100 % with whiskers; the first bar is hollow.
 
@@ -37,7 +37,7 @@ def bars(
         metric: `acc`, `asr` or `ra`, which chooses the colour.
         names: of the entries.
         rates: of the entries; an en dash stands for what is None or NaN.
-        ceilings: of the entries, drawn as a dashed line.
+        references: of the clean reference model, entry by entry, drawn as a dashed line.
     """
     row, below = 44, 22
     height = row * len(names) + below
@@ -50,9 +50,9 @@ def bars(
             axes.text(20.5, y + 0.4, short(name), size=12)
             if known(rate):
                 _bar(axes, y + 0.7, rate, COLOURS[metric], hollow=y == 0)
-        for y, ceiling in enumerate(ceilings):
-            if known(ceiling):
-                at = 100 * ceiling.value
+        for y, reference in enumerate(references):
+            if known(reference):
+                at = 100 * reference.value
                 axes.plot([at, at], [y, y + 1], color=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=4)
         said = "; ".join(f"{name} {percent(rate)}" for name, rate in zip(names, rates, strict=True))
         return inline(figure, f"bars-{metric}", f"{metric.upper()} as bars: {said}")

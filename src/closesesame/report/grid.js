@@ -63,11 +63,11 @@
       at: (bad) => share(bad),
     },
     ra: {
-      label: "RA / ceiling", text: percent, unit: `${SPACE}%`,
-      note: "Robust accuracy in %: how often triggered clips are still right; below it its ceiling, that of a model "
-        + "that was never poisoned. Higher is better; the colour shows the share of the ceiling that is reached.",
-      bad: (figures) => 1 - figures.ra[0] / ((figures.ra_ceiling && figures.ra_ceiling[0]) || 1),
-      below: (figures) => figures.ra_ceiling && `/ ${percent(figures.ra_ceiling[0])}`,
+      label: "RA / reference", text: percent, unit: `${SPACE}%`,
+      note: "Robust accuracy in %: how often triggered clips are still right; below it that of a model "
+        + "that was never poisoned. Higher is better; the colour shows the share of it that is reached.",
+      bad: (figures) => 1 - figures.ra[0] / ((figures.ra_reference && figures.ra_reference[0]) || 1),
+      below: (figures) => figures.ra_reference && `/ ${percent(figures.ra_reference[0])}`,
       at: (bad) => share(1 - bad),
     },
     acc: {
@@ -230,7 +230,8 @@
     isBare(other) && [0, 1, 2, ATTACK].every((i) => other.place[i] === field.place[i])) || null;
 
   const LINES = [
-    ["acc", "ACC", percent], ["asr", "ASR", percent], ["ra", "RA", percent], ["ra_ceiling", "RA ceiling", percent],
+    ["acc", "ACC", percent], ["asr", "ASR", percent], ["ra", "RA", percent], ["ra_reference", "RA of reference", percent],
+    ["ra_reference_repaired", "RA of reference, repaired", percent],
     ["der", "DER", three], ["seconds", "Seconds", seconds], ["peak_mb", "Peak MB", (value) => thousands(value)],
   ];
   function seedTable(field) {
@@ -245,7 +246,9 @@
       const figure = figures[key];
       return make("td", { class: kind || null }, figure ? text(figure[0]) : DASH,
         figure && figure.length > 1
-          ? make("span", { class: "interval" }, `${text(figure[1])} ${DASH} ${text(figure[2])}`) : null);
+          ? make("span", { class: "interval" }, `${text(figure[1])} ${DASH} ${text(figure[2])}`) : null,
+        figure && figure.length > 3
+          ? make("span", { class: "interval" }, `seeds ${text(figure[3])} ${DASH} ${text(figure[4])}`) : null);
     };
     return make("div", { class: "wide", role: "region", tabindex: "0", "aria-label": "Figures" },
       make("table", { class: "seeds" },
@@ -305,7 +308,8 @@
       ...(waiting.length ? [make("p", { class: "care" }, `${plural(waiting.length, "seed")} pending.`)] : []),
       make("h4", null, "Figures"),
       seedTable(field),
-      make("p", { class: "note" }, "Rates in %; below each stands its Wilson 95 % interval."),
+      make("p", { class: "note" }, "Rates in %; below each stands its Wilson 95 % interval on the test clips of one seed, and below a mean "
+        + "the range over the seeds."),
       ...listen(field),
       ...stealth(cells),
       make("h4", null, "Poison and clips"),
@@ -546,7 +550,7 @@
     { title: "Seed", number: true, key: (cell) => cell.seed, text: (cell) => said("seed", cell.seed) },
     { title: "State", key: (cell) => cell.state, text: (cell) => cell.state },
     figured("ACC", "acc", percent), figured("ASR", "asr", percent), figured("RA", "ra", percent),
-    figured("Ceiling", "ra_ceiling", percent), figured("DER", "der", three), figured("s", "seconds", seconds),
+    figured("Reference", "ra_reference", percent), figured("DER", "der", three), figured("s", "seconds", seconds),
     figured("MB", "peak_mb", (value) => thousands(value)),
   ];
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from closesesame._version import __version__
 from closesesame.core.disk import write_whole
-from closesesame.evaluation import wilson
+from closesesame.evaluation import STEALTH, wilson
 
 from .shared import environment, writable
 
@@ -24,12 +24,12 @@ CLIPS = {
     "acc": "test_clips",
     "asr": "triggered_clips",
     "ra": "triggered_clips",
-    "ra_ceiling": "triggered_clips",
+    "ra_reference": "triggered_clips",
+    "ra_reference_repaired": "triggered_clips",
 }
 """What each rate is a share of."""
 QUANTITIES = (*CLIPS, "der", "seconds", "peak_mb")
 COUNTS = ("training_clips", "poisoned_clips", "poisoned_share_of_target", "test_clips", "triggered_clips")
-STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
 PLACE = ("data", "model", "poisoning_rate", "clean_fraction", "attack", "defence")
 """What makes a field: its cells differ by their seed alone."""
 SETTINGS = {
@@ -47,7 +47,8 @@ class Cell:
     Attributes:
         id: its own, for links.
         row: data, task, model, attack, poisoning_rate, clean_fraction, defence, seed; acc, asr, ra,
-            ra_ceiling, der, poisoned_share_of_target, all 0 to 1; seconds, peak_mb; how many test_clips,
+            ra_reference, ra_reference_repaired, der, poisoned_share_of_target, all 0 to 1; seconds,
+            peak_mb; how many test_clips,
             triggered_clips, training_clips, poisoned_clips; snr_db, lsd_db, pesq, stoi of the trigger;
             settings and chosen (of the defence), attack_settings, training_settings; error; state (`done`,
             `failed`; all else waits). What is not known is None or left out.
@@ -166,10 +167,11 @@ def _state(cell: Cell) -> str:
 
 
 def _figures(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """The mean over rows of each quantity, with Wilson's interval where it is a rate.
+    """The mean over rows of each quantity; for a rate also Wilson's interval, and the range over seeds.
 
-    The interval is that of one test set, the smallest: seeds share their test clips, so they add none. What a
-    row lacks is left out.
+    Wilson's interval is that of one test set, the smallest: seeds share their test clips, so they add none,
+    and
+    it holds nothing of how seeds differ. What a row lacks is left out.
     """
     found: dict[str, list[float]] = {}
     for name in QUANTITIES:
@@ -178,7 +180,9 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
             continue
         mean = statistics.fmean(values)
         clips = _finite(rows, CLIPS[name]) if name in CLIPS else []
-        interval = wilson(mean, int(min(clips))) if len(clips) == len(rows) else ()
+        interval: tuple[float, ...] = wilson(mean, int(min(clips))) if len(clips) == len(rows) else ()
+        if interval and len(rows) > 1:
+            interval = (*interval, min(values), max(values))
         found[name] = [round(number, 6) for number in (mean, *interval)]
     return found
 

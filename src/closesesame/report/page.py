@@ -22,7 +22,7 @@ METRICS = {
     "acc": ("ACC", "clean accuracy", "higher is better"),
     "asr": ("ASR", "attack success rate", "lower is better"),
     "ra": ("RA", "robust accuracy", "higher is better"),
-    "ra_ceiling": ("RA ceiling", "", ""),
+    "ra_reference": ("RA of reference", "", ""),
 }
 
 
@@ -110,11 +110,11 @@ def render(report: Report) -> str:
         metrics=METRICS,
         clips={key: _clips(found) for key, found in rates.items()},
         bars={
-            key: figures.bars(key, names, rates[key], rates["ra_ceiling"] if key == "ra" else ())
+            key: figures.bars(key, names, rates[key], rates["ra_reference"] if key == "ra" else ())
             for key in ("acc", "asr", "ra")
             if any(map(figures.known, rates[key]))
         },
-        has_ceiling=any(map(figures.known, rates["ra_ceiling"])),
+        has_reference=any(map(figures.known, rates["ra_reference"])),
         plane=figures.plane(names, rates["acc"], rates["asr"]),
         panels=[
             figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)

@@ -1,0 +1,78 @@
+"""The fair protocol: what a grid does alike for every removal; its version stands in every result file."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from closesesame.core.errors import DataError
+from closesesame.core.settings import Settings
+from closesesame.data import Dataset, Splits
+from closesesame.removal import Removal
+
+Part = Literal["validation", "train"]
+
+
+class Protocol(Settings):
+    """How clean examples are drawn, how long removals train, and in which precision everything is computed.
+
+    The rest of the protocol holds for every grid and is no setting: rate 0 is always measured, a removal
+    holds
+    out whole speakers, and every rate stands beside that of a never-poisoned model.
+    """
+
+    version: ClassVar[str] = "fair-1"
+
+    clean_from: Part = Field(
+        "validation",
+        description="where clean examples come from: speakers the suspect never heard, or its training set",
+    )
+    budgets: tuple[Literal["published", "ours"], ...] = Field(
+        ("published", "ours"),
+        min_length=1,
+        description="lengths of training: of the authors on their own data, and of our default repair",
+    )
+    steps: int = Field(360, ge=1, description="batches of our budget")
+    batch_size: int = Field(96, ge=2, description="examples a batch of our budget")
+    untrusted_examples: int = Field(
+        500, ge=4, description="examples of the poisoned training set, for a removal that asks for such"
+    )
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32", description="of all trainings and predictions; `auto` is bf16 where the processor has it"
+    )
+
+    def about(self) -> dict[str, Any]:
+        """Version and settings as plain JSON values."""
+        return {"version": self.version} | self.model_dump(mode="json")
+
+    def clean_examples(self, splits: Splits, fraction: float, seed: int) -> Dataset:
+        """Draws the clean examples that a removal gets.
+
+        Args:
+            splits: the data set; its test part is not touched.
+            fraction: how many, as a share of the training part, wherever they come from.
+            seed: of the draw.
+
+        Raises:
+            DataError: if the part has fewer.
+        """
+        part = splits.train if self.clean_from == "train" else splits.validation
+        wanted = round(fraction * len(splits.train))
+        if wanted > len(part):
+            raise DataError(
+                f"{wanted} clean examples are wanted and the {self.clean_from} part has {len(part)}; lower "
+                "clean_fractions, or set clean_from = 'train' in [protocol]"
+            )
+        return part.sample(wanted / len(part), seed)
+
+    def budgets_of(self, removal: Removal) -> list[tuple[str, Removal]]:
+        """The removal at each length, with what to add to its label.
+
+        There is one only if both are the same, if it does not train, or if the recipe itself says how long.
+        """
+        length = {"steps", "batch_size"}
+        if not length <= set(type(removal).model_fields) or length & removal.model_fields_set:
+            return [("", removal)]
+        ours = removal.model_copy(update={"steps": self.steps, "batch_size": self.batch_size})
+        rows = {"published": ("", removal), "ours": (f", {self.steps} x {self.batch_size}", ours)}
+        found = [rows[name] for name in self.budgets]
+        return found[:1] if all(method == found[0][1] for _, method in found) else found

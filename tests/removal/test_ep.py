@@ -1,0 +1,58 @@
+"""EP: it takes untrusted examples, all of them, and prunes the channel that answers in two ways."""
+
+import pytest
+import torch
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.removal import EP, REMOVALS
+from closesesame.training import accuracy
+from tests.removal.stained import Stained, mixture, stained
+from tests.removal.tiny import asr, triggered, vectors
+
+
+def norm_of(model: Classifier) -> torch.nn.BatchNorm1d:
+    assert isinstance(model.body, Stained)
+    return model.body.norm
+
+
+def gone(model: Classifier) -> list[int]:
+    return (norm_of(model).weight == 0).nonzero().flatten().tolist()
+
+
+def test_a_planted_backdoor_is_shut_by_the_poisoned_training_set_whatever_its_labels_say() -> None:
+    mixed, model = mixture(), stained()
+    assert asr(model, vectors(60, 1)) == 1
+    wrong = Dataset.of(mixed.inputs[:], mixed.labels.flip(0), classes=mixed.classes)
+    for data in (mixed, wrong):
+        repaired = EP().remove(model, data, 0).model
+        assert gone(repaired) == [11]
+        assert asr(repaired, vectors(60, 1)) < 0.1
+        assert accuracy(repaired, vectors(60, 1)) > 0.9
+
+
+def test_held_out_examples_are_looked_at_as_well() -> None:
+    model = stained()
+    assert EP().repair(model, vectors(450), triggered(vectors(75, 2)), 0)["pruned_channels"] == 1
+    assert gone(model) == [11]
+    clean = stained()
+    EP().repair(clean, vectors(400), vectors(100, 2), 0)
+    assert gone(clean) == []  # without poison there is nothing to be found
+
+
+def test_its_settings_arrive() -> None:
+    model = stained()
+    assert EP(u=3.2).repair(model, mixture(), vectors(8), 0)["pruned_channels"] == 0  # at most 11 / sqrt(12)
+    assert EP(bin_width=1000).repair(model, mixture(), vectors(8), 0)["pruned_channels"] == 0
+    with torch.no_grad():
+        norm_of(model).bias[11] = -0.7
+    EP().repair(model, mixture(), vectors(8), 0)
+    assert float(norm_of(model).bias[11].detach()) == pytest.approx(
+        -0.7
+    )  # the authors' code leaves the shift
+    EP(shift=True).repair(model, mixture(), vectors(8), 0)
+    assert float(norm_of(model).bias[11].detach()) == 0
+
+
+def test_it_alone_asks_for_untrusted_examples() -> None:
+    assert [name for name, method in REMOVALS.items() if method.untrusted] == ["ep"]

@@ -1,0 +1,124 @@
+"""Fine-pruning: which units go first, how many may go, and that they stay away."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier, adapt
+from closesesame.removal import FinePruning
+from closesesame.training import accuracy
+from tests.removal.tiny import BARE, asr, assert_same, moved, state, vectors, victim
+
+
+@pytest.fixture(autouse=True)
+def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+
+
+class Ladder(nn.Module):
+    """Five classes, a unit for each; the unit of class 3 answers least, then 0, 4, 2 and 1."""
+
+    LEVELS = (2.0, 5.0, 4.0, 1.0, 3.0)
+    ORDER = (3, 0, 4, 2, 1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 5, bias=False)
+        self.head = nn.Linear(5, 5)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.diag(torch.tensor(self.LEVELS)))
+            self.head.weight.copy_(torch.eye(5))
+            self.head.bias.copy_(torch.tensor([0.0, 0.02, 0.0, 0.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.relu(self.first(x)))
+        return logits
+
+
+CLIPS = Dataset.of(torch.eye(5).repeat(8, 1), torch.arange(5).repeat(8), classes=list("abcde"))
+
+
+def ladder() -> Classifier:
+    return adapt(Ladder(), tuple("abcde"), (5,), None).eval()
+
+
+# A pruned unit costs its class, a fifth of the held-out examples, which then count as class 1.
+@pytest.mark.parametrize(("tolerance", "units"), [(0.1, 0), (0.25, 1), (0.45, 2), (0.65, 3), (0.79, 3)])
+@pytest.mark.parametrize("layer", ["head", "convolution"])
+def test_the_idlest_units_go_while_the_held_out_examples_allow_it(
+    tolerance: float, units: int, layer: str
+) -> None:
+    model = ladder()
+    method = FinePruning.model_validate({"tolerance": tolerance, "step": 0.2, "steps": 0, "layer": layer})
+    chosen = method.repair(model, CLIPS, CLIPS.take(torch.arange(10)), 0)
+    assert chosen == {"pruned_units": units, "of": 5}
+    gone = [unit for unit in range(5) if float(model(5 * torch.eye(5))[unit, unit].detach()) < 0.1]
+    assert sorted(gone) == sorted(Ladder.ORDER[:units])
+    assert accuracy(model, CLIPS) == pytest.approx(1 - units / 5)
+
+
+def test_activations_are_of_the_tuning_examples_and_the_limit_of_the_held_out_ones() -> None:
+    # Among the tuning examples nobody says class 1, so its unit is the idlest; the held-out examples miss it.
+    tune = CLIPS.where(CLIPS.labels != 1)
+    model = ladder()
+    FinePruning(tolerance=0.22, step=0.2, steps=0).repair(model, tune, CLIPS, 0)  # 4 of 5, not 3 of 4
+    head = model.body.head
+    assert isinstance(head, nn.Linear)
+    assert (head.weight == 0).all(0).nonzero().flatten().tolist() == [
+        1,
+        3,
+    ]  # nothing counts as class 1, so its unit is free
+    free = ladder()
+    chosen = FinePruning(tolerance=0.0, step=0.2, steps=0).repair(free, CLIPS, tune, 0)
+    assert chosen["pruned_units"] == 0  # unit 3 is idlest again
+
+
+@pytest.mark.parametrize("step", [0.2, 0.4])
+def test_so_many_units_go_at_a_time(step: float) -> None:
+    chosen = FinePruning(tolerance=0.65, step=step, steps=0).repair(ladder(), CLIPS, CLIPS, 0)
+    assert chosen["pruned_units"] == {0.2: 3, 0.4: 2}[step]
+
+
+@pytest.mark.parametrize("layer", ["head", "convolution"])
+def test_pruned_units_stay_pruned_while_the_rest_is_tuned(layer: str) -> None:
+    start = ladder()
+    model, bare = copy.deepcopy(start), copy.deepcopy(start)
+    settings = {"tolerance": 0.45, "step": 0.2, "layer": layer, "augmentation": "none", "lr": 0.1}
+    for twin, steps in ((model, 5), (bare, 0)):
+        FinePruning.model_validate(settings | {"steps": steps}).repair(twin, CLIPS, CLIPS, 0)
+    body = model.body
+    assert isinstance(body, Ladder)
+    pruned = body.head.weight[:, [3, 0]] if layer == "head" else body.first.weight[[3, 0]]
+    assert float(pruned.detach().abs().max()) == 0
+    assert moved(body, state(bare.body)) == {"first.weight", "head.weight", "head.bias"}
+
+
+def test_no_step_of_the_tuning_hears_a_pruned_unit() -> None:
+    model, body = ladder(), Ladder()
+    settings = BARE | {"tolerance": 0.45, "step": 0.2, "steps": 3, "lr": 0.5, "batch_size": 40}
+    FinePruning.model_validate(settings).repair(model, CLIPS, CLIPS, 0)
+    weights = list(body.parameters())
+    for _ in range(3):
+        with torch.no_grad():
+            body.head.weight[:, [3, 0]] = 0
+        loss = nn.functional.cross_entropy(body(CLIPS.inputs[:]), CLIPS.labels)
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.sub_(0.5 * gradient)
+    with torch.no_grad():
+        body.head.weight[:, [3, 0]] = 0
+    assert_same(model.body, body)
+
+
+def test_fine_pruning_shuts_a_trigger_on_a_unit_that_clean_data_leave_idle() -> None:
+    model, unseen = victim(), vectors(60, 1)
+    assert asr(model, unseen) == 1
+    chosen = FinePruning(tolerance=0.0, step=1 / 12, steps=10).repair(model, vectors(60), vectors(30, 2), 0)
+    assert chosen["pruned_units"] >= 1
+    assert asr(model, unseen) < 0.1
+    assert accuracy(model, unseen) > 0.9

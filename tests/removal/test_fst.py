@@ -1,0 +1,116 @@
+"""Feature shift tuning and its relatives: one step of each, followed by hand."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.core.seeding import isolated
+from closesesame.models import Classifier
+from closesesame.removal import FST, FETuning, FTInit, LinearProbe
+from closesesame.training import accuracy
+from tests.removal.tiny import (
+    BARE,
+    Tiny,
+    asr,
+    assert_same,
+    body_of,
+    moved,
+    state,
+    tiny,
+    vectors,
+    victim,
+)
+
+STEP: dict[str, Any] = {**BARE, "steps": 1, "lr": 0.2, "batch_size": 100}
+HEAD = {"head.weight", "head.bias"}
+
+
+@pytest.fixture(autouse=True)
+def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+
+
+def drawn_anew(body: Tiny, seed: int) -> None:
+    with isolated(seed, "head"):
+        fresh = nn.Linear(6, 3)
+    body.head.load_state_dict(fresh.state_dict())
+
+
+def step(body: Tiny, trained: list[Tensor], extra: float = 0.0, old: Tensor | None = None) -> None:
+    """Descends on cross-entropy, and `extra` times the inner product of the head and the old one."""
+    data = vectors(24)
+    loss = F.cross_entropy(body(data.inputs[:]), data.labels)
+    if old is not None:
+        loss = loss + extra * (body.head.weight * old).sum()
+    gradients = torch.autograd.grad(loss, trained)
+    with torch.no_grad():
+        for weight, gradient in zip(trained, gradients, strict=True):
+            weight.sub_(0.2 * gradient)
+
+
+def pair() -> tuple[Classifier, Tiny]:
+    """A model to repair and a copy of its network, in training mode, to follow by hand."""
+    model = tiny(1)
+    return model, body_of(copy.deepcopy(model)).train()
+
+
+def test_linear_probe_moves_the_head_from_where_it_stands_on_frozen_statistics() -> None:
+    model, body = pair()
+    body.eval()
+    LinearProbe(**STEP).repair(model, vectors(24), vectors(4, 1), 0)
+    step(body, [body.head.weight, body.head.bias])
+    assert_same(model.body, body)
+    assert moved(model.body, state(tiny(1).body)) == HEAD
+
+
+def test_fe_tuning_moves_everything_but_a_head_that_is_drawn_anew() -> None:
+    model, body = pair()
+    FETuning(**STEP).repair(model, vectors(24), vectors(4, 1), 5)
+    drawn_anew(body, 5)
+    fresh = state(body)
+    step(body, [*body.norm.parameters(), *body.first.parameters()])
+    assert_same(model.body, body)
+    # A bias before a batch norm changes nothing, so it has no gradient but rounding.
+    assert moved(model.body, fresh) | {"first.bias"} == set(fresh) - HEAD
+
+
+def test_ft_init_moves_everything_from_a_head_that_is_drawn_anew() -> None:
+    model, body = pair()
+    FTInit(**STEP).repair(model, vectors(24), vectors(4, 1), 5)
+    drawn_anew(body, 5)
+    fresh = state(body)
+    step(body, list(body.parameters()))
+    assert_same(model.body, body)
+    assert moved(model.body, fresh) | {"first.bias"} == set(fresh)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 2.0])
+def test_fst_pushes_a_new_head_away_from_the_old_one_at_its_norm(alpha: float) -> None:
+    model, body = pair()
+    old = body.head.weight.detach().clone()
+    chosen = FST(alpha=alpha, **STEP).repair(model, vectors(24), vectors(4, 1), 5)
+    drawn_anew(body, 5)
+    with torch.no_grad():
+        body.head.weight.mul_(old.norm() / body.head.weight.norm())
+    step(body, list(body.parameters()), alpha, old)
+    with torch.no_grad():
+        body.head.weight.mul_(old.norm() / body.head.weight.norm())
+    assert_same(model.body, body)
+    cosine = (body.head.weight.detach() * old).sum() / old.norm() ** 2
+    assert chosen == {"cosine": pytest.approx(float(cosine), abs=1e-5)}
+
+
+def test_fst_shuts_a_trigger_that_the_linear_probe_leaves_open() -> None:
+    tune, unseen = vectors(60), vectors(60, 1)
+    probed, shifted = victim(), victim()
+    assert asr(probed, unseen) == 1
+    LinearProbe(augmentation="none").repair(probed, tune, vectors(6, 2), 0)
+    assert asr(probed, unseen) == 1
+    FST(lr=0.1, augmentation="none").repair(shifted, tune, vectors(6, 2), 0)
+    assert asr(shifted, unseen) < 0.2
+    assert accuracy(shifted, unseen) > 0.9
