@@ -2,7 +2,7 @@
 
     python benchmarks/page.py page.html [screenshot.png]
 
-The cells are those of `results/claims.json`, as often as there are models in the house.
+The cells are those of `results/development.json`, as often as there are models in the house.
 """
 
 import json
@@ -25,7 +25,7 @@ RUNS = 5
 
 def cells() -> tuple[Cell, ...]:
     """Every row once for each model."""
-    rows = json.loads((RESULTS / "claims.json").read_text())["rows"]
+    rows = json.loads((RESULTS / "development.json").read_text())["rows"]
     return tuple(
         Cell(id=f"{row['id']}-{model}", row=row | {"model": model}) for row in rows for model in ARCHITECTURES
     )
@@ -43,7 +43,9 @@ def chromium(page: Path, *words: str) -> tuple[str, str]:
 
 def main() -> None:
     """Loads the page several times and writes what was seen."""
-    grid = Grid(name="claims", about="Every removal, on every model.", host=host(), cells=cells())
+    grid = Grid(
+        name="development", about="The development bench, once for every model.", host=host(), cells=cells()
+    )
     page = write(grid, Path(sys.argv[1]))
     loads, console = [], ""
     for _ in range(RUNS):

@@ -157,6 +157,20 @@ def test_a_48_khz_stereo_24_bit_clip_and_a_hostile_class_name(folder_of: Callabl
     assert float(data.inputs[[row]].abs().max()) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_folder_of_every_format_is_one_set_and_noise_is_no_class(tmp_path: Path) -> None:
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8_000) / 16_000)
+    for word in ("no", "yes", "_background_noise_"):
+        (tmp_path / word).mkdir()
+        for take, suffix in enumerate(("wav", "flac", "ogg", "mp3")):
+            soundfile.write(tmp_path / word / f"0ff5c9fa_nohash_{take}.{suffix}", wave, 16_000)
+        (tmp_path / word / "notes.txt").touch()
+    data = load_folder(tmp_path, sample_rate=16_000, duration_s=0.5)
+    assert (data.classes, data.counts()) == (("no", "yes"), (4, 4))
+    assert set(data.speakers or ()) == {"0ff5c9fa"}
+    spectra = torch.fft.rfft(data.inputs[:][:, 2_000:6_000]).abs()
+    assert set(spectra.argmax(1).tolist()) == {110}
+
+
 def no_class(folder: Path) -> Path:
     return folder
 

@@ -257,7 +257,8 @@ def test_augmentation_acts_on_each_training_batch_as_its_seed_says() -> None:
 
 
 def test_the_seed_decides_dropout() -> None:
-    data = Dataset.of(torch.ones(8, 3), torch.arange(8) % 2, classes=["even", "odd"])
+    # All examples are one, so no order is another training.
+    data = numbered(1).take(torch.zeros(8, dtype=torch.long))
 
     def weights(seed: int) -> Tensor:
         model = line(nn.Dropout(0.5))
@@ -266,7 +267,6 @@ def test_the_seed_decides_dropout() -> None:
 
     first = weights(0)
     torch.rand(3)  # the global generator is somewhere else now
-    # Labels are balanced in every batch, so no order is another training.
     assert torch.equal(weights(0), first)
     assert not torch.allclose(weights(1), first)
 
@@ -362,6 +362,17 @@ def test_predictions_are_in_order_in_evaluation_mode_and_leave_the_mode_as_it_wa
         assert nothing.shape == (0, 2)
         right = (wanted.argmax(1) == data.labels).sum()
         assert accuracy(model, data) == pytest.approx(float(right) / 10)
+
+
+def test_a_new_model_has_weights_of_its_seed_and_may_be_watched_by_validation(tones: Splits) -> None:
+    few, bare = tones.train.take(torch.arange(16)), Training(epochs=0, precision="fp32")
+    first, again, other = (train(SMALL, few, bare, seed=seed).state_dict() for seed in (0, 0, 1))
+    name = "body.head.weight"
+    assert torch.equal(first[name], again[name])
+    assert not torch.equal(first[name], other[name])
+    watched = bare.model_copy(update={"epochs": 1, "patience": 1})
+    model = train(SMALL, few, watched, seed=0, validation=tones.validation)
+    assert not torch.equal(model.state_dict()[name], first[name])
 
 
 def test_a_new_model_is_calibrated_on_its_training_data(tones: Splits) -> None:

@@ -453,10 +453,22 @@ def test_noise_dies_away_by_a_thousand_and_a_convolution_does_not_wrap() -> None
     decay = rooms.decaying_noise(1.0, 10_000, torch.Generator().manual_seed(0))
     assert len(decay) == 10_000
     assert db(rms(decay[:500]) / rms(decay[5000:5500])) == pytest.approx(30, abs=1)
-    click = torch.zeros(1, 10)
-    click[0, 7] = 1
+    click = torch.zeros(1, 16)
+    click[0, 13] = 1
     echo = torch.tensor([1.0, 0, 0.5, 0, 0.25])
-    assert torch.allclose(rooms.convolve(click, echo)[0], torch.tensor([0.0] * 7 + [1, 0, 0.5]), atol=1e-6)
+    wanted = torch.tensor([0.0] * 13 + [1, 0, 0.5])
+    assert torch.allclose(rooms.convolve(click, echo)[0], wanted, atol=1e-6)
+
+
+def test_phases_fit_better_after_each_round() -> None:
+    magnitude = vocoder.analyse(noise(1, 4000), 512).abs()
+    phase = 6 * torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0))
+    missed = []
+    for rounds in (0, 1, 10):
+        found = vocoder.analyse(vocoder.fitting(magnitude, phase, 512, 4000, rounds), 512).abs()
+        missed.append(float((found - magnitude).norm() / magnitude.norm()))
+    assert missed[1] < 0.9 * missed[0]
+    assert missed[2] < 0.7 * missed[1]
 
 
 def test_a_target_voice_brings_pitch_formants_and_tilt() -> None:

@@ -102,7 +102,14 @@ def bench_show(*, store: StoreFolder = Path("runs/grid"), csv: bool = False, jso
         return
     columns = ("data", "model", "attack", "poisoning_rate", "defence", "seed", "acc", "asr", "ra", "error")
     short = [
-        {name: f"{row[name]:.3f}" if isinstance(row[name], float) else row[name] or "" for name in columns}
+        {
+            name: ""
+            if row[name] is None
+            else f"{row[name]:.3f}"
+            if isinstance(row[name], float)
+            else row[name]
+            for name in columns
+        }
         for row in rows
     ]
     answer(json, rows, lambda: table(columns, short))
