@@ -45,8 +45,8 @@ def main() -> None:
             print(rows[-1], flush=True)
             content = {
                 "recipe": "attacks-rhythm",
-                "about": "ResNet on keywords10, fp32. `least_warp` bounds the mean warp from below; what a seed "
-                "draws above it still counts.",
+                "about": "ResNet on keywords10, fp32. `least_warp` bounds the mean warp from below; what a "
+                "seed draws above that still counts.",
                 "version": __version__,
                 "host": host(),
                 "rows": rows,

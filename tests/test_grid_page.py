@@ -514,7 +514,7 @@ def test_browser_would_complain(fault: str, tmp_path: Path) -> None:
     html = render(a_grid(a_cell()))
     before, after = {
         "reference": ("</main>", '<img src="https://example.org/x.png"></main>'),
-        "markup": ("</main>", '<p onclick="x()"></p></main>'),
+        "markup": ("</main>", '<svg onload="x()"></svg></main>'),
         "script": ('"use strict";', '"use strict"; '),
     }[fault]
     path = tmp_path / "grid.html"
