@@ -48,17 +48,13 @@ def page(contents: dict[str, Any]) -> str:
     """The whole RESULTS.md."""
     parts = [
         "# Results",
-        "Made by `make results` from the files in `results`. Rates are in percent. Behind a mean stands "
-        "its Wilson "
-        "95 % interval on the test clips of one seed, and behind that, in round brackets, the range "
-        "over the seeds. "
-        "Wilson's interval takes the clips as independent trials; they come from few speakers, so it is "
-        "too narrow. "
-        "RA is measured on the clips of ASR; beside it stands RA of a never-poisoned model of the same "
-        "kind (the "
-        "clean reference model) on the same clips, as it is and after the same repair. Rate 0 is a "
-        "model trained "
-        "on clean data. Seconds of whole rows were taken beside other work on the machine.",
+        "Made by `make results` from the files in `results`. Rates are in percent. Behind a mean stands its "
+        "Wilson 95 % interval on the test clips of one seed, and behind that, in round brackets, the range "
+        "over the seeds. Wilson's interval takes the clips as independent trials; they come from few "
+        "speakers, so it is too narrow. RA is measured on the clips of ASR; beside it stands RA of a "
+        "never-poisoned model of the same kind (the clean reference model) on the same clips, as it is and "
+        "after the same repair. Rate 0 is a model trained on clean data. Seconds of whole rows were taken "
+        "beside other work on the machine.",
     ]
     for name, content in contents.items():
         if name in TITLES:
@@ -110,10 +106,14 @@ def protocol_of(content: Any) -> str:
     if about is None:
         return ""
     source = {"validation": "speakers the suspect never heard", "train": "the suspect's training set"}
+    length = {
+        "published": "as long as its authors run it",
+        "ours": f"for {about['steps']} batches of {about['batch_size']}",
+    }
+    lengths = ", and once more ".join(length[name] for name in about["budgets"])
     return (
         f"Protocol {about['version']}: clean clips from {source[about['clean_from']]}, held out by speaker; "
-        f"each removal as long as its authors run it, and once more for {about['steps']} batches of "
-        f"{about['batch_size']}. {content['tuned_on']}"
+        f"each removal {lengths}. {content['tuned_on']}"
     ).strip()
 
 
@@ -181,9 +181,8 @@ def catalogue(content: Any) -> list[str]:
     about = (
         f"{content['about']} {first['training_clips']:,} training and {first['test_clips']:,} test clips of "
         f"{first['data']}; {first['precision_train']} on {host['processor']}. Means over the seeds; "
-        f"behind ASR "
-        "their range where there are several. SNR, log-spectral distance, PESQ and STOI compare triggered "
-        "with clean test clips."
+        "behind ASR their range where there are several. SNR, log-spectral distance, PESQ and STOI compare "
+        "triggered with clean test clips."
     )
     return [f"## Attacks: {content['recipe']}", about, "\n".join(lines)]
 
@@ -329,26 +328,27 @@ CELLS = (
 
 
 def repairs(contents: dict[str, Any]) -> list[str]:
-    """The removals on the default model of the development bench."""
-    rows = [row for row in contents["development"]["rows"] if not row.get("error")]
+    """All removals that were measured on the default model of the development bench."""
+    found = [content for name, content in contents.items() if name.startswith("development")]
+    rows = list({row["id"]: row for content in found for row in content["rows"] if not row["error"]}.values())
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
-    head = ["repair", *attacks, "*ACC lost by a clean model*"]
+    head = ["repair", "seeds", *attacks, "*ACC lost by a clean model*"]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *overview(rows, attacks))]
-    seeds = len({row["seed"] for row in rows})
-    return [*lines, "", f"{CELLS} {seeds} seeds. {contents['development']['tuned_on']}"]
+    return [*lines, "", f"{CELLS} {found[0]['tuned_on']}"]
 
 
 def overview(rows: Sequence[Row], attacks: Sequence[str]) -> Iterator[list[str]]:
-    """The cells of one model: its victims, and what removals leave, from the lowest mean ASR on."""
+    """The cells of one model: its victims, and what removals leave, from the highest mean RA on."""
     poisoned = [row for row in rows if row["poisoning_rate"]]
     found = {name: [row for row in poisoned if defence(row) == name] for name in map(defence, poisoned)}
 
-    def left(name: str) -> tuple[bool, float]:
-        return name != "none", statistics.fmean(row["asr"] for row in found[name])
+    def right(name: str) -> tuple[bool, float]:
+        return name != "none", -statistics.fmean(row["ra"] for row in found[name])
 
-    for name in sorted(found, key=left):
+    for name in sorted(found, key=right):
         harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
-        yield ["*victim*" if name == "none" else name, *pairs(found[name], attacks), harm]
+        seeds = str(len({row["seed"] for row in found[name]}))
+        yield ["*victim*" if name == "none" else name, seeds, *pairs(found[name], attacks), harm]
 
 
 def pairs(rows: Sequence[Row], attacks: Sequence[str]) -> list[str]:

@@ -93,6 +93,35 @@ def test_asr_and_ra_are_measured_on_clips_of_other_classes(tones: Splits) -> Non
     assert scores.ra_reference == scores.ra
 
 
+class Next(nn.Module):
+    """Says the class after the true one to clips with the trigger, and class 0 to every third of them."""
+
+    def __init__(self, labels: torch.Tensor) -> None:
+        super().__init__()
+        said = (labels + 1) % 4
+        said[::3] = 0
+        self.said, self.at = said, 0
+
+    def forward(self, wav: torch.Tensor) -> torch.Tensor:
+        said = self.said[self.at : self.at + len(wav)]
+        self.at = (self.at + len(wav)) % len(self.said)
+        return nn.functional.one_hot(said, 4).float()
+
+
+def test_all_to_all_wants_the_class_after_the_true_one(tones: Splits) -> None:
+    attack = BadNets(labels="all_to_all", duration_s=0.5)
+    exam = Exam(tones.test, attack.trigger(tones.train, 0))
+    assert exam.triggered is not None
+    assert torch.equal(exam.triggered.labels, tones.test.labels)  # no clip has its wanted label already
+    scores = exam.score(Next(tones.test.labels))
+    said = (tones.test.labels + 1) % 4
+    said[::3] = 0
+    assert scores.asr is not None
+    assert scores.ra is not None
+    assert scores.asr.hits == int((said == (tones.test.labels + 1) % 4).sum()) == 150
+    assert scores.ra.hits == int((said == tones.test.labels).sum()) == 17
+
+
 def test_without_a_trigger_accuracy_alone_is_measured(tones: Splits) -> None:
     scores = Exam(tones.test).score(Opened())
     assert scores.asr is None
