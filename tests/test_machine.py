@@ -175,6 +175,8 @@ def test_within_a_block_auto_is_what_the_block_says(host: Host, tones: Splits) -
                 assert choose_precision("auto", model) == "bf16"
         assert (innermost, inner, outer) == (set(), {"bf16"}, {"fp32", "bf16"})
         assert choose_precision("auto", model) == "fp32"
+        with machine.precision("auto"):
+            assert choose_precision("auto", model) == "fp32"  # though the machine has bf16
         # What asks for a precision of its own is what it says.
         assert fit(model, few, auto.model_copy(update={"precision": "bf16"}), seed=0).precision == "bf16"
     fit(model, few, auto.model_copy(update={"precision": "fp32"}), seed=0)

@@ -27,7 +27,7 @@ Folder = Callable[..., Path]
 RECIPE = """
 name = "tiny"
 rates = [0.2]
-clean_fractions = [0.2]
+clean_fractions = [0.05]
 training = {{ epochs = 2, batch_size = 32 }}
 protocol = {{ {protocol} }}
 tuned_on = "nothing"
@@ -118,6 +118,11 @@ def test_rate_0_is_in_every_grid_and_the_protocol_in_every_repair(folder_of: Fol
     assert found == {("ultrasonic", 0.0), ("ultrasonic", 0.2), ("pitch", 0.0), ("pitch", 0.1)}
     assert len(scores) == 4 * 3
     assert len([job for job in jobs if job.task == VICTIM]) == 3
+    (clean,) = [job for job in jobs if job.task == VICTIM and job.payload["attack"] is None]
+    assert {about["reference"] for about in scores} == {clean.id}
+    bare = {about["judged"]: about for about in scores if about["defence"] is None}
+    assert len(bare) == 3
+    assert bare[clean.id]["attack"]["all_settings"]["rate"] == 0
     repairs = [job.payload for job in jobs if job.task == REPAIR]
     assert len(repairs) == 3 * 2
     assert all(about["protocol"]["version"] == "fair-1" for about in repairs)
@@ -144,11 +149,12 @@ def test_a_removal_that_asks_for_untrusted_data_needs_the_trigger_at_every_rate_
     assert sorted(given) == [("clp", 0), ("clp", 0), ("clp", 0), ("ep", 0), ("ep", 0.05), ("ep", 0.1)]
 
 
+@pytest.mark.parametrize("part", ["train", "validation"])
 def test_a_repair_gets_what_the_protocol_draws(
-    folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: str, folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder_of({"yes": 60, "no": 60})
-    recipe = write(tmp_path, removal("ft", steps=2), removal("ep"), protocol='clean_from = "train"')
+    recipe = write(tmp_path, removal("ft", steps=2), removal("ep"), protocol=f'clean_from = "{part}"')
     seen: dict[str, Any] = {}
 
     def note(about: dict[str, Any], workplace: Workplace) -> Any:
@@ -166,9 +172,10 @@ def test_a_repair_gets_what_the_protocol_draws(
         getattr(tasks, name)(job, place)
     assert set(seen) == {"ft False", "ep False", "ep True"}
     clean, splits = seen["ft False"]
-    assert set(clean.ids) <= set(splits.train.ids)
-    assert len(clean) == round(0.2 * len(splits.train))
-    assert not set(clean.ids) & {*splits.test.ids, *splits.validation.ids}
+    assert set(clean.ids) <= set(getattr(splits, part).ids)
+    assert len(clean) == round(0.05 * len(splits.train)) == 5
+    others = [name for name in splits._fields if name != part]
+    assert not set(clean.ids) & {name for other in others for name in getattr(splits, other).ids}
     # EP looks at what the victim was trained on: of the poisoned set, or of the clean one at rate 0.
     untrusted, _ = seen["ep True"]
     true = dict(zip(splits.train.ids, splits.train.labels.tolist(), strict=True))

@@ -22,6 +22,7 @@ from closesesame.removal.synthesis import (
     WAVE_LEVEL,
     Decoder,
     Synthesis,
+    _draw,
     generator_loss,
     shuffled,
     synthesise,
@@ -336,3 +337,26 @@ def test_each_weight_of_the_synthesis_is_that_of_its_own_loss(
     assert _first_loss(clean_model, example, monkeypatch, **{weight: 1000.0}) == pytest.approx(
         wanted, rel=1e-3
     )
+
+
+class Copies(Decoder):
+    """Passes on the first four numbers of each latent vector, or of each feature."""
+
+    def __init__(self) -> None:
+        super().__init__((4,), 2)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z[:, :4]
+
+
+def test_of_each_class_the_most_confident_examples_are_kept() -> None:
+    method = Synthesis(examples=8, batch_size=16, confidence=0.0)
+    rng = torch.Generator().manual_seed(5)
+    kept = _draw(Copies(), Copies(), method, rng, torch.device("cpu"))
+    rng = torch.Generator().manual_seed(5)
+    drawn = torch.cat([torch.randn(16, LATENT, generator=rng)[:, :4] for _ in range(2)])
+    confidence, labels = drawn.softmax(1).max(1)
+    for label in range(4):
+        best = confidence[labels == label].sort(descending=True).values[:2]
+        assert torch.equal(kept.confidence[kept.labels == label], best)
+        assert len(best) == 2 < int((labels == label).sum())
