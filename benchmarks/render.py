@@ -276,6 +276,7 @@ TITLES = {
     "cost": "Cost of the removals, one after the other on one thread",
     "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
     "attacks-several": "Three backdoors in one model: three voices, three target labels",
+    "removals-mended": "Removals before and after they were mended",
     "attacks-rhythm": "Rhythm: what each seed draws, and what it plants",
     "commands": "Whole commands in a fresh clone",
     "speed-stamping": "Stamping: clips of one second per second on one thread",

@@ -356,6 +356,11 @@ def test_a_wrong_recipe_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:
     recipe.write_text(RECIPE.replace("clean_fractions", "clean_fraction"))
     assert "did you mean 'clean_fractions'" in sesame.fails("bench", "run", recipe, *store)
     recipe.write_text(RECIPE.replace("sample_rate", "samplerate"))
+    recipe.write_text(RECIPE + '\n[[defence]]\nname = "ft"\n')
+    assert "two entries of defence called 'ft'; give one another label" in sesame.fails(
+        "bench", "run", recipe, *store
+    )
+    recipe.write_text(RECIPE.replace("sample_rate", "samplerate"))
     assert "did you mean 'sample_rate'" in sesame.fails("bench", "run", recipe, *store)
     recipe.write_text(RECIPE.replace('name = "ft"', 'name = "tf"'))
     (tmp_path / "set" / "a").mkdir(parents=True)

@@ -61,6 +61,14 @@ def test_folders_with_equal_names_and_sizes_but_other_contents_are_two_data_sets
     assert rerun(before, after) == set(before)
 
 
+def test_the_lists_of_the_parts_are_part_of_a_data_set(folder_of: Folder, tmp_path: Path) -> None:
+    folder = folder_of({"yes": 12, "no": 12})
+    (folder / "testing_list.txt").write_text("yes/s0_nohash_0.wav\n")
+    before = Contents().of_data(DataEntry(name="words", source="set"), tmp_path)
+    (folder / "testing_list.txt").write_text("yes/s1_nohash_0.wav\n")
+    assert Contents().of_data(DataEntry(name="words", source="set"), tmp_path) != before
+
+
 def test_a_hash_is_remembered_while_size_and_time_stay_and_taken_anew_when_they_do_not(
     folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

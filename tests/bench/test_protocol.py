@@ -26,6 +26,7 @@ from tests.conftest import make_tones
 Folder = Callable[..., Path]
 RECIPE = """
 name = "tiny"
+seeds = [7]
 rates = [0.2]
 clean_fractions = [0.05]
 training = {{ epochs = 2, batch_size = 32 }}
@@ -162,8 +163,9 @@ def test_a_repair_gets_what_the_protocol_draws(
         seen[f"{about['defence']['name']} {'attack' in about}"] = (given, tasks.load_data(about, workplace))
         return given
 
-    kept = tasks.examples_for
+    kept, seeds = tasks.examples_for, list[int]()
     monkeypatch.setattr(tasks, "examples_for", note)
+    monkeypatch.setattr(FT, "repair", lambda self, model, tune, held_out, seed: seeds.append(seed) or {})
     from closesesame.bench.recipe import read_recipe
 
     place = Workplace(tmp_path / "store")
@@ -171,6 +173,7 @@ def test_a_repair_gets_what_the_protocol_draws(
         name = job.task.partition(":")[2]
         getattr(tasks, name)(job, place)
     assert set(seen) == {"ft False", "ep False", "ep True"}
+    assert seeds == [7, 7]
     clean, splits = seen["ft False"]
     assert set(clean.ids) <= set(getattr(splits, part).ids)
     assert len(clean) == round(0.05 * len(splits.train)) == 5

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from closesesame.core.errors import DataError
 from closesesame.core.settings import Settings
@@ -66,6 +66,15 @@ class Recipe(Settings):
     tuned_on: str = Field(
         "", description="which bench the defaults of its methods were chosen on, for the head of its tables"
     )
+
+    @model_validator(mode="after")
+    def _names_tell_apart(self) -> "Recipe":
+        for kind in ("data", "model", "attack", "defence"):
+            names = [entry.name if kind == "data" else entry.shown for entry in getattr(self, kind)]
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"has two entries of {kind} called {name!r}; give one another label")
+        return self
 
     def rates_of(self, attack: AttackEntry) -> tuple[float, ...]:
         """The poisoning rates of an attack; rate 0 is always among them, first."""

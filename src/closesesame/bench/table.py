@@ -48,19 +48,35 @@ def cells(store: Store, ids: set[str] | None = None) -> list[Cell]:
     rows = {row.job.id: row for row in store.rows()}
     scores = [row for row in rows.values() if row.job.task == SCORE and (ids is None or row.job.id in ids)]
     bare = {_victim_key(row): row for row in scores if row.job.payload["defence"] is None}
-    found = [_cell(row, rows, bare[_victim_key(row)]) for row in scores]
-    return [cell | {"ra_reference_repaired": ra} for cell, ra in zip(found, _repaired(found), strict=True)]
+    never_poisoned = {_repair_key(row): row for row in scores if not _rate(row)}
+    found = []
+    for row in scores:
+        cell = _cell(row, rows, bare[_victim_key(row)])
+        reference = never_poisoned.get(_repair_key(row))
+        ra = None if reference is None else (reference.result or {}).get("ra")
+        found.append(cell | {"ra_reference_repaired": ra})
+    return found
 
 
-def _repaired(rows: list[Cell]) -> list[float | None]:
-    """For each row RA of the never-poisoned model after the same repair, on the same triggered clips."""
-    names = ("data", "task", "model", "attack", "defence", "clean_fraction", "clean_from", "seed")
+def _rate(row: Row) -> float:
+    return float(row.job.payload["attack"]["all_settings"]["rate"])
 
-    def key(row: Cell) -> tuple[Any, ...]:
-        return tuple(row[name] for name in names)
 
-    never_poisoned = {key(row): row["ra"] for row in rows if not row["poisoning_rate"]}
-    return [never_poisoned.get(key(row)) for row in rows]
+def _repair_key(row: Row) -> str:
+    """What a row has in common with the row of the never-poisoned model after the same repair."""
+    about = row.job.payload
+    names = (
+        "data",
+        "model",
+        "training",
+        "trigger",
+        "defence",
+        "clean_fraction",
+        "clean_from",
+        "seed",
+        "machine",
+    )
+    return json.dumps([about.get(name) for name in names], sort_keys=True)
 
 
 def _victim_key(row: Row) -> str:

@@ -17,6 +17,9 @@ code names the most frequent class of G(x), even if G changes nothing. A mask th
 benign, or nearly none, leaves G nothing to do: it is found anew from another start, with a weight on its
 mean. Features that the logits do not depend on, such as the states of a recurrent network but the last, are
 left out.
+
+On one ResNet of the development bench (keywords10 words, badnets-airplane, seed 0) the mask no longer
+saturates, but after 300 of its 600 steps the generator moved most clips to a class that is not the target.
 """
 
 import copy

@@ -11,6 +11,9 @@ output through which all that the logits know passes, such as a block after its 
 last stage of each third counts. Stages of a single place, whose attention is constant, do not count; where
 there are fewer than three the last weights are taken. The momentum starts anew where the learning rate falls,
 and examples are augmented as audio is.
+
+The learning rate of 0.1 was made for thousands of examples: with 94 clips of three speakers a clean ResNet of
+the development bench lost 12 points of test accuracy, and the 22 clips held out did not show it.
 """
 
 import copy
