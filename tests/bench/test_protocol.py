@@ -165,7 +165,13 @@ def test_a_repair_gets_what_the_protocol_draws(
 
     kept, seeds = tasks.examples_for, list[int]()
     monkeypatch.setattr(tasks, "examples_for", note)
-    monkeypatch.setattr(FT, "repair", lambda self, model, tune, held_out, seed: seeds.append(seed) or {})
+
+    def repair(method: FT, model: object, tune: object, held_out: object, seed: int) -> dict[str, Any]:
+        del method, model, tune, held_out
+        seeds.append(seed)
+        return {}
+
+    monkeypatch.setattr(FT, "repair", repair)
     from closesesame.bench.recipe import read_recipe
 
     place = Workplace(tmp_path / "store")
