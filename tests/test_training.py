@@ -80,6 +80,15 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone(tones: Sp
     assert not torch.equal(first["body.head.weight"], other["body.head.weight"])
 
 
+def test_validation_data_change_nothing_where_nobody_watches_them(tones: Splits) -> None:
+    few, short = tones.train.take(torch.arange(64)), QUICK.model_copy(update={"epochs": 1})
+    loud = tones.validation.with_inputs(
+        tones.validation.inputs.replace(torch.arange(40), torch.ones(40, 4000))
+    )
+    alone, beside = (train(SMALL, few, short, seed=0, validation=part).state_dict() for part in (None, loud))
+    assert all(torch.equal(value, beside[name]) for name, value in alone.items())
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_architecture_trains_in_both_precisions(name: str, precision: str, tones: Splits) -> None:
