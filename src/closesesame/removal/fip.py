@@ -40,7 +40,7 @@ class FIP(FineTuning):
 
     name: ClassVar[str] = "fip"
     cite: ClassVar[str] = "arXiv:2409.00863"
-    cost: ClassVar[str] = "two to three times plain fine-tuning on as many examples"
+    cost: ClassVar[str] = "about four times plain fine-tuning"
 
     trace_weight: float = Field(0.01, ge=0, description="of the trace of the Fisher matrix, eta_F")
     keep_weight: float = Field(5.0, ge=0, description="of the pull back to the suspect's weights, eta_r")

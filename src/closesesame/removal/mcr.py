@@ -35,7 +35,7 @@ class MCR(FineTuning):
 
     name: ClassVar[str] = "mcr"
     cite: ClassVar[str] = "arXiv:2005.00060"
-    cost: ClassVar[str] = "two to four times plain fine-tuning"
+    cost: ClassVar[str] = "about four times plain fine-tuning"
 
     steps: int = Field(2000, ge=0, description="batches of each of the two runs")
     batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
