@@ -16,10 +16,7 @@ from closesesame.training import Training, accuracy, fit
 from tests.removal.stained import Stained, stained
 from tests.removal.tiny import BARE, TRIGGER, asr, vectors
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 def test_settings_arrive_and_masks_are_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,7 @@ from closesesame.removal import FinePruning
 from closesesame.training import accuracy
 from tests.removal.tiny import BARE, asr, assert_same, moved, state, vectors, victim
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 class Ladder(nn.Module):

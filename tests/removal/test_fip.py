@@ -14,11 +14,7 @@ from closesesame.removal.fip import diagonal_fisher, trace_rule
 from closesesame.training import Training, fit
 from tests.removal.tiny import BARE, assert_same, body_of, moved, state, tiny, vectors
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 def repaired(steps: int, trace: float, keep: float, radius: float = 0.01) -> Classifier:

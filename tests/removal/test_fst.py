@@ -25,14 +25,10 @@ from tests.removal.tiny import (
     victim,
 )
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
 STEP: dict[str, Any] = {**BARE, "steps": 1, "lr": 0.2, "batch_size": 100}
 HEAD = {"head.weight", "head.bias"}
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
 
 
 def drawn_anew(body: Tiny, seed: int) -> None:

@@ -9,6 +9,8 @@ from closesesame.removal import FT, REMOVALS
 from closesesame.training import Training, accuracy, fit
 from tests.removal.tiny import asr, assert_same, moved, state, tiny, vectors, victim
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
 OTHER: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 0.03,
@@ -20,12 +22,6 @@ OTHER: dict[str, Any] = {
     "schedule": "one_cycle",
     "augmentation": "strong",
 }
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
 
 
 @pytest.mark.parametrize("name", OTHER)

@@ -11,14 +11,10 @@ from closesesame.training import Training, accuracy, fit
 from tests.guarded import assert_never_trained_on_held_out
 from tests.removal.tiny import assert_same, moved, state, tiny, vectors
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
 TUNE, HELD_OUT = vectors(30), vectors(30, 5)
 STEEP: dict[str, Any] = {"lr": 1e3, "steps": 12, "batch_size": 10, "augmentation": "none"}
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
 
 
 def trained() -> Classifier:

@@ -13,10 +13,7 @@ from closesesame.removal.ft_sam import sharpness_rule, smoothed
 from closesesame.training import Training, fit
 from tests.removal.tiny import BARE, assert_same, moved, state, tiny, vectors
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 def test_radius_and_smoothing_arrive() -> None:

@@ -10,10 +10,7 @@ from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.training import Training, fit
 from tests.removal.tiny import BARE, assert_same, moved, state, tiny, vectors
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 @pytest.mark.parametrize("norm", ["per_tensor", "global"])

@@ -15,14 +15,10 @@ from closesesame.removal.mcr import curve_rule
 from closesesame.training import Training, accuracy, fit, predict
 from tests.removal.tiny import BARE, body_of, moved, state, tiny, vectors
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
 SHORT: dict[str, Any] = {**BARE, "steps": 6, "lr": 0.3, "batch_size": 8}
 TUNE, HELD_OUT = vectors(24), vectors(30, 5)
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
 
 
 def repaired(t: float | None, **more: Any) -> tuple[Classifier, dict[str, Any]]:

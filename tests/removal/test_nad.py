@@ -18,6 +18,8 @@ from closesesame.removal.nad import sites
 from closesesame.training import Training, fit
 from tests.removal.tiny import BARE, assert_same, moved, state
 
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
 
 class Residual(nn.Module):
     """Two convolutions and a shortcut around them."""
@@ -65,11 +67,6 @@ def waves(n: int = 12) -> Dataset:
 
 def attention(maps: Tensor, power: float) -> Tensor:
     return F.normalize(maps.abs().pow(power).sum(1), dim=1)
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
 
 
 def test_the_teacher_is_tuned_and_the_student_drawn_to_it_with_its_own_weight_at_each_stage() -> None:

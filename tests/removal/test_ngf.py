@@ -10,11 +10,7 @@ from torch.nn import functional as F
 from closesesame.removal import NGF
 from tests.removal.tiny import BARE, Tiny, body_of, moved, state, tiny, vectors
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 def rows(body: Tiny) -> Tensor:

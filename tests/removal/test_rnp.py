@@ -14,7 +14,9 @@ from closesesame.models.channels import channels_in
 from closesesame.removal import RNP
 from closesesame.removal.masking import masked_copy
 from closesesame.training import accuracy
-from tests.removal.tiny import BARE, vectors, victim
+from tests.removal.tiny import BARE, suspect, vectors
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 SETTINGS: dict[str, Any] = BARE | {
     "batch_size": 40,
@@ -27,19 +29,6 @@ SETTINGS: dict[str, Any] = BARE | {
     "floor": 0.0,
     "clip": 0.5,
 }
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
-
-
-def suspect() -> Classifier:
-    model = victim()
-    with torch.no_grad():
-        for weight in model.body.parameters():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
-    return model
 
 
 def by_hand(data: Dataset) -> Tensor:

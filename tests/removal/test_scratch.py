@@ -13,11 +13,7 @@ from closesesame.training import Training, accuracy, fit
 from tests.conftest import SMALL
 from tests.removal.tiny import asr, assert_same, moved, state, vectors, victim
 
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is followed by hand is followed in fp32, whatever the host multiplies in."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
 def test_scratch_is_a_training_from_fresh_weights_on_the_tuning_examples(

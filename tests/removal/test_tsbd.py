@@ -13,23 +13,12 @@ from closesesame.removal import TSBD
 from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.removal.tsbd import most_changed
 from closesesame.training import Training, accuracy, fit
-from tests.removal.tiny import BARE, assert_same, vectors, victim
+from tests.removal.tiny import BARE, assert_same, suspect, vectors
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
 
 SETTINGS: dict[str, Any] = BARE | {"lr": 0.1, "batch_size": 40}
 UNLEARN: dict[str, Any] = {"unlearning_lr": 0.2, "unlearning_steps": 6, "floor": 0.0}
-
-
-@pytest.fixture(autouse=True)
-def _all_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
-
-
-def suspect() -> Classifier:
-    model = victim()
-    with torch.no_grad():
-        for weight in model.body.parameters():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
-    return model
 
 
 def thinned() -> Classifier:

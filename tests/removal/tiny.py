@@ -84,6 +84,15 @@ def victim() -> Classifier:
     return adapt(Victim(), NAMES, (5,), None).eval()
 
 
+def suspect() -> Classifier:
+    """`victim` with a little noise on all weights, so that no two channels are alike."""
+    model = victim()
+    with torch.no_grad():
+        for weight in model.body.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
+    return model
+
+
 def body_of(model: Classifier) -> Tiny:
     """The network of `tiny`, to work with by name."""
     assert isinstance(model.body, Tiny)

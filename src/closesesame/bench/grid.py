@@ -129,8 +129,7 @@ def check(file: Path, data_folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file} cannot be checked: it is no result file with recipe, machine, code and rows "
-            f"({error!r}); "
-            "write one with 'sesame bench export'"
+            f"({error!r}); write one with 'sesame bench export'"
         ) from None
     jobs = plan(recipe, data_folder, machine=machine)
     ids = {job.id for job in jobs if job.task == SCORE}

@@ -1,9 +1,8 @@
 """The identity of a job: a hash of all that its result depends on, and of nothing else.
 
 That is: the contents of data and recordings, settings, the code that can be reached from the methods that
-take
-part, precision, processor and torch. Where a folder lies is no part of it, so a result file can be checked
-against its ids on any machine.
+take part, precision, processor and torch. Where a folder lies is no part of it, so a result file can be
+checked against its ids on any machine.
 """
 
 import ast
@@ -131,8 +130,7 @@ class Code:
 
         Imports are followed wherever they stand, within closesesame and within the package a module belongs
         to. A name that a package only passes on leads to the module that defines it. Comments and
-        docstrings do
-        not count.
+        docstrings do not count.
 
         Args:
             modules: full names, such as `closesesame.removal.ft`.

@@ -16,8 +16,7 @@ class Protocol(Settings):
     """How clean examples are drawn, how long removals train, and in which precision everything is computed.
 
     The rest of the protocol holds for every grid and is no setting: rate 0 is always measured, a removal
-    holds
-    out whole speakers, and every rate stands beside that of a never-poisoned model.
+    holds out whole speakers, and RA stands beside that of a never-poisoned model.
     """
 
     version: ClassVar[str] = "fair-1"

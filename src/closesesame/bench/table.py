@@ -49,13 +49,7 @@ def cells(store: Store, ids: set[str] | None = None) -> list[Cell]:
     scores = [row for row in rows.values() if row.job.task == SCORE and (ids is None or row.job.id in ids)]
     bare = {_victim_key(row): row for row in scores if row.job.payload["defence"] is None}
     never_poisoned = {_repair_key(row): row for row in scores if not _rate(row)}
-    found = []
-    for row in scores:
-        cell = _cell(row, rows, bare[_victim_key(row)])
-        reference = never_poisoned.get(_repair_key(row))
-        ra = None if reference is None else (reference.result or {}).get("ra")
-        found.append(cell | {"ra_reference_repaired": ra})
-    return found
+    return [_cell(row, rows, bare[_victim_key(row)], never_poisoned.get(_repair_key(row))) for row in scores]
 
 
 def _rate(row: Row) -> float:
@@ -85,7 +79,7 @@ def _victim_key(row: Row) -> str:
     return json.dumps([about[name] for name in names], sort_keys=True)
 
 
-def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
+def _cell(row: Row, rows: Mapping[str, Row], bare: Row, reference: Row | None) -> Cell:
     about, defence = row.job.payload, row.job.payload["defence"]
     judged, victim = rows[about["judged"]], rows[bare.job.payload["judged"]]
     scores, before, made = row.result or {}, bare.result or {}, victim.result or {}
@@ -108,7 +102,7 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row) -> Cell:
             name: scores.get(name)
             for name in ("acc", "asr", "ra", "ra_reference", "test_clips", "triggered_clips")
         },
-        "ra_reference_repaired": None,
+        "ra_reference_repaired": None if reference is None else (reference.result or {}).get("ra"),
         "der": None if defence is None else _der(before, scores),
         **{name: before.get(name) for name in STEALTH},
         "held_out": repair.get("held_out"),

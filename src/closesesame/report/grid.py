@@ -48,8 +48,8 @@ class Cell:
         id: its own, for links.
         row: data, task, model, attack, poisoning_rate, clean_fraction, defence, seed; acc, asr, ra,
             ra_reference, ra_reference_repaired, der, poisoned_share_of_target, all 0 to 1; seconds,
-            peak_mb; how many test_clips,
-            triggered_clips, training_clips, poisoned_clips; snr_db, lsd_db, pesq, stoi of the trigger;
+            peak_mb; how many test_clips, triggered_clips, training_clips, poisoned_clips; snr_db, lsd_db,
+            pesq, stoi of the trigger;
             settings and chosen (of the defence), attack_settings, training_settings; error; state (`done`,
             `failed`; all else waits). What is not known is None or left out.
         sounds: a clean and a triggered clip as WAV files, where the defence is `none`.
@@ -170,8 +170,7 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     """The mean over rows of each quantity; for a rate also Wilson's interval, and the range over seeds.
 
     Wilson's interval is that of one test set, the smallest: seeds share their test clips, so they add none,
-    and
-    it holds nothing of how seeds differ. What a row lacks is left out.
+    and it holds nothing of how seeds differ. What a row lacks is left out.
     """
     found: dict[str, list[float]] = {}
     for name in QUANTITIES:
