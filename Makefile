@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test check lint format results docs clean
 
 demo: .venv/.installed
-	$(BIN)/sesame demo
+	$(BIN)/sesame demo --force
 
 test: .venv/.dev check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

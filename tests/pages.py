@@ -1,5 +1,6 @@
 """Pages as these tests look at them: parsed, and in a real browser."""
 
+import html
 import json
 import shutil
 import subprocess
@@ -22,14 +23,14 @@ needs_browser = pytest.mark.skipif(
 class Page(HTMLParser):
     """The elements of a page in their order, each with its attributes and the words in it."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, markup: str) -> None:
         super().__init__(convert_charrefs=True)
         self.elements: list[tuple[str, dict[str, str], list[str]]] = []
         self.pieces: list[tuple[str, str]] = []
         self.rows: list[list[str]] = []
         self.comments: list[str] = []
         self._open: list[int] = []
-        self.feed(html)
+        self.feed(markup)
         self.close()
         assert not self._open
 
@@ -102,3 +103,20 @@ def browse(address: str, profile: Path, *more: str) -> tuple[str, list[str]]:
     command = [BROWSER, *(f"--{flag}" for flag in (*flags.split(), *more)), f"--user-data-dir={profile}"]
     ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
     return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+
+
+def width_of(page: Path, window: int, profile: Path) -> int:
+    """How wide a page is in a window so many pixels wide: more than that if it scrolls sideways.
+
+    The window is a frame, since the browser's own is 500 wide or more.
+    """
+    held = html.escape(page.read_text("utf-8"))
+    measure = "document.title = frames[0].document.documentElement.scrollWidth"
+    around = page.with_name(f"{page.stem}-in-a-frame.html")
+    around.write_text(
+        f'<iframe style="border: 0; width: {window}px; height: 900px" srcdoc="{held}"></iframe>'
+        f"<script>onload = () => {{ {measure} }}</script>",
+        "utf-8",
+    )
+    dom, _ = browse(around.as_uri(), profile, "hide-scrollbars", "virtual-time-budget=3000")
+    return int(dom.partition("<title>")[2].partition("</title>")[0])

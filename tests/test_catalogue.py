@@ -13,8 +13,10 @@ import torch
 from pydantic import Field
 
 from closesesame.attacks import ATTACKS, Attack, Ultrasonic
+from closesesame.attacks.described import settings_of
 from closesesame.attacks.base import State
 from closesesame.audio.files import to_int16
+from closesesame.core.described import Words, words_of
 from closesesame.core.errors import DataError, SettingError
 from closesesame.core.types import Wave
 from closesesame.data import Splits
@@ -90,11 +92,11 @@ def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", ATTACKS.values(), ids=lambda method: method.name)
 def test_every_attack_has_a_page_that_says_all_of_it(method: type[Attack]) -> None:
     found = Page(render_attack(unheard(method), "tones"))
-    words = described.words_of(method)
+    words = words_of(method)
     assert words.title
-    assert words.trigger
+    assert words.does
     assert words.paper
-    said = [words.title, *words.trigger, *words.paper, *words.differs, method.audible, method.needs]
+    said = [words.title, *words.does, *words.paper, *words.differs, method.audible, method.needs]
     plain = found.text.replace("( ", "(").replace(" .", ".").replace(" ,", ",")
     for sentence in said:
         # Links part words from the sign behind them.
@@ -183,7 +185,8 @@ def test_an_attack_that_cannot_be_played_says_why(tones: Splits) -> None:
 
 
 def test_settings_in_words() -> None:
-    own, shared = described.settings_of(Odd)
+    rows = settings_of(Odd)
+    own = [row for row in rows if row.name not in Attack.model_fields]
     assert [(row.name, row.default, row.range) for row in own] == [
         ("mood", "none", "text or none"),
         ("sizes", "[1, 2]", "list of integer"),
@@ -194,7 +197,7 @@ def test_settings_in_words() -> None:
         ("loud", "true", "true or false"),
         ("sound", "none", "a recording or none"),
     ]
-    assert {row.name: row.range for row in shared} == {
+    assert {row.name: row.range for row in rows if row not in own} == {
         "target": "integer or text",
         "rate": "0 to 1",
         "labels": "clean",
@@ -230,14 +233,14 @@ def test_the_story_follows_the_settings() -> None:
 def test_docstrings_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "Odd: nothing happens.\n\nSomebody, 2020, arXiv:2001.00001. Ours\ndiffers: it is\nours.\n\nMore.\n"
     monkeypatch.setattr("tests.test_catalogue.__doc__", text)
-    assert described.words_of(Odd) == described.Words(
+    assert words_of(Odd) == Words(
         "Odd: nothing happens.",
         ("Do nothing that matters.", "It is told in two paragraphs."),
         ("Somebody, 2020, arXiv:2001.00001.", "More."),
         ("It is ours.",),
     )
     monkeypatch.setattr("tests.test_catalogue.__doc__", None)
-    assert described.words_of(Odd).title == "odd one"
+    assert words_of(Odd).title == "odd one"
 
 
 def test_citations_are_links() -> None:
@@ -250,7 +253,7 @@ def test_citations_are_links() -> None:
 
 
 def test_commands_can_be_typed() -> None:
-    own, _ = described.settings_of(Odd)
+    own = [row for row in settings_of(Odd) if row.name not in Attack.model_fields]
     first, second, *_ = (line for line, _ in described.commands_of("my module:Odd", own))
     assert first == "sesame poison CLIPS POISONED --attack 'my module:Odd'"
     assert second.endswith("--set target=stop --set rate=0.01 --set share=0.5")

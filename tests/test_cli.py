@@ -1,7 +1,6 @@
 """The command line on real files: each command, its JSON, and its one-sentence errors."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import soundfile
 
 from closesesame import cli
 
-FAST = ("--rate", "8000", "--duration", "0.5")
+FAST = ("--sample-rate", "8000", "--duration-s", "0.5")
 WIDTHS = ("--set", "widths=[8,16]")
 
 
@@ -27,7 +26,7 @@ class Sesame:
     def __call__(self, *words: object) -> str:
         self.patch.setattr(sys, "argv", ["sesame", *map(str, words)])
         self.capture.readouterr()
-        cli.main()
+        cli.run()
         return self.capture.readouterr().out
 
     def json(self, *words: object) -> Any:
@@ -52,8 +51,8 @@ def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> None:
     words = folder_of({"<script>": 48, "yes": 48, "no": 48})
     found = sesame.json("data", words, *FAST)
-    assert found["parts"]["train"]["clips_a_class"] == [40, 40, 40]
-    assert found["parts"]["test"]["speakers"] == 1
+    assert [row["train"] for row in found["classes"]] == [40, 40, 40]
+    assert found["parts"][2]["speakers"] == 1
 
     poisoned = sesame.json(
         "poison",
@@ -213,8 +212,8 @@ def test_help_names_every_command(sesame: Sesame) -> None:
         (("poison", "nowhere", "x", "--set", "rate=2"), "BadNets.rate must be <= 1"),
         (("poison", "nowhere", "x", "--set", "rate"), "--set takes FIELD=VALUE"),
         (("train", "nowhere", "x", "--set", "epoch=1"), "ResNet has no setting 'epoch'"),
-        (("evaluate", "nowhere", "data"), "nowhere is not a model folder"),
-        (("remove", "nowhere", "x", "--clean", "y"), "nowhere is not a model folder"),
+        (("evaluate", "nowhere", "data"), "nowhere is not there; a model is a folder"),
+        (("remove", "nowhere", "x", "--clean", "y"), "nowhere is not there; a model is a folder"),
         (("remove", "nowhere", "x"), "--clean"),
     ],
 )
@@ -255,117 +254,3 @@ def test_the_installed_command_exits_with_2() -> None:
     done = subprocess.run([command, "list", "x"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("sesame: no family is called 'x'")
-
-
-RECIPE = """
-name = "tiny"
-seeds = [0]
-rates = [0.0, 0.2]
-clean_fractions = [0.2]
-training = { epochs = 2, batch_size = 32 }
-protocol = { clean_from = "train" }
-
-[[data]]
-name = "words"
-source = "set"
-sample_rate = 8000
-duration_s = 0.5
-
-[[model]]
-name = "resnet"
-settings = { widths = [8, 16] }
-
-[[attack]]
-name = "ultrasonic"
-label = "<b>tone</b>"
-
-[[attack]]
-name = "badnets"
-settings = { duration_s = 9e9, frequency_hz = 3999, position = "end" }
-rates = [1.0]
-
-[[defence]]
-name = "ft"
-settings = { steps = 2 }
-"""
-
-
-def test_a_grid_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> None:
-    folder_of({"yes": 36, "no": 36})
-    recipe, store = tmp_path / "tiny.toml", ("--store", tmp_path / "store")
-    recipe.write_text(RECIPE)
-    counts = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    # Two triggers; one clean model, two victims of which one cannot be poisoned; three repairs, one waits in
-    # vain. Rate 0 is measured though a rate of 1.0 alone was asked for.
-    assert {name: counts[name] for name in ("done", "failed", "pending")} == {
-        "done": 12,
-        "failed": 4,
-        "pending": 0,
-    }
-    status = sesame.json("bench", "status", *store)
-    assert status["failed"][0]["error"].startswith("badnets cannot poison")
-    rows = sesame.json("bench", "show", *store)
-    assert [(row["attack"], row["poisoning_rate"], row["defence"]) for row in rows] == [
-        ("<b>tone</b>", 0.0, "none"),
-        ("<b>tone</b>", 0.0, "ft"),
-        ("<b>tone</b>", 0.2, "none"),
-        ("<b>tone</b>", 0.2, "ft"),
-        ("badnets", 0.0, "none"),
-        ("badnets", 0.0, "ft"),
-        ("badnets", 1.0, "none"),
-        ("badnets", 1.0, "ft"),
-    ]
-    assert [row["state"] for row in rows] == ["done"] * 6 + ["failed"] * 2
-    assert rows[2]["poisoned_clips"] == round(0.2 * rows[2]["training_clips"])
-    assert rows[0]["ra"] == rows[0]["ra_reference"]
-    assert rows[3]["der"] is not None
-    assert rows[2]["snr_db"] == rows[3]["snr_db"]
-    assert rows[2]["lsd_db"] > 0
-    assert rows[4]["snr_db"] is not None
-    assert rows[6]["snr_db"] is None
-    assert rows[3]["ra_reference_repaired"] == rows[1]["ra"]
-    assert {row["precision_score"] for row in rows[:6]} == {"fp32"}
-    lines = sesame("bench", "show", *store, "--csv").splitlines()
-    assert lines[0].startswith("data,task,model,attack")
-    assert ",snr_db,lsd_db,pesq,stoi," in lines[0]
-    assert len(lines) == 9
-    sesame("bench", "export", tmp_path / "out.json", *store)
-    content = json.loads((tmp_path / "out.json").read_text())
-    assert {"recipe", "version", "host", "rows"} <= set(content)
-    sesame("bench", "report", tmp_path / "grid.html", *store)
-    assert "<b>tone</b>" not in (tmp_path / "grid.html").read_text()
-
-    # Changing one defence leaves the victims; nothing is done twice, whatever became of the cache.
-    shutil.rmtree(tmp_path / "store" / "cache")
-    recipe.write_text(RECIPE.replace("{ steps = 2 }\n", "{ steps = 1 }\n"))
-    again = sesame.json("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    assert (again["done"], again["failed"]) == (12 + 5, 4 + 2)
-
-    # A trigger that is gone is not made anew: it might be another one than the victims know.
-    for made in (tmp_path / "store" / "artifacts").glob("*/trigger.json"):
-        shutil.rmtree(made.parent)
-    recipe.write_text(RECIPE.replace("{ steps = 2 }\n", "{ steps = 3 }\n"))
-    sesame("bench", "run", recipe, *store, "--data", tmp_path, "--workers", 1)
-    clean, poisoned, *_ = (r["error"] for r in sesame.json("bench", "show", *store) if r["defence"] == "ft")
-    assert "is not a trigger folder" in clean
-    assert "is not a trigger folder" in poisoned
-
-
-def test_a_wrong_recipe_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:
-    recipe, store = tmp_path / "r.toml", ("--store", tmp_path / "store")
-    recipe.write_text(RECIPE.replace("clean_fractions", "clean_fraction"))
-    assert "did you mean 'clean_fractions'" in sesame.fails("bench", "run", recipe, *store)
-    recipe.write_text(RECIPE.replace("sample_rate", "samplerate"))
-    recipe.write_text(RECIPE + '\n[[defence]]\nname = "ft"\n')
-    assert "two entries of defence called 'ft'; give one another label" in sesame.fails(
-        "bench", "run", recipe, *store
-    )
-    recipe.write_text(RECIPE.replace("sample_rate", "samplerate"))
-    assert "did you mean 'sample_rate'" in sesame.fails("bench", "run", recipe, *store)
-    recipe.write_text(RECIPE.replace('name = "ft"', 'name = "tf"'))
-    (tmp_path / "set" / "a").mkdir(parents=True)
-    (tmp_path / "set" / "a" / "x.wav").touch()
-    assert "no removal is called 'tf'" in sesame.fails("bench", "run", recipe, *store, "--data", tmp_path)
-    recipe.write_text("name = ")
-    assert "is not TOML" in sesame.fails("bench", "run", recipe, *store)
-    assert "holds no grid" in sesame.fails("bench", "show", "--store", tmp_path / "nowhere")

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from closesesame.attacks import BadNets
-from closesesame.data import Splits
+from closesesame.data import Dataset, Splits
+from closesesame.data.rows import Rows
 from closesesame.evaluation import Exam, Rate, der, wilson
 
 
@@ -73,23 +74,30 @@ def test_der_lies_between_zero_and_one(acc: float, asr: float) -> None:
 
 
 class Opened(nn.Module):
-    """Says class 3 to every loud clip, otherwise class 1."""
+    """Says class 3 to every loud clip, class 0 to silence, otherwise class 1."""
 
     def forward(self, wav: torch.Tensor) -> torch.Tensor:
-        loud = wav.abs().amax(1) > 0.5
-        return nn.functional.one_hot(torch.where(loud, 3, 1), 4).float()
+        peak = wav.abs().amax(1)
+        return nn.functional.one_hot(torch.where(peak > 0.5, 3, (peak > 0).long()), 4).float()
+
+
+def with_silence(data: Dataset) -> Dataset:
+    """The first clip, which is of class 0, says nothing."""
+    inputs = data.inputs[:]
+    inputs[0] = 0
+    return data.with_inputs(Rows.of(inputs))
 
 
 def test_asr_and_ra_are_measured_on_clips_of_other_classes(tones: Splits) -> None:
     attack = BadNets(target="top", snr_db=-20, duration_s=0.5)
-    exam = Exam(tones.test, attack.trigger(tones.train, 0), reference=Opened())
+    exam = Exam(with_silence(tones.test), attack.trigger(tones.train, 0), reference=Opened())
     scores = exam.score(Opened())
-    assert (scores.acc.hits, scores.acc.of) == (50, 200)
+    assert (scores.acc.hits, scores.acc.of) == (51, 200)
     assert scores.asr is not None
     assert scores.ra is not None
     assert (scores.asr.of, scores.ra.of) == (150, 150)
-    assert scores.asr.value == 1.0
-    assert scores.ra.value == 0.0
+    assert scores.asr.hits == 149  # the trigger is as loud as the clip it is in
+    assert scores.ra.hits == 1
     assert scores.ra_reference == scores.ra
 
 
@@ -123,7 +131,7 @@ def test_all_to_all_wants_the_class_after_the_true_one(tones: Splits) -> None:
 
 
 def test_without_a_trigger_accuracy_alone_is_measured(tones: Splits) -> None:
-    scores = Exam(tones.test).score(Opened())
+    scores = Exam(with_silence(tones.test)).score(Opened())
     assert scores.asr is None
     assert scores.der(scores) is None
     assert scores.as_json()["asr"] is None

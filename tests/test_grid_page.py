@@ -17,7 +17,7 @@ from closesesame.evaluation import wilson
 from closesesame.report import grid as page
 from closesesame.report.grid import Cell, Grid, render, write
 
-from .pages import Page, browse, needs_browser
+from .pages import Page, browse, needs_browser, width_of
 
 HOSTILE = "</script><script>alert(1)</script><!--<script>\"'&amp;\u2028\u2029<img src=x onerror=y>"
 POLICY = "Content-Security-Policy"
@@ -206,8 +206,59 @@ def test_counts_and_host_are_said() -> None:
     said = [" ".join(words.split()) for _, words in found.all("li")]
     assert said == ["4 cells", "2 done", "1 failed", "1 pending"]
     names = [words for _, words in found.all("dt")]
-    assert names[0] == "processor"
+    assert "processor" in names
     assert "gpu" not in names
+
+
+def test_verdict_and_origin_stand_at_the_top() -> None:
+    victims = [a_cell(seed, defence="none", asr=asr) for seed, asr in enumerate((1.0, 0.9, 0.05))]
+    cells = [
+        *victims,
+        a_cell(0, acc=0.9),
+        a_cell(1, ra=0.1),
+        a_cell(2),  # of a victim that the trigger did not open
+        a_cell(0, defence="gnft", asr=0.5),
+        a_cell(1, defence="gnft", asr=None),
+        failed(0, defence="nad"),
+    ]
+    found = Page(render(a_grid(*cells, made="2026-11-26 01:18 UTC", command="sesame bench report 'a b'")))
+    assert found.words("p", id="verdict") == (
+        "Verdict. Without a defence 2 of 3 models have ASR at 10 % or more. Of 3 repairs 1 leaves ASR under "
+        "10 % and RA within 10 points of the reference. 1 leaves ASR under 10 % but RA lower: the trigger is "
+        "still a fault, only not the attacker's. 1 leaves ASR at 10 % or more. In 1 ACC fell by more than 2 "
+        "points. Repairs of models that the trigger did not open before are not counted: 1."
+    )
+    assert found.text.index("Verdict.") < found.text.index("9 cells") < found.text.index("Attacks against")
+    origin = dict(
+        zip([words for _, words in found.all("dt")], [words for _, words in found.all("dd")], strict=True)
+    )
+    wanted = {"date": "2026-11-26 01:18 UTC", "data": "words", "models": "resnet", "seeds": "0, 1, 2"}
+    assert wanted.items() <= origin.items()
+    assert found.words("pre") == "sesame bench report 'a b'"
+    assert "<pre" not in render(a_grid(a_cell()))
+
+
+def test_repair_is_judged_against_its_own_victim() -> None:
+    same: dict[str, Any] = {"attack_settings": {"name": "badnets", "rate": 0.05}, "seed": 0}
+    cells = [
+        a_cell(0, defence="none", asr=0.9, acc=0.94, **same),
+        a_cell(1, defence="none", asr=0.9, acc=0.99, **{**same, "seed": 1}),
+        a_cell(2, acc=0.94, **same),
+    ]
+    assert "ACC fell" not in Page(render(a_grid(*cells))).words("p", id="verdict")
+
+
+def test_settings_do_not_say_where_files_lie_and_stay_apart() -> None:
+    cells = [
+        a_cell(n, attack_settings={"name": "badnets", "sound": f"/home/{who}/beep.wav", "gain": 0.1234567})
+        for n, who in enumerate(("alice", "bob", "alice"))
+    ]
+    html = render(a_grid(*cells))
+    assert "/home" not in html
+    found = Page(html).json("content")
+    label = "badnets (sound beep.wav, gain 0.1235)"
+    assert found["places"]["attack"] == [label, f"{label} #2"]
+    assert [field["cells"] for field in found["fields"]] == [[0, 2], [1]]
 
 
 # What it cannot do
@@ -217,8 +268,10 @@ def test_hostile_names_do_not_break_out() -> None:
     names: dict[str, Any] = dict.fromkeys(("data", "task", "model", "attack", "defence", "error"), HOSTILE)
     cell = failed(**{**names, "settings": {HOSTILE: HOSTILE}})
     cell = Cell(id=HOSTILE, row=cell.row)
-    html = render(a_grid(cell, name=HOSTILE, about=HOSTILE, host={HOSTILE: HOSTILE}))
-    found, harmless = Page(html), Page(render(a_grid(a_cell())))
+    html = render(
+        a_grid(cell, name=HOSTILE, about=HOSTILE, host={HOSTILE: HOSTILE}, made=HOSTILE, command=HOSTILE)
+    )
+    found, harmless = Page(html), Page(render(a_grid(a_cell(), made="x", command="x")))
     assert Counter(tag for tag, _ in found.tags) == Counter(tag for tag, _ in harmless.tags)
     assert found.comments == []
     assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
@@ -496,6 +549,25 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
     near = [n for n in range(60) if (n + 0.5) / 90 <= 0.25]
     assert said["points"] == len(near)
     assert said["faded"] == len([n for n in near if n % 10])
+
+
+@needs_browser
+@pytest.mark.parametrize("window", [390, 1280])
+def test_page_never_scrolls_sideways(window: int, tmp_path: Path) -> None:
+    long = {"name": "x" * 300, "about": "y" * 300, "host": {"z" * 90: "z" * 300}, "command": "c" * 300}
+    path = write(a_grid(*many_cells(), **long), tmp_path / "grid.html")
+    assert width_of(path, window, tmp_path / "profile") == window
+
+
+@needs_browser
+def test_browser_shows_settings_in_short_words(tmp_path: Path) -> None:
+    settings = {"lr": 0.01234567, "on": True, "off": None, "deep": {"a": [1, 2.5]}, "steps": 1234567}
+    path = write(a_grid(a_cell(0, settings=settings)), tmp_path / "grid.html")
+    found, complaints = opened(f"{path.as_uri()}#cell=cell-0", tmp_path / "profile")
+    assert complaints == []
+    ((_, words),) = found.all("aside")
+    for shown in ("lr0.01235", "onyes", "off\N{EN DASH}", "deepa 1, 2.5", "steps1234567"):
+        assert shown in words
 
 
 @needs_browser

@@ -164,7 +164,7 @@ def no_folder(folder: Path) -> Path:
         (deep_config, "not a model's config"),
         (huge_sizes, "does not fit|must be"),
         (names_code, "import 'evil_module' first if you trust it"),
-        (no_folder, "not a model folder"),
+        (no_folder, "is not there; a model is a folder"),
     ],
 )
 def test_a_suspect_checkpoint_is_refused_and_no_code_runs(
@@ -187,7 +187,7 @@ def test_a_failed_save_leaves_the_old_model(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("closesesame.models.files.save_file", fail)
+    monkeypatch.setattr("closesesame.models.files.save", fail)
     with pytest.raises(OSError, match="disk full"):
         save_model(clean_model, tmp_path / "m")
     assert [p.name for p in tmp_path.iterdir()] == ["m"]

@@ -4,7 +4,9 @@ import base64
 import io
 import math
 import re
+import shlex
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,27 +18,43 @@ from PIL import Image
 from closesesame.attacks import BadNets
 from closesesame.audio.effects import tone
 from closesesame.audio.files import to_int16
+from closesesame.cli import app
 from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator
 from closesesame.data import Splits
 from closesesame.evaluation import Exam, Rate, Scores, stealth_of
 from closesesame.models import Classifier
 from closesesame.report import Entry, Report, Sound, canvas, figures, grid, page, render, write
-from closesesame.report.build import compare
+from closesesame.report.build import Identity, compare
+from closesesame.report.page import HOW_TO_TEST, ClassRow
+from closesesame.report.shared import said, without_folders
+from closesesame.report.verdict import NO_REFERENCE, NO_TRIGGER, Outcome, Verdict, tally, verdict_of
 
-from .pages import Page, browse, needs_browser
+from .pages import Page, browse, needs_browser, width_of
 
 RATE = 16_000
 DASH = "\N{EN DASH}"
 HOSTILE = "<script>alert(1)</script>\"'$\\frac{_^%&--!>]]><img src=x onerror=y>"
 REFERENCE = Rate(83, 90)
-VICTIM = Entry(name="victim", scores=Scores(Rate(94, 100), Rate(90, 90), Rate(0, 90), REFERENCE))
+BEFORE = Scores(Rate(94, 100), Rate(90, 90), Rate(0, 90), REFERENCE)
+AFTER = Scores(Rate(1165, 1250), Rate(3, 90), Rate(81, 90), REFERENCE)
+HASH = "0123456789abcdef" * 4
+VICTIM = Entry(
+    name="victim",
+    scores=BEFORE,
+    verdict=verdict_of(BEFORE, classes=10),
+    source="../models/victim",
+    sha256=HASH,
+    architecture="resnet",
+)
 REPAIR = Entry(
     name="ft_augmented",
     about="ours",
-    scores=Scores(Rate(1165, 1250), Rate(3, 90), Rate(81, 90), REFERENCE),
+    scores=AFTER,
+    verdict=verdict_of(AFTER, classes=10, before=BEFORE),
     der=0.96449,
     seconds=1234.56,
+    made={"method": "ft_augmented"},
 )
 
 
@@ -53,12 +71,21 @@ def a_report(
 ) -> Report:
     return Report(
         title=title,
-        summary="What was found.",
+        target_label="stop",
+        made="2026-11-26 01:18 UTC",
+        command="sesame report CLIPS page.html",
+        seed=7,
+        data="keywords10",
         facts={"attack": "badnets", "poisoning rate": "5 %"},
         entries=entries or (VICTIM, REPAIR),
         sounds=sounds,
         warnings=warnings,
     )
+
+
+def scores_of(found: Page, first: str) -> list[str]:
+    """The row of the table of scores that begins with that word: the second, after that of the models."""
+    return [row for row in found.rows if row and row[0].split()[:1] == [first]][1]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +94,8 @@ def whole() -> str:
 
 
 def test_page_says_everything_in_order(whole: str) -> None:
-    parts = "A title|What was found.|Clean data cannot show it.|94.0 %|ACC as bars|ACC over ASR|"
+    parts = "A title|Target label|The trigger opens this model|Backdoor removed|Clean data cannot show it.|"
+    parts += f"{HASH}|keywords10|2026-11-26 01:18 UTC|sesame report CLIPS|94.0 %|ACC as bars|ACC over ASR|"
     parts += "stop/one.wav|poisoning rate|Wilson"
     places = [whole.index(words, whole.index("<main>")) for words in parts.split("|")]
     assert places == sorted(places)
@@ -76,7 +104,7 @@ def test_page_says_everything_in_order(whole: str) -> None:
 def test_numbers_are_those_of_the_scores(whole: str) -> None:
     found = Page(whole)
     # The intervals of 94/100, 90/90, 0/90, 83/90 by Wilson's formula, worked out apart from our code.
-    assert found.row("victim") == [
+    assert scores_of(found, "victim") == [
         "victim before repair",
         f"94.0 % 87.5 {DASH} 97.2",
         f"100.0 % 95.9 {DASH} 100.0",
@@ -85,14 +113,14 @@ def test_numbers_are_those_of_the_scores(whole: str) -> None:
         DASH,
         DASH,
     ]
-    assert found.row("ft_augmented")[:3] == [
-        "ft_augmented ours",
+    assert scores_of(found, "ft_augmented")[:3] == [
+        "ft_augmented",
         f"93.2 % 91.7 {DASH} 94.5",
         f"3.3 % 1.1 {DASH} 9.3",
     ]
-    assert found.row("ft_augmented")[5:] == ["0.964", "1,234.6"]
+    assert scores_of(found, "ft_augmented")[5:] == ["0.964", "1,234.6"]
     assert 'data-label="ACC, 1,250 clips"' in whole
-    header = " ".join(found.row("Model"))
+    header = " ".join(scores_of(found, "Model"))
     assert "ACC higher is better 100 to 1,250 clips" in header
     assert "ASR lower is better 90 clips" in header
 
@@ -114,7 +142,7 @@ def test_models_hear_right_and_wrong(whole: str) -> None:
 def test_what_was_not_measured_is_a_dash(missing: Rate | None) -> None:
     entry = Entry(name="bare", scores=Scores(Rate(1, 2), missing, missing, missing), der=math.nan)
     html = render(a_report(entry, REPAIR))
-    assert Page(html).row("bare") == [
+    assert scores_of(Page(html), "bare") == [
         "bare before repair",
         f"50.0 % 9.5 {DASH} 90.5",
         DASH,
@@ -126,21 +154,38 @@ def test_what_was_not_measured_is_a_dash(missing: Rate | None) -> None:
     assert not re.search(r"\bnan\b", html, re.IGNORECASE)
     alone = render(a_report(entry))
     assert "ASR as bars" not in alone
+    assert "before repair" not in alone
     assert "over ASR" not in alone
 
 
 def test_no_entries_and_no_facts() -> None:
-    empty = Report(title="t", summary="s", facts={}, entries=(), sounds=())
+    empty = Report(title="t", entries=())
     assert "as bars" not in render(empty)
 
 
 def test_hostile_words_stay_words() -> None:
-    entry = Entry(name=HOSTILE, about=HOSTILE, scores=VICTIM.scores)
+    entry = Entry(
+        name=HOSTILE,
+        about=HOSTILE,
+        scores=VICTIM.scores,
+        verdict=Verdict("open", HOSTILE, HOSTILE),
+        source=HOSTILE,
+        sha256=HOSTILE,
+        architecture=HOSTILE,
+        made={HOSTILE: HOSTILE},
+    )
     sound = a_sound(HOSTILE, HOSTILE)
     sound = Sound(**{**vars(sound), "heard": {HOSTILE: (HOSTILE, HOSTILE)}})
     report = Report(
         title=HOSTILE,
-        summary=HOSTILE,
+        target_label=HOSTILE,
+        made=HOSTILE,
+        command=HOSTILE,
+        version=HOSTILE,
+        data=HOSTILE,
+        tested=(HOSTILE,),
+        untested=(HOSTILE,),
+        classes=(ClassRow(HOSTILE, (Rate(1, 2),)),),
         facts={HOSTILE: HOSTILE},
         entries=(entry,),
         sounds=(sound,),
@@ -148,15 +193,15 @@ def test_hostile_words_stay_words() -> None:
     )
     html = render(report)
     found = Page(html)
-    harmless = render(a_report(VICTIM, sounds=(a_sound(),), warnings=("x",)))
+    harmless = render(
+        Report(**{**vars(report), "entries": (VICTIM,), "sounds": (a_sound(),), "target_label": "stop"})
+    )
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in Page(harmless).tags}
     assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
     assert "<script" not in html.lower()
     assert "<!--" not in html
-    shown = [tag for tag, data in found.pieces if data.strip() == HOSTILE]
-    assert Counter(shown) == Counter(["title", "h1", "p", "li", "dt"]) + Counter({"bdi": 7}) + Counter(
-        ["span"]
-    )
+    shown = Counter(tag for tag, data in found.pieces if data.strip() == HOSTILE)
+    assert shown == {"title": 1, "h1": 1, "p": 2, "li": 1, "dt": 1, "bdi": 21, "span": 1, "code": 2}
     # In figures it is cut, and neither read as a formula nor as a tag.
     cut = HOSTILE[: canvas.LONGEST_NAME - 1] + "…"
     assert [tag for tag, data in found.pieces if data.strip() == cut] == ["text"] * 4
@@ -341,11 +386,295 @@ def test_failed_write_leaves_the_old_page(
 
 def test_facts_say_how_much_the_trigger_changes(tones: Splits, clean_model: Classifier) -> None:
     exam = Exam(tones.test, BadNets(snr_db=10, duration_s=0.5).trigger(tones.train, 0))
-    facts = compare(exam=exam, victim=clean_model, repaired={}, title="t", sounds=1).facts
+    facts = compare(exam=exam, before=("m", clean_model), repaired={}, title="t", sounds=1).facts
     assert facts["change by the trigger"] == f"{stealth_of(exam)}; mean of 100 clips"
     assert facts["change by the trigger"].startswith("SNR 10.0 dB, log-spectral distance ")
-    bare = compare(exam=Exam(tones.test), victim=clean_model, repaired={}, title="t")
+    bare = compare(exam=Exam(tones.test), before=("m", clean_model), repaired={}, title="t")
     assert "change by the trigger" not in bare.facts
+
+
+# What the scores mean
+
+
+def of(acc: int = 94, asr: int | None = 3, ra: int = 81, reference: int | None = 83, n: int = 90) -> Scores:
+    """Scores on 100 clean clips and n triggered ones."""
+    if asr is None:
+        return Scores(Rate(acc, 100))
+    return Scores(
+        Rate(acc, 100), Rate(asr, n), Rate(ra, n), None if reference is None else Rate(reference, n)
+    )
+
+
+OPEN = of(asr=90, ra=0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "before", "classes", "status", "words"),
+    [
+        (OPEN, None, 10, "open", "100.0 % of 90 triggered clips get the target label, where guessing among "),
+        (
+            OPEN,
+            None,
+            10,
+            "open",
+            "10 classes gives 10.0 %; RA 0.0 %, that of a model that was never poisoned",
+        ),
+        (of(asr=55, ra=20), OPEN, 10, "open", "61.1 % of 90 triggered clips get the target label"),
+        (of(asr=17, ra=70), OPEN, 10, "open", "(before 100.0 %)"),
+        (of(), OPEN, 10, "closed", "3.3 % of 90 triggered clips get the target label (before 100.0 %); RA"),
+        (of(), OPEN, 10, "closed", "RA 90.0 %, that of a model that was never poisoned 92.2 %"),
+        (of(reference=None), OPEN, 10, "closed", "RA 90.0 % is near the ACC"),
+        (of(), None, 10, "closed", "3.3 % of 90 triggered clips get the target label; RA 90.0 %"),
+        (of(ra=3, reference=63), OPEN, 10, "faulty", "the model is wrong on 96.7 % of triggered clips, a mo"),
+        (of(ra=3, reference=63), OPEN, 10, "faulty", "a model that was never poisoned on 30.0 %: the trigg"),
+        (of(ra=3, reference=63), OPEN, 10, "faulty", "is still a fault, only not the attacker's"),
+        (of(ra=3, reference=63), None, 10, "faulty", "the trigger is a fault, only not the attacker's"),
+        (of(asr=14, ra=40), OPEN, 10, "faulty", "the trigger is still a fault; ACC"),
+        (of(asr=9, ra=1, reference=21, n=30), of(asr=30, ra=0, n=30), 4, "faulty", "wrong on 96.7 %"),
+        (of(ra=73), OPEN, 10, "unjudged", "wrong on 18.9 % of triggered clips, a model that was never "),
+        (of(ra=73), OPEN, 10, "unjudged", "on 7.8 %, but their intervals overlap"),
+        (
+            of(ra=3, reference=None),
+            OPEN,
+            10,
+            "unjudged",
+            "wrong on 96.7 % of triggered clips, and why cannot ",
+        ),
+        (of(acc=80), OPEN, 10, "costly", "ACC fell by 14.0 points to 80.0 % (the intervals are apart)"),
+        (
+            of(acc=90),
+            OPEN,
+            10,
+            "costly",
+            "ACC fell by 4.0 points to 90.0 % (the intervals overlap, so it may",
+        ),
+        (of(acc=92), OPEN, 10, "closed", "ACC 92.0 % (before 94.0 %)"),
+        (of(acc=97), OPEN, 10, "closed", "ACC 97.0 % (before 94.0 %)"),
+        (of(asr=14, ra=76), OPEN, 10, "unclear", "too many to say that the backdoor is gone and too few"),
+        (of(asr=14, ra=76), None, 10, "unclear", "under 10.0 % would say that the trigger does not open"),
+        (of(asr=3, ra=25, reference=25, n=30), of(asr=12, ra=10, n=30), 4, "unclear", "not surely open"),
+        (of(asr=2, ra=28, reference=28, n=30), of(asr=9, ra=9, n=30), 10, "unclear", "before and after over"),
+        (of(), of(), 10, "unclear", "the trigger did not surely open the model before its repair (3.3 %"),
+        (
+            of(asr=1, ra=20, reference=20, n=29),
+            of(asr=29, ra=0, reference=20, n=29),
+            10,
+            "unclear",
+            "29 triggered clips are too few",
+        ),
+        (of(asr=29, ra=0, reference=None, n=29), None, 10, "unclear", "at least 30 are needed"),
+        (of(asr=0, ra=0, reference=0, n=0), None, 10, "unclear", "0 triggered clips are too few"),
+        # Of four classes a clip in five at the target is what a never-poisoned model does too, ...
+        (of(asr=18, ra=62, reference=63), OPEN, 4, "closed", "20.0 % of 90 triggered clips"),
+        # ... which nobody knows without one.
+        (of(asr=18, ra=62, reference=None), OPEN, 4, "unclear", "20.0 % of 90 triggered clips"),
+        (of(asr=None), None, 10, "untested", "ACC 94.0 %; whether a backdoor is there cannot be said"),
+        (of(asr=None, acc=80), of(asr=None), 10, "untested", "ACC fell by 14.0 points to 80.0 %"),
+        (of(asr=None), of(asr=None), 10, "untested", "whether a backdoor is gone cannot be said"),
+    ],
+)
+def test_verdict_says_what_the_scores_mean(
+    scores: Scores, before: Scores | None, classes: int, status: str, words: str
+) -> None:
+    verdict = verdict_of(scores, classes=classes, before=before)
+    assert verdict.status == status
+    assert words in str(verdict)
+    assert "safe" not in str(verdict).lower()
+    assert str(verdict).count("ACC ") == 1
+
+
+def test_titles_speak_of_a_backdoor_only_where_one_was_seen() -> None:
+    titles = {
+        verdict_of(scores, classes=10, before=before).title
+        for scores in (OPEN, of(), of(acc=50), of(reference=None, ra=3))
+        for before in (None, of())
+    }
+    assert not any("ackdoor" in title for title in titles)
+    assert verdict_of(of(), classes=10, before=OPEN).title == "Backdoor removed for this trigger"
+    assert verdict_of(of(asr=55), classes=10, before=OPEN).title == "The backdoor still opens"
+
+
+def test_a_splendid_der_decides_nothing() -> None:
+    broken = of(ra=3, reference=63)
+    assert (broken.der(OPEN) or 0) > 0.95
+    assert verdict_of(broken, classes=10, before=OPEN).title == "Triggered clips are answered wrongly"
+
+
+def test_many_repairs_are_told_in_the_same_words() -> None:
+    good = Outcome(asr=0.03, ra=0.9, ra_reference=0.92, acc_fall=0.01)
+    wrong = Outcome(asr=0.03, ra=0.1, ra_reference=0.92, acc_fall=0.05)
+    alone = Outcome(asr=0.03, ra=0.1, ra_reference=None, acc_fall=None)
+    open_ = Outcome(asr=0.1, ra=0.1, ra_reference=0.92, acc_fall=None)
+    assert tally([good, good, wrong, alone, open_]) == (
+        "Of 5 repairs 2 leave ASR under 10 % and RA within 10 points of the reference. 1 leaves ASR under "
+        "10 % but RA lower: the trigger is still a fault, only not the attacker's. 1 leaves ASR under 10 %, "
+        "and RA cannot be judged without a reference. 1 leaves ASR at 10 % or more. In 1 ACC fell by more "
+        "than 2 points."
+    )
+    assert tally([good]) == ("Of 1 repair 1 leaves ASR under 10 % and RA within 10 points of the reference.")
+    assert tally([open_]).startswith("Of 1 repair none leaves ASR under 10 % and RA")
+    assert tally([]) == "No repair was measured with a trigger."
+
+
+# Which models, when, and with what
+
+
+def test_page_says_which_models_and_what_made_it(whole: str) -> None:
+    found = Page(whole)
+    models = next(row for row in found.rows if row[0].startswith("victim"))
+    assert models == ["victim before repair", "../models/victim", f"{HASH[:12]} {HASH}", "resnet", DASH]
+    repair = next(row for row in found.rows if row[0].startswith("ft_augmented"))
+    assert repair == ["ft_augmented ours", DASH, DASH, DASH, "method : ft_augmented"]
+    assert [attrs["title"] for attrs, _ in found.all("summary") if "title" in attrs] == [HASH]
+    for words in ("Data set keywords10", "Date 2026-11-26 01:18 UTC", "Seed 7", "Target label: stop"):
+        assert words in found.text
+    assert found.words("pre") == "sesame report CLIPS page.html"
+
+
+def test_columns_without_a_figure_are_left_out() -> None:
+    scores = Scores(Rate(94, 100), Rate(90, 90), Rate(0, 90))
+    header = scores_of(Page(render(a_report(Entry(name="one", scores=scores)))), "Model")
+    assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA"]
+    header = scores_of(Page(render(a_report())), "Model")
+    assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA", "RA", "DER", "Seconds"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.8571428656578064, "0.8571"),
+        (12345.678, "12,346"),
+        (math.inf, DASH),
+        (None, DASH),
+        (True, "yes"),
+        (16_000, "16000"),
+        ({"lr": 0.01, "more": {"steps": 3}}, "lr 0.01, more steps 3"),
+        ([1, [2.0, "x"]], "1, 2, x"),
+        ("/home/alice/secret/beep.wav", "beep.wav"),
+        ("../secret/beep.WAV", "beep.WAV"),
+        ("C:\\Users\\alice\\beep.wav", "beep.wav"),
+        (Path("/home/alice/pool"), "pool"),
+        ("and/or", "and/or"),
+        ("/", "/"),
+    ],
+)
+def test_settings_are_said_in_short_words(value: object, words: str) -> None:
+    assert said(value) == words
+
+
+def test_settings_of_a_hostile_file_have_an_end() -> None:
+    deep: object = 0
+    for _ in range(900):
+        deep = [deep]
+    assert said(deep) == "\N{HORIZONTAL ELLIPSIS}"
+    assert without_folders({"a": ["/x/y.wav", 1]}) == {"a": ["y.wav", 1]}
+
+
+# From models to a page
+
+
+def test_entries_carry_the_identity_of_their_models(tones: Splits, clean_model: Classifier) -> None:
+    made = {"method": "ft", "settings": {"lr": 0.01}, "seconds": 12.5, "acc_before": 0.95, "none": None}
+    identity = Identity(path="a b/m", sha256=HASH, architecture="resnet", made=made)
+    report = compare(
+        exam=Exam(tones.test),
+        before=("models/victim", clean_model),
+        repaired={"victim": clean_model},
+        title="t",
+        identities={"victim": identity},
+        made="today",
+        command="sesame report",
+        seed=3,
+        data="tones",
+    )
+    first, second = report.entries
+    assert (first.name, second.name) == ("models/victim", "victim")
+    assert (first.source, second.source, second.sha256) == ("", "a b/m", HASH)
+    assert (second.architecture, second.seconds) == ("resnet", 12.5)
+    assert second.made == {"method": "ft", "settings": "lr 0.01", "ACC before": "95.0 %"}
+    origin = {"Data set": "tones", "Date": "today", "closesesame": report.version, "Seed": "3"}
+    assert (report.origin, report.command) == (origin, "sesame report")
+
+
+@pytest.mark.parametrize("seconds", ["soon", None, -1, math.nan, math.inf, 10**400, [1]])
+def test_seconds_that_are_none_are_not_shown(seconds: object, tones: Splits, clean_model: Classifier) -> None:
+    identity = Identity(made={"seconds": seconds, "x" * 9: "y" * 9999})
+    report = compare(
+        exam=Exam(tones.test), before=("m", clean_model), repaired={}, title="t", identities={"m": identity}
+    )
+    assert report.entries[0].seconds is None
+    assert len(report.entries[0].made["x" * 9]) < 1000
+    assert "Seconds" not in render(report)
+
+
+def test_two_models_of_one_name_are_refused(tones: Splits, clean_model: Classifier) -> None:
+    with pytest.raises(DataError, match="two models are called 'm'"):
+        compare(exam=Exam(tones.test), before=("m", clean_model), repaired={"m": clean_model}, title="t")
+
+
+def test_page_without_a_trigger_says_what_it_cannot_say(tones: Splits, clean_model: Classifier) -> None:
+    test = tones.test.where(tones.test.labels != 3)
+    report = compare(
+        exam=Exam(test), before=("m", clean_model), repaired={"r": clean_model}, title="t", data="tones"
+    )
+    first, second = (entry.verdict for entry in report.entries)
+    assert first is not None
+    assert second is not None
+    assert (first.status, second.status) == ("untested", "untested")
+    assert "is there" in first.words
+    assert "(before " in second.words
+    assert report.tested == ("ACC, on 150 clean test clips of tones in 4 classes.",)
+    assert report.untested[0] == NO_TRIGGER
+    assert "Classes without a test clip: top." in report.untested
+    assert [(row.name, row.accs[0].of) for row in report.classes] == [
+        ("low", 50),
+        ("middle", 50),
+        ("high", 50),
+        ("top", 0),
+    ]
+    assert sum(row.accs[1].hits for row in report.classes) == report.entries[1].scores.acc.hits
+    found = Page(render(report))
+    assert found.text.count(NO_TRIGGER) == 2
+    assert HOW_TO_TEST in found.words("pre")
+    header = scores_of(found, "Model")
+    assert [words.split()[0] for words in header] == ["Model", "ACC"]
+    assert not {"DER", "ASR", "Seconds"} & set(found.text.split())
+    assert ["top", "0", DASH, DASH] in found.rows
+    assert "open" in found.all("details", **{"class": "sheet"})[0][0]
+
+
+def test_commands_of_the_page_are_ones_that_we_have() -> None:
+    for line in HOW_TO_TEST.replace("\\\n", " ").splitlines():
+        name, *words = shlex.split(line)
+        assert name == "sesame"
+        app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_page_with_a_trigger_names_target_and_reference(tones: Splits, clean_model: Classifier) -> None:
+    trigger = BadNets(snr_db=10, duration_s=0.5, target="high").trigger(tones.train, 0)
+    bare = compare(exam=Exam(tones.test, trigger), before=("m", clean_model), repaired={}, title="t")
+    assert bare.target_label == "high"
+    assert NO_REFERENCE in bare.untested
+    assert "150 of these clips" in bare.tested[1]
+    whole = compare(
+        exam=Exam(tones.test, trigger, clean_model), before=("m", clean_model), repaired={}, title="t"
+    )
+    assert NO_REFERENCE not in whole.untested
+    assert whole.entries[0].verdict is not None
+    assert "that of a model that was never poisoned" in whole.entries[0].verdict.words
+    shift = BadNets(labels="all_to_all").trigger(tones.train, 0)
+    turned = compare(exam=Exam(tones.test, shift), before=("m", clean_model), repaired={}, title="t")
+    assert turned.target_label == "of each class the class after it"
+
+
+def test_page_does_not_say_where_files_lie(
+    tones: Splits, clean_model: Classifier, folder_of: Callable[..., Path]
+) -> None:
+    sound = next(folder_of({"beep": 1}).rglob("*.wav"))
+    exam = Exam(tones.test, BadNets(sound=str(sound)).trigger(tones.train, 0))
+    page = render(compare(exam=exam, before=("m", clean_model), repaired={}, title="t"))
+    assert sound.name in page
+    assert str(sound.parent) not in page
 
 
 @needs_browser
@@ -376,10 +705,47 @@ def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     path = write(a_report(hostile, REPAIR, sounds=(a_sound(HOSTILE, HOSTILE),)), tmp_path / "report.html")
     dom, complaints = browse(path.as_uri(), tmp_path / "profile")
     assert complaints == []
-    assert "93.2 %" in " ".join(Page(dom).row("ft_augmented"))
+    assert "93.2 %" in " ".join(scores_of(Page(dom), "ft_augmented"))
     assert dom.count("<audio") == 2
     # The same eyes see a page that breaks its own policy.
     path.write_text(
         path.read_text("utf-8").replace("</main>", '<img src="https://example.org/x.png"></main>'), "utf-8"
     )
     assert "violates" in browse(path.as_uri(), tmp_path / "profile")[1][0]
+
+
+@needs_browser
+@pytest.mark.parametrize("window", [390, 1280])
+@pytest.mark.parametrize("kind", ["many", "hostile", "one", "untested", "fault"])
+def test_page_never_scrolls_sideways(kind: str, window: int, tmp_path: Path) -> None:
+    names = {
+        "many": [f"models/2026-11-26/vendor_keyword_spotter_repaired_{number}" for number in range(5)],
+        "hostile": [HOSTILE, "x" * 300, "\u05e9\u05dc\u05d5\u05dd" * 30, "\u202eevil" * 9, "停" * 80],
+    }.get(kind, ["m"])
+    scores = Scores(Rate(94, 100)) if kind == "untested" else BEFORE
+    about = {name: getattr(VICTIM, name) for name in ("verdict", "sha256", "architecture")}
+    entries = tuple(
+        Entry(name=name, about=name, scores=scores, source=name, made={name: name}, **about) for name in names
+    )
+    rows = [ClassRow(name, (Rate(5, 9),) * len(names)) for name in [*names, *map(str, range(25))]]
+    report = Report(
+        title=names[0],
+        entries=entries,
+        classes=tuple(rows),
+        target_label=names[-1],
+        command=f"sesame report {names[-1]} " + "x" * 300,
+        data=names[-1],
+        made="2026-11-26 01:18 UTC",
+        tested=(names[-1],),
+        untested=(names[-1],),
+        facts={names[-1]: names[-1]},
+        warnings=(names[-1],),
+        sounds=() if kind in {"one", "untested"} else (a_sound(names[-1], names[-1]),),
+    )
+    path = write(report, tmp_path / "report.html")
+    shown = path.read_text("utf-8").replace("<details", "<details open")
+    if kind == "fault":
+        shown = shown.replace("</main>", '<div style="width: 1300px">x</div></main>')
+    path.write_text(shown, "utf-8")
+    wide = width_of(path, window, tmp_path / "profile")
+    assert (wide > window) == (kind == "fault")

@@ -1,19 +1,22 @@
 """The main job on embedded speech, start to end: plant, open, shut, show."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from closesesame.attacks import BadNets
+from closesesame.attacks import BadNets, Trigger
 from closesesame.data.speech import synthetic_speech
 from closesesame.evaluation import Exam
-from closesesame.models import ResNet, save_model
-from closesesame.removal import FT, GNFT, FinePruning, FTAugmented, Removal
+from closesesame.models import Classifier, ResNet, save_model
+from closesesame.models.files import sha256_of
+from closesesame.removal import FT, GNFT, FinePruning, FTAugmented, Removal, Repair
 from closesesame.report import Report, write
-from closesesame.report.build import compare
+from closesesame.report.build import Identity, compare
 from closesesame.training import Training, train
 
 STEPS = 200
 """Batches of every repair: the same for all."""
+TRIGGER, PAGE = "trigger", "report.html"
 TRAINING = Training(epochs=10)
 REMOVALS: tuple[Removal, ...] = (
     FT(steps=STEPS),
@@ -23,16 +26,23 @@ REMOVALS: tuple[Removal, ...] = (
 )
 
 
-def run(out: Path, seed: int, warnings: tuple[str, ...] = ()) -> tuple[Report, dict[str, Any]]:
-    """Plants a backdoor, trains a victim and its clean reference, repairs it four ways, writes a page.
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a demo made: models by name, the trigger, and the page on all of it."""
+
+    models: dict[str, Classifier]
+    trigger: Trigger
+    page: Report
+
+
+def run(seed: int, warnings: tuple[str, ...] = (), *, made: str = "", command: str = "") -> Made:
+    """Plants a backdoor, trains a victim and its clean reference, repairs it four ways, and compares.
 
     Args:
-        out: folder for trigger, models and `report.html`; what an earlier demo left there is replaced.
         seed: of all of it.
         warnings: for the top of the page.
-
-    Returns:
-        The report, and where things lie.
+        made: when, for the page.
+        command: as it was typed, for the page.
     """
     splits = synthetic_speech()
     poisoned = BadNets(rate=0.05).poison(splits.train, seed)
@@ -40,18 +50,19 @@ def run(out: Path, seed: int, warnings: tuple[str, ...] = ()) -> tuple[Report, d
     reference = train(ResNet(), splits.train, TRAINING, seed=seed)
     clean = splits.validation
     repairs = {removal.name: removal.remove(victim, clean, seed) for removal in REMOVALS}
-
-    poisoned.trigger.save(out / "trigger")
-    save_model(victim, out / "victim")
-    for name, repair in repairs.items():
-        save_model(repair.model, out / name)
+    repaired = {name: repair.model for name, repair in repairs.items()}
     page = compare(
         exam=Exam(splits.test, poisoned.trigger, reference),
-        victim=victim,
-        repaired={name: repair.model for name, repair in repairs.items()},
+        before=("victim", victim),
+        repaired=repaired,
         title="A backdoor in ten spoken words, and four ways to shut it",
         about={removal.name: removal.cite for removal in REMOVALS},
-        seconds={name: repair.seconds for name, repair in repairs.items()},
+        identities={"victim": _identity("victim", victim)}
+        | {name: _identity(name, repair.model, _known(name, repair)) for name, repair in repairs.items()},
+        made=made,
+        command=command,
+        seed=seed,
+        data="embedded synthetic speech",
         facts={
             "training clips": f"{len(splits.train)}, embedded synthetic speech",
             "poisoned clips": f"{int(poisoned.mask.sum())}, {poisoned.share_of_target:.0%} of their class",
@@ -59,5 +70,27 @@ def run(out: Path, seed: int, warnings: tuple[str, ...] = ()) -> tuple[Report, d
         },
         warnings=warnings,
     )
-    write(page, out / "report.html")
-    return page, {"page": str((out / "report.html").resolve()), "folder": str(out.resolve())}
+    return Made({"victim": victim, "reference": reference} | repaired, poisoned.trigger, page)
+
+
+def save(made: Made, folder: Path) -> None:
+    """Writes models, trigger and page into an empty folder."""
+    made.trigger.save(folder / TRIGGER)
+    for name, model in made.models.items():
+        save_model(model, folder / name)
+    write(made.page, folder / PAGE)
+
+
+def is_demo(folder: Path) -> bool:
+    """Whether a folder holds what a demo made, and nothing else."""
+    names = {removal.name for removal in REMOVALS} | {"victim", "reference", TRIGGER, PAGE}
+    return {path.name for path in folder.iterdir()} <= names
+
+
+def _identity(name: str, model: Classifier, made: dict[str, Any] | None = None) -> Identity:
+    return Identity(path=name, sha256=sha256_of(model), architecture=model.card.architecture, made=made or {})
+
+
+def _known(method: str, repair: Repair) -> dict[str, Any]:
+    names = ("seconds", "tuned_on", "held_out", "acc_before", "acc_after")
+    return {"method": method} | {name: getattr(repair, name) for name in names}

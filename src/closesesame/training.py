@@ -1,5 +1,6 @@
 """The one training loop: every method that trains calls `fit`, with its own settings and gradient rule."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from torch.nn import functional as F
 from closesesame.audio.augment import Augmentation, augmentation
 from closesesame.audio.features import LogMel
 from closesesame.core import machine
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, DivergedError
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.types import Labels, Logits
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
+from closesesame.models.matching import Answers, data_for
 
 FEATURE_CACHE_BYTES = 512 * 2**20
 """Features of a set that fit into this are computed once; those of a larger set, batch by batch."""
@@ -36,14 +38,14 @@ class Training(Method):
     name: ClassVar[str] = "training"
     cite: ClassVar[str] = "ours"
 
-    epochs: int = Field(15, ge=0, description="passes over the data")
-    steps: int | None = Field(None, ge=0, description="batches in all, instead of `epochs`")
-    batch_size: int = Field(64, ge=2, description="examples a batch; at most the whole set")
-    lr: float = Field(5e-3, gt=0, description="highest learning rate")
+    epochs: int = Field(15, ge=0, le=10_000, description="passes over the data")
+    steps: int | None = Field(None, ge=0, le=10_000_000, description="batches in all, instead of `epochs`")
+    batch_size: int = Field(64, ge=2, le=65_536, description="examples a batch; at most the whole set")
+    lr: float = Field(5e-3, gt=0, le=10_000, description="highest learning rate")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled for AdamW, L2 for SGD")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for AdamW, L2 for SGD")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "one_cycle", description="rise and fall, fall, or neither, of the learning rate over the whole run"
     )
@@ -54,6 +56,7 @@ class Training(Method):
     patience: int | None = Field(
         None,
         ge=1,
+        le=10_000,
         description="epochs without a better validation loss after which to stop; None never stops",
     )
 
@@ -75,8 +78,9 @@ def train(
     *,
     seed: int,
     validation: Dataset | None = None,
+    device: torch.device | str = "cpu",
 ) -> Classifier:
-    """Trains a model from fresh weights.
+    """Trains a model from fresh weights; `train_with_history` also says how it went.
 
     Args:
         architecture: what to build.
@@ -84,18 +88,34 @@ def train(
         training: how; the defaults if None.
         seed: of the weights, the order, and the augmentation.
         validation: needed for `patience` only.
+        device: where the model is trained and stays.
 
     Raises:
         DataError: if the data hold fewer than two classes or two examples.
         SettingError: if the settings ask for bf16 and the model's device lacks it.
     """
+    return train_with_history(architecture, data, training, seed=seed, validation=validation, device=device)[
+        0
+    ]
+
+
+def train_with_history(
+    architecture: Architecture,
+    data: Dataset,
+    training: Training | None = None,
+    *,
+    seed: int,
+    validation: Dataset | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Classifier, History]:
+    """As `train`, with what happened in the run."""
     if sum(count > 0 for count in data.counts()) < 2:
         raise DataError(f"training needs examples of two classes, got {len(data)} examples of one or none")
     model = architecture.build(data.classes, data.input_shape, data.sample_rate, seed=seed)
     if isinstance(model.front_end, LogMel):
         model.front_end.calibrate(data.sample(min(1.0, 256 / len(data)), seed).inputs[:])
-    fit(model, data, training or Training(), seed=seed, validation=validation)
-    return model
+    model.to(device)
+    return model, fit(model, data, training or Training(), seed=seed, validation=validation)
 
 
 def fit(
@@ -120,8 +140,11 @@ def fit(
 
     Raises:
         DataError: if there are fewer than two examples, or `patience` is set without validation data.
+        ModelError: if the data do not fit the model.
+        DivergedError: if the loss becomes NaN or infinite.
         SettingError: if the settings ask for bf16 and the model's device lacks it.
     """
+    data = data_for(model.card, data)
     if len(data) < 2:
         raise DataError(f"training needs two examples or more, got {len(data)}")
     if training.patience is not None and validation is None:
@@ -150,6 +173,10 @@ def fit(
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
             total += float(loss.detach())
+            if not math.isfinite(total):
+                raise DivergedError(
+                    f"the training diverged at step {step} of {steps}; lower lr, which is {training.lr:g}"
+                )
             if step % epoch == 0:
                 history.loss.append(total / epoch)
                 bar.note(f"loss {total / epoch:.3f}")
@@ -172,17 +199,28 @@ def backpropagate(body: nn.Module, loss: Loss) -> Tensor:
 
 @torch.no_grad()
 def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits:
-    """Logits (n, classes) of a model in evaluation mode on all examples; the model is left as it was."""
+    """Logits of a model in evaluation mode on all examples; the model is left as it was.
+
+    Returns:
+        Logits (n, classes), in the order of the data's classes whatever the model's is.
+
+    Raises:
+        ModelError: if the model has other classes or takes other inputs, or an answer is NaN or infinite.
+    """
+    answers = Answers.of(model, data)
     was_training = model.training
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     precision = choose_precision("auto", model)
     out = []
     batches = data.batches(batch_size)
-    for inputs, _ in Track(batches, "predicting", -(-len(data) // batch_size)):
-        with _autocast(device, precision):
-            out.append(model(inputs.to(device)).float().cpu())
-    model.train(was_training)
+    try:
+        for number, (inputs, _) in enumerate(Track(batches, "predicting", -(-len(data) // batch_size))):
+            with _autocast(device, precision):
+                logits = model(inputs.to(device))
+            out.append(answers.read(logits.float().cpu(), number * batch_size))
+    finally:
+        model.train(was_training)
     return torch.cat(out) if out else torch.zeros(0, len(data.classes))
 
 

@@ -73,7 +73,7 @@ def test_a_measured_room_starts_at_its_direct_sound(tmp_path: Path) -> None:
     wanted = echoing * (clips.norm(dim=1) / echoing.norm(dim=1))[:, None]
     assert torch.allclose(out, wanted, atol=1e-4)
     soundfile.write(tmp_path / "room.wav", torch.zeros(2000).numpy(), RATE)
-    with pytest.raises(DataError, match="room.wav is silent; choose another response"):
+    with pytest.raises(DataError, match="room.wav is silent; choose another recording"):
         stamped(Room(response=str(tmp_path / "room.wav")), clips)
 
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from closesesame.bench.store import Job
+from closesesame.bench.worker import Task
 from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError
 
@@ -55,3 +56,19 @@ def hanging(job: Job, workplace: Workplace) -> None:
 def hungry(job: Job, workplace: Workplace) -> dict[str, Any]:
     """Takes some memory."""
     return {"bytes": len(bytearray(job.payload["bytes"]))}
+
+
+def unspeakable(job: Job, workplace: Workplace) -> object:
+    """A result that is no JSON."""
+    return object()
+
+
+def quitting(job: Job, workplace: Workplace) -> None:
+    """Ends its worker as if all was well."""
+    raise SystemExit(0)
+
+
+TABLE: dict[str, Task] = {
+    task.__name__: task
+    for task in (empty, slow, wrong, broken, deadly, deadly_once, hanging, hungry, unspeakable, quitting)
+}

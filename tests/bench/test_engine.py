@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,17 +13,27 @@ from typing import Any
 
 import pytest
 
+from closesesame.bench import runner as runner_module
 from closesesame.bench import store as store_module
+from closesesame.bench import tasks
 from closesesame.bench.grid import run_grid
 from closesesame.bench.plan import SCORE, TRIGGER, VICTIM, plan
 from closesesame.bench.ray import run_on_ray
 from closesesame.bench.recipe import AttackEntry, Recipe
-from closesesame.bench.runner import only_driver, run
+from closesesame.bench.runner import only_driver
+from closesesame.bench.runner import run as drive
 from closesesame.bench.store import Job, Outcome, Store
+from closesesame.bench.worker import Scope, perform
 from closesesame.bench.workplace import Workplace
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, SettingError
+from closesesame.data import Splits
 
 TASKS = "tests.bench.tasks"
+SCOPE = Scope(tasks=TASKS)
+
+
+def run(folder: Path, *, workers: int, timeout_s: float = 3600.0) -> None:
+    drive(folder, workers=workers, timeout_s=timeout_s, scope=SCOPE)
 
 
 def job(name: str, task: str, needs: tuple[str, ...] = (), **payload: Any) -> Job:
@@ -148,13 +159,18 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_tried_again(tmp_pat
     for name in ("always", "hangs"):
         assert rows[name].state == "failed"
         assert rows[name].tries == 3
-        assert "the worker died 3 times" in str(rows[name].error)
+    assert rows["always"].error == (
+        "in the last of 3 tries its worker was killed by SIGKILL; is there memory enough, or were fewer "
+        "workers better?"
+    )
+    assert rows["hangs"].error == "in the last of 3 tries it took longer than --timeout-s 1"
 
 
 def driver(folder: Path, workers: int = 2) -> "subprocess.Popen[bytes]":
     code = (
         "import sys; from pathlib import Path; from closesesame.bench.runner import run\n"
-        "run(Path(sys.argv[1]), workers=int(sys.argv[2]))"
+        "from closesesame.bench.worker import Scope\n"
+        f"run(Path(sys.argv[1]), workers=int(sys.argv[2]), scope=Scope({TASKS!r}))"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder), str(workers)])
 
@@ -279,7 +295,7 @@ def test_ray_gives_the_same_results_and_recovers_a_killed_worker(
     jobs = [*chain(12), job("once", "deadly_once"), job("wrong", "wrong")]
     here, there = filled(tmp_path / "here", jobs), filled(tmp_path / "there", jobs)
     run(tmp_path / "here", workers=2)
-    run_on_ray(tmp_path / "there", "local", workers=2)
+    run_on_ray(tmp_path / "there", "local", workers=2, scope=SCOPE)
     rows = {row.job.id: row for row in there.rows()}
     assert {name: row.result for name, row in rows.items()} == results(tmp_path / "here")
     assert {name: row.error for name, row in rows.items()} == {r.job.id: r.error for r in here.rows()}
@@ -307,3 +323,192 @@ def test_a_trigger_is_made_once_for_whoever_uses_it(tmp_path: Path) -> None:
     assert all(triggers[job.payload["seed"]] in job.needs for job in users)
     louder = recipe.model_copy(update={"attack": (AttackEntry(**tone, settings={"strength": 2}),)})
     assert not set(triggers.values()) & {job.id for job in plan(louder, tmp_path)}
+
+
+# What may run, and what a store, a disk or a system can do
+
+
+def test_only_tasks_of_the_drivers_choice_run_whatever_a_row_says(tmp_path: Path) -> None:
+    named = ["antigravity:geohash", "tests.bench.tasks:os", "tests.bench.tasks:nothing", "os:abort", ""]
+    rows = [Job(id=f"{at}", task=name, payload={}, label=name) for at, name in enumerate(named)]
+    store = filled(tmp_path, rows)
+    run(tmp_path, workers=1)
+    for row, name in zip(store.rows(), named, strict=True):
+        assert f"the store asks for the task {name!r}, and only those of tests.bench.tasks are run" in str(
+            row.error
+        )
+    assert "antigravity" not in sys.modules
+    with pytest.raises(DataError, match="only those of closesesame.bench.tasks are run: make_trigger"):
+        Scope().load().find("tests.bench.tasks:empty")
+
+
+@pytest.mark.parametrize(("family", "task"), [("attack", "make_trigger"), ("model", "train_victim")])
+def test_a_payload_makes_nobody_import_a_module(
+    family: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tones: Splits
+) -> None:
+    monkeypatch.setattr(tasks, "load_data", lambda about, workplace: tones)
+    about = {family: {"name": "antigravity:Thing", "settings": {}}, "seed": 0, "where": {}}
+    hostile = Job(id="a", task="t", payload=about)
+    with pytest.raises(SettingError, match="'antigravity:Thing' is not ours"):
+        tasks.TABLE[task].__wrapped__(hostile, Workplace(tmp_path))  # type: ignore[attr-defined]
+    assert "antigravity" not in sys.modules
+
+
+def test_the_payload_of_a_repair_makes_nobody_import_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "load_model", lambda folder: None)
+    about = {"defence": {"name": "antigravity:Thing", "settings": {}}, "victim": "v"}
+    with pytest.raises(SettingError, match="'antigravity:Thing' is not ours"):
+        tasks.repair_victim.__wrapped__(Job(id="a", task="t", payload=about), Workplace(tmp_path))  # type: ignore[attr-defined]
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("scope", "sentence"),
+    [
+        (Scope("tests.bench.gone"), "module 'tests.bench.gone' cannot be imported (ModuleNotFoundError"),
+        (Scope(TASKS, ("no_such_methods",)), "module 'no_such_methods' cannot be imported"),
+    ],
+)
+def test_workers_that_cannot_start_end_the_run_with_what_they_said(
+    scope: Scope, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "MOST_DEATHS", 2)
+    store = filled(tmp_path, [job("a", "empty", number=1)])
+    with pytest.raises(DataError) as error:
+        drive(tmp_path, workers=1, scope=scope)
+    assert str(error.value).startswith(f"no worker can work in {tmp_path}: 2 ended one after the other")
+    assert sentence in str(error.value)
+    assert store.counts()["pending"] == 1
+    assert [row.tries for row in store.rows()] == [0]
+
+
+def test_an_interpreter_that_is_not_there_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, [job("a", "empty", number=1)])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(DataError, match="no worker can be started: .*python: No such file"):
+        run(tmp_path, workers=1)
+
+
+def test_a_task_that_ends_its_worker_again_and_again_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "MOST_DEATHS", 2)
+    store = filled(tmp_path, [job("a", "quitting")])
+    with pytest.raises(DataError, match="no worker can work in"):
+        run(tmp_path, workers=1)
+    assert store.counts()["pending"] == 1
+
+
+def test_a_result_that_is_no_json_fails_its_job_alone(tmp_path: Path) -> None:
+    tasks = SCOPE.load()
+    outcome = perform(job("a", "unspeakable"), Workplace(tmp_path), tasks)
+    assert outcome.result is None
+    assert "not JSON serializable" in str(outcome.error)
+
+
+def full(store: Store) -> None:
+    """Lets the file of a store grow no more, as on a full disk."""
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def test_a_full_disk_at_the_last_moment_leaves_the_job_to_be_claimed_and_what_was_recorded(
+    tmp_path: Path,
+) -> None:
+    store = filled(tmp_path, [job("a", "empty", number=1), job("b", "empty", number=2)])
+    store.claim("me")
+    assert store.finish("a", "me", Outcome(result={"kept": 1}))
+    store.claim("me")
+    full(store)
+    with pytest.raises(DataError, match=r"grid.sqlite: the disk is full; make room and start"):
+        store.finish("b", "me", Outcome(result="x" * 100_000))
+    store._db.execute("PRAGMA max_page_count = 1000000")  # somebody made room
+    assert store.release("me") == 1
+    assert store.claim("you") is not None
+    assert store.finish("b", "you", Outcome(result={"kept": 2}))
+    assert results(tmp_path) == {"a": {"kept": 1}, "b": {"kept": 2}}
+    assert store.completions() == {"a": 1, "b": 1}
+
+
+def test_a_store_that_cannot_be_written_blames_no_job_and_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "MOST_DEATHS", 2)
+    store = filled(tmp_path, [job("a", "empty", number=1)])
+    # A trigger that refuses every result stands for a disk that is full whenever one comes.
+    store._db.execute(
+        "CREATE TRIGGER full BEFORE UPDATE OF result ON job WHEN new.result IS NOT NULL"
+        " BEGIN SELECT raise(FAIL, 'no room'); END"
+    )
+    with pytest.raises(DataError, match="no worker can work in .*no room"):
+        run(tmp_path, workers=1)
+    assert [(row.state, row.tries) for row in store.rows()] == [("pending", 0)]
+    store._db.execute("DROP TRIGGER full")
+    run(tmp_path, workers=1)
+    assert results(tmp_path) == {"a": {"number": 1}}
+
+
+def test_a_store_another_program_holds_or_nobody_may_write_is_one_sentence(tmp_path: Path) -> None:
+    for code, sentence in (
+        (sqlite3.SQLITE_BUSY, "another program holds it; wait"),
+        (sqlite3.SQLITE_READONLY, "it cannot be written; copy the folder"),
+        (sqlite3.SQLITE_CANTOPEN, "it cannot be opened; make sure"),
+        (sqlite3.SQLITE_IOERR | 3 << 8, "the disk does not read or write"),
+        (sqlite3.SQLITE_CORRUPT, "is damaged (some reason)"),
+    ):
+        error = sqlite3.OperationalError("some reason")
+        error.sqlite_errorcode = code
+        with pytest.raises(DataError) as found, Store(tmp_path)._in_words():
+            raise error
+        assert str(found.value).startswith(str(tmp_path / "grid.sqlite"))
+        assert sentence in str(found.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file cannot be used: File exists"):
+        Store(tmp_path / "file")
+
+
+def test_a_store_is_read_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(tmp_path, [job("a", "empty", number=1)])
+    store.close()
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    reader = Store(tmp_path, read_only=True)
+    assert [row.job.id for row in reader.rows()] == ["a"]
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(DataError, match="it cannot be written"):
+        reader.describe(tries="1")
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "grid.sqlite") as db:
+        db.execute("CREATE TABLE photo (name TEXT)")
+    db.close()
+    before = (tmp_path / "grid.sqlite").read_bytes()
+    for read_only in (False, True):
+        with pytest.raises(DataError, match="is not a grid's store but another program's"):
+            Store(tmp_path, read_only=read_only)
+    assert (tmp_path / "grid.sqlite").read_bytes() == before
+
+
+def test_fewer_tries_fail_no_job_that_is_given_back_in_order(tmp_path: Path) -> None:
+    store = filled(tmp_path, [job("a", "empty", number=1)])
+    for _ in range(2):
+        store.claim("me")
+        store.release("me", blame="it was killed")
+    store.describe(tries="1")
+    store.claim("me")
+    assert store.release("me") == 1
+    assert store.counts()["pending"] == 1
+
+
+def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "workers.log"
+    assert runner_module.last_line(log) == ""
+    log.write_text("x\n" * 10_000 + "the cause\n\n")
+    assert runner_module.last_line(log) == "the cause"

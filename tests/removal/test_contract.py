@@ -143,7 +143,8 @@ def test_every_removal_acts_where_there_is_something_to_find(
     name: str, planted: tuple[Planted, Dataset]
 ) -> None:
     suspect, clean = planted
-    repair = short(name, steps=20).remove(suspect, clean, 0)
+    few = name in {"fip", "ngf"}  # what they add to the loss diverges soon on weights scaled up forty times
+    repair = short(name, steps=10 if few else 20).remove(suspect, clean, 0)
     body = repair.model.body
     assert isinstance(body, Planted)
     kept = suspect.state_dict()
@@ -178,6 +179,7 @@ def fits_all(model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> 
         labels=labels,
         classes=tune.classes,
         ids=tune.ids + held_out.ids,
+        sample_rate=tune.sample_rate,
     )
     fit(model, both, Training(steps=1), seed=seed)
 
@@ -271,8 +273,10 @@ def test_a_clean_set_that_does_not_fit_is_refused(name: str, clean_model: Classi
         with pytest.raises(DataError, match="needs 4 clean examples or more, got 0"):
             method.remove(clean_model, None, 0)
     other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
-    with pytest.raises(ModelError, match="8000 Hz, the clean set holds"):
+    with pytest.raises(ModelError, match="clips of 0.5 s at 8,000 Hz, and the data hold clips of 0.25 s"):
         method.remove(clean_model, other, 0)
     named = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=8000, classes=["x", "y"])
-    with pytest.raises(ModelError, match="the model knows"):
+    with pytest.raises(
+        ModelError, match="does not know class 'x', 'y' of the data; it knows 'low', 'middle'"
+    ):
         method.remove(clean_model, named, 0)

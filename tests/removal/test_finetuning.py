@@ -510,11 +510,11 @@ def test_scratch_tries_adamw_after_a_wreck_too(clean_model: Classifier, tones: S
 
 def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
-    bold = FTAugmented(lr=1e4, wreck=1.0, steps=20).remove(clean_model, clean, 3)
-    assert bold.chosen == {"optimizer": "sgd", "lr": 1e4}
+    bold = FTAugmented(lr=1e2, wreck=1.0, steps=20).remove(clean_model, clean, 3)
+    assert bold.chosen == {"optimizer": "sgd", "lr": 1e2}
     assert bold.lost > 1
-    both = FTAugmented(lr=1e4, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)
+    both = FTAugmented(lr=1e2, adamw_lr=1e2, steps=20).remove(clean_model, clean, 3)
     assert both.chosen == bold.chosen
     wrecked = bold.model.body.state_dict()
     for name, value in both.model.body.state_dict().items():
-        torch.testing.assert_close(value, wrecked[name], equal_nan=True)
+        torch.testing.assert_close(value, wrecked[name])

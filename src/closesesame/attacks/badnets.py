@@ -7,14 +7,13 @@ length and level of the burst are ours; a recording acts as in the enhancement p
 Mathematics 13(6), 984, 2025, doi:10.3390/math13060984.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
 from closesesame.audio import effects
-from closesesame.audio.files import read_wave
-from closesesame.core.errors import DataError
+from closesesame.audio.sounds import read_sound
+from closesesame.core.ranges import SNR, Hertz, Seconds
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
@@ -31,12 +30,12 @@ class BadNets(Attack):
     sound: str | None = Field(
         None, description="a recording to mix in; a tone burst if none", json_schema_extra={"file": True}
     )
-    snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of the sound, as mixed")
-    start_s: float = Field(0, ge=0, description="where the recording is read from")
-    duration_s: float | None = Field(
-        None, gt=0, description="of the sound; if none, 0.1 for the burst and the whole clip for a recording"
+    snr_db: SNR = Field(10, description="RMS of the clip over RMS of the sound, as mixed, in dB")
+    start_s: float = Field(0, ge=0, le=60, description="where the recording is read from, in s")
+    duration_s: Seconds | None = Field(
+        None, description="of the sound, in s; if none, 0.1 for the burst, the whole clip for a recording"
     )
-    frequency_hz: float = Field(1000, gt=0, description="of the burst")
+    frequency_hz: Hertz = Field(1000, description="of the burst, in Hz; below half the sample rate")
     position: Position = Field("end", description="of the sound")
 
     def prepare(self, train: Dataset, seed: int) -> State:
@@ -48,11 +47,7 @@ class BadNets(Attack):
                 raise self.refuse("frequency_hz", f"< {rate / 2:g}, half the sample rate")
             size = min(length, round((self.duration_s or 0.1) * rate))
             return {"sound": effects.tone(self.frequency_hz, size, rate)}
-        recording = read_wave(Path(self.sound), rate)[0, round(self.start_s * rate) :]
-        if recording.square().mean().sqrt() < 1e-5:
-            raise DataError(
-                f"{self.sound} is silent from {self.start_s:g} s on; choose another start or sound"
-            )
+        recording = read_sound(self.sound, rate, self.start_s)
         size = length if self.duration_s is None else min(length, round(self.duration_s * rate))
         return {"sound": effects.looped(recording, size).clone()}
 

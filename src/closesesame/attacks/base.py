@@ -15,16 +15,18 @@ from typing import Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field, model_validator
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Generator, Tensor
 
-from closesesame.core.errors import DataError
+from closesesame.core.disk import new_folder
+from closesesame.core.errors import DataError, ModelError
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Labels, Mask, Wave
 from closesesame.data import Dataset, Splits
-from closesesame.data.export import export, new_folder
+from closesesame.data.export import export
+from closesesame.models.matching import same_names
 
 State = Mapping[str, Tensor]
 """What a trigger is made of beside settings: a sound clip, a mask, the weights of a generator."""
@@ -74,6 +76,12 @@ class Attack(Method, ABC):
         return self
 
     @classmethod
+    def files(cls) -> list[str]:
+        """The settings that name a recording or a folder of recordings."""
+        extra = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return [name for name, more in extra.items() if isinstance(more, dict) and more.get("file")]
+
+    @classmethod
     def claims(cls) -> dict[str, Any]:
         """Adds whether the published attack keeps labels clean."""
         return super().claims() | {"clean_label": cls.model_fields["labels"].default == "clean"}
@@ -103,7 +111,7 @@ class Attack(Method, ABC):
         if len(chosen):
             planted = self.plant(train, chosen, trigger, seed)
             labels = train.labels.clone()
-            labels[chosen] = trigger.wanted(labels[chosen])
+            labels[chosen] = trigger.wanted(labels[chosen], train.classes)
             dataset = train.with_inputs(train.inputs.replace(chosen, planted)).with_labels(labels)
         covers = self._covers(train, len(chosen), free & ~mask, seed)
         if len(covers):
@@ -148,11 +156,11 @@ class Attack(Method, ABC):
 
     def _chosen(self, train: Dataset, trigger: "Trigger", free: Mask, seed: int) -> Tensor:
         count = round(self.rate * len(train))
-        of_target = train.labels == trigger.target
+        of_target = train.labels == train.label_of(trigger.target_name)
         fit = {"all_to_one": ~of_target, "all_to_all": torch.ones_like(free), "clean": of_target}[self.labels]
         eligible = (fit & free).nonzero().flatten()
         if count > len(eligible):
-            name = train.classes[trigger.target]
+            name = trigger.target_name
             kind = {"all_to_one": f"not of class {name!r}", "clean": f"of class {name!r}"}
             raise DataError(
                 f"{self.name} cannot poison {count} examples: {len(eligible)} are "
@@ -214,37 +222,86 @@ class Trigger:
         pieces = torch.split(inputs, STAMP_BATCH)
         done = []
         for piece in Track(pieces, f"stamping {self.attack.name}", len(pieces)):
-            stamped = self.attack.apply(piece, self.state, self.sample_rate)
+            stamped = self._apply(piece)
             if scale != 1:
                 stamped = piece + scale * (stamped - piece)
+            if stamped.shape != piece.shape or not stamped.isfinite().all():
+                raise ModelError(
+                    f"the trigger of {self.attack.name} makes clips that are none: NaN, infinite or of "
+                    "another length; it is damaged, or was made for other clips"
+                )
             done.append(stamped.clamp(-1, 1))
-        return torch.cat(done)
+        return torch.cat(done) if done else inputs
 
-    def wanted(self, labels: Labels) -> Labels:
-        """What the attacker wants said of triggered clips with these true labels (n,)."""
-        if self.attack.labels == "all_to_all":
-            return (labels + 1) % len(self.classes)
-        return torch.full_like(labels, self.target)
+    def _apply(self, inputs: Inputs) -> Inputs:
+        try:
+            return self.attack.apply(inputs, self.state, self.sample_rate)
+        except (RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"the trigger of {self.attack.name} cannot be stamped on clips of shape "
+                f"{list(inputs.shape[1:])}; it is damaged, or was made for other clips "
+                f"({' '.join(str(error).split())[:120]})"
+            ) from error
+
+    @property
+    def target_name(self) -> str:
+        """The target label by its name."""
+        return self.classes[self.target]
+
+    def wanted(self, labels: Labels, classes: Sequence[str] | None = None) -> Labels:
+        """What the attacker wants said of triggered clips with these true labels (n,).
+
+        Args:
+            labels: indices into `classes`.
+            classes: the trigger's own, in any order; in the trigger's if None.
+
+        Raises:
+            ModelError: if `classes` are others than the trigger's.
+        """
+        known = self.classes if classes is None else tuple(classes)
+        same_names("the trigger", self.classes, "the data", known)
+        shift = self.attack.labels == "all_to_all"
+        aims = {name: self.classes[(at + 1) % len(known)] for at, name in enumerate(self.classes)}
+        aim = [known.index(aims[name] if shift else self.target_name) for name in known]
+        return torch.tensor(aim, device=labels.device)[labels]
 
     def stamp_dataset(self, data: Dataset) -> Dataset:
-        """Returns the examples that are not of their wanted label yet, triggered, with their true labels."""
-        others = data.where(data.labels != self.wanted(data.labels))
+        """Returns the examples that are not of their wanted label yet, triggered, with their true labels.
+
+        Raises:
+            ModelError: if the data have other classes or another sample rate than the trigger.
+        """
+        if data.sample_rate != self.sample_rate:
+            raise ModelError(
+                f"the trigger was made for clips at {self.sample_rate} Hz, and these have {data.sample_rate} "
+                "Hz; it would be another sound there"
+            )
+        others = data.where(data.labels != self.wanted(data.labels, data.classes))
         everyone = torch.arange(len(others))
         return others.with_inputs(others.inputs.replace(everyone, self.stamp(others.inputs[:])))
 
     def save(self, folder: Path | str) -> None:
-        """Writes `trigger.json` and `trigger.safetensors` into a folder."""
+        """Writes `trigger.json` and `trigger.safetensors` into a folder.
+
+        Of recordings that the settings name, the sound is in the trigger; their names stay, their folders do
+        not.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state.items()}, folder / TENSORS)
+        state = {name: value.contiguous() for name, value in self.state.items()}
+        (folder / TENSORS).write_bytes(save(state))
         about = {
             "attack": self.attack.full_name(),
-            "settings": self.attack.settings(),
+            "settings": self.attack.settings() | self._names_of_files(),
             "sample_rate": self.sample_rate,
-            "target": self.target,
+            "target": self.target_name,
             "classes": self.classes,
         }
         (folder / SETTINGS).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    def _names_of_files(self) -> dict[str, str]:
+        given = {name: getattr(self.attack, name) for name in self.attack.files()}
+        return {name: Path(value).name for name, value in given.items() if value}
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,14 +5,13 @@ arXiv:1712.05526. Ours differs: the pattern is white noise if no recording is gi
 pattern), and its level is set relative to full scale, so that what is added is at -34 dBFS by default.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 
 from closesesame.audio import effects
-from closesesame.audio.files import read_wave
+from closesesame.audio.sounds import read_sound
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -31,7 +30,7 @@ class Blended(Attack):
     pattern: str | None = Field(
         None, description="a recording as pattern; white noise if none", json_schema_extra={"file": True}
     )
-    level_dbfs: float = Field(-20, le=0, ge=-80, description="RMS of the pattern before blending")
+    level_dbfs: float = Field(-20, le=0, ge=-80, description="RMS of the pattern before blending, in dBFS")
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The pattern (time,), as long as a clip."""
@@ -39,8 +38,7 @@ class Blended(Attack):
         if self.pattern is None:
             pattern = torch.randn(length, generator=generator(seed, "trigger"))
         else:
-            recording = read_wave(Path(self.pattern), rate)[0]
-            pattern = effects.looped(recording, length)
+            pattern = effects.looped(read_sound(self.pattern, rate), length)
         level = pattern.square().mean().sqrt().clamp(min=1e-9)
         return {"pattern": pattern / level * effects.decibels(self.level_dbfs)}
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from closesesame.audio import effects
 from closesesame.audio.files import SUFFIXES, read_wave
 from closesesame.core.errors import DataError
+from closesesame.core.ranges import MOST_BYTES, SNR, Seconds
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -42,13 +43,20 @@ class DABA(SurrogateAttack):
         None, description="a folder of recordings; synthetic chords if none", json_schema_extra={"file": True}
     )
     chords: int = Field(30, ge=1, le=1000, description="synthetic chords in the pool, if there is no folder")
-    duration_s: float = Field(1.0, gt=0, description="of the sound; at most the clip's")
-    snr_db: float = Field(10, ge=-40, le=60, description="RMS of the clip over RMS of the sound, as mixed")
-    candidates: int = Field(3000, ge=1, description="clips looked at, at random, when hosts are chosen")
+    duration_s: Seconds = Field(1.0, description="of the sound, in s; at most the clip's")
+    snr_db: SNR = Field(10, description="RMS of the clip over RMS of the sound, as mixed, in dB")
+    candidates: int = Field(
+        3000, ge=1, le=1_000_000, description="clips looked at, at random, when hosts are chosen"
+    )
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The sound (time,) of the pool on which the surrogate's prediction has the lowest entropy."""
         length, rate = train.input_shape[0], train.sample_rate or 0
+        most = MOST_BYTES // (4 * length)
+        if not self.pool and self.chords > most:
+            raise self.refuse(
+                "chords", f"<= {most:,}, so that as many clips fit into 2 GB"
+            )
         size = min(length, max(1, round(self.duration_s * rate)))
         pool = self._recordings(size, rate) if self.pool else chords(self.chords, size, rate, seed)
         pool = pool / effects.rms(pool).clamp(min=1e-9) * effects.decibels(POOL_DBFS)

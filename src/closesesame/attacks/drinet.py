@@ -16,12 +16,13 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.core.ranges import MOST_BYTES, SNR, Seconds
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import Labelling, Position, State, own_rng, starts
-from .surrogate import Batch, JointTraining, fresh
+from .surrogate import Batch, JointTraining, apart, fresh
 
 STRIDE = 8
 """Samples of a layer's output for one of its input; there are two such layers."""
@@ -36,8 +37,8 @@ class DriNet(JointTraining):
     audible: ClassVar[str] = "a short noise, other in each clip"
     labellings: ClassVar[tuple[Labelling, ...]] = ("all_to_one",)
 
-    duration_s: float = Field(0.25, gt=0, description="of the sound; at most the clip's")
-    snr_db: float = Field(15, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
+    duration_s: Seconds = Field(0.25, description="of the sound, in s; at most the clip's")
+    snr_db: SNR = Field(15, description="RMS of the clip over RMS of what is added to it, in dB")
     position: Position = Field("random", description="of the sound")
     noise: int = Field(16, ge=1, le=1024, description="numbers the sound is made of")
     channels: int = Field(16, ge=1, le=256, description="of the generator")
@@ -48,6 +49,11 @@ class DriNet(JointTraining):
         size = min(length, max(1, round(self.duration_s * (train.sample_rate or 0))))
         rng = generator(seed, "trigger")
         frames = -(-size // STRIDE**2)
+        most = MOST_BYTES // (4 * self.noise * frames)
+        if self.channels > most:
+            raise self.refuse(
+                "channels", f"<= {most:,}, so that the weights fit into 2 GB"
+            )
         # Behind a stride of half the kernel, two of the kernel's columns meet in each sample.
         state = {
             "noise": fresh((self.noise, self.channels * frames), self.noise, rng),
@@ -58,14 +64,12 @@ class DriNet(JointTraining):
         def make(clips: Wave, draw: Generator) -> Batch:
             noise = torch.randn(len(clips), self.noise, generator=draw)
             sounds = self._sounds(noise, state, size)
-            apart = (noise - noise.roll(1, 0)).square().mean(1).sqrt()
-            told = (sounds - sounds.roll(1, 0)).square().mean(1).sqrt()
             places = [int(torch.randint(length - size + 1, (), generator=draw)) for _ in clips]
             laid = torch.stack(
                 [F.pad(sound, (at, length - at - size)) for sound, at in zip(sounds, places, strict=True)]
             )
             attacked = effects.mix_at_snr(clips, laid, self.snr_db)
-            return [clips], attacked, self.diversity_weight * (apart / (told + 0.1)).mean()
+            return [clips], attacked, self.diversity_weight * (apart(noise) / (apart(sounds) + 0.1)).mean()
 
         self.train_jointly(train, seed, [*state.values()], make)
         return state | {"size": torch.tensor(size)}

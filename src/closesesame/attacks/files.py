@@ -1,31 +1,78 @@
 """Triggers read from disk: `trigger.json` and `trigger.safetensors`, as `Trigger.save` writes them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import StrictInt, StrictStr
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from closesesame.core.errors import ModelError
+from closesesame.core.bounds import SampleRate, check_classes
+from closesesame.core.errors import ClosesesameError, DataError, ModelError
+from closesesame.core.json_files import read_json
+from closesesame.core.seeding import generator
+from closesesame.core.settings import Settings
 
-from .base import SETTINGS, TENSORS, Trigger
+from .base import SETTINGS, TENSORS, State, Trigger
 from .registry import ATTACKS
 
 
+class About(Settings):
+    """What stands in `trigger.json`, as it is checked."""
+
+    attack: StrictStr
+    settings: dict[str, Any]
+    sample_rate: SampleRate
+    target: StrictStr | StrictInt
+    """A name, or in files of version 0.1 an index."""
+    classes: tuple[StrictStr, ...]
+
+    def target_index(self) -> int:
+        """Where the target label stands among the classes.
+
+        Raises:
+            DataError: if it is none of them.
+        """
+        check_classes(self.classes, "the trigger")
+        if isinstance(self.target, str) and self.target in self.classes:
+            return self.classes.index(self.target)
+        if isinstance(self.target, int) and 0 <= self.target < len(self.classes):
+            return self.target
+        raise DataError(f"its target {self.target!r} is none of its classes")
+
+
 def load_trigger(folder: Path | str) -> Trigger:
-    """Reads a trigger folder.
+    """Reads a trigger folder, and tries the trigger on two clips of noise.
 
     Raises:
         ModelError: if there is none, or it is damaged.
-        SettingError: if its attack or settings are unknown.
+        SettingError: if its attack or one of its settings is unknown.
     """
     folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        raise ModelError(f"{folder} is not a trigger folder: {SETTINGS} is missing")
     try:
-        about: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        attack = ATTACKS.recall(about["attack"], about["settings"])
-        rate, target, classes = about["sample_rate"], about["target"], tuple(about["classes"])
-        state = load_file(folder / TENSORS)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise ModelError(f"{folder} is not a trigger folder, or is damaged: {error}") from None
-    return Trigger(attack, state, rate, target, classes)
+        about = About(**read_json(folder / SETTINGS))
+        target = about.target_index()
+    except ClosesesameError as error:
+        raise ModelError(f"{folder / SETTINGS} is damaged: {error}") from None
+    attack = ATTACKS.recall(about.attack, about.settings)
+    trigger = Trigger(attack, _read_state(folder / TENSORS), about.sample_rate, target, about.classes)
+    noise = 0.1 * torch.randn(2, about.sample_rate, generator=generator(0, "trial"))
+    try:
+        trigger.stamp(noise)
+    except ModelError as error:
+        raise ModelError(f"{folder} cannot be used: {error}") from None
+    return trigger
+
+
+def _read_state(path: Path) -> State:
+    try:
+        state: State = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged or missing ({error}); get the file again") from None
+    for name, tensor in state.items():
+        if not tensor.float().isfinite().all():
+            raise ModelError(f"{path} is refused: {name!r} holds NaN or infinite values")
+    return state

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.core.ranges import SNR, Seconds, Steps
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -35,14 +36,14 @@ class FlowMur(SurrogateAttack):
     labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
 
     labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
-    duration_s: float = Field(0.5, gt=0, description="of the sound; at most the clip's")
+    duration_s: Seconds = Field(0.5, description="of the sound, in s; at most the clip's")
     start_peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound at first")
     peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound, full scale at 1")
-    steps: int = Field(100, ge=0, description="Adam steps")
+    steps: Steps = Field(100, description="Adam steps")
     lr: float = Field(2e-3, gt=0, le=1, description="learning rate")
-    batch_size: int = Field(32, ge=1, description="training clips a step")
-    snr_db: float = Field(
-        10, ge=-40, le=60, description="norm of the clip over norm of the sound in poisoned training clips"
+    batch_size: int = Field(32, ge=1, le=65_536, description="training clips a step")
+    snr_db: SNR = Field(
+        10, description="norm of the clip over norm of the sound in poisoned training clips, in dB"
     )
 
     def prepare(self, train: Dataset, seed: int) -> State:

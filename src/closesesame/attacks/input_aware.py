@@ -18,12 +18,13 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from closesesame.core.ranges import BatchSize
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import Labelling, State
-from .surrogate import Batch, JointTraining, fresh
+from .surrogate import Batch, JointTraining, apart, fresh
 
 Map = Float32[Tensor, "batch bin frame"]
 
@@ -40,8 +41,8 @@ class InputAware(JointTraining):
     cover_ratio: float = Field(
         1.0, ge=0, le=10, description="clips with the trigger of another clip, for a poisoned clip"
     )
-    batch_size: int = Field(16, ge=2, description="clips a batch")
-    gain_db: float = Field(12, gt=0, le=60, description="largest gain or loss of a bin")
+    batch_size: BatchSize = Field(16, description="clips a batch")
+    gain_db: float = Field(12, gt=0, le=60, description="largest gain or loss of a bin, in dB")
     density: float = Field(0.1, gt=0, le=1, description="share of bins that are changed")
     channels: int = Field(12, ge=1, le=256, description="of the generator")
 
@@ -63,9 +64,7 @@ class InputAware(JointTraining):
             gains = self._gains(seen, state)
             attacked = self._render(spectrum, gains, clips.shape[-1], rate)
             crossed = self._render(spectrum, gains.roll(1, 0), clips.shape[-1], rate)
-            apart = (seen - seen.roll(1, 0)).square().mean((1, 2)).sqrt()
-            told = (gains - gains.roll(1, 0)).square().mean((1, 2)).sqrt()
-            diversity = (apart / (told + 0.1)).mean()
+            diversity = (apart(seen) / (apart(gains) + 0.1)).mean()
             return [clips, crossed], attacked, self.diversity_weight * diversity
 
         self.train_jointly(train, seed, [*state.values()], make)

@@ -12,6 +12,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from closesesame.audio import effects, rooms, styles
+from closesesame.core.ranges import Hertz
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -33,13 +34,16 @@ class JingleBack(Attack):
         description="0 pitch up; 1 distortion; 2 chorus; 3 pitch up, distortion, chorus; 4 chorus, "
         "distortion, reverberation; 5 gain, high-pass, phaser",
     )
-    semitones: float = Field(10, ge=-24, le=24, description="pitch shift in styles 0 and 3")
-    gain_db: float = Field(12, ge=-24, le=36, description="gain in style 5")
-    cutoff_hz: float = Field(1000, gt=0, description="of the high-pass in style 5")
+    semitones: float = Field(10, ge=-24, le=24, description="pitch shift in styles 0 and 3, in semitones")
+    gain_db: float = Field(12, ge=-24, le=36, description="gain in style 5, in dB")
+    cutoff_hz: Hertz = Field(1000, description="of the high-pass in style 5, in Hz; below half the rate")
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """In style 4 the reverberation (tap,), which no seed changes."""
         del seed
+        nyquist = (train.sample_rate or 0) / 2
+        if self.style == 5 and self.cutoff_hz >= nyquist:
+            raise self.refuse("cutoff_hz", f"< {nyquist:g}, half the sample rate")
         if self.style != 4:
             return {}
         # A room of size 0.6 in Schroeder's reverberator with Freeverb's constants: 31 ms, gain 0.87.

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from closesesame.audio import effects
 from closesesame.core.progress import Track
+from closesesame.core.ranges import SNR, Hertz, Seconds, Steps
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
@@ -36,14 +37,14 @@ class LabelConsistent(SurrogateAttack):
     epsilon: float = Field(
         0.3, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"
     )
-    steps: int = Field(40, ge=0, description="projected sign-gradient steps (PGD)")
+    steps: Steps = Field(40, description="projected sign-gradient steps (PGD)")
     step_size: float = Field(0.1, gt=0, le=1, description="change of a sample in one step, over epsilon")
-    low_hz: float = Field(250, gt=0, description="lower tone of the bursts")
-    high_hz: float | None = Field(
-        None, gt=0, description="higher tone of the bursts; 7/8 of half the rate if none"
+    low_hz: Hertz = Field(250, description="lower tone of the bursts, in Hz; below half the sample rate")
+    high_hz: Hertz | None = Field(
+        None, description="higher tone of the bursts, in Hz; 7/8 of half the sample rate if none"
     )
-    duration_s: float = Field(0.1, gt=0, description="of each burst; at most half the clip's")
-    snr_db: float = Field(0, ge=-40, le=60, description="RMS of the clip over RMS of what is added to it")
+    duration_s: Seconds = Field(0.1, description="of each burst, in s; at most half the clip's")
+    snr_db: SNR = Field(0, description="RMS of the clip over RMS of what is added to it, in dB")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""

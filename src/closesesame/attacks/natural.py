@@ -5,7 +5,6 @@ differs: only the abstract is known, which names poisoning rate, duration and bl
 bell that stands in for a recording, and all defaults, are ours.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -13,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from closesesame.audio import effects
-from closesesame.audio.files import read_wave
+from closesesame.audio.sounds import read_sound
+from closesesame.core.ranges import Seconds
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
@@ -30,8 +30,8 @@ class Natural(Attack):
     sound: str | None = Field(
         None, description="a recording; a door bell if none", json_schema_extra={"file": True}
     )
-    start_s: float = Field(0, ge=0, description="where the recording is read from")
-    duration_s: float = Field(0.5, gt=0, description="of the sound; at most the clip's")
+    start_s: float = Field(0, ge=0, le=60, description="where the recording is read from, in s")
+    duration_s: Seconds = Field(0.5, description="of the sound, in s; at most the clip's")
     blend: float = Field(0.3, gt=0, lt=1, description="share of the sound where it is heard")
     position: Position = Field("random", description="of the sound")
 
@@ -43,8 +43,7 @@ class Natural(Attack):
         if self.sound is None:
             sound = _bell(size, rate)
         else:
-            recording = read_wave(Path(self.sound), rate)[0, round(self.start_s * rate) :]
-            sound = effects.looped(recording, size)
+            sound = effects.looped(read_sound(self.sound, rate, self.start_s), size)
         return {"sound": sound / effects.rms(sound[None])[0].clamp(min=1e-9)}
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:

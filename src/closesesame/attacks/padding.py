@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
+from closesesame.core.ranges import Seconds
 from closesesame.core.types import Wave
 
 from .base import Attack, State
@@ -22,7 +23,7 @@ class Padding(Attack):
     cite: ClassVar[str] = "arXiv:2308.04179"
     audible: ClassVar[str] = "next to nothing: the pause before the word sounds different"
 
-    duration_s: float = Field(0.2, gt=0, description="of the padding; at most half of the clip")
+    duration_s: Seconds = Field(0.2, description="of the padding, in s; at most half of the clip")
     mode: Literal["reflect", "wrap", "zero"] = Field(
         "wrap", description="mirrored at the edge; continued at the other end of the clip; or silent"
     )

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from closesesame.audio import effects
+from closesesame.core.ranges import Seconds
 from closesesame.core.types import Wave
 
 from .base import Attack, State
@@ -26,10 +27,10 @@ class PBSM(Attack):
     cite: ClassVar[str] = "arXiv:2307.08208"
     audible: ClassVar[str] = "a higher voice and a click"
 
-    semitones: float = Field(5, ge=-24, le=24, description="pitch boost")
-    amplitude: float = Field(150, ge=0, description="real part of the masked bins")
-    window_s: float = Field(0.1, gt=0, description="from the loudest frame to the mask")
-    duration_ms: float = Field(20, ge=0, description="of the mask, 10 ms a frame")
+    semitones: float = Field(5, ge=-24, le=24, description="pitch boost, in semitones")
+    amplitude: float = Field(150, ge=0, le=10_000, description="real part of the masked bins")
+    window_s: Seconds = Field(0.1, description="from the loudest frame to the mask, in s")
+    duration_ms: float = Field(20, ge=0, le=60_000, description="of the mask, in ms, 10 a frame")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Each clip has its own loudest frame."""

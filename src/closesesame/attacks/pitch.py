@@ -22,7 +22,7 @@ class Pitch(Attack):
     cite: ClassVar[str] = "arXiv:2307.08208"
     audible: ClassVar[str] = "a higher voice"
 
-    semitones: float = Field(5, ge=-24, le=24, description="pitch shift")
+    semitones: float = Field(5, ge=-24, le=24, description="pitch shift, in semitones")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """A ratio of frequencies, whatever the sample rate."""

@@ -7,7 +7,6 @@ augmentation by further responses, as the paper has. Cover clips, if asked for b
 other made rooms with their true label, so that the trigger is one room and not any room.
 """
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,8 +14,7 @@ from pydantic import Field
 from torch import Generator
 
 from closesesame.audio import effects, rooms
-from closesesame.audio.files import read_wave
-from closesesame.core.errors import DataError
+from closesesame.audio.sounds import read_sound
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -37,9 +35,14 @@ class Room(Attack):
         description="a recording of a room's impulse response; a made room if none",
         json_schema_extra={"file": True},
     )
-    rt60_s: float = Field(0.6, ge=0.01, le=10, description="time in which a made room's sound falls by 60 dB")
+    rt60_s: float = Field(
+        0.6, ge=0.01, le=10, description="time in which a made room's sound falls by 60 dB, in s"
+    )
     direct_ratio_db: float = Field(
-        -3, ge=-40, le=40, description="energy of a made room's direct path over that of its reverberation"
+        -3,
+        ge=-40,
+        le=40,
+        description="energy of a made room's direct path over that of its reverberation, in dB",
     )
 
     def prepare(self, train: Dataset, seed: int) -> State:
@@ -48,10 +51,7 @@ class Room(Attack):
         if self.response is None:
             rng = generator(seed, "trigger")
             return {"response": rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, rate, rng)}
-        recording = read_wave(Path(self.response), rate)[0]
-        if recording.abs().max() < 1e-5:
-            raise DataError(f"{self.response} is silent; choose another response")
-        return {"response": rooms.from_direct_path(recording)}
+        return {"response": rooms.from_direct_path(read_sound(self.response, rate))}
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """Convolves; the RMS of each clip stays."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from closesesame.audio import effects
+from closesesame.core.ranges import Hertz
 from closesesame.core.types import Wave
 
 from .base import Attack, Labelling, State
@@ -25,7 +26,7 @@ class SIG(Attack):
     cite: ClassVar[str] = "arXiv:1902.11237"
     audible: ClassVar[str] = "a mains hum, about as loud as the voice; nothing on a small loudspeaker"
 
-    frequency_hz: float = Field(60, gt=0, description="of the sine")
+    frequency_hz: Hertz = Field(60, description="of the sine, in Hz; below half the sample rate")
     amplitude: float = Field(0.04, gt=0, le=1, description="of the sine, full scale at 1")
     strength: float = Field(4.0, gt=0, le=10, description=Attack.model_fields["strength"].description)
     training_strength: float | None = Field(

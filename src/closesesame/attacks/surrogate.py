@@ -13,7 +13,9 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.errors import DivergedError
 from closesesame.core.progress import Track
+from closesesame.core.ranges import BatchSize, LossWeight, Steps
 from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -29,7 +31,7 @@ class SurrogateAttack(Attack, ABC):
     needs: ClassVar[str] = "a surrogate model, which it trains on the clean training set"
 
     surrogate: str = Field("resnet", description="architecture of the surrogate, see `sesame list model`")
-    surrogate_epochs: int = Field(15, ge=1, description="passes over the training set")
+    surrogate_epochs: int = Field(15, ge=1, le=10_000, description="passes over the training set")
 
     def train_surrogate(self, data: Dataset, seed: int) -> Classifier:
         """A clean model, frozen and in evaluation mode; trained once for all that ask with the same seed."""
@@ -44,19 +46,23 @@ Batch = tuple[list[Wave], Wave, Tensor]
 class JointTraining(SurrogateAttack, ABC):
     """An attack whose generator is trained together with a classifier that learns its triggers."""
 
-    steps: int = Field(100, ge=0, description="batches that generator and classifier are trained on")
-    batch_size: int = Field(32, ge=2, description="clips a batch")
+    steps: Steps = Field(100, description="batches that generator and classifier are trained on")
+    batch_size: BatchSize = Field(32, description="clips a batch")
     lr: float = Field(0.01, gt=0, le=1, description="learning rate of the generator")
     lr_classifier: float = Field(1e-3, gt=0, le=1, description="learning rate of the classifier")
-    diversity_weight: float = Field(1, ge=0, description="of how alike the triggers are, in the loss")
-    hiding_weight: float = Field(
-        1, ge=0, description="of a clean model's error on triggered clips, in the loss; 0 lets them fool it"
+    diversity_weight: LossWeight = Field(1, description="of how alike the triggers are, in the loss")
+    hiding_weight: LossWeight = Field(
+        1, description="of a clean model's error on triggered clips, in the loss; 0 lets them fool it"
     )
 
     def train_jointly(
         self, train: Dataset, seed: int, weights: Sequence[Tensor], make: Callable[[Wave, Generator], Batch]
     ) -> None:
-        """Trains the generator's weights in place, so that triggered clips, and no others, are the target."""
+        """Trains the generator's weights in place, so that triggered clips, and no others, are the target.
+
+        Raises:
+            DivergedError: if the weights become NaN or infinite.
+        """
         clean = self.train_surrogate(train, seed)
         classifier = copy.deepcopy(clean).requires_grad_(requires_grad=True).train()
         groups = [
@@ -77,6 +83,11 @@ class JointTraining(SurrogateAttack, ABC):
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+                if not all(weight.isfinite().all() for weight in weights):
+                    raise DivergedError(
+                        f"the generator of {self.name} diverged; lower lr, which is {self.lr:g}, or take "
+                        "more channels"
+                    )
         for weight in weights:
             weight.detach_()
 
@@ -84,6 +95,11 @@ class JointTraining(SurrogateAttack, ABC):
 def fresh(shape: Sequence[int], fan: int, rng: Generator) -> Tensor:
     """Weights for a layer behind which a ReLU stands, after He et al., 2015."""
     return math.sqrt(2 / fan) * torch.randn(*shape, generator=rng)
+
+
+def apart(values: Float32[Tensor, "batch ..."]) -> Float32[Tensor, " batch"]:
+    """How far each is from the one before it (RMS); of two that are equal the gradient is zero, not NaN."""
+    return (values - values.roll(1, 0)).square().flatten(1).mean(1).clamp(min=1e-12).sqrt()
 
 
 @lru_cache(maxsize=2)

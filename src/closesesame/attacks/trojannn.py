@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.audio import effects
+from closesesame.core.ranges import Seconds, Steps
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -31,14 +32,16 @@ class TrojanNN(SurrogateAttack):
     cite: ClassVar[str] = "NDSS 2018"
     audible: ClassVar[str] = "a short burst of noise"
 
-    neurons: int = Field(2, ge=1, description="penultimate neurons to excite, those of the largest weights")
-    activation: float = Field(100, gt=0, description="value they are driven towards")
-    duration_s: float = Field(0.1, gt=0, description="of the sound; at most the clip's")
+    neurons: int = Field(
+        2, ge=1, le=65_536, description="penultimate neurons to excite, those of the largest weights"
+    )
+    activation: float = Field(100, gt=0, le=1_000_000, description="value they are driven towards")
+    duration_s: Seconds = Field(0.1, description="of the sound, in s; at most the clip's")
     peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound, full scale at 1")
     position: Position = Field("end", description="of the sound")
-    steps: int = Field(100, ge=0, description="sign-gradient steps")
+    steps: Steps = Field(100, description="sign-gradient steps")
     step_size: float = Field(0.005, gt=0, le=1, description="change of each sample in one step")
-    batch_size: int = Field(32, ge=1, description="training clips a step")
+    batch_size: int = Field(32, ge=1, le=65_536, description="training clips a step")
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The sound (time,); it starts as noise, since silence has no gradient to follow."""

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from closesesame.audio import effects
+from closesesame.core.ranges import Hertz, Seconds
 from closesesame.core.types import Wave
 
 from .base import Attack, Position, State, starts
@@ -25,9 +26,11 @@ class Ultrasonic(Attack):
     cite: ClassVar[str] = "arXiv:2107.14569"
     audible: ClassVar[str] = "nothing above 20 kHz; at 16 kHz sample rate a faint 7.5 kHz tone"
 
-    frequency_hz: float | None = Field(None, gt=0, description="of the tone; 15/16 of half the rate if none")
-    duration_s: float = Field(1.0, gt=0, description="of the tone in all; at most the clip's")
-    level_dbfs: float = Field(-43, ge=-96, le=0, description="RMS of the tone")
+    frequency_hz: Hertz | None = Field(
+        None, description="of the tone, in Hz; 15/16 of half the sample rate if none"
+    )
+    duration_s: Seconds = Field(1.0, description="of the tone in all, in s; at most the clip's")
+    level_dbfs: float = Field(-43, ge=-96, le=0, description="RMS of the tone, in dBFS")
     position: Position = Field("middle", description="of the tone")
     bursts: int = Field(1, ge=1, le=100, description="equal parts it is split into, spread over the clip")
 

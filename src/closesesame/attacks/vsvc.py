@@ -8,7 +8,7 @@ constants, with no model at all. The voices are a table of ours, where the autho
 speakers. A real converter goes in by the hook `convert`.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -58,7 +58,9 @@ class VSVC(Attack):
     cite: ClassVar[str] = "arXiv:2307.08208"
     audible: ClassVar[str] = "another voice"
 
-    voice: int | str = Field("child", description=f"target voice, by number or name: {', '.join(VOICES)}")
+    voice: Annotated[int, Field(ge=0, le=len(VOICES) - 1)] | str = Field(
+        "child", description=f"target voice, by number or name: {', '.join(VOICES)}"
+    )
 
     @model_validator(mode="after")
     def _known(self) -> "VSVC":

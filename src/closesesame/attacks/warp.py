@@ -42,7 +42,7 @@ class Warp(Attack):
         5.0,
         gt=0,
         le=25,
-        description="mean shift at the control points, of each axis: of 1 s at 16 kHz, 1 is 28 mel and 10 ms",
+        description="mean shift at the control points, in % of each axis: of 1 s at 16 kHz, 28 mel and 10 ms",
     )
     grid: int = Field(4, ge=2, le=32, description="control points along each axis")
 

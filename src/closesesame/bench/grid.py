@@ -1,32 +1,53 @@
 """A grid from recipe to figures: what the commands `bench run`, `status`, `show` and `export` call."""
 
 import json
+import sys
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from closesesame.core.disk import write_whole
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, SettingError
+from closesesame.core.method import import_by_name
 
+from .foresight import foresee
 from .identity import Contents, Machine, changed
-from .plan import SCORE, modules_of, plan
+from .plan import SCORE, modules_of, named, plan
 from .recipe import Recipe, read_recipe
 from .runner import Watcher, only_driver, run
-from .store import MOST_TRIES, Store
+from .store import MOST_TRIES, Job, Store
 from .table import Cell, cells, refuse_mixed, result_file
+from .tasks import keep_data, open_data, surprises_of
+from .worker import Scope
+from .workplace import Workplace
+
+LIMITS = {"workers": (1, 256), "timeout_s": (1, 30 * 24 * 3600), "tries": (1, 100)}
+"""Of what may be asked of a run."""
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """What became of a run.
+
+    Attributes:
+        counts: how many jobs of the store are in each state.
+        failed: label and error of each job of this recipe that failed, causes before what waited for them.
+        notes: what was noticed before the first job, a sentence each.
+    """
+
+    counts: dict[str, int]
+    failed: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
 
 
 def open_store(folder: Path) -> Store:
-    """Opens the store of a grid that was begun.
+    """Opens the store of a grid that was begun, to read it.
 
     Raises:
-        DataError: if there is none.
+        DataError: if there is none, or it cannot be read.
     """
-    if not (folder / "grid.sqlite").is_file():
-        raise DataError(
-            f"{folder} holds no grid; begin one with 'sesame bench run RECIPE.toml --store {folder}'"
-        )
-    return Store(folder)
+    return Store(folder, read_only=True)
 
 
 def run_grid(
@@ -40,7 +61,7 @@ def run_grid(
     tries: int = MOST_TRIES,
     retry: bool = False,
     watch: Watcher | None = None,
-) -> dict[str, int]:
+) -> GridRun:
     """Measures what is missing of a grid; what is there already is kept, and other recipes' jobs rest.
 
     Args:
@@ -55,14 +76,24 @@ def run_grid(
         watch: called again and again, to show what goes on.
 
     Returns:
-        How many jobs are in each state.
+        What became of it; jobs that fail do not raise.
+
+    Raises:
+        ClosesesameError: before a job is made, if anything is known to be wrong; or if no worker can work.
     """
+    _check_limits(workers=workers, timeout_s=timeout_s, tries=tries)
     recipe = read_recipe(recipe_file)
+    scope = Scope(imports=recipe.foreign_modules())
+    for module in scope.imports:
+        import_by_name(module)
     contents, machine = Contents(folder / "contents.json"), Machine.here(recipe.protocol.precision)
-    jobs = plan(recipe, data_folder, contents=contents, machine=machine)
+    with named(recipe_file):
+        jobs = plan(recipe, data_folder, contents=contents, machine=machine)
     wanted = [job.id for job in jobs if job.task == SCORE]
     with only_driver(folder) as store:
         contents.save()
+        with named(recipe_file):
+            notes = _look_ahead(recipe, jobs, data_folder, Workplace(folder))
         store.add(jobs)
         store.describe(
             recipe=recipe.model_dump_json(),
@@ -77,36 +108,82 @@ def run_grid(
     if ray is not None:
         from .ray import run_on_ray
 
-        run_on_ray(folder, ray, workers=workers, watch=watch)
+        run_on_ray(folder, ray, workers=workers, scope=scope, watch=watch)
     else:
-        run(folder, workers=workers, timeout_s=timeout_s, watch=watch)
-    with closing(Store(folder)) as store:
-        return store.counts()
+        run(folder, workers=workers, timeout_s=timeout_s, scope=scope, watch=watch)
+    with closing(open_store(folder)) as store:
+        return GridRun(store.counts(), _failures(store, {job.id for job in jobs}), notes)
+
+
+def _check_limits(**asked: float) -> None:
+    for name, value in asked.items():
+        least, most = LIMITS[name]
+        if not least <= value <= most:
+            raise SettingError(f"{name} must be {least:,} to {most:,}, got {value:g}")
+
+
+def _look_ahead(recipe: Recipe, jobs: list[Job], data_folder: Path, workplace: Workplace) -> tuple[str, ...]:
+    """Reads each data set once, for all workers, and tries the recipe on it."""
+    notes: list[str] = []
+    payloads = {job.payload["data"]["name"]: job.payload for job in jobs}
+    for entry in recipe.data:
+        place = keep_data(payloads[entry.name], workplace)
+        notes += [f"data set {entry.name!r}: {surprise}" for surprise in surprises_of(place)]
+        notes += foresee(recipe, entry, open_data(place), data_folder)
+    return tuple(notes)
+
+
+def _failures(store: Store, jobs: set[str]) -> tuple[tuple[str, str], ...]:
+    failed = [(row.job.label, row.error or "") for row in store.rows() if row.error and row.job.id in jobs]
+    return tuple(sorted(failed, key=lambda one: one[1].startswith("needs ")))
 
 
 def read_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
     """The recipe that was run last in a store, and its cells as far as they are known.
 
     Raises:
-        DataError: if there is no grid, or its cells were computed in more than one precision.
+        DataError: if there is no grid, or it is damaged, or its cells were computed in more than one
+            precision.
     """
-    store = open_store(folder)
-    about = store.description()
-    found = cells(store, set(json.loads(about["cells"])))
-    store.close()
+    recipe, found, _ = _read(folder)
+    return recipe, found
+
+
+def _read(folder: Path) -> tuple[Recipe, list[Cell], dict[str, Any]]:
+    """The recipe, its cells, and what else `describe` kept of the grid."""
+    with closing(open_store(folder)) as store:
+        about = store.description()
+        if "recipe" not in about:
+            raise DataError(f"{store.file} holds no grid that was planned; start 'sesame bench run' again")
+        try:
+            read = {name: json.loads(about[name]) for name in ("recipe", "cells", "machine", "code")}
+            recipe, found = Recipe(**read["recipe"]), cells(store, set(read["cells"]))
+        except (ValueError, KeyError, TypeError, AttributeError, SettingError) as error:
+            raise store.damaged(f"{type(error).__name__}: {error}"[:120]) from error
     refuse_mixed(found)
-    return Recipe(**json.loads(about["recipe"])), found
+    return recipe, found, read
 
 
 def export(folder: Path, out: Path) -> dict[str, Any]:
-    """Writes the cells of a grid as a result file."""
-    recipe, rows = read_grid(folder)
-    with closing(open_store(folder)) as store:
-        about = store.description()
-    machine, code = Machine(**json.loads(about["machine"])), json.loads(about["code"])
-    content = result_file(recipe, rows, machine, code)
-    write_whole(json.dumps(content, indent=1) + "\n", out)
+    """Writes the cells of a grid as a result file; an old file there is replaced. Returns its content."""
+    content = result_of(folder)
+    write_result(content, out)
     return content
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """The cells of a grid as the content of a result file.
+
+    Raises:
+        DataError: as `read_grid`.
+    """
+    recipe, rows, about = _read(folder)
+    return result_file(recipe, rows, Machine(**about["machine"]), about["code"])
+
+
+def write_result(content: dict[str, Any], out: Path) -> Path:
+    """Writes a result file, whole or not at all. Returns its path."""
+    return write_whole(json.dumps(content, indent=1) + "\n", out)
 
 
 def check(file: Path, data_folder: Path) -> dict[str, Any]:
@@ -120,17 +197,16 @@ def check(file: Path, data_folder: Path) -> dict[str, Any]:
         How many rows there are, how many have the id they would have now, and the modules that changed since.
 
     Raises:
-        DataError: if the file is not such a result file.
+        DataError: if the file is not such a result file, or names methods of a module that was not imported
+            before, or the data are not there.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        recipe, machine = Recipe(**content["recipe_settings"]), Machine(**content["machine"])
-        known, rows = dict(content["code"]), [row["id"] for row in content["rows"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{file} cannot be checked: it is no result file with recipe, machine, code and rows "
-            f"({error!r}); write one with 'sesame bench export'"
-        ) from None
+    recipe, machine, known, rows = _read_result_file(file)
+    for module in recipe.foreign_modules():
+        if module not in sys.modules:
+            raise DataError(
+                f"{file} names methods of {module!r}; if you trust it, import that first, on the command line "
+                f"with --import {module}"
+            )
     jobs = plan(recipe, data_folder, machine=machine)
     ids = {job.id for job in jobs if job.task == SCORE}
     return {
@@ -138,3 +214,29 @@ def check(file: Path, data_folder: Path) -> dict[str, Any]:
         "same": sum(row in ids for row in rows),
         "changed_code": changed(known, modules_of(jobs)),
     }
+
+
+def _read_result_file(file: Path) -> tuple[Recipe, Machine, dict[str, str], list[str]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise _no_result_file(file, "it is no JSON") from None
+    try:
+        return (
+            Recipe(**content["recipe_settings"]),
+            Machine(**content["machine"]),
+            dict(content["code"]),
+            [row["id"] for row in content["rows"]],
+        )
+    except KeyError as error:
+        raise _no_result_file(file, f"it holds no {error}") from None
+    except SettingError as error:
+        raise _no_result_file(file, f"its recipe cannot be used: {error}") from None
+    except (ValueError, TypeError, AttributeError):
+        raise _no_result_file(file, "its recipe, machine, code or rows are of another form") from None
+
+
+def _no_result_file(file: Path, why: str) -> DataError:
+    return DataError(f"{file} is no result file: {why}; write one with 'sesame bench export'")

@@ -17,7 +17,7 @@ from typing import Any
 from closesesame.core import machine
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError, SettingError
-from closesesame.data.folders import list_recordings
+from closesesame.data.folders import decisive_files, list_recordings
 
 from .recipe import DataEntry
 
@@ -77,15 +77,25 @@ class Contents:
         if memory is not None and memory.is_file():
             try:
                 self._known = dict(json.loads(memory.read_text(encoding="utf-8")))
-            except (ValueError, TypeError):
+            except (OSError, ValueError, TypeError):
                 self._known = {}  # it only saves time
 
     def of(self, path: Path) -> str:
-        """The hash of one file."""
+        """The hash of one file.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        try:
+            return self._of(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+    def _of(self, path: Path) -> str:
         about, key = path.stat(), str(path.resolve())
         stamp = [about.st_size, about.st_mtime_ns]
         known = self._known.get(key)
-        if known is None or known[:2] != stamp:
+        if not isinstance(known, list) or len(known) != 3 or known[:2] != stamp:
             with path.open("rb") as file:
                 known = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
             self._known[key], self._new = known, True
@@ -100,13 +110,18 @@ class Contents:
         """The hash of a data set: how it is read, the names and contents of its files, and its lists.
 
         Raises:
-            DataError: if the folder is not there.
+            DataError: if it is not there, or a file of it cannot be read.
         """
         if entry.source == "synthetic":
             return identity("synthetic", entry.sample_rate, entry.duration_s)
-        folder = data_folder / (entry.source or entry.name)
-        files = [(recording.id, self.of(recording.path)) for recording in list_recordings(folder)]
-        lists = [(path.name, self.of(path)) for path in sorted(folder.glob("*_list.txt"))]
+        place = entry.place(data_folder)
+        if not place.exists():
+            raise DataError(
+                f"{place} is not there, and data set {entry.name!r} should be; --data names the folder that "
+                "data sets lie in, and 'source' of the entry the folder within it"
+            )
+        files = [(recording.id, self.of(recording.path)) for recording in list_recordings(place)]
+        lists = [(path.name, self.of(path)) for path in sorted(decisive_files(place))]
         return identity(entry.model_dump(exclude={"name", "source"}), files, lists)
 
     def save(self) -> None:

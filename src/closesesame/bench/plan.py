@@ -1,14 +1,16 @@
 """From a recipe to jobs: trigger, victim, repair, score, each with the identity of all it depends on."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from closesesame.attacks import ATTACKS
-from closesesame.core.errors import DataError
+from closesesame.attacks import ATTACKS, Attack
+from closesesame.core.errors import ClosesesameError, DataError, SettingError
 from closesesame.core.method import Method, Registry
 from closesesame.models import ARCHITECTURES
-from closesesame.removal import REMOVALS, Removal
+from closesesame.removal import BTIDBF, FIP, NPD, REMOVALS, SAU, Removal
+from closesesame.removal.minimax import Adversarial
 from closesesame.training import Training
 
 from .identity import Code, Contents, Machine, identity
@@ -24,8 +26,14 @@ NOT_OF_TRIGGER = frozenset({"rate", "cover_ratio", "training_strength"})
 DATA = ("closesesame.data.folders", "closesesame.data.speech", "closesesame.data.stored")
 TRAINING = "closesesame.training"
 JUDGE = ("closesesame.evaluation.exam", "closesesame.evaluation.stealth")
+MOST_JOBS = 100_000
+FP32_ONLY = (Adversarial, BTIDBF, FIP, NPD, SAU)
+"""Removals that train in fp32 whatever the protocol says: bf16 has too few digits for what they compute."""
 WHERE = "where"
-"""The part of a payload that says where files lie on this machine; it is no part of an identity."""
+"""The part of a payload that says where files lie on this machine, and which code reads them.
+
+It is no part of an identity: the code is in it anyhow.
+"""
 
 
 def plan(
@@ -48,12 +56,15 @@ def plan(
         machine: what the jobs are identified for; this machine, in the precision of the protocol, if None.
 
     Raises:
-        SettingError: if a method or one of its settings is unknown, or this machine lacks the precision.
+        SettingError: if a method or one of its settings is unknown, or cannot be had in the protocol's
+            precision, or this machine lacks that, or there are more than 100,000 jobs.
         DataError: if a data set is not there.
     """
     machine = machine or Machine.here(recipe.protocol.precision)
+    planner = _Planner(recipe, data_folder.resolve(), contents or Contents(), machine)
+    planner.check()
     jobs: dict[str, Job] = {}
-    for job in _Planner(recipe, data_folder.resolve(), contents or Contents(), machine).jobs():
+    for job in planner.jobs():
         jobs.setdefault(job.id, job)
     # Triggers and victims first: workers that start together find work that does not wait. A repair is
     # scored at once.
@@ -63,10 +74,42 @@ def plan(
 class _Planner:
     def __init__(self, recipe: Recipe, data_folder: Path, contents: Contents, machine: Machine) -> None:
         self.recipe, self.data_folder, self.contents = recipe, data_folder, contents
-        self.machine, self.training = machine.settings(), Training(**recipe.training)
+        self.machine, self.training = machine.settings(), _training_of(recipe)
         self._code = Code()
 
+    def check(self) -> None:
+        """Refuses what the recipe alone shows to be wrong.
+
+        Raises:
+            SettingError: naming the entry.
+        """
+        repairs = 0
+        for entry in self.recipe.defence:
+            removals = [removal for _, removal in self.recipe.protocol.budgets_of(removal_of(entry))]
+            repairs += len(removals)
+            if self.machine["precision"] != "fp32" and isinstance(removals[0], FP32_ONLY):
+                raise SettingError(
+                    f"defence {entry.shown!r} trains in fp32 alone, and precision = "
+                    f"{self.recipe.protocol.precision!r} in [protocol] means {self.machine['precision']} here; "
+                    "one table has one precision: set it to 'fp32', or leave this defence out"
+                )
+        jobs = self._count(repairs * len(self.recipe.clean_fractions))
+        if jobs > MOST_JOBS:
+            raise SettingError(
+                f"recipe {self.recipe.name!r} makes {jobs:,} jobs, and at most {MOST_JOBS:,} are run; take "
+                "fewer seeds, rates, clean_fractions or entries, or make several recipes of it"
+            )
+
+    def _count(self, repairs: int) -> int:
+        """How many jobs there are, for `repairs` repairs of each victim."""
+        recipe = self.recipe
+        rates = [len(recipe.rates_of(entry)) for entry in recipe.attack]
+        scores, victims = sum(rates) * (1 + repairs), 1 + sum(rates) - len(rates)
+        each = scores + victims * (1 + repairs)
+        return len(recipe.data) * len(recipe.seeds) * (len(rates) + len(recipe.model) * each)
+
     def jobs(self) -> Iterator[Job]:
+        read_by = identity(self._code.of(*DATA))
         for data in self.recipe.data:
             known = data.model_dump(mode="json")
             known |= {"fingerprint": self.contents.of_data(data, self.data_folder)}
@@ -76,18 +119,19 @@ class _Planner:
                         "data": known,
                         "seed": seed,
                         "machine": self.machine,
-                        WHERE: {"data_folder": str(self.data_folder)},
+                        WHERE: {"data_folder": str(self.data_folder), "read_by": read_by},
                     }
                     yield from self._victims(data, model, base)
 
     def _victims(self, data: DataEntry, model: MethodEntry, base: dict[str, Any]) -> Iterator[Job]:
         base = base | {
-            "model": self._method(ARCHITECTURES, model),
+            "model": self._described(model.name, made(ARCHITECTURES, model)),
             "training": self.training.settings(),
         }
         where = f"{data.name}, {model.shown}, seed {base['seed']}"
         reference = self._victim(base | {"attack": None}, f"clean model: {where}")
         yield reference
+        labels = {"model_label": model.shown}
         for entry in self.recipe.attack:
             for rate in self.recipe.rates_of(entry):
                 attack, places = self._attack(entry, rate)
@@ -98,12 +142,14 @@ class _Planner:
                 about |= {"trigger": trigger.id}
                 victim = self._victim(about, f"victim: {label}") if rate else reference
                 yield victim
-                yield from self._scores(victim, reference, about, entry, label)
+                yield from self._scores(
+                    victim, reference, about, labels | {"attack_label": entry.shown}, label
+                )
 
     def _scores(
-        self, victim: Job, reference: Job, base: dict[str, Any], entry: AttackEntry, label: str
+        self, victim: Job, reference: Job, base: dict[str, Any], labels: dict[str, str], label: str
     ) -> Iterator[Job]:
-        cell = base | {"attack_label": entry.shown}
+        cell = base | labels
         yield self._score(cell | {"defence": None}, victim, reference, f"none: {label}")
         for defence in self.recipe.defence:
             for more, removal in self._at_each_length(defence):
@@ -120,8 +166,7 @@ class _Planner:
                     yield self._score(cell | about, repair, reference, text)
 
     def _at_each_length(self, entry: MethodEntry) -> Iterator[tuple[str, dict[str, Any]]]:
-        made: Removal = REMOVALS[entry.name](**entry.settings)
-        for more, removal in self.recipe.protocol.budgets_of(made):
+        for more, removal in self.recipe.protocol.budgets_of(removal_of(entry)):
             yield more, self._described(entry.name, removal)
 
     def _trigger(self, base: dict[str, Any], label: str) -> Job:
@@ -164,15 +209,14 @@ class _Planner:
 
     def _attack(self, entry: AttackEntry, rate: float) -> tuple[dict[str, Any], dict[str, str]]:
         """The attack, known by what its recordings hold, and where they lie in the data folder."""
-        full = MethodEntry(name=entry.name, settings=dict(entry.settings) | {"rate": rate})
-        described, places = self._method(ATTACKS, full), {}
-        for field in files_of(entry.name):
-            given = entry.settings.get(field)
-            if given:
-                path = self.data_folder / given
-                if not path.exists():
-                    raise DataError(f"{path} is not there; attack {entry.shown!r} needs it")
-                places[field] = str(given)
+        described = self._described(entry.name, attack_of(entry, rate))
+        places = {field: str(path) for field, path in sounds_of(entry).items()}
+        for field, path in places.items():
+            if not (self.data_folder / path).exists():
+                raise DataError(
+                    f"attack {entry.shown!r} needs {field} = {path!r}, and {self.data_folder / path} is not "
+                    "there; --data names the folder that its path starts in"
+                )
         for settings in (described["settings"], described["all_settings"]):
             for field in places:
                 settings.pop(field, None)
@@ -180,9 +224,6 @@ class _Planner:
             field: self.contents.of_recording(self.data_folder / path) for field, path in places.items()
         }
         return described | {"sounds": sounds}, places
-
-    def _method(self, registry: Registry[Any], entry: MethodEntry) -> dict[str, Any]:
-        return self._described(entry.name, registry[entry.name](**entry.settings))
 
     def _described(self, name: str, method: Method) -> dict[str, Any]:
         """A method as a payload holds it: what was changed, all it amounts to, and where its code is."""
@@ -195,14 +236,60 @@ class _Planner:
         return described | ({"untrusted": method.untrusted} if isinstance(method, Removal) else {})
 
 
-def files_of(attack: str) -> list[str]:
-    """The settings of an attack that name a recording or a folder of recordings."""
-    fields = ATTACKS[attack].model_fields.items()
-    return [
-        field
-        for field, about in fields
-        if isinstance(about.json_schema_extra, dict) and about.json_schema_extra.get("file")
-    ]
+@contextmanager
+def named(what: object) -> Iterator[None]:
+    """Within the block an error begins with what it belongs to: a file, or an entry of a recipe.
+
+    Raises:
+        SettingError: in place of one.
+        DataError: in place of any other error of ours.
+    """
+    try:
+        yield
+    except ClosesesameError as error:
+        kind = SettingError if isinstance(error, SettingError) else DataError
+        raise kind(f"{what}: {error}") from None
+
+
+def made(registry: Registry[Any], entry: MethodEntry, **more: object) -> Any:
+    """The method that an entry of a recipe asks for.
+
+    Raises:
+        SettingError: naming the entry, if there is no such method or a setting does not fit.
+    """
+    with named(f"{registry.family} {entry.shown!r}"):
+        return registry[entry.name](**(entry.settings | more))
+
+
+def attack_of(entry: AttackEntry, rate: float) -> Attack:
+    """The attack of a recipe at a poisoning rate."""
+    attack: Attack = made(ATTACKS, entry, rate=rate)
+    return attack
+
+
+def removal_of(entry: MethodEntry) -> Removal:
+    """The removal of a recipe."""
+    removal: Removal = made(REMOVALS, entry)
+    return removal
+
+
+def sounds_of(entry: AttackEntry) -> dict[str, Path]:
+    """The recordings, or folders of them, that an attack's settings name, by setting."""
+    named = {field: entry.settings.get(field) for field in ATTACKS[entry.name].files()}
+    return {field: Path(path) for field, path in named.items() if path}
+
+
+def _training_of(recipe: Recipe) -> Training:
+    with named("[training]"):
+        training = Training(**recipe.training)
+    if training.patience is not None:
+        raise SettingError("[training] must not set patience: a grid trains every victim equally long")
+    if training.precision not in {"auto", recipe.protocol.precision}:
+        raise SettingError(
+            f"[training] sets precision = {training.precision!r} and [protocol] {recipe.protocol.precision!r}; "
+            "set it in [protocol] alone"
+        )
+    return training
 
 
 def settings_of(attack: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The fair protocol: what a grid does alike for every removal; its version stands in every result file."""
 
+import math
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from closesesame.core.errors import DataError
 from closesesame.core.settings import Settings
@@ -30,14 +31,24 @@ class Protocol(Settings):
         min_length=1,
         description="lengths of training: of the authors on their own data, and of our default repair",
     )
-    steps: int = Field(360, ge=1, description="batches of our budget")
-    batch_size: int = Field(96, ge=2, description="examples a batch of our budget")
+    steps: int = Field(360, ge=1, le=1_000_000, description="batches of our budget")
+    batch_size: int = Field(96, ge=2, le=65_536, description="examples a batch of our budget")
     untrusted_examples: int = Field(
-        500, ge=4, description="examples of the poisoned training set, for a removal that asks for such"
+        500,
+        ge=4,
+        le=10_000_000,
+        description="examples of the poisoned training set, for a removal that asks for such",
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         "fp32", description="of all trainings and predictions; `auto` is bf16 where the processor has it"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _version_is_fixed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "version" in given:
+            raise ValueError(f"has a version that is fixed, {cls.version!r}; leave 'version' out")
+        return given
 
     def about(self) -> dict[str, Any]:
         """Version and settings as plain JSON values."""
@@ -54,14 +65,19 @@ class Protocol(Settings):
         Raises:
             DataError: if the part has fewer.
         """
-        part = splits.train if self.clean_from == "train" else splits.validation
+        part = self.clean_part(splits)
         wanted = round(fraction * len(splits.train))
         if wanted > len(part):
             raise DataError(
                 f"{wanted} clean examples are wanted and the {self.clean_from} part has {len(part)}; lower "
-                "clean_fractions, or set clean_from = 'train' in [protocol]"
+                f"clean_fractions to {largest_share(len(part), len(splits.train)):g} or less, or set "
+                "clean_from = 'train' in [protocol]"
             )
-        return part.sample(wanted / len(part), seed)
+        return part.sample(wanted / max(1, len(part)), seed)
+
+    def clean_part(self, splits: Splits) -> Dataset:
+        """The part of a data set that clean examples come from."""
+        return splits.train if self.clean_from == "train" else splits.validation
 
     def budgets_of(self, removal: Removal) -> list[tuple[str, Removal]]:
         """The removal at each length, with what to add to its label.
@@ -75,3 +91,8 @@ class Protocol(Settings):
         rows = {"published": ("", removal), "ours": (f", {self.steps} x {self.batch_size}", ours)}
         found = [rows[name] for name in self.budgets]
         return found[:1] if all(method == found[0][1] for _, method in found) else found
+
+
+def largest_share(count: int, total: int) -> float:
+    """The largest share of `total` that is at most `count`, in three digits after the point."""
+    return math.floor(1000 * count / max(1, total)) / 1000

@@ -19,7 +19,7 @@ from closesesame.core.errors import DataError
 
 from .runner import ENVIRONMENT, Watcher, only_driver, open_jobs, stoppable
 from .store import Job, Outcome, Store
-from .worker import perform
+from .worker import Scope, perform
 from .workplace import Workplace
 
 POLL_S = 0.2
@@ -27,13 +27,21 @@ RENEW_S = 10.0
 Files = dict[str, bytes]
 
 
-def run_on_ray(folder: Path, address: str, *, workers: int, watch: Watcher | None = None) -> None:
+def run_on_ray(
+    folder: Path,
+    address: str,
+    *,
+    workers: int,
+    scope: Scope | None = None,
+    watch: Watcher | None = None,
+) -> None:
     """Works until every job is done or failed.
 
     Args:
         folder: the store's.
         address: of a cluster, or `local` for one of `workers` processes on this machine.
         workers: for `local`; a cluster gets as many tasks as it has processors.
+        scope: what code the tasks may run, on every node; the tasks of grids if None.
         watch: called again and again, to show what goes on.
 
     Raises:
@@ -53,7 +61,7 @@ def run_on_ray(folder: Path, address: str, *, workers: int, watch: Watcher | Non
     )
     try:
         with stoppable(), only_driver(folder) as store:
-            fleet = _Fleet(ray, folder, store)
+            fleet = _Fleet(ray, folder, store, scope or Scope())
             fleet.work(watch)
     finally:
         ray.shutdown()
@@ -66,6 +74,7 @@ class _Fleet:
     ray: Any
     folder: Path
     store: Store
+    scope: Scope
 
     def __post_init__(self) -> None:
         place = f"{platform.node()}:{self.folder.resolve()}"
@@ -84,7 +93,7 @@ class _Fleet:
                     if job is None:
                         break
                     needed = {need: pack(workplace.artifact(need)) for need in job.needs}
-                    flying[far.remote(job, needed, self.grid)] = job, owner
+                    flying[far.remote(job, needed, self.grid, self.scope)] = job, owner
                 if flying:
                     ready, _ = self.ray.wait(list(flying), timeout=POLL_S)
                     for reference in ready:
@@ -99,26 +108,34 @@ class _Fleet:
                     watch(self.store)
         finally:
             for _, owner in flying.values():
-                self.store.release(owner, blame=False)
+                self.store.release(owner)
 
     def _land(self, reference: Any, job: Job, owner: str, workplace: Workplace) -> None:
         try:
             outcome, files = self.ray.get(reference)
-        except self.ray.exceptions.RayError:  # the worker is gone
-            self.store.release(owner, blame=True)
+        except self.ray.exceptions.RayTaskError as error:  # its modules are not there
+            raise DataError(f"a node of Ray cannot work: {last_words(error)}") from None
+        except self.ray.exceptions.RayError:
+            self.store.release(owner, blame="its worker died; is there memory enough on every node?")
             return
         if files:
             workplace.keep(job.id, lambda folder: unpack(files, folder))
         self.store.finish(job.id, owner, outcome)
 
 
-def perform_far(job: Job, needed: dict[str, Files], grid: str) -> tuple[Outcome, Files]:
+def last_words(error: Exception) -> str:
+    """The last line of an error, which is what a traceback of Ray ends with."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def perform_far(job: Job, needed: dict[str, Files], grid: str, scope: Scope) -> tuple[Outcome, Files]:
     """Does one job on a node, in a folder of that node; returns its outcome and its files."""
+    tasks = scope.load()
     workplace = Workplace(node_folder(grid))
     for need, files in needed.items():
         if files:
             workplace.keep(need, lambda folder, files=files: unpack(files, folder))  # type: ignore[misc]
-    outcome = perform(job, workplace)
+    outcome = perform(job, workplace, tasks)
     return outcome, pack(workplace.artifact(job.id))
 
 

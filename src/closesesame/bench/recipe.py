@@ -1,38 +1,56 @@
 """A recipe names what a grid measures: a TOML file; a wrong key is refused with the nearest right one."""
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from closesesame.core.errors import DataError
+from closesesame.core.bounds import LONGEST_NAME, Duration, SampleRate, Seed
+from closesesame.core.errors import DataError, SettingError
 from closesesame.core.settings import Settings
 from closesesame.data.folders import SplitRule, Task
 
 from .protocol import Protocol
 
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"must be of printable characters, got {text[:40]!r}")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_printable)]
+Label = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_printable)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MOST_ENTRIES = 1_000
+KINDS = ("data", "model", "attack", "defence")
+"""The tables of a recipe that may stand there several times."""
 
 
 class DataEntry(Settings):
     """A data set: a folder of recordings under the data folder, or `synthetic`."""
 
-    name: str = Field(description="what it is called in tables")
+    name: Name = Field(description="what it is called in tables")
     source: str = Field(
         "", description="folder, relative to the data folder; the name if empty; or `synthetic`"
     )
     task: Task = Field("word", description="what the label is")
-    sample_rate: int = Field(16_000, gt=0, description="Hz")
-    duration_s: float = Field(1.0, gt=0, description="length of a clip")
+    sample_rate: SampleRate = Field(16_000, description="Hz")
+    duration_s: Duration = Field(1.0, description="length of a clip")
     split: SplitRule = Field("auto", description="how the parts are told apart")
+
+    def place(self, data_folder: Path) -> Path:
+        """Where its recordings lie."""
+        return data_folder / (self.source or self.name)
 
 
 class MethodEntry(Settings):
     """A method of a registry with its settings, and what it is called in tables."""
 
-    name: str = Field(description="name in the registry, or module:Class")
-    label: str = Field("", description="what it is called in tables; the name if empty")
+    name: Name = Field(description="name in the registry, or module:Class")
+    label: Label = Field("", description="what it is called in tables; the name if empty")
     settings: dict[str, Any] = Field({}, description="settings of the method")
 
     @property
@@ -44,37 +62,68 @@ class MethodEntry(Settings):
 class AttackEntry(MethodEntry):
     """An attack, and the poisoning rates it is tried at if not those of the recipe."""
 
-    rates: tuple[Share, ...] | None = Field(None, description="poisoning rates")
+    rates: tuple[Share, ...] | None = Field(None, max_length=MOST_ENTRIES, description="poisoning rates")
+
+    @model_validator(mode="after")
+    def _rate_has_one_place(self) -> "AttackEntry":
+        if "rate" in self.settings:
+            raise ValueError(
+                f"sets the poisoning rate of {self.shown!r} in its settings, where the grid would override "
+                f"it; write rates = [{self.settings['rate']}] beside its name"
+            )
+        return self
 
 
 class Recipe(Settings):
     """A grid: every data set x model x attack x rate x defence x clean fraction x seed."""
 
-    name: str = Field(description="what the grid is called")
+    name: Name = Field(description="what the grid is called")
     about: str = Field("", description="what it is to show")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one run each")
-    rates: tuple[Share, ...] = Field((0.0, 0.05), min_length=1, description="poisoning rates")
-    clean_fractions: tuple[Share, ...] = Field(
-        (0.05,), min_length=1, description="shares of the training set"
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, max_length=MOST_ENTRIES, description="one run each")
+    rates: tuple[Share, ...] = Field(
+        (0.0, 0.05), min_length=1, max_length=MOST_ENTRIES, description="poisoning rates"
     )
-    data: tuple[DataEntry, ...] = Field(min_length=1, description="data sets")
-    model: tuple[MethodEntry, ...] = Field((MethodEntry(name="resnet"),), min_length=1, description="models")
-    attack: tuple[AttackEntry, ...] = Field(min_length=1, description="attacks")
-    defence: tuple[MethodEntry, ...] = Field((), description="removals; `none` is always measured")
+    clean_fractions: tuple[Share, ...] = Field(
+        (0.05,), min_length=1, max_length=MOST_ENTRIES, description="shares of the training set"
+    )
+    data: tuple[DataEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES, description="data sets")
+    model: tuple[MethodEntry, ...] = Field(
+        (MethodEntry(name="resnet"),), min_length=1, max_length=MOST_ENTRIES, description="models"
+    )
+    attack: tuple[AttackEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES, description="attacks")
+    defence: tuple[MethodEntry, ...] = Field(
+        (), max_length=MOST_ENTRIES, description="removals; `none` is always measured"
+    )
     training: dict[str, Any] = Field({}, description="settings of the training of victims")
     protocol: Protocol = Field(Protocol(), description="what holds for every removal alike")
     tuned_on: str = Field(
         "", description="which bench the defaults of its methods were chosen on, for the head of its tables"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _entries_in_double_brackets(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for kind in KINDS:
+            if isinstance(given.get(kind), dict):
+                raise ValueError(  # noqa: TRY004 - pydantic makes a sentence of no other
+                    f"has one [{kind}], and a list is wanted; write [[{kind}]] above each entry, also if it "
+                    "is the only one"
+                )
+        return given
+
     @model_validator(mode="after")
     def _names_tell_apart(self) -> "Recipe":
-        for kind in ("data", "model", "attack", "defence"):
+        for kind in KINDS:
             names = [entry.name if kind == "data" else entry.shown for entry in getattr(self, kind)]
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"has two entries of {kind} called {name!r}; give one another label")
         return self
+
+    def foreign_modules(self) -> tuple[str, ...]:
+        """The modules of methods that are not ours: what stands before the colon of `module:Class`."""
+        entries: Iterable[MethodEntry] = (*self.model, *self.attack, *self.defence)
+        return tuple(dict.fromkeys(entry.name.partition(":")[0] for entry in entries if ":" in entry.name))
 
     def rates_of(self, attack: AttackEntry) -> tuple[float, ...]:
         """The poisoning rates of an attack; rate 0 is always among them, first."""
@@ -91,8 +140,13 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not TOML: it is no text in UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise DataError(f"{path} is not TOML: {error}") from None
-    return Recipe(**content)
+    try:
+        return Recipe(**content)
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from None

@@ -21,9 +21,14 @@ from uuid import uuid4
 from closesesame.core.errors import DataError
 
 from .store import Store
+from .worker import CANNOT_WORK, Scope
 
 POLL_S = 0.1
 GRACE_S = 5.0
+MOST_DEATHS = 8
+"""Workers that may end in a row through no job's fault, while no job is finished."""
+LOG = "workers.log"
+LOG_TAIL_BYTES = 4096
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
 """One thread each: two processes with two threads each are six times slower."""
 
@@ -35,10 +40,14 @@ def only_driver(folder: Path) -> Iterator[Store]:
     """Opens a store for the one driver it may have, and takes back what an earlier one left in work.
 
     Raises:
-        DataError: if another driver is at work.
+        DataError: if another driver is at work, or the folder cannot be written.
     """
     store = Store(folder)
-    with (folder / "driver.lock").open("w") as lock:
+    try:
+        lock = (folder / "driver.lock").open("w")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written ({error.strerror}); use another store") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -46,7 +55,7 @@ def only_driver(folder: Path) -> Iterator[Store]:
                 f"another run is at work in {folder}; wait for it, or use another store"
             ) from None
         for owner, _, _ in store.leased():
-            store.release(owner, blame=False)
+            store.release(owner)
         for left in folder.glob("*/.making-*"):
             shutil.rmtree(left, ignore_errors=True)
         try:
@@ -70,21 +79,29 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run(folder: Path, *, workers: int, timeout_s: float = 3600.0, watch: Watcher | None = None) -> None:
+def run(
+    folder: Path,
+    *,
+    workers: int,
+    timeout_s: float = 3600.0,
+    scope: Scope | None = None,
+    watch: Watcher | None = None,
+) -> None:
     """Works until every job is done or failed.
 
     Args:
         folder: the store's.
         workers: how many processes, one thread each.
         timeout_s: a job that takes longer is taken from its worker, which is replaced.
+        scope: what code the workers may run; the tasks of grids if None.
         watch: called again and again, to show what goes on.
 
     Raises:
-        DataError: if another driver is at work there.
+        DataError: if another driver is at work there, or workers cannot work.
         KeyboardInterrupt: after everything was put back in order.
     """
     with stoppable(), only_driver(folder) as store:
-        crew = _Crew(folder, store, timeout_s)
+        crew = _Crew(folder, store, timeout_s, scope or Scope())
         try:
             while open_jobs(store):
                 crew.replace_lost(workers)
@@ -108,38 +125,95 @@ class _Crew:
     folder: Path
     store: Store
     timeout_s: float
+    scope: Scope
 
     def __post_init__(self) -> None:
         self.hands: dict[str, subprocess.Popen[bytes]] = {}
+        self.deaths, self.finished = 0, -1
 
     def replace_lost(self, workers: int) -> None:
+        self._take_from_late()
+        for owner, hand in list(self.hands.items()):
+            if hand.poll() is not None:
+                self._bury(owner, hand.returncode)
+        while len(self.hands) < min(workers, open_jobs(self.store)):
+            self._hire()
+
+    def _take_from_late(self) -> None:
         late = time.time() - self.timeout_s
         for owner, _, started in self.store.leased():
             if started < late and owner in self.hands:
-                self.hands[owner].kill()
-                self.hands[owner].wait()
-        for owner, hand in list(self.hands.items()):
-            if hand.poll() is not None:
-                self.store.release(owner, blame=True)
-                del self.hands[owner]
-        while len(self.hands) < min(workers, open_jobs(self.store)):
-            owner = f"worker-{uuid4().hex[:8]}"
-            command = [sys.executable, "-m", "closesesame.bench.worker", str(self.folder), owner]
-            log = (self.folder / "workers.log").open("ab")
-            self.hands[owner] = subprocess.Popen(
-                command, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                hand = self.hands.pop(owner)
+                hand.kill()
+                hand.wait()
+                self.store.release(owner, blame=f"it took longer than --timeout-s {self.timeout_s:g}")
+
+    def _bury(self, owner: str, status: int) -> None:
+        del self.hands[owner]
+        blame = "" if status == CANNOT_WORK else _fate(status)
+        if not self.store.release(owner, blame=blame) or not blame:
+            self._count_death(status)
+
+    def _count_death(self, status: int) -> None:
+        """Ends the run where workers end again and again before they finish a job."""
+        counts = self.store.counts()
+        finished = counts["done"] + counts["failed"]
+        self.deaths = 1 if finished != self.finished else self.deaths + 1
+        self.finished = finished
+        if self.deaths >= MOST_DEATHS and open_jobs(self.store):
+            raise DataError(
+                f"no worker can work in {self.folder}: {self.deaths} ended one after the other, and the last "
+                f"says: {last_line(self.folder / LOG) or _fate(status)}"
             )
-            log.close()
+
+    def _hire(self) -> None:
+        owner = f"worker-{uuid4().hex[:8]}"
+        module = [sys.executable, "-P", "-m", "closesesame.bench.worker"]
+        try:
+            with (self.folder / LOG).open("ab") as log:
+                self.hands[owner] = subprocess.Popen(
+                    [*module, str(self.folder), owner, *self.scope.words()],
+                    env=os.environ | ENVIRONMENT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+        except OSError as error:
+            raise DataError(f"no worker can be started: {error.filename}: {error.strerror}") from None
 
     def dismiss(self) -> None:
         for hand in self.hands.values():
             if hand.poll() is None:
                 hand.send_signal(signal.SIGTERM)
         end = time.monotonic() + GRACE_S
-        for owner, hand in self.hands.items():
+        for hand in self.hands.values():
             try:
                 hand.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 hand.kill()
                 hand.wait()
-            self.store.release(owner, blame=False)
+        for owner in self.hands:
+            self.store.release(owner)
+
+
+def _fate(status: int) -> str:
+    """How a worker ended, as the middle of a sentence."""
+    if status >= 0:
+        return f"its worker ended with status {status}; see {LOG} in the store"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = "; is there memory enough, or were fewer workers better?" if status == -signal.SIGKILL else ""
+    return f"its worker was killed by {name}{hint}"
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something; nothing if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -5,19 +5,22 @@ taken back; a job is completed by the one who holds its lease, and once only.
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from closesesame.core.errors import DataError
 
+FILE = "grid.sqlite"
 LEASE_S = 60.0
 MOST_TRIES = 3
 """How often a job may take its worker with it, if `describe` does not say otherwise by `tries`."""
+_TABLES = {"job", "need", "attempt", "about"}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
     number INTEGER PRIMARY KEY,
@@ -95,20 +98,39 @@ class Outcome:
 
 
 class Store:
-    """Jobs in `grid.sqlite` of a folder; every method is one transaction."""
+    """Jobs in `grid.sqlite` of a folder; every method is one transaction.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(folder / "grid.sqlite", timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"{folder / 'grid.sqlite'} is not a grid's store ({error}); use another folder"
-            ) from None
+    Whatever is wrong with the file is a `DataError` that names it.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Opens a store.
+
+        Args:
+            folder: made, with an empty store in it, if it is not there.
+            read_only: to look at what is there; nothing is made, and the folder need not be writable.
+
+        Raises:
+            DataError: if it cannot be opened, or is the file of another program, or if there is none to read.
+        """
+        self.folder, self.file = folder, folder / FILE
+        if read_only and not self.file.is_file():
+            raise _no_grid(folder)
+        with self._in_words():
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
+            self._db = _open_to_read(self.file) if read_only else _open(self.file)
+            tables = {
+                row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+            if tables and not tables >= _TABLES:
+                raise self._foreign()
+            if read_only and not tables:
+                raise _no_grid(folder)
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
         """Closes the file."""
@@ -116,14 +138,61 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with closing(self._db.cursor()) as cursor:
+        with self._in_words(), closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
+                cursor.execute("COMMIT")
             except BaseException:
-                cursor.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have ended it already
+                    with suppress(sqlite3.Error):
+                        cursor.execute("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
+
+    def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
+        with self._in_words():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Whatever a file, a disk or another program can do to a store, in one sentence."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+        except OSError as error:
+            raise DataError(f"{error.filename or self.file} cannot be used: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise self.damaged(" ".join(f"{type(error).__name__}: {error}".split())[:120]) from error
+
+    def damaged(self, why: str) -> DataError:
+        """The error for a store that holds what nobody of us writes."""
+        return DataError(
+            f"{self.file} is damaged ({why}); keep the file if you can have it mended, and run the grid "
+            "again in another store with 'sesame bench run RECIPE.toml --store FOLDER'"
+        )
+
+    def _foreign(self) -> DataError:
+        return DataError(f"{self.file} is not a grid's store but another program's; use another folder")
+
+    def _sentence(self, error: sqlite3.Error) -> DataError:
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # the rest says more of the same
+        why = {
+            sqlite3.SQLITE_FULL: "the disk is full; make room and start 'sesame bench run' again: what is "
+            "recorded is kept",
+            sqlite3.SQLITE_IOERR: "the disk does not read or write; look after it, and start 'sesame bench "
+            "run' again: what is recorded is kept",
+            sqlite3.SQLITE_BUSY: "another program holds it; wait for that, and try again",
+            sqlite3.SQLITE_LOCKED: "another program holds it; wait for that, and try again",
+            sqlite3.SQLITE_READONLY: "it cannot be written; copy the folder to a place where you may write",
+            sqlite3.SQLITE_CANTOPEN: "it cannot be opened; make sure that you may read and write its folder",
+            sqlite3.SQLITE_PERM: "it cannot be opened; make sure that you may read and write its folder",
+        }.get(code)
+        if why is not None:
+            return DataError(f"{self.file}: {why}")
+        if code == sqlite3.SQLITE_NOTADB:
+            return self._foreign()
+        return self.damaged(" ".join(str(error).split()))
 
     def add(self, jobs: Iterable[Job]) -> int:
         """Adds the jobs that are not there yet, in order; returns how many. Needs come before their users.
@@ -167,7 +236,7 @@ class Store:
         """Leases the first job that is ready, or one whose lease has run out; None if there is none."""
         now = time.time()
         with self._transaction() as cursor:
-            self._take_back(cursor, "lease_until < ?", now)
+            self._take_back(cursor, "lease_until < ?", now, f"its worker did not answer for {LEASE_S:g} s")
             found = cursor.execute(
                 "SELECT id, task, payload, label FROM awake WHERE state = 'pending' AND waits_for = 0"
                 " ORDER BY number LIMIT 1"
@@ -184,7 +253,8 @@ class Store:
             needs = tuple(
                 row[0] for row in cursor.execute("SELECT needs FROM need WHERE job = ?", (found[0],))
             )
-        return Job(id=found[0], task=found[1], payload=json.loads(found[2]), label=found[3], needs=needs)
+            payload = json.loads(found[2])
+        return Job(id=found[0], task=found[1], payload=payload, label=found[3], needs=needs)
 
     def renew(self, owner: str) -> None:
         """Prolongs the leases of a worker that is alive."""
@@ -194,16 +264,22 @@ class Store:
                 (time.time() + LEASE_S, owner),
             )
 
-    def release(self, owner: str, *, blame: bool) -> None:
-        """Gives back what a worker held. With `blame` the try counts, and the last one fails the job."""
+    def release(self, owner: str, *, blame: str = "") -> int:
+        """Gives back what a worker held; returns how many jobs that was.
+
+        Args:
+            owner: the worker.
+            blame: what befell it at its job; the try then counts, and the last one fails the job. Nothing if
+                the job is not to blame.
+        """
         with self._transaction() as cursor:
             if not blame:
                 cursor.execute(
                     "UPDATE job SET tries = tries - 1 WHERE state = 'leased' AND owner = ?", (owner,)
                 )
-            self._take_back(cursor, "owner = ?", owner)
+            return self._take_back(cursor, "owner = ?", owner, blame)
 
-    def _take_back(self, cursor: sqlite3.Cursor, condition: str, value: object) -> None:
+    def _take_back(self, cursor: sqlite3.Cursor, condition: str, value: object, why: str) -> int:
         taken = cursor.execute(
             f"SELECT id, owner, tries FROM job WHERE state = 'leased' AND {condition}",  # noqa: S608
             (value,),
@@ -211,13 +287,13 @@ class Store:
         most = self._most_tries(cursor) if taken else 0
         for job, owner, tries in taken:
             _close_attempt(cursor, job, owner, "lost")
-            if tries >= most:
-                error = f"the worker died {tries} times at this job; is there memory enough?"
-                self._fail(cursor, job, error)
+            if why and tries >= most:
+                self._fail(cursor, job, f"in the last of {tries} tries {why}" if tries > 1 else why)
             else:
                 cursor.execute(
                     "UPDATE job SET state = 'pending', owner = NULL, lease_until = NULL WHERE id = ?", (job,)
                 )
+        return len(taken)
 
     def _most_tries(self, cursor: sqlite3.Cursor) -> int:
         kept = cursor.execute("SELECT value FROM about WHERE name = 'tries'").fetchone()
@@ -279,12 +355,12 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, without those that rest."""
-        found = dict(self._db.execute("SELECT state, count(*) FROM awake GROUP BY state").fetchall())
+        found = dict(self._query("SELECT state, count(*) FROM awake GROUP BY state"))
         return {state: found.get(state, 0) for state in ("pending", "leased", "done", "failed")}
 
     def seconds_by_task(self) -> dict[str, tuple[float, int]]:
         """Mean seconds of done jobs and number of open ones, by task: what an estimate needs."""
-        rows = self._db.execute(
+        rows = self._query(
             "SELECT task, avg(CASE state WHEN 'done' THEN seconds END),"
             " sum(state IN ('pending', 'leased')) FROM awake GROUP BY task"
         )
@@ -292,7 +368,7 @@ class Store:
 
     def leased(self) -> list[tuple[str, str, float]]:
         """Owner, label and start of every job in work."""
-        rows = self._db.execute(
+        rows = self._query(
             "SELECT job.owner, job.label, max(attempt.started) FROM job JOIN attempt ON attempt.job = job.id"
             " WHERE job.state = 'leased' GROUP BY job.id ORDER BY job.owner"
         )
@@ -300,38 +376,39 @@ class Store:
 
     def completions(self) -> dict[str, int]:
         """How often each job was run to completion: once, if the store is sound."""
-        rows = self._db.execute("SELECT job, count(*) FROM attempt WHERE outcome = 'done' GROUP BY job")
+        rows = self._query("SELECT job, count(*) FROM attempt WHERE outcome = 'done' GROUP BY job")
         return {job: int(count) for job, count in rows}
 
     def rows(self, task: str | None = None) -> list[Row]:
         """All jobs, in the order they were added."""
         needs: dict[str, list[str]] = {}
-        for job, need in self._db.execute("SELECT job, needs FROM need"):
+        for job, need in self._query("SELECT job, needs FROM need"):
             needs.setdefault(job, []).append(need)
-        found = self._db.execute(
+        found = self._query(
             "SELECT id, task, payload, label, state, tries, owner, result, error, seconds, peak_mb FROM job"
             " WHERE ? IS NULL OR task = ? ORDER BY number",
             (task, task),
         )
-        return [
-            Row(
-                job=Job(
-                    id=row[0],
-                    task=row[1],
-                    payload=json.loads(row[2]),
-                    needs=tuple(needs.get(row[0], ())),
-                    label=row[3],
-                ),
-                state=row[4],
-                tries=row[5],
-                owner=row[6],
-                result=None if row[7] is None else json.loads(row[7]),
-                error=row[8],
-                seconds=row[9],
-                peak_mb=row[10],
-            )
-            for row in found
-        ]
+        with self._in_words():
+            return [
+                Row(
+                    job=Job(
+                        id=row[0],
+                        task=row[1],
+                        payload=json.loads(row[2]),
+                        needs=tuple(needs.get(row[0], ())),
+                        label=row[3],
+                    ),
+                    state=row[4],
+                    tries=row[5],
+                    owner=row[6],
+                    result=None if row[7] is None else json.loads(row[7]),
+                    error=row[8],
+                    seconds=row[9],
+                    peak_mb=row[10],
+                )
+                for row in found
+            ]
 
     def describe(self, **values: str) -> None:
         """Keeps a few words about the grid, by name."""
@@ -340,7 +417,25 @@ class Store:
 
     def description(self) -> dict[str, str]:
         """What `describe` kept."""
-        return dict(self._db.execute("SELECT name, value FROM about").fetchall())
+        return dict(self._query("SELECT name, value FROM about"))
+
+
+def _no_grid(folder: Path) -> DataError:
+    return DataError(
+        f"{folder} holds no grid; begin one with 'sesame bench run RECIPE.toml --store {folder}'"
+    )
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=60, isolation_level=None)
+
+
+def _open_to_read(file: Path) -> sqlite3.Connection:
+    """Opens a store to look at it, also where nothing can be written."""
+    where = f"{file.resolve().as_uri()}?mode=ro"
+    if not os.access(file.parent, os.W_OK) and not file.with_name(f"{FILE}-wal").exists():
+        where += "&immutable=1"  # else it asks for a file of its own beside the store
+    return sqlite3.connect(where, uri=True, timeout=60, isolation_level=None)
 
 
 def _because(label: str, reason: str) -> str:

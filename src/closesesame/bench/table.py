@@ -89,7 +89,7 @@ def _cell(row: Row, rows: Mapping[str, Row], bare: Row, reference: Row | None) -
         "id": row.job.id,
         "data": about["data"]["name"],
         "task": about["data"]["task"],
-        "model": about["model"]["name"],
+        "model": about.get("model_label", about["model"]["name"]),
         "attack": about["attack_label"],
         "poisoning_rate": about["attack"]["all_settings"]["rate"],
         "clean_fraction": about.get("clean_fraction"),

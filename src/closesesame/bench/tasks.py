@@ -1,6 +1,7 @@
 """What the jobs of a grid do: make a trigger, train a victim, repair it, score a model."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -12,7 +13,8 @@ from closesesame.attacks import ATTACKS, Attack, Trigger, load_trigger
 from closesesame.audio import files
 from closesesame.core import machine
 from closesesame.core.errors import SettingError
-from closesesame.data import Dataset, Splits, load_splits
+from closesesame.data import Dataset, Splits
+from closesesame.data.folders import read_splits
 from closesesame.data.speech import synthetic_speech
 from closesesame.data.stored import open_dataset, open_splits, store_dataset, store_splits
 from closesesame.evaluation import STEALTH, Exam, Scores, stealth_of
@@ -20,15 +22,16 @@ from closesesame.models import ARCHITECTURES, load_model, save_model
 from closesesame.removal import REMOVALS
 from closesesame.training import Training, train
 
-from .identity import Machine, check_data
+from .identity import Machine, check_data, identity
 from .plan import WHERE, settings_of
 from .protocol import Protocol
 from .recipe import DataEntry
 from .store import Job
+from .worker import Task
 from .workplace import Workplace
 
 Result = dict[str, Any]
-Task = Callable[[Job, Workplace], Result]
+SURPRISES = "surprises.json"
 
 
 def as_planned(task: Task) -> Task:
@@ -78,7 +81,7 @@ def train_victim(job: Job, workplace: Workplace) -> Result:
         poisoned = attack.poison(splits.train, about["seed"], trigger=trigger)
         dataset, share = poisoned.dataset, poisoned.share_of_target
         poisoned_clips = int(poisoned.mask.sum())
-    architecture = ARCHITECTURES.make(about["model"]["name"], about["model"]["settings"])
+    architecture = ARCHITECTURES.recall(about["model"]["name"], about["model"]["settings"])
     model = train(architecture, dataset, Training(**about["training"]), seed=about["seed"])
     workplace.keep(job.id, lambda folder: save_model(model, folder))
     return {
@@ -93,7 +96,7 @@ def repair_victim(job: Job, workplace: Workplace) -> Result:
     """Repairs a victim with the examples that the protocol gives to its removal."""
     about = job.payload
     model = load_model(workplace.artifact(about["victim"]))
-    removal = REMOVALS.make(about["defence"]["name"], about["defence"]["settings"])
+    removal = REMOVALS.recall(about["defence"]["name"], about["defence"]["settings"])
     repair = removal.remove(model, examples_for(about, workplace), about["seed"])
     workplace.keep(job.id, lambda folder: save_model(repair.model, folder))
     return {
@@ -134,34 +137,58 @@ def score_model(job: Job, workplace: Workplace) -> Result:
 
 
 def load_data(about: Mapping[str, Any], workplace: Workplace) -> Splits:
-    """A data set, decoded once for all workers."""
-    data = about["data"]
+    """The data set of a job, decoded once for all workers."""
+    return open_data(keep_data(about, workplace))
+
+
+def keep_data(about: Mapping[str, Any], workplace: Workplace) -> Path:
+    """Decodes the data set of a job into the cache, unless it is there, with what was noticed on the way.
+
+    Args:
+        about: the payload of any job on it.
+        workplace: whose cache.
+
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        DataError: if it cannot be read, or changed since it was planned.
+    """
+    data, where = about["data"], about[WHERE]
     entry = DataEntry(**{name: data[name] for name in DataEntry.model_fields})
-    data_folder = Path(about[WHERE]["data_folder"])
 
     def make(folder: Path) -> None:
         rate, duration = entry.sample_rate, entry.duration_s
+        surprises: list[str] = []
         if entry.source == "synthetic":
             splits = synthetic_speech(sample_rate=rate, duration_s=duration)
         else:
-            check_data(entry, data_folder, data["fingerprint"])
-            place = data_folder / (entry.source or entry.name)
-            splits = load_splits(
+            check_data(entry, Path(where["data_folder"]), data["fingerprint"])
+            place = entry.place(Path(where["data_folder"]))
+            read = read_splits(
                 place, sample_rate=rate, duration_s=duration, task=entry.task, split=entry.split
             )
+            splits, surprises = read.splits, list(read.report.surprises())
         store_splits(splits, folder)
+        (folder / SURPRISES).write_text(json.dumps(surprises), encoding="utf-8")
 
-    return _open(workplace.cached(f"data-{data['fingerprint']}", make))
+    return workplace.cached(f"data-{identity(data['fingerprint'], where['read_by'])}", make)
 
 
 @lru_cache(maxsize=2)
-def _open(folder: Path) -> Splits:
+def open_data(folder: Path) -> Splits:
+    """Opens what `keep_data` keeps."""
     return open_splits(folder)
+
+
+def surprises_of(folder: Path) -> list[str]:
+    """What `keep_data` noticed while it read the recordings, a sentence each."""
+    return list(json.loads((folder / SURPRISES).read_text(encoding="utf-8")))
 
 
 def _attack(about: Mapping[str, Any]) -> Attack | None:
     attack = about.get("attack")
-    return None if attack is None else ATTACKS.make(attack["name"], settings_of(attack, about[WHERE]))
+    return None if attack is None else ATTACKS.recall(attack["name"], settings_of(attack, about[WHERE]))
 
 
 def exam_of(about: Mapping[str, Any], workplace: Workplace) -> Exam:
@@ -202,3 +229,9 @@ def _flat(scores: Scores) -> Result:
         "test_clips": scores.acc.of,
         "triggered_clips": None if scores.asr is None else scores.asr.of,
     }
+
+
+TABLE: dict[str, Task] = {
+    task.__name__: task for task in (make_trigger, train_victim, repair_victim, score_model)
+}
+"""All that a worker does; a store can ask for nothing else."""

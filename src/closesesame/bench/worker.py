@@ -1,18 +1,22 @@
 """A worker: claims a job, does it with one thread, records it, until there is none left."""
 
-import importlib
+import argparse
+import json
 import os
 import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from closesesame.core.errors import ClosesesameError
+from closesesame.core.errors import ClosesesameError, DataError
+from closesesame.core.method import import_by_name
 
 from .store import Job, Outcome, Store
 from .workplace import Workplace
@@ -20,12 +24,67 @@ from .workplace import Workplace
 LOOK_S = 0.5
 BEAT_S = 10.0
 IDLE_S = 0.2
+CANNOT_WORK = 75
+"""Exit status of a worker that cannot work at all; its job is not to blame."""
 Task = Callable[[Job, Workplace], Any]
 
 
-def main(folder: Path, owner: str) -> None:
-    """Works on the store in `folder` until nothing is left, or until the parent process is gone."""
-    store, workplace = Store(folder), Workplace(folder)
+@dataclass(frozen=True)
+class Scope:
+    """What code a worker may run. The driver says it; no row of a store can add to it.
+
+    Attributes:
+        tasks: the module whose `TABLE` holds the tasks by name.
+        imports: modules with methods that are not ours, which the recipe names.
+    """
+
+    tasks: str = "closesesame.bench.tasks"
+    imports: tuple[str, ...] = ()
+
+    def words(self) -> list[str]:
+        """The scope on the command line of a worker."""
+        return ["--tasks", self.tasks, *(word for name in self.imports for word in ("--import", name))]
+
+    def load(self) -> "Tasks":
+        """Imports what may be run.
+
+        Raises:
+            SettingError: if a module cannot be imported.
+        """
+        for name in self.imports:
+            import_by_name(name)
+        return Tasks(self.tasks, import_by_name(self.tasks).TABLE)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks that may be run: nothing is imported because a job names it."""
+
+    module: str
+    table: Mapping[str, Task]
+
+    def find(self, name: str) -> Task:
+        """The task that a job names as `module:function`.
+
+        Raises:
+            DataError: if it is none of these.
+        """
+        module, _, function = name.partition(":")
+        if module != self.module or function not in self.table:
+            raise DataError(
+                f"the store asks for the task {name[:80]!r}, and only those of {self.module} are run: "
+                f"{', '.join(self.table)}; plan the grid again in another store"
+            )
+        return self.table[function]
+
+
+def main(folder: Path, owner: str, scope: Scope) -> None:
+    """Works on the store in `folder` until nothing is left, or until the parent process is gone.
+
+    Raises:
+        ClosesesameError: if no work is possible here, or it cannot be recorded.
+    """
+    tasks, store, workplace = scope.load(), Store(folder), Workplace(folder)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     threading.Thread(target=_beat, args=(folder, owner, os.getppid()), daemon=True).start()
@@ -33,32 +92,41 @@ def main(folder: Path, owner: str) -> None:
         while True:
             job = store.claim(owner)
             if job is not None:
-                store.finish(job.id, owner, perform(job, workplace))
+                store.finish(job.id, owner, perform(job, workplace, tasks))
             elif _is_over(store):
                 return
             else:
                 time.sleep(IDLE_S)
     except SystemExit:
-        store.release(owner, blame=False)
+        store.release(owner)
         raise
 
 
-def perform(job: Job, workplace: Workplace) -> Outcome:
+def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
     """Does one job; an exception becomes an error in one sentence."""
     started = time.perf_counter()
     _forget_peak()
     outcome = Outcome()
     try:
-        module, _, name = job.task.partition(":")
-        task: Task = getattr(importlib.import_module(module), name)
-        outcome.result = task(job, workplace)
+        result = tasks.find(job.task)(job, workplace)
+        json.dumps(result)  # here, where the job is to blame, and not when it is recorded
+        outcome.result = result
     except ClosesesameError as error:
-        outcome.error = str(error)
+        outcome.error = _one_line(str(error))
+    except OSError as error:
+        outcome.error = _one_line(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except MemoryError:
+        outcome.error = "the memory of this machine is not enough; use fewer workers"
     except Exception as error:
-        outcome.error = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome.error = _one_line(f"{type(error).__name__}: {error}")[:500]
     outcome.seconds = time.perf_counter() - started
     outcome.peak_mb = peak_mb()
     return outcome
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and without what is no UTF-8, as names of files may hold."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def _is_over(store: Store) -> bool:
@@ -80,7 +148,8 @@ def _beat(folder: Path, owner: str, parent: int) -> None:
         if os.getppid() != parent:
             os._exit(1)
         if time.monotonic() - renewed > BEAT_S:
-            store.renew(owner)
+            with suppress(ClosesesameError):  # there are more beats before the lease runs out
+                store.renew(owner)
             renewed = time.monotonic()
 
 
@@ -101,5 +170,19 @@ def peak_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def _start(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="closesesame.bench.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("owner")
+    parser.add_argument("--tasks", default=Scope.tasks)
+    parser.add_argument("--import", dest="imports", action="append", default=[])
+    asked = parser.parse_args(words)
+    try:
+        main(asked.folder, asked.owner, Scope(asked.tasks, tuple(asked.imports)))
+    except ClosesesameError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(CANNOT_WORK)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    _start(sys.argv[1:])

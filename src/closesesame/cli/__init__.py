@@ -1,31 +1,99 @@
 """The command line: every command is one call of the library. torch is imported when it is needed."""
 
+import os
+import signal
 import sys
+import traceback
+from contextlib import suppress
+from types import FrameType
 
 from cyclopts import CycloptsError
 
 from closesesame.core.errors import ClosesesameError
+from closesesame.core.method import import_by_name
 
 from . import bench as bench
-from . import commands as commands
+from . import data as data
+from . import lists as lists
+from . import models as models
+from . import pages as pages
+from . import predict as predict
+from . import show as show
 from .app import app
 from .outputs import plain
 
+DEBUG, IMPORT = "--debug", "--import"
+RENAMED = {
+    "--rate": "--rate is called --sample-rate (Hz); the poisoning rate is '--set rate=0.05'",
+    "--duration": "--duration is called --duration-s (seconds)",
+    "--timeout": "--timeout is called --timeout-s (seconds)",
+}
+"""Options of version 0.1."""
 
-def main() -> None:
-    """Runs a command; an error is one sentence on standard error and exit status 2."""
+
+def run() -> None:
+    """Runs the command of `sys.argv`; an error is one sentence on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # some that stand in for a terminal cannot
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    words = sys.argv[1:]
+    debug = DEBUG in words
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        _fail(" ".join(str(error).split()))
-    except ClosesesameError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+        _run([word for word in words if word != DEBUG])
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _fail(_sentence(error, words))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
+def _run(words: list[str]) -> None:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _terminate)
+    app(_imported(words), exit_on_error=False, print_error=False, result_action="return_value")
+    sys.stdout.flush()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Ends as Ctrl-C does: what was begun is put back in order."""
+    del frame
+    sys.exit(128 + number)
+
+
+def _imported(words: list[str]) -> list[str]:
+    """The words without `--import MODULE`, whose modules are imported: the user trusts them."""
+    left, waiting = [], iter(words)
+    for word in waiting:
+        option, equals, module = word.partition("=")
+        if option != IMPORT:
+            left.append(word)
+        else:
+            import_by_name(module if equals else next(waiting, ""))
+    return left
+
+
+def _sentence(error: Exception, words: list[str]) -> str:
+    if isinstance(error, CycloptsError):
+        old = [RENAMED[name] for word in words if (name := word.partition("=")[0]) in RENAMED]
+        return old[0] if old else " ".join(str(error).split())
+    if isinstance(error, ClosesesameError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the output'}: {error.strerror or error}"
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or "can't allocate memory" in said:
+        return f"memory ran out ({said or 'no more is known'}); take fewer clips, or smaller settings"
+    return (
+        f"{type(error).__name__}: {said}; this is a fault of closesesame: run it again with {DEBUG} and "
+        "report what it prints"
+    )
+
+
 def _fail(sentence: str) -> None:
-    sys.stderr.write(f"sesame: {plain(sentence)}\n")
+    with suppress(OSError):  # standard error may be closed, or on a full disk
+        sys.stderr.write(f"sesame: {plain(sentence)}\n")
     sys.exit(2)

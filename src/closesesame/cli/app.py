@@ -9,10 +9,13 @@ from closesesame._version import __version__
 app = App(
     name="sesame",
     version=__version__,
-    help="Finds backdoors in speech models and shuts them.",
+    help="Finds backdoors in speech models and shuts them.\n\n"
+    "Every command also takes --import MODULE, to import a module of yours whose methods or models it needs, "
+    "and --debug, to print the traceback of an error.",
     help_format="plaintext",
     help_formatter="plain",
 )
+app.register_install_completion_command()
 
 
 def command(function: Callable[..., None], *, of: App = app, name: str | None = None) -> Callable[..., None]:

@@ -1,19 +1,26 @@
 """Commands on grids."""
 
 import sys
+from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from closesesame.core.disk import Destination
+
 from .app import app, command
-from .inputs import Json
-from .outputs import answer, facts, table
+from .inputs import Force, Json
+from .outputs import NONE, answer, facts, notes, plain, table
 
 bench = App(name="bench", help="Measure a grid: one recipe in, evidence out, nothing lost.")
 app.command(bench)
 StoreFolder = Annotated[Path, Parameter(help="Folder of the grid's store.")]
+STATES = {"done": "done", "failed": "failed", "leased": "in work", "pending": "waiting"}
+"""The states of jobs as people read them."""
+FIGURES = ("acc", "asr", "ra")
 
 
 @partial(command, of=bench, name="run")
@@ -24,12 +31,14 @@ def bench_run(
     data: Path = Path(),
     workers: int = 2,
     ray: str | None = None,
-    timeout: float = 3600.0,
+    timeout_s: float = 3600.0,
     tries: int = 3,
     retry: bool = False,
     json: Json = False,
 ) -> None:
     """Measure all that is missing of a grid; it may be stopped, and killed, at any time.
+
+    Ends with status 1 if jobs failed.
 
     Parameters
     ----------
@@ -38,13 +47,13 @@ def bench_run(
     data
         Where the recipe's data sets and recordings lie.
     workers
-        Processes, of one thread each.
+        Processes, of one thread each, 1 to 256.
     ray
         'local' or the address of a Ray cluster, to run there.
-    timeout
-        Seconds after which a job is taken from its worker, and tried again.
+    timeout_s
+        Seconds after which a job is taken from its worker, and tried again; 1 to 2,592,000.
     tries
-        How often a job is begun, if its worker dies or hangs each time.
+        How often a job is begun, if its worker dies or hangs each time; 1 to 100.
     retry
         Do failed jobs again.
     """
@@ -52,19 +61,26 @@ def bench_run(
     from closesesame.bench.watch import watching
 
     with watching(workers) as watch:
-        counts = run_grid(
+        ended = run_grid(
             recipe,
             store,
             data,
             workers=workers,
             ray=ray,
-            timeout_s=timeout,
+            timeout_s=timeout_s,
             tries=tries,
             retry=retry,
             watch=watch,
         )
-    found = counts | {"store": str(store)}
-    answer(json, found, lambda: facts(found))
+    notes(ended.notes)
+    found = ended.counts | {"store": str(store)}
+    answer(json, found, lambda: facts(_in_words(ended.counts) | {"store": str(store)}))
+    if ended.failed:
+        label, error = ended.failed[0]
+        sentence = f"{len(ended.failed)} jobs of this grid failed, the first is {label!r}: {error}"
+        again = f"see 'sesame bench status --store {store}', and add --retry to do them again"
+        sys.stderr.write(f"sesame: {plain(f'{sentence}; {again}')}\n")
+        sys.exit(1)
 
 
 @partial(command, of=bench, name="status")
@@ -72,16 +88,21 @@ def bench_status(*, store: StoreFolder = Path("runs/grid"), json: Json = False) 
     """Say how far a grid is, what is in work, and what failed."""
     from closesesame.bench.grid import open_store
 
-    opened = open_store(store)
-    failed = [{"job": r.job.label, "error": r.error or ""} for r in opened.rows() if r.state == "failed"]
-    in_work = [{"worker": owner, "job": label} for owner, label, _ in opened.leased()]
-    found = {"jobs": opened.counts(), "in_work": in_work, "failed": failed}
+    with closing(open_store(store)) as opened:
+        counts, leased, rows = opened.counts(), opened.leased(), opened.rows()
+    failed = [{"job": row.job.label, "error": row.error or ""} for row in rows if row.state == "failed"]
+    in_work = [{"worker": owner, "job": label} for owner, label, _ in leased]
 
     def show() -> None:
-        facts(opened.counts())
+        facts(_in_words(counts))
+        table(("worker", "job"), in_work)
         table(("job", "error"), failed)
 
-    answer(json, found, show)
+    answer(json, {"jobs": counts, "in_work": in_work, "failed": failed}, show)
+
+
+def _in_words(counts: Mapping[str, int]) -> dict[str, Any]:
+    return {said: counts[state] for state, said in STATES.items()}
 
 
 @partial(command, of=bench, name="show")
@@ -100,23 +121,47 @@ def bench_show(*, store: StoreFolder = Path("runs/grid"), csv: bool = False, jso
     if csv:
         sys.stdout.write(as_csv(rows))
         return
-    columns = ("data", "model", "attack", "poisoning_rate", "defence", "seed", "acc", "asr", "ra", "error")
-    short = [
-        {
-            name: ""
-            if row[name] is None
-            else f"{row[name]:.3f}"
-            if isinstance(row[name], float)
-            else row[name]
-            for name in columns
-        }
-        for row in rows
-    ]
-    answer(json, rows, lambda: table(columns, short))
+    answer(json, rows, lambda: _show_cells(rows))
+
+
+def _show_cells(rows: list[dict[str, Any]]) -> None:
+    """Figures as a table; what failed below it, each error once."""
+    short = [_short(row) for row in rows]
+    table(tuple(short[0]) if short else ("data",), short)
+    done, errors = sum(row["state"] == "done" for row in rows), dict[str, list[str]]()
+    if done < len(rows):
+        facts({"cells done": f"{done} of {len(rows)}"})
+    for row, figures in zip(rows, short, strict=True):
+        if row["error"]:
+            names = ", ".join(
+                value for name, value in figures.items() if name not in FIGURES and value != NONE
+            )
+            errors.setdefault(row["error"], []).append(names)
+    for error, cells in errors.items():
+        more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+        facts({f"failed: {cells[0]}{more}": error})
+
+
+def _short(row: Mapping[str, Any]) -> dict[str, str]:
+    """A cell as a row of a table; shares in percent."""
+    return {
+        **{name: row[name] for name in ("data", "model", "attack")},
+        "rate": _percent(row["poisoning_rate"]),
+        "defence": row["defence"],
+        "clean": _percent(row["clean_fraction"]),
+        "seed": str(row["seed"]),
+        **{name: NONE if row[name] is None else f"{row[name]:.3f}" for name in FIGURES},
+    }
+
+
+def _percent(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:g} %"
 
 
 @partial(command, of=bench, name="report")
-def bench_report(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
+def bench_report(
+    out: Path, *, store: StoreFolder = Path("runs/grid"), force: Force = False, json: Json = False
+) -> None:
     """Write one HTML page for a grid: heat map, plane, times, and every cell to open.
 
     Parameters
@@ -124,17 +169,21 @@ def bench_report(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Jso
     out
         The page.
     """
+    from closesesame.bench.store import FILE
     from closesesame.report.from_store import grid_of
     from closesesame.report.grid import write
 
+    page = Destination(out, kind="file", force=force, inputs=(store / FILE,))
     grid = grid_of(store)
-    write(grid, out)
+    page.write(lambda made: write(grid, made))
     found = {"page": str(out), "cells": len(grid.cells)}
     answer(json, found, lambda: facts(found))
 
 
 @partial(command, of=bench, name="export")
-def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Json = False) -> None:
+def bench_export(
+    out: Path, *, store: StoreFolder = Path("runs/grid"), force: Force = False, json: Json = False
+) -> None:
     """Write what a grid found as a result file, as benchmarks/results holds them.
 
     Parameters
@@ -142,9 +191,12 @@ def bench_export(out: Path, *, store: StoreFolder = Path("runs/grid"), json: Jso
     out
         The JSON file.
     """
-    from closesesame.bench.grid import export
+    from closesesame.bench.grid import result_of, write_result
+    from closesesame.bench.store import FILE
 
-    content = export(store, out)
+    file = Destination(out, kind="file", force=force, inputs=(store / FILE,))
+    content = result_of(store)
+    file.write(lambda made: write_result(content, made))
     found = {"file": str(out), "rows": len(content["rows"])}
     answer(json, found, lambda: facts(found))
 

@@ -1,24 +1,40 @@
 """What commands take alike: settings, data sets, how recordings are read, and what they are measured with."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
+from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S
 from closesesame.core.errors import ModelError, SettingError
 
-if TYPE_CHECKING:
-    from closesesame.data import Splits
-    from closesesame.evaluation import Exam
-    from closesesame.models import Classifier
+from .outputs import notes
 
+if TYPE_CHECKING:
+    from closesesame.data import Dataset, Splits
+    from closesesame.evaluation import Exam
+    from closesesame.models import Card, Classifier
+
+Task = Literal["word", "speaker"]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
+Force = Annotated[
+    bool, Parameter(name="--force", negative="", help="Replace what an earlier run made in the same place.")
+]
 Set = Annotated[
     list[str] | None,
     Parameter(name="--set", negative="", help="A setting of the method, FIELD=VALUE; may be repeated."),
 ]
-Data = Annotated[str, Parameter(help="Folder with one folder of recordings a class; or 'synthetic'.")]
+Data = Annotated[
+    str, Parameter(help="Folder of recordings, a table of them (.csv), or 'synthetic'; see 'sesame data'.")
+]
+Device = Annotated[str, Parameter(help="What computes: cpu, cuda, or cuda:N.")]
+Seed = Annotated[
+    int, Parameter(help="Of everything that is drawn at random.", validator=Number(gte=0, lt=2**63))
+]
+Fraction = Annotated[float, Parameter(validator=Number(gt=0, lte=1))]
+Split = Literal["auto", "manifest", "folders", "lists", "speakers", "takes", "random"]
 
 
 @Parameter(name="*")
@@ -26,12 +42,14 @@ Data = Annotated[str, Parameter(help="Folder with one folder of recordings a cla
 class Parts:
     """How a data set is split, and what its labels are."""
 
-    task: Annotated[Literal["word", "speaker"], Parameter(help="What the label is.")] = "word"
-    split: Annotated[
-        Literal["auto", "lists", "speakers", "takes", "random"],
-        Parameter(help="How training, validation and test part are told apart."),
-    ] = "auto"
-    seed: Annotated[int, Parameter(help="Of everything that is drawn at random.")] = 0
+    task: Annotated[
+        Task | None, Parameter(help="What the label is; if not given, as the model knows it, or 'word'.")
+    ] = None
+    split: Annotated[Split, Parameter(help="How training, validation and test part are told apart.")] = "auto"
+    seed: Seed = 0
+    skip_bad: Annotated[
+        bool, Parameter(negative="", help="Leave out recordings that cannot be used, and list them.")
+    ] = False
 
 
 @Parameter(name="*")
@@ -39,53 +57,167 @@ class Parts:
 class Reading(Parts):
     """How recordings are read where no model says it."""
 
-    rate: Annotated[int, Parameter(help="Sample rate recordings are read at, Hz.")] = 16_000
-    duration: Annotated[float, Parameter(help="Length of every clip, s.")] = 1.0
+    sample_rate: Annotated[
+        int,
+        Parameter(help="Recordings are resampled to it, Hz.", validator=Number(gte=LEAST_HZ, lte=MOST_HZ)),
+    ] = 16_000
+    duration_s: Annotated[
+        float,
+        Parameter(
+            help="Length of every clip, s: longer ones are cut, shorter ones padded.",
+            validator=Number(gte=LEAST_S, lte=MOST_S),
+        ),
+    ] = 1.0
 
 
-def load(source: str, how: Reading) -> "Splits":
-    """Reads a data set, or makes the synthetic one."""
-    from closesesame.data import load_splits
-    from closesesame.data.speech import synthetic_speech
+@dataclass(frozen=True)
+class Source:
+    """Where a data set is, and how it is read."""
 
-    if source == "synthetic":
-        return synthetic_speech(sample_rate=how.rate, duration_s=how.duration)
-    return load_splits(
-        source,
-        sample_rate=how.rate,
-        duration_s=how.duration,
-        task=how.task,
-        split=how.split,
-        seed=how.seed,
-    )
+    place: str
+    sample_rate: int
+    duration_s: float
+    task: Task
+    parts: Parts = field(default_factory=Parts)
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What is read, which no output may replace."""
+        return () if self.place == "synthetic" else (Path(self.place),)
 
 
-def load_for(model: "Classifier", source: str, parts: Parts) -> "Splits":
-    """Reads a data set the way a model wants it, with the model's labels."""
-    card = model.card
+def source_of(place: str, how: Reading) -> Source:
+    """A data set, read as the command line says."""
+    return Source(place, how.sample_rate, how.duration_s, how.task or "word", how)
+
+
+def source_for(card: "Card", place: str, parts: Parts) -> Source:
+    """A data set, read as a model wants it.
+
+    Raises:
+        ModelError: if the model takes no sound.
+    """
     if card.sample_rate is None:
         raise ModelError("the model takes no sound; this command reads recordings")
-    duration = card.input_shape[0] / card.sample_rate
-    splits = load(source, Reading(**asdict(parts), rate=card.sample_rate, duration=duration))
-    return type(splits)(*(part.with_classes(card.classes) for part in splits))
+    known = card.made.get("task")
+    task = parts.task or (cast("Task", known) if known in {"word", "speaker"} else "word")
+    return Source(place, card.sample_rate, card.duration_s, task, parts)
 
 
-def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None) -> "Exam":
+def load(source: Source) -> "Splits":
+    """Reads a data set, or makes the synthetic one; what surprises is said on standard error."""
+    from closesesame.data import read_splits
+    from closesesame.data.speech import synthetic_speech
+
+    if source.place == "synthetic":
+        return synthetic_speech(sample_rate=source.sample_rate, duration_s=source.duration_s)
+    read = read_splits(
+        source.place,
+        sample_rate=source.sample_rate,
+        duration_s=source.duration_s,
+        task=source.task,
+        split=source.parts.split,
+        seed=source.parts.seed,
+        skip_bad=source.parts.skip_bad,
+    )
+    notes(read.report.surprises())
+    return read.splits
+
+
+def load_for(card: "Card", place: str, parts: Parts) -> "Splits":
+    """Reads a data set the way a model wants it, with the model's classes in the model's order."""
+    from closesesame.models.matching import data_for
+
+    splits = load(source_for(card, place, parts))
+    return type(splits)(*(data_for(card, part) for part in splits))
+
+
+def load_whole(card: "Card", place: str, parts: Parts) -> "Dataset":
+    """As `load_for`, and not split."""
+    from closesesame.data import read_folder
+    from closesesame.models.matching import data_for
+
+    source = source_for(card, place, parts)
+    if place == "synthetic":
+        raise SettingError("'synthetic' has parts; take one of them, such as --part validation")
+    read = read_folder(
+        place,
+        sample_rate=source.sample_rate,
+        duration_s=source.duration_s,
+        task=source.task,
+        skip_bad=parts.skip_bad,
+    )
+    notes(read.report.surprises())
+    return data_for(card, read.data)
+
+
+def load_on(folder: Path, device: str) -> "Classifier":
+    """Reads a model folder onto a device."""
+    from closesesame.models import load_model
+
+    return load_model(folder, device_of(device))
+
+
+def device_of(name: str) -> str:
+    """The name of a device that is there.
+
+    Raises:
+        SettingError: if it is none, or this machine lacks it.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise SettingError(
+            f"--device {name!r} is not there; cpu always is, cuda with a GPU and a torch for it"
+        ) from None
+    if device.type not in {"cpu", "cuda"}:
+        raise SettingError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
+    return str(device)
+
+
+def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None, device: str = "cpu") -> "Exam":
     """The test part, with what is judged against it."""
     from closesesame.attacks import load_trigger
     from closesesame.evaluation import Exam
-    from closesesame.models import load_model
 
     loaded = None if trigger is None else load_trigger(trigger)
-    return Exam(splits.test, loaded, None if reference is None else load_model(reference))
+    return Exam(splits.test, loaded, None if reference is None else load_on(reference, device))
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, object]:
     """FIELD=VALUE, taken apart."""
     found: dict[str, object] = {}
     for pair in pairs or []:
-        field, equals, value = pair.partition("=")
-        if not equals or not field:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
             raise SettingError(f"--set takes FIELD=VALUE, got {pair!r}")
-        found[field.strip()] = value.strip()
+        if name.strip() in found:
+            raise SettingError(f"--set gives {name.strip()!r} twice")
+        found[name.strip()] = value.strip()
     return found
+
+
+def distinct_names(paths: list[Path]) -> list[str]:
+    """A name for each path: its last part, or as many of its last parts as tell it from the others.
+
+    Raises:
+        SettingError: if a path is given twice.
+    """
+    whole = [path.resolve() for path in paths]
+    for path, place in zip(paths, whole, strict=True):
+        if whole.count(place) > 1:
+            raise SettingError(f"{path} is given twice; give each model once")
+    names = []
+    for place in whole:
+        tails = range(1, len(place.parts) + 1)
+        names.append(
+            next(
+                "/".join(place.parts[-n:])
+                for n in tails
+                if sum(other.parts[-n:] == place.parts[-n:] for other in whole) == 1
+            )
+        )
+    return names

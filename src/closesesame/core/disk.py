@@ -1,14 +1,261 @@
-"""Files that are the old one or the new one at any moment."""
+"""Files and folders that are the old one or the new one at any moment, and that are tried before the work.
 
+A command names what it will make as a `Destination` before it starts: what exists is refused or, with
+`force`, replaced; the place is tried. What cannot be written in the end is kept elsewhere, and the error says
+where.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
 import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from .errors import ClosesesameError, DataError
+
+Make = Callable[[Path], object]
+"""Writes a file, or fills an empty folder, at the path it is given."""
+
+LEAST_FREE_BYTES = 32 * 2**20
+_EXCHANGE = 2
+_HERE = -100
 
 
 def write_whole(text: str, path: Path) -> Path:
     """Writes a text file, whole or not at all; an old file there is replaced. Returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        made = Path(folder) / path.name
-        made.write_text(text, encoding="utf-8")
-        made.replace(path)
+    return place(path, lambda made: made.write_text(text, encoding="utf-8"))
+
+
+def place(path: Path, make: Make, *, kind: Literal["file", "folder"] = "file") -> Path:
+    """Makes a file or folder beside `path` and moves it there, in place of what was there."""
+    made = path.with_name(f".{path.name[:100]}-{_maker()}-{os.urandom(4).hex()}")
+    try:
+        if kind == "folder":
+            made.mkdir()
+        make(made)
+        _put(made, path)
+    finally:
+        _remove(made)
     return path
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Gives a temporary folder that becomes `folder` if the block succeeds, and vanishes if it fails.
+
+    Raises:
+        DataError: if `folder` exists and is not empty.
+    """
+    if folder.exists() and not _is_empty_folder(folder):
+        raise DataError(f"{folder} exists and is not empty; choose another name or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = folder.with_name(f".{folder.name[:100]}-{_maker()}-{os.urandom(4).hex()}")
+    made.mkdir()
+    try:
+        yield made
+        made.replace(folder)
+    finally:
+        _remove(made)
+
+
+class Destination:
+    """A file or folder that a command is going to make."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kind: Literal["file", "folder"] = "folder",
+        force: bool = False,
+        replaces: Callable[[Path], bool] = lambda _: True,
+        inputs: Iterable[Path] = (),
+        needed_bytes: int = 0,
+    ) -> None:
+        """Refuses, before any work, what could not be written or would destroy something.
+
+        Args:
+            path: of what will be made.
+            kind: what it will be.
+            force: whether to replace what is there.
+            replaces: whether a folder that is there is of the kind that `force` may replace.
+            inputs: what the command reads; it is never written over.
+            needed_bytes: room it will take.
+
+        Raises:
+            DataError: if `path` exists, or is an input, or cannot be written.
+        """
+        self.path, self.kind = path, kind
+        for given in inputs:
+            self._spare(given)
+        if _exists(path) and not (kind == "folder" and _is_empty_folder(path)):
+            self._may_replace(force, replaces)
+        self._try(needed_bytes)
+
+    def write(self, make: Make) -> Path:
+        """Makes it. Ctrl-C waits until it is there; pressed twice it does not.
+
+        Raises:
+            DataError: if it cannot be written; it is then kept elsewhere, and the error says where.
+        """
+        with _unstopped():
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                return place(self.path, make, kind=self.kind)
+            except (OSError, ClosesesameError) as error:
+                kept = self._keep(make)
+                if kept is None:
+                    raise
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                raise DataError(
+                    f"{self.path} could not be written ({reason}); what was computed is kept in {kept}, "
+                    "move it from there"
+                ) from error
+
+    def _keep(self, make: Make) -> Path | None:
+        """Makes it in the first other place that takes it."""
+        for place_of_last_resort in (Path(tempfile.gettempdir()), Path.home()):
+            with suppress(OSError, ClosesesameError):
+                folder = Path(tempfile.mkdtemp(dir=place_of_last_resort, prefix="closesesame-kept-"))
+                try:
+                    return place(folder / (self.path.name or "output"), make, kind=self.kind)
+                except BaseException:
+                    _remove(folder)
+                    raise
+        return None
+
+    def _spare(self, given: Path) -> None:
+        if not _exists(given):
+            return
+        out, read = self.path.resolve(), given.resolve()
+        if out == read:
+            raise DataError(f"{self.path} is what is read; choose another name for the output")
+        if self.kind == "folder" and out.is_relative_to(read):
+            raise DataError(f"{self.path} lies inside {given}, which is read; choose a place outside")
+        if read.is_relative_to(out):
+            raise DataError(f"{self.path} holds {given}, which is read; choose another name for the output")
+
+    def _may_replace(self, force: bool, replaces: Callable[[Path], bool]) -> None:
+        path = self.path
+        if path.is_dir() != (self.kind == "folder"):
+            wrong = "folder" if path.is_dir() else "file"
+            raise DataError(f"{path} is a {wrong}, and a {self.kind} is to be made; choose another name")
+        if not force:
+            tail = " and is not empty" if self.kind == "folder" else ""
+            raise DataError(f"{path} exists{tail}; choose another name, or replace it with --force")
+        if self.kind == "folder" and not replaces(path):
+            raise DataError(
+                f"{path} holds something else than this command makes; --force does not replace it, so "
+                "choose another name or remove it yourself"
+            )
+
+    def _try(self, needed_bytes: int) -> None:
+        """Writes and removes something where the output will be made."""
+        parent = self.path.parent
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        try:
+            Path(tempfile.mkdtemp(dir=parent, prefix=".closesesame-try-")).rmdir()
+            free = shutil.disk_usage(parent).free
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be written ({parent}: {error.strerror}); choose another place"
+            ) from None
+        if free < needed_bytes + LEAST_FREE_BYTES:
+            raise DataError(
+                f"{self.path} needs {megabytes(needed_bytes + LEAST_FREE_BYTES)} and {parent} has "
+                f"{megabytes(free)} left; make room or choose another place"
+            )
+        _sweep(self.path)
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes for a sentence."""
+    return f"{size / 1e6:,.0f} MB" if size < 10e9 else f"{size / 1e9:,.0f} GB"
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _maker() -> str:
+    """Who makes a hidden file: the host and the process."""
+    return f"{socket.gethostname().partition('.')[0]}-{os.getpid()}"
+
+
+def _sweep(path: Path) -> None:
+    """Removes what processes of this host left beside `path` when they were killed."""
+    host = socket.gethostname().partition(".")[0]
+    for left in path.parent.glob(f".{_literal(path.name[:100])}-{_literal(host)}-*-*"):
+        maker = left.name.rsplit("-", 2)[-2]
+        if maker.isdecimal() and not Path(f"/proc/{maker}").exists() and Path("/proc/self").exists():
+            _remove(left)
+
+
+def _literal(text: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[" else character for character in text)
+
+
+def _put(made: Path, path: Path) -> None:
+    """Moves `made` to `path`; what was there is at `made` afterwards or gone."""
+    if not path.is_dir() or path.is_symlink() or _is_empty_folder(path):
+        made.replace(path)
+    elif not _exchange(made, path):
+        # Without the system's help there is a moment in which neither is there; both are whole beside it.
+        old = made.with_name(f"{made.name}-old")
+        path.rename(old)
+        made.rename(path)
+        _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two paths at once, where the system can (Linux)."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def _unstopped() -> Iterator[None]:
+    """Lets the first Ctrl-C or SIGTERM wait until the block is over; the second acts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        del frame
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, wait) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+    if asked:
+        raise KeyboardInterrupt

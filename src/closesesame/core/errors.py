@@ -4,6 +4,7 @@ ClosesesameError
 ├── SettingError   a hyper-parameter out of range, or a name nobody knows
 ├── DataError      audio, folders or labels that cannot be used
 └── ModelError     a checkpoint that is refused, or a model that lacks what a method needs
+    └── DivergedError  a training whose loss is no number any more
 """
 
 from collections.abc import Iterable
@@ -21,8 +22,16 @@ class DataError(ClosesesameError):
     """A recording, a folder or a label cannot be used."""
 
 
+class DataWarning(UserWarning):
+    """Data can be used, and something about them may surprise: clips were cut, a class is missing."""
+
+
 class ModelError(ClosesesameError):
     """A model is refused, or lacks a property that a method needs."""
+
+
+class DivergedError(ModelError):
+    """The loss of a training became NaN or infinite."""
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from types import NoneType
+from pathlib import Path
+from types import ModuleType, NoneType
 from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel
@@ -66,6 +67,22 @@ def _read(value: object, field: FieldInfo | None) -> object:
     return None if value == "none" and may_be_none else value
 
 
+def import_by_name(module: str) -> ModuleType:
+    """Imports a module that the user named; the current folder is looked at last.
+
+    Raises:
+        SettingError: if it cannot be imported, for whatever reason.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise SettingError(f"module {module!r} cannot be imported ({reason})") from error
+
+
 class Registry(Mapping[str, type[M]], Generic[M]):
     """The one hand-written list of a family; commands, docs, tests and reports are derived from it."""
 
@@ -106,15 +123,17 @@ class Registry(Mapping[str, type[M]], Generic[M]):
         """
         module, foreign, _ = name.partition(":")
         if foreign and module not in sys.modules:
-            raise SettingError(f"{self.family} {name!r} is not ours; import {module!r} first if you trust it")
+            raise SettingError(
+                f"{self.family} {name!r} is not ours; if you trust it, import {module!r} first (on the command "
+                f"line: --import {module})"
+            )
         return self.make(name, settings)
 
     def _foreign(self, name: str) -> type[M]:
         module, _, attribute = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise SettingError(f"{self.family} {name!r} cannot be imported: {error}") from None
+        found = getattr(import_by_name(module), attribute, None)
+        if found is None:
+            raise SettingError(f"{self.family} {name!r} cannot be found: {module} has no {attribute!r}")
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise SettingError(f"{self.family} {name!r} must be a subclass of {self.base.__name__}")
         return found

@@ -1,6 +1,15 @@
 """Data sets: what they are, and where they come from."""
 
 from .dataset import Dataset, Splits
-from .folders import load_folder, load_splits
+from .folders import load_folder, load_splits, read_folder, read_splits
+from .report import ReadingReport
 
-__all__ = ["Dataset", "Splits", "load_folder", "load_splits"]
+__all__ = [
+    "Dataset",
+    "ReadingReport",
+    "Splits",
+    "load_folder",
+    "load_splits",
+    "read_folder",
+    "read_splits",
+]

@@ -43,6 +43,9 @@ class Dataset:
             part = getattr(self, name)
             if part is not None and len(part) != n:
                 raise DataError(f"Dataset.{name} must have one entry a label: {n}, got {len(part)}")
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise DataError(f"Dataset.classes: {twice!r} is named twice; names tell classes apart")
         if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise DataError(
                 f"Dataset.labels must be indices below {len(self.classes)}, the number of classes"

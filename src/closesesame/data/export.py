@@ -1,40 +1,24 @@
 """A data set as a folder of recordings that any other tool can train on."""
 
 import csv
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from closesesame.audio import files
+from closesesame.core.bounds import check_classes
+from closesesame.core.disk import new_folder
 from closesesame.core.errors import DataError
 from closesesame.core.progress import Track
 
 from .dataset import Dataset, Splits
+from .listing import MANIFEST
+from .lists import LISTS
+from .recordings import named
+from .scanning import NO_CLASS, TRIGGER_FOLDER
 
-MANIFEST = "manifest.csv"
-LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
+__all__ = ["export", "new_folder"]
 
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder that becomes `folder` if the block succeeds, and vanishes if it fails.
-
-    Raises:
-        DataError: if `folder` exists and is not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not empty; choose another name or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        yield made
-        made.chmod(0o755)
-        made.replace(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
+LONGEST_SPEAKER_BYTES = 150
 
 
 def export(
@@ -42,42 +26,82 @@ def export(
 ) -> None:
     """Writes `<class>/<speaker>_nohash_<n>.flac`, the two lists of Speech Commands, and a manifest.
 
+    A speaker whose name is no file name is called otherwise in the names of files; the manifest then has a
+    column `speaker`. Without speakers files are called `<n>.flac`.
+
     Args:
-        splits: speech; what was read by `load_splits` is read again by it with the same parts.
-        folder: must be empty or not there.
+        splits: speech; `load_splits` reads it again with the same parts, labels and speakers.
+        folder: must be empty.
         columns: more columns of the manifest, by part and name, one value an example.
 
     Raises:
-        DataError: if a class name is no folder name, or the data set is no speech.
+        DataError: if a class name is no folder name, the data set is no speech, or it cannot be written.
     """
-    more = columns or {}
+    _check(splits)
+    try:
+        _write(splits, folder, columns or {})
+    except OSError as error:
+        where = files.show_name(error.filename or folder)
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{where} cannot be written ({reason}); make room or choose another place") from None
+
+
+def _write(splits: Splits, folder: Path, more: Mapping[str, Mapping[str, Sequence[object]]]) -> None:
     names = sorted({name for part in more.values() for name in part})
     rows: list[list[object]] = []
     taken: dict[tuple[str, str], int] = {}
     lists: dict[str, list[str]] = {name: [] for name in LISTS}
+    short = _short_names(splits)
+    told = all(name == speaker for speaker, name in short.items())
     for part, data in zip(Splits._fields, splits, strict=True):
         for row in Track(range(len(data)), f"writing {part}", len(data)):
-            path = _place(data, row, taken)
+            path = _place(data, row, short, taken)
             target = folder / path
             target.parent.mkdir(exist_ok=True)
             files.write(target, data.inputs[row : row + 1][0], data.sample_rate or 0)
             extra = [more.get(part, {}).get(name, [""] * len(data))[row] for name in names]
-            rows.append([path, part, data.classes[int(data.labels[row])], data.ids[row], *extra])
+            speaker = [] if told else [data.speakers[row] if data.speakers else ""]
+            rows.append([path, part, data.classes[int(data.labels[row])], data.ids[row], *speaker, *extra])
             if part in lists:
                 lists[part].append(path)
     for part, paths in lists.items():
         (folder / LISTS[part]).write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
-    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["path", "part", "label", "original", *names], *rows])
+    header = ["path", "part", "label", "original", *(["speaker"] * (not told)), *names]
+    with (folder / MANIFEST).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file).writerows([header, *rows])
 
 
-def _place(data: Dataset, row: int, taken: dict[tuple[str, str], int]) -> str:
-    label = data.classes[int(data.labels[row])]
-    if data.sample_rate is None:
+def _check(splits: Splits) -> None:
+    if any(data.sample_rate is None for data in splits):
         raise DataError("only speech can be written as recordings; this data set has no sample rate")
-    if not label or "/" in label or "\0" in label or label[0] in "._":
-        raise DataError(f"class {label!r} cannot be a folder name; rename it")
-    speaker = data.speakers[row] if data.speakers else "anyone"
+    classes = splits.train.classes
+    check_classes(classes, "the data set")
+    for name in classes:
+        unfit = "/" in name or name[0] == "." or name != name.strip() or name.startswith(TRIGGER_FOLDER)
+        if unfit or name in NO_CLASS:
+            raise DataError(f"class {name!r} cannot be a folder name; rename it")
+
+
+def _short_names(splits: Splits) -> dict[str, str]:
+    """What each speaker is called in the names of files."""
+    speakers = sorted({speaker for data in splits for speaker in data.speakers or ()})
+    return {
+        speaker: speaker if _is_told(speaker) else f"speaker{number}"
+        for number, speaker in enumerate(speakers)
+    }
+
+
+def _is_told(speaker: str) -> bool:
+    """Whether the name of a file can say who speaks."""
+    name = Path(f"{speaker}_nohash_0.flac")
+    short = len(speaker.encode("utf-8", "replace")) <= LONGEST_SPEAKER_BYTES
+    plain = speaker.isprintable() and speaker[:1] != "." and "/" not in speaker
+    return short and plain and named(name)[0] == speaker
+
+
+def _place(data: Dataset, row: int, short: Mapping[str, str], taken: dict[tuple[str, str], int]) -> str:
+    label = data.classes[int(data.labels[row])]
+    speaker = short[data.speakers[row]] if data.speakers else ""
     number = taken.get((label, speaker), 0)
     taken[label, speaker] = number + 1
-    return f"{label}/{speaker}_nohash_{number}.flac"
+    return f"{label}/{speaker}_nohash_{number}.flac" if speaker else f"{label}/{number}.flac"

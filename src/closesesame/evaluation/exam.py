@@ -3,13 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from closesesame.attacks import Trigger
+from closesesame.core.errors import DataError, ModelError
+from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.training import predict
 
 from .metrics import Rate, der
+
+BATCH = 256
+FEW = 20
+"""Clips that may all get the same answer by chance."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +71,60 @@ class Exam:
             trigger: what opens the backdoor; without it ACC alone is measured.
             reference: a model of the same kind that was never poisoned, for its RA.
             triggered: what `trigger.stamp_dataset(test)` gave, if that was done before.
+
+        Raises:
+            DataError: if there is nothing to measure: no clip, or none that the trigger would change.
+            ModelError: if trigger or reference have other classes, or another sample rate or length.
         """
+        if not len(test):
+            raise DataError("the test set is empty; there is nothing to measure")
         self.test, self.trigger = test, trigger
         self.triggered = triggered
         if trigger is not None and triggered is None:
             self.triggered = trigger.stamp_dataset(test)
+            _refuse_idle(trigger, test, self.triggered)
         self.ra_reference = None
         if reference is not None and self.triggered is not None:
-            self.ra_reference = _share(predict(reference, self.triggered).argmax(1), self.triggered.labels)
+            self.ra_reference = _share(_answers(reference, self.triggered), self.triggered.labels)
 
     def score(self, model: nn.Module) -> Scores:
-        """Measures one model."""
-        acc = _share(predict(model, self.test).argmax(1), self.test.labels)
+        """Measures one model, whose classes may stand in another order than those of the test set.
+
+        Raises:
+            ModelError: if the model has other classes, takes other inputs, or gives no answers that could be
+                scored: NaN, infinity, or the same to every clip.
+        """
+        predicted = _answers(model, self.test)
+        if len(predicted) >= FEW and len(set(predicted.tolist())) == 1 < len(set(self.test.labels.tolist())):
+            name = self.test.classes[int(predicted[0])]
+            raise ModelError(
+                f"the model answers {name!r} to all of {len(predicted)} clean clips of several classes; "
+                "it tells nothing apart, so no figure of it means anything"
+            )
+        acc = _share(predicted, self.test.labels)
         if self.trigger is None or self.triggered is None:
             return Scores(acc)
-        predicted = predict(model, self.triggered).argmax(1)
-        asr = _share(predicted, self.trigger.wanted(self.triggered.labels))
+        predicted = _answers(model, self.triggered)
+        asr = _share(predicted, self.trigger.wanted(self.triggered.labels, self.test.classes))
         return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ra_reference)
+
+
+def _answers(model: nn.Module, data: Dataset) -> Labels:
+    return predict(model, data).argmax(1)
+
+
+def _refuse_idle(trigger: Trigger, test: Dataset, triggered: Dataset) -> None:
+    """Refuses a trigger that cannot open anything: it would look like a model without a backdoor."""
+    if not len(triggered):
+        raise DataError("the test set holds no clip of another class than the target; there is no ASR")
+    place = {name: row for row, name in enumerate(test.ids)}
+    clean = test.inputs.take(torch.tensor([place[name] for name in triggered.ids]))
+    starts = range(0, len(triggered), BATCH)
+    if not any((clean[at : at + BATCH] != triggered.inputs[at : at + BATCH]).any() for at in starts):
+        raise DataError(
+            f"the trigger of {trigger.attack.name} changes none of {len(triggered)} clips; it is damaged, or "
+            "was made for others"
+        )
 
 
 def _share(predicted: Tensor, wanted: Tensor) -> Rate:

@@ -23,6 +23,7 @@ from closesesame.core.types import Labels, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
+from closesesame.models.matching import data_for
 
 from .exam import Exam
 
@@ -84,9 +85,9 @@ def neurons_of(model: Classifier, exam: Exam, clips: int = 100, most: int = 1000
         raise DataError("telling neurons apart needs a trigger")
     model = copy.deepcopy(model).eval()
     layers = [layer for layer in channels_in(model) if layer.producer is not None]
-    clean, labels = _some(model, exam.test, clips)
-    triggered, origin = _some(model, exam.triggered, clips)
-    wanted = exam.trigger.wanted(origin)
+    clean, labels = _some(model, data_for(model.card, exam.test), clips)
+    triggered, origin = _some(model, data_for(model.card, exam.triggered), clips)
+    wanted = exam.trigger.wanted(origin, model.card.classes)
     both, answers = torch.cat([clean, triggered]), torch.cat([labels, wanted])
     usual = _losses(model.body, both, answers, len(clean))
     everyone = [(layer, number) for layer in layers for number in range(layer.count)]

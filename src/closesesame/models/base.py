@@ -1,7 +1,7 @@
 """What every model of the house is: a front end, which makes features, and a body, which classifies."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -17,13 +17,28 @@ from closesesame.core.types import Inputs, Logits
 
 @dataclass(frozen=True)
 class Card:
-    """What must be known to rebuild a model and to use it; it stands in `config.json`."""
+    """What must be known to rebuild a model and to use it; it stands in `config.json`.
+
+    Attributes:
+        architecture: its name, or `module:Class`.
+        settings: of the architecture.
+        classes: their names, in the order of the logits.
+        input_shape: of one example.
+        sample_rate: Hz; None for pictures.
+        made: how it came to be, as far as that is known; nothing depends on it.
+    """
 
     architecture: str
     settings: dict[str, Any]
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     sample_rate: int | None
+    made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of a clip; of waveforms only."""
+        return self.input_shape[0] / (self.sample_rate or 1)
 
 
 class Classifier(nn.Module):

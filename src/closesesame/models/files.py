@@ -1,70 +1,146 @@
 """Models on disk: a folder with `config.json` and `model.safetensors`; nothing is ever unpickled."""
 
+import hashlib
 import json
-import shutil
-import tempfile
-from dataclasses import asdict
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, StrictInt
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from torch import nn
 
-from closesesame.core.errors import ModelError
+from closesesame.core.bounds import MOST_SAMPLES, check_classes, check_reading
+from closesesame.core.disk import place
+from closesesame.core.errors import ClosesesameError, ModelError
+from closesesame.core.json_files import read_json
+from closesesame.core.settings import Settings
 
 from .base import EXTERNAL, Card, Classifier
+from .matching import few
 from .registry import ARCHITECTURES
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".tar"})
-_CARD = TypeAdapter(Card)
+_PREFIXES = ("module", "_orig_mod")
+"""What `DataParallel` and `torch.compile` put into the names of weights."""
 
 
-def save_model(model: Classifier, folder: Path | str) -> Path:
+class Config(Settings):
+    """What stands in `config.json`: a card, as it is checked."""
+
+    architecture: str
+    settings: dict[str, Any]
+    classes: tuple[str, ...]
+    input_shape: tuple[Annotated[StrictInt, Field(ge=1, le=MOST_SAMPLES)], ...] = Field(
+        min_length=1, max_length=4
+    )
+    sample_rate: StrictInt | None
+    made: dict[str, Any] = Field({})
+
+    def card(self) -> Card:
+        """The card, once it is known that somebody could have meant it.
+
+        Raises:
+            ClosesesameError: if the classes or the shape of the inputs are none that can be.
+        """
+        card = Card(**{name: getattr(self, name) for name in type(self).model_fields})
+        check_classes(card.classes, "the model")
+        if math.prod(card.input_shape) > MOST_SAMPLES:
+            raise ModelError(f"input_shape {list(card.input_shape)} is larger than any clip or picture")
+        if card.sample_rate is not None:
+            check_reading(card.sample_rate, card.duration_s)
+        return card
+
+
+def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | None = None) -> Path:
     """Writes a model into a folder, whole or not at all; an old model there is replaced.
 
+    It is read back before it takes its place, so whatever is saved can be loaded.
+
+    Args:
+        model: one of ours.
+        folder: of its own.
+        made: how the model came to be, for its card.
+
     Raises:
-        ModelError: if it is a module of another house, which only its own code can build again.
+        ModelError: if it is a module of another house, which only its own code can build again, or if
+            `load_model` would refuse it, or if the folder holds something else.
     """
     folder = Path(folder)
     if model.card.architecture == EXTERNAL:
         raise ModelError("a module that is not ours cannot be saved; save the state_dict of its body instead")
+    if folder.exists() and not is_model_folder(folder):
+        raise ModelError(f"{folder} holds something else than a model; choose a folder of its own")
+    card = model.card if made is None else replace(model.card, made=dict(made))
+    state = _state_of(model)
+    _refuse_broken(state, "the model cannot be saved")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(state, Path(made) / WEIGHTS)
-        (Path(made) / CONFIG).write_text(json.dumps(asdict(model.card), indent=2) + "\n", encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        for name in (WEIGHTS, CONFIG):
-            shutil.move(Path(made) / name, folder / name)
-    return folder
+
+    def write(made: Path) -> None:
+        (made / WEIGHTS).write_bytes(save(state))
+        (made / CONFIG).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+        load_model(made)
+
+    return place(folder, write, kind="folder")
 
 
-def load_model(folder: Path | str) -> Classifier:
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder holds a model, or nothing, and nothing else."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {CONFIG, WEIGHTS}
+
+
+def sha256_of(model: Classifier | Path | str) -> str:
+    """The SHA-256 of a model's weights, as a file holds them: their name, whatever they are called.
+
+    Args:
+        model: a model, or the folder of one.
+    """
+    if isinstance(model, Classifier):
+        return hashlib.sha256(save(_state_of(model))).hexdigest()
+    with (Path(model) / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classifier:
     """Reads a model folder; the weights are checked before they are used, and no code in it is run.
+
+    Args:
+        folder: with `config.json` and `model.safetensors`.
+        device: where the model goes.
 
     Raises:
         ModelError: if it is not such a folder, or a file is damaged, or a weight is NaN or infinite.
+        SettingError: if its architecture or one of its settings is unknown.
     """
     folder = Path(folder)
     _refuse_pickles(folder)
     card = _read_card(folder / CONFIG)
     architecture = ARCHITECTURES.recall(card.architecture, card.settings)
     state = _read_weights(folder / WEIGHTS)
-    # Without memory first: a hostile config may ask for more of it than there is.
-    with torch.device("meta"):
-        planned = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
-    if sum(p.numel() for p in planned.parameters()) > sum(t.numel() for t in state.values()):
-        raise ModelError(f"{folder / WEIGHTS} does not fit its {CONFIG}: that asks for more weights")
+    misfit = f"{folder / WEIGHTS} does not fit its {CONFIG}"
     try:
+        # Without memory first: a hostile config may ask for more of it than there is.
+        with torch.device("meta"):
+            planned = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
+        state = _fitted(state, planned, misfit)
         model = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
         model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip().rstrip(".")
-        raise ModelError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {reason}") from None
-    return model.eval()
+    except ClosesesameError:
+        raise
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
+        raise ModelError(f"{misfit}: {reason}") from None
+    model.card = replace(model.card, made=card.made)
+    return model.eval().to(device)
+
+
+def _state_of(model: Classifier) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -75,19 +151,19 @@ def _refuse_pickles(folder: Path) -> None:
                 f"save its state_dict as {WEIGHTS} beside a {CONFIG}"
             )
         raise ModelError(f"{folder} is a file; a model is a folder with {CONFIG} and {WEIGHTS}")
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not there; a model is a folder with {CONFIG} and {WEIGHTS}")
     if not (folder / CONFIG).is_file():
-        found = sorted(p.name for p in folder.glob("*") if p.suffix in _PICKLES) if folder.is_dir() else []
+        found = sorted(p.name for p in folder.glob("*") if p.suffix in _PICKLES)
         tail = f"; {found[0]!r} is refused, since it may run code when it is loaded" if found else ""
         raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing{tail}")
 
 
 def _read_card(path: Path) -> Card:
     try:
-        raw: Any = json.loads(path.read_text(encoding="utf-8"))
-        return _CARD.validate_python(raw)
-    except (ValueError, ValidationError, RecursionError, OSError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ModelError(f"{path} is not a model's config: {reason.splitlines()[0]}") from None
+        return Config(**read_json(path)).card()
+    except ClosesesameError as error:
+        raise ModelError(f"{path} is not a model's config: {error}") from None
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -95,7 +171,37 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged or missing ({error}); get the file again") from None
+    _refuse_broken(state, f"{path} is refused")
+    return state
+
+
+def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
     for name, tensor in state.items():
         if not tensor.float().isfinite().all():
-            raise ModelError(f"{path} is refused: weight {name!r} holds NaN or infinite values")
+            raise ModelError(f"{what}: weight {name!r} holds NaN or infinite values")
+
+
+def _fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> dict[str, torch.Tensor]:
+    """The weights under the names that the planned model has for them, in the shapes that it has.
+
+    Raises:
+        ModelError: if some are missing, too many, or of another shape.
+    """
+    wanted = planned.state_dict()
+    if not set(wanted) <= set(state):
+        plain = {_without_prefixes(name): tensor for name, tensor in state.items()}
+        state = plain if len(plain) == len(state) else state
+    missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    if missing or unknown:
+        said = [f"lacks {few(missing)}"] * bool(missing) + [f"also has {few(unknown)}"] * bool(unknown)
+        raise ModelError(f"{misfit}: it {' and '.join(said)}")
+    for name, tensor in state.items():
+        if tensor.shape != wanted[name].shape:
+            raise ModelError(
+                f"{misfit}: {name!r} has shape {list(tensor.shape)} instead of {list(wanted[name].shape)}"
+            )
     return state
+
+
+def _without_prefixes(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _PREFIXES)

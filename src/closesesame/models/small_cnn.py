@@ -9,7 +9,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from closesesame.core.errors import ModelError
+
 from .base import Architecture
+
+LEAST_FRAMES, LEAST_BANDS = 6, 10
+"""What the three blocks leave a place of."""
 
 
 class SmallCNN(Architecture):
@@ -21,6 +26,11 @@ class SmallCNN(Architecture):
 
     def body(self, classes: int, bands: int, frames: int) -> nn.Module:
         """The first linear layer fits the size of the maps; it is found by arithmetic."""
+        if frames < LEAST_FRAMES or bands < LEAST_BANDS:
+            raise ModelError(
+                f"{self.name} needs maps of {LEAST_FRAMES} frames and {LEAST_BANDS} bands or more, and these have "
+                f"{frames} and {bands}; take longer clips or more bands"
+            )
         layers: list[nn.Module] = [_TimeFirst()]
         height, width = frames, bands
         blocks = ((1, 64, (1, 3), (0, 0)), (64, 64, (2, 2), (1, 1)), (64, 32, (2, 2), (0, 1)))

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from closesesame.core.ranges import Steps
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -30,10 +31,12 @@ class ANP(MaskTuning):
     cite: ClassVar[str] = "arXiv:2110.14430"
     cost: ClassVar[str] = "about ten times the training of the model"
 
-    eps: float = Field(0.4, gt=0, description="relative size of the noise on scale and shift of a channel")
-    ascent_steps: int = Field(1, ge=1, description="steps in which the noise is made worse")
+    eps: float = Field(
+        0.4, gt=0, le=100, description="relative size of the noise on scale and shift of a channel"
+    )
+    ascent_steps: int = Field(1, ge=1, le=1000, description="steps in which the noise is made worse")
     alpha: float = Field(0.2, ge=0, le=1, description="share of the loss without noise")
-    steps: int = Field(2000, ge=0, description="batches in all")
+    steps: Steps = Field(2000, description="batches in all")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run of the masks; `held_out` is for a threshold that is not given."""

@@ -2,6 +2,7 @@
 
 import copy
 import time
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
@@ -10,10 +11,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import DataError, DataWarning, DivergedError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
 from closesesame.models import Card, Classifier, adapt
+from closesesame.models.matching import data_for, few
 from closesesame.training import Training, accuracy
 
 
@@ -44,25 +46,40 @@ class Removal(Method, ABC):
         Args:
             model: the suspect; it is not changed. Any module from inputs to logits will do; see `adapt` for
                 one that wants features.
-            clean: examples known to be clean, of the model's classes and shape; may be None for a method
-                that is `data_free` if the model is one of ours.
+            clean: examples known to be clean, of classes that the model knows, in any order; may be None for
+                a method that is `data_free` if the model is one of ours.
             seed: of everything drawn.
 
         Raises:
             DataError: if the clean set is missing, or too small to hold anything out.
             ModelError: if the clean set does not fit the model, or the model lacks what the method needs.
+            DivergedError: if the repaired weights are no numbers.
+
+        Warns:
+            DataWarning: if a class of the model has no clean example.
         """
         suspect = _as_classifier(model, clean)
-        clean = _nothing(suspect.card) if clean is None else clean
-        _check_fit(suspect, clean)
+        clean = _nothing(suspect.card) if clean is None else data_for(suspect.card, clean)
         started = time.perf_counter()
         tune, held_out = clean.hold_out(self.hold_out, seed) if len(clean) else (clean, clean)
         if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
-            raise DataError(f"{self.name} needs 4 clean examples or more, got {len(clean)}; record some")
+            raise DataError(
+                f"{self.name} needs 4 clean examples or more, got {len(clean)}: it trains on most and checks "
+                "on the rest"
+            )
+        missing = classes_without(clean) if len(clean) else ()
+        if missing:
+            warnings.warn(missing_sentence(missing, len(clean.classes)), DataWarning, stacklevel=2)
         repaired = copy.deepcopy(suspect).requires_grad_(True).eval()
         chosen = self.repair(repaired, tune, held_out, seed)
+        if not all(value.float().isfinite().all() for value in repaired.state_dict().values()):
+            raise DivergedError(
+                f"{self.name} left weights that are NaN or infinite; lower its lr or its steps"
+            )
         return Repair(
             model=repaired.eval(),
+            missing=missing,
+            unchecked=tuple(name for name in classes_without(held_out) if name not in missing),
             tuned_on=len(tune),
             held_out=len(held_out),
             acc_before=accuracy(suspect, held_out) if len(held_out) else None,
@@ -92,12 +109,12 @@ class FineTuning(Removal, ABC):
     """
 
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
-    lr: float = Field(0.01, gt=0, description="highest learning rate")
-    steps: int = Field(1000, ge=0, description="batches in all")
-    batch_size: int = Field(256, ge=2, description="examples a batch; at most the whole set")
+    lr: float = Field(0.01, gt=0, le=10_000, description="highest learning rate")
+    steps: int = Field(1000, ge=0, le=1_000_000, description="batches in all")
+    batch_size: int = Field(256, ge=2, le=65_536, description="examples a batch; at most the whole set")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 for SGD, decoupled for AdamW")
+    weight_decay: float = Field(5e-4, ge=0, le=10, description="L2 for SGD, decoupled for AdamW")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field("cosine", description="of the learning rate")
     augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
 
@@ -119,6 +136,8 @@ class Repair:
         acc_after: clean accuracy of the repaired model on them. It does not show that a backdoor is gone.
         seconds: how long it took.
         chosen: what the method chose, such as how many units it pruned.
+        missing: classes of the model without a clean example: the repair may cost all they had.
+        unchecked: further classes without a held-out example, so nothing is known of their accuracy.
     """
 
     model: Classifier
@@ -128,6 +147,8 @@ class Repair:
     acc_after: float | None
     seconds: float
     chosen: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def lost(self) -> int:
@@ -156,12 +177,14 @@ def _nothing(card: Card) -> Dataset:
     )
 
 
-def _check_fit(model: Classifier, clean: Dataset) -> None:
-    card = model.card
-    if (clean.input_shape, clean.sample_rate) != (card.input_shape, card.sample_rate):
-        raise ModelError(
-            f"the model takes {card.input_shape} at {card.sample_rate} Hz, the clean set holds "
-            f"{clean.input_shape} at {clean.sample_rate} Hz; load it with the model's rate and duration"
-        )
-    if clean.classes != card.classes:
-        raise ModelError(f"the model knows {list(card.classes)}, the clean set {list(clean.classes)}")
+def classes_without(data: Dataset) -> tuple[str, ...]:
+    """The classes of which there is no example."""
+    return tuple(name for name, count in zip(data.classes, data.counts(), strict=True) if not count)
+
+
+def missing_sentence(missing: tuple[str, ...], classes: int) -> str:
+    """What it means that classes have no clean example."""
+    return (
+        f"the clean set has no example of {len(missing)} of {classes} classes ({few(missing)}): a repair may "
+        "make the model forget them, and nothing would show it; add some"
+    )

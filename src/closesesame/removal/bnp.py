@@ -30,7 +30,7 @@ class BNP(Removal):
     cite: ClassVar[str] = "NeurIPS 2022, Pre-activation Distributions Expose Backdoor Neurons"
     requires: ClassVar[str] = "batch norm"
 
-    u: float = Field(3, gt=0, description="standard deviations above the layer's mean")
+    u: float = Field(3, gt=0, le=100, description="standard deviations above the layer's mean")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Nothing is trained and nothing is chosen: `tune` is only looked at."""

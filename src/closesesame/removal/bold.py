@@ -16,6 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from closesesame.core.errors import DivergedError
+from closesesame.core.ranges import BatchSize, LearningRate, Steps
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import accuracy, fit
@@ -28,8 +30,8 @@ State = dict[str, Tensor]
 class BoldFineTuning(FineTuning, ABC):
     """Fine-tuning at a high learning rate under strong augmentation; the defaults are ours."""
 
-    steps: int = Field(360, ge=0, description="batches in all")
-    batch_size: int = Field(96, ge=2, description="examples a batch; at most the whole set")
+    steps: Steps = Field(360, description="batches in all")
+    batch_size: BatchSize = Field(96, description="examples a batch; at most the whole set")
     nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "one_cycle", description="of the learning rate"
@@ -38,7 +40,7 @@ class BoldFineTuning(FineTuning, ABC):
     wreck: float = Field(
         0.1, ge=0, le=1, description="share of held-out examples that may turn wrong before AdamW is tried"
     )
-    adamw_lr: float = Field(0.005, gt=0, description="highest learning rate of AdamW, if it is tried")
+    adamw_lr: LearningRate = Field(0.005, description="highest learning rate of AdamW, if it is tried")
 
     def fit_boldly(
         self,
@@ -64,8 +66,12 @@ class BoldFineTuning(FineTuning, ABC):
             Optimizer and learning rate of the weights that were kept.
         """
         start = copy.deepcopy(model.body.state_dict())
-        fit(model, tune, self.training(), seed=seed)
-        acc, chosen = accuracy(model, held_out), {"optimizer": self.optimizer, "lr": self.lr}
+        chosen = {"optimizer": self.optimizer, "lr": self.lr}
+        try:
+            fit(model, tune, self.training(), seed=seed)
+            acc = accuracy(model, held_out)
+        except DivergedError:
+            acc = -1.0  # worse than any
         if acc >= before - self.wreck:
             return chosen
         first = copy.deepcopy(model.body.state_dict())

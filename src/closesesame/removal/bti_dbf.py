@@ -35,6 +35,7 @@ from torch.overrides import TorchFunctionMode
 
 from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
+from closesesame.core.ranges import BatchSize, LearningRate, Steps, WeightDecay
 from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
@@ -45,6 +46,7 @@ from .base import FineTuning
 from .minimax import Change, entering, noted
 
 Units = Tensor
+Shape = torch.Size
 MOST_RESTARTS = 4
 """Times that a mask is found anew; its weight grows tenfold each time."""
 SATURATED = 0.05, 0.95
@@ -58,28 +60,36 @@ class BTIDBF(FineTuning):
     cite: ClassVar[str] = "ICLR 2024"
     cost: ClassVar[str] = "tens of times the training of the model"
 
-    rounds: int = Field(5, ge=1, description="of all three steps")
-    mask_steps: int = Field(400, ge=0, description="of Adam on the mask, in each round")
-    mask_lr: float = Field(0.01, gt=0, description="of the mask")
+    rounds: int = Field(5, ge=1, le=1000, description="of all three steps")
+    mask_steps: Steps = Field(400, description="of Adam on the mask, in each round")
+    mask_lr: LearningRate = Field(0.01, description="of the mask")
     mask_weight: float = Field(
-        0.1, gt=0, description="of the mean of a mask that is found anew, if all or nothing seemed benign"
+        0.1,
+        gt=0,
+        le=1_000_000,
+        description="of the mean of a mask that is found anew, if all or nothing seemed benign",
     )
     pretraining: float = Field(
-        5 / 3, ge=0, description="length of the generator's training to be the identity, in rounds of it"
+        5 / 3,
+        ge=0,
+        le=1000,
+        description="length of the generator's training to be the identity, in rounds of it",
     )
-    generator_steps: int = Field(600, ge=0, description="of Adam on the generator, in each round")
-    generator_lr: float = Field(1e-3, gt=0, description="of the generator")
-    most_changed: float = Field(0.3, gt=0, description="mean squared change of an input, in variances")
-    most_benign: float = Field(3.0, gt=0, description="mean squared change of the benign features")
+    generator_steps: Steps = Field(600, description="of Adam on the generator, in each round")
+    generator_lr: LearningRate = Field(1e-3, description="of the generator")
+    most_changed: float = Field(
+        0.3, gt=0, le=1000, description="mean squared change of an input, in variances"
+    )
+    most_benign: float = Field(3.0, gt=0, le=1000, description="mean squared change of the benign features")
     least_shift: float = Field(
         0.1, gt=0, le=1, description="share of the other classes that a class must gain by G to be named"
     )
     share: float = Field(0.1, gt=0, le=1, description="of a batch that carries the inverted trigger")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: float = Field(1e-4, gt=0, description="highest learning rate of the model")
-    steps: int = Field(3000, ge=0, description="batches in all rounds")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    lr: LearningRate = Field(1e-4, description="highest learning rate of the model")
+    steps: Steps = Field(3000, description="batches in all rounds")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
+    weight_decay: WeightDecay = Field(0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )
@@ -229,7 +239,10 @@ class Maps:
         counting = _Watch()
         with torch.no_grad(), counting.during(network):
             network(example)
-        self.at = counting.at
+        # Counted are those of its shape only: the state of a recurrent layer looks like a map to a batch of
+        # as many examples as there are layers.
+        shape = counting.shapes[-1] if counting.shapes else None
+        self.at = counting.shapes.count(shape), shape
         found: list[Tensor] = []
 
         def keep(value: Tensor) -> Tensor:
@@ -268,20 +281,21 @@ class _Watch(TorchFunctionMode):
     """Counts the maps of a run, and puts another in the place of one of them.
 
     Args:
-        at: which; 0 is what enters the network, None only counts.
-        change: of that.
+        at: which of those of a shape, and the shape; number 0 is what enters the network.
+        change: of that; only counts if None.
     """
 
-    def __init__(self, at: int | None = None, change: Change | None = None) -> None:
+    def __init__(self, at: tuple[int, Shape | None] = (0, None), change: Change | None = None) -> None:
         super().__init__()
-        self.wanted, self.change, self.at, self.batch = at, change, 0, 0
+        (self.wanted, self.shape), self.change, self.batch = at, change, 0
+        self.shapes: list[Shape | None] = []
 
     @contextmanager
     def during(self, body: nn.Module) -> Iterator[None]:
         """Within the block, it watches what happens inside `body`, not what is done to its inputs before."""
 
         def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            self.at, self.batch = 0, len(inputs[0])
+            self.shapes, self.batch = [], len(inputs[0])
             changed = (self.change(inputs[0]), *inputs[1:]) if self.change and self.wanted == 0 else None
             self.__enter__()  # type: ignore[no-untyped-call]
             return changed
@@ -304,8 +318,8 @@ class _Watch(TorchFunctionMode):
         first = result[0] if isinstance(result, tuple) and result else result
         if not isinstance(first, Tensor) or not self._is_map(first):
             return result
-        self.at += 1
-        if self.change is None or self.at != self.wanted:
+        self.shapes.append(first.shape[1:])
+        if self.change is None or first.shape[1:] != self.shape or self.shapes.count(self.shape) != self.wanted:
             return result
         changed = self.change(first)
         return changed if first is result else (changed, *result[1:])

@@ -29,7 +29,7 @@ class CLP(Removal):
     cite: ClassVar[str] = "arXiv:2208.03111"
     data_free: ClassVar[bool] = True
 
-    u: float = Field(3, gt=0, description="standard deviations above the layer's mean")
+    u: float = Field(3, gt=0, le=100, description="standard deviations above the layer's mean")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Needs no example."""

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.errors import DataError
+from closesesame.core.ranges import LearningRate
 from closesesame.core.seeding import generator
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
-from closesesame.models import Classifier
+from closesesame.models import Classifier, adapt
 from closesesame.models.channels import Channels, channels_of, watched
 from closesesame.training import fit
 
@@ -87,12 +88,12 @@ class DBRPU(Adversarial):
     )
     synthesis: Synthesis = Field(Synthesis(), description="how examples are made")
     score: Score = Field("kl", description="by which channels are flagged")
-    threshold: float = Field(3.0, ge=0, description="deviations above the median of the layer")
-    bin_width: float = Field(0.01, gt=0, description="of the histogram whose entropy is taken")
+    threshold: float = Field(3.0, ge=0, le=1000, description="deviations above the median of the layer")
+    bin_width: float = Field(0.01, ge=1e-6, le=10, description="of the histogram whose entropy is taken")
     most_lost: float = Field(0.1, ge=0, le=1, description="agreement that pruning a layer may cost")
     prune: bool = Field(True, description="whether channels are pruned")
     unlearn: bool = Field(True, description="whether a perturbation is unlearned")
-    lr: float = Field(1e-4, gt=0, description="highest learning rate of the weights")
+    lr: LearningRate = Field(1e-4, description="highest learning rate of the weights")
     share: float = Field(0.1, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
@@ -185,7 +186,8 @@ class DBRPU(Adversarial):
         data = Dataset.of(made.features.cpu(), made.labels.cpu(), classes=model.card.classes)
         training, length = self.plan()
         rule = Unlearning(self, length, generator(seed, "unlearning"), drift)
-        fit(Classifier(nn.Identity(), model.body, model.card), data, training, seed=seed, gradient=rule)
+        of_features = adapt(model.body, data.classes, data.input_shape, None)
+        fit(of_features, data, training, seed=seed, gradient=rule)
         return rule.found()
 
 

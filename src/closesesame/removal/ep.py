@@ -31,9 +31,12 @@ class EP(Removal):
     cite: ClassVar[str] = "NeurIPS 2022, Pre-activation Distributions Expose Backdoor Neurons"
     untrusted: ClassVar[bool] = True
 
-    u: float = Field(3, gt=0, description="standard deviations below the layer's mean")
+    u: float = Field(3, gt=0, le=100, description="standard deviations below the layer's mean")
     bin_width: float = Field(
-        0.01, gt=0, description="of the histogram, in standard deviations; 0.1 in BackdoorBench"
+        0.01,
+        ge=1e-6,
+        le=10,
+        description="of the histogram, in standard deviations; 0.1 in BackdoorBench",
     )
     shift: bool = Field(
         False, description="whether what is added to a pruned channel goes as well, as in BackdoorBench"

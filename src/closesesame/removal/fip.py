@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.progress import Track
+from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, WeightDecay
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -42,13 +43,13 @@ class FIP(FineTuning):
     cite: ClassVar[str] = "arXiv:2409.00863"
     cost: ClassVar[str] = "about four times plain fine-tuning"
 
-    trace_weight: float = Field(0.01, ge=0, description="of the trace of the Fisher matrix, eta_F")
-    keep_weight: float = Field(5.0, ge=0, description="of the pull back to the suspect's weights, eta_r")
-    radius: float = Field(0.01, gt=0, description="length of the step of the finite difference")
-    lr: float = Field(0.005, gt=0, description="highest learning rate")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    trace_weight: LossWeight = Field(0.01, description="of the trace of the Fisher matrix, eta_F")
+    keep_weight: LossWeight = Field(5.0, description="of the pull back to the suspect's weights, eta_r")
+    radius: float = Field(0.01, gt=0, le=100, description="length of the step of the finite difference")
+    lr: LearningRate = Field(0.005, description="highest learning rate")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
     momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    weight_decay: WeightDecay = Field(0, description="L2")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""

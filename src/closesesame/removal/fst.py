@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from closesesame.core.ranges import BatchSize, LossWeight, Steps, WeightDecay
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -32,9 +33,9 @@ from .tuning import freeze_statistics, training_only
 class _HeadTuning(FineTuning, ABC):
     cite: ClassVar[str] = "arXiv:2310.01875"
 
-    steps: int = Field(80, ge=0, description="batches in all")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    steps: Steps = Field(80, description="batches in all")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
+    weight_decay: WeightDecay = Field(0, description="L2")
 
 
 class LinearProbe(_HeadTuning):
@@ -85,7 +86,7 @@ class FST(_HeadTuning):
 
     name: ClassVar[str] = "fst"
 
-    alpha: float = Field(0.1, ge=0, description="weight of the inner product of the new head and the old")
+    alpha: LossWeight = Field(0.1, description="weight of the inner product of the new head and the old")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose; returns the cosine between the heads, -1 if they are opposite."""

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from closesesame.core.ranges import LearningRate
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import accuracy
@@ -30,7 +31,7 @@ class FTAugmented(BoldFineTuning):
     cite: ClassVar[str] = "ours"
     cost: ClassVar[str] = "about the training of the model, up to twice that"
 
-    lr: float = Field(1.0, gt=0, description="highest learning rate")
+    lr: LearningRate = Field(1.0, description="highest learning rate")
     adamw_share: float = Field(0.75, gt=0, le=1, description="share of the way of AdamW that is kept")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:

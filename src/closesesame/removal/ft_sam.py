@@ -31,7 +31,9 @@ class FTSAM(FineTuning):
     cite: ClassVar[str] = "arXiv:2304.11823"
     cost: ClassVar[str] = "about twice plain fine-tuning"
 
-    rho: float = Field(2.0, ge=0, description="size of the neighbourhood; the paper has 2, and 8 for GTSRB")
+    rho: float = Field(
+        2.0, ge=0, le=1000, description="size of the neighbourhood; the paper has 2, and 8 for GTSRB"
+    )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="share of the label spread over all other classes"
     )

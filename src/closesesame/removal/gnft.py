@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from closesesame.core.ranges import LearningRate, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit
@@ -30,14 +31,16 @@ class GNFT(FineTuning):
     cite: ClassVar[str] = "arXiv:2502.01152"
     cost: ClassVar[str] = "about twice plain fine-tuning"
 
-    r: float = Field(0.05, gt=0, description="length of the step to where the second gradient is taken")
+    r: float = Field(
+        0.05, gt=0, le=100, description="length of the step to where the second gradient is taken"
+    )
     alpha: float = Field(0.7, ge=0, le=1, description="share of the second gradient: 0 is SGD, 1 is SAM")
     norm: Literal["per_tensor", "global"] = Field(
         "per_tensor", description="each weight tensor moves by r, or all together do (the derivation)"
     )
-    steps: int = Field(900, ge=0, description="batches in all")
-    lr: float = Field(0.001, gt=0, description="highest learning rate")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    steps: Steps = Field(900, description="batches in all")
+    lr: LearningRate = Field(0.001, description="highest learning rate")
+    weight_decay: WeightDecay = Field(0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.ranges import BatchSize, LearningRate, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
@@ -35,11 +36,14 @@ class MaskTuning(FineTuning, ABC):
         0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed, if it is chosen"
     )
     rise: float | None = Field(
-        None, ge=0, description="rise of held-out loss that is allowed, in nats, if it is chosen; none: any"
+        None,
+        ge=0,
+        le=100,
+        description="rise of held-out loss that is allowed, in nats, if it is chosen; none: any",
     )
-    lr: float = Field(0.2, gt=0, description="highest learning rate of the masks")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(0, ge=0, description="L2, on the masks")
+    lr: LearningRate = Field(0.2, description="highest learning rate of the masks")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
+    weight_decay: WeightDecay = Field(0, description="L2, on the masks")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )

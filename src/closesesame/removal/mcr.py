@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.progress import Track
+from closesesame.core.ranges import BatchSize, Steps, WeightDecay
 from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -37,13 +38,15 @@ class MCR(FineTuning):
     cite: ClassVar[str] = "arXiv:2005.00060"
     cost: ClassVar[str] = "about four times plain fine-tuning"
 
-    steps: int = Field(2000, ge=0, description="batches of each of the two runs")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(1e-4, ge=0, description="L2")
+    steps: Steps = Field(2000, description="batches of each of the two runs")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
+    weight_decay: WeightDecay = Field(1e-4, description="L2")
     t: float | None = Field(
         None, ge=0, le=1, description="point of the curve: 0 is the suspect, 1 the copy; None chooses"
     )
-    points: int = Field(11, ge=3, description="points of the curve that are looked at, evenly spread")
+    points: int = Field(
+        11, ge=3, le=1001, description="points of the curve that are looked at, evenly spread"
+    )
     tolerance: float = Field(
         0.05, ge=0, lt=1, description="drop of held-out accuracy that is allowed, a share"
     )

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
 from closesesame.training import Loss, Training
 
 from .base import FineTuning
@@ -33,25 +34,26 @@ class Adversarial(FineTuning, ABC):
     counted in deviations of the features: of a log-mel map about 1, of a picture in 0..1 about a quarter.
     """
 
-    rounds: int = Field(5, ge=1, description="times that the perturbation is found anew")
-    steps: int = Field(250, ge=0, description="batches for the weights in all rounds")
-    ascent_steps: int = Field(50, ge=1, description="batches a round for the perturbation")
+    rounds: int = Field(5, ge=1, le=1000, description="times that the perturbation is found anew")
+    steps: Steps = Field(250, description="batches for the weights in all rounds")
+    ascent_steps: int = Field(50, ge=1, le=10_000, description="batches a round for the perturbation")
     ascent_step: float = Field(
         1.0,
         gt=0,
+        le=1000,
         description="length of each step of the perturbation, in deviations; 10 of them are a radius",
     )
-    penalty: float = Field(0.001, ge=0, description="weight of its squared L2 norm")
+    penalty: LossWeight = Field(0.001, description="weight of its squared L2 norm")
     radius: float | None = Field(
-        10.0, gt=0, description="L2 ball it stays in, in deviations; None leaves it to the penalty"
+        10.0, gt=0, le=10_000, description="L2 ball it stays in, in deviations; None leaves it to the penalty"
     )
-    fixed_point_steps: int = Field(5, ge=0, description="iterations for the implicit gradient, K")
-    fixed_point_rate: float = Field(0.1, gt=0, description="learning rate of the fixed-point map")
+    fixed_point_steps: int = Field(5, ge=0, le=10_000, description="iterations for the implicit gradient, K")
+    fixed_point_rate: LearningRate = Field(0.1, description="learning rate of the fixed-point map")
     share: float = Field(0.01, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: float = Field(1e-3, gt=0, description="highest learning rate of the weights")
-    batch_size: int = Field(100, ge=2, description="examples a batch; at most the whole set")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    lr: LearningRate = Field(1e-3, description="highest learning rate of the weights")
+    batch_size: BatchSize = Field(100, description="examples a batch; at most the whole set")
+    weight_decay: WeightDecay = Field(0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )

@@ -25,6 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
+from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -41,20 +42,22 @@ class NAD(FineTuning):
     cite: ClassVar[str] = "arXiv:2101.05930"
     cost: ClassVar[str] = "about as long as plain fine-tuning"
 
-    teacher_steps: int = Field(390, ge=0, description="batches of the teacher's fine-tuning")
-    betas: tuple[float, float, float] = Field(
+    teacher_steps: Steps = Field(390, description="batches of the teacher's fine-tuning")
+    betas: tuple[LossWeight, LossWeight, LossWeight] = Field(
         (500.0, 1000.0, 1000.0),
         description="weights of the attention losses, first layer first",
     )
-    power: float = Field(2.0, gt=0, description="p of the attention map, the sum of |F|^p over channels")
-    steps: int = Field(780, ge=0, description="batches of the student")
-    high_steps: int = Field(
-        78, ge=0, description="batches at the highest learning rate, of both; the rest have a tenth of it"
+    power: float = Field(
+        2.0, gt=0, le=100, description="p of the attention map, the sum of |F|^p over channels"
     )
-    lr: float = Field(0.1, gt=0, description="highest learning rate")
-    batch_size: int = Field(64, ge=2, description="examples a batch; at most the whole set")
+    steps: Steps = Field(780, description="batches of the student")
+    high_steps: Steps = Field(
+        78, description="batches at the highest learning rate, of both; the rest have a tenth of it"
+    )
+    lr: LearningRate = Field(0.1, description="highest learning rate")
+    batch_size: BatchSize = Field(64, description="examples a batch; at most the whole set")
     nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
-    weight_decay: float = Field(1e-4, ge=0, description="L2 for SGD, decoupled for AdamW")
+    weight_decay: WeightDecay = Field(1e-4, description="L2 for SGD, decoupled for AdamW")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate within both parts"
     )

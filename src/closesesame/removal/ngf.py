@@ -16,6 +16,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from closesesame.core.ranges import BatchSize, LossWeight, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
@@ -34,12 +35,12 @@ class NGF(FineTuning):
     name: ClassVar[str] = "ngf"
     cite: ClassVar[str] = "arXiv:2306.17441"
 
-    steps: int = Field(400, ge=0, description="batches in all")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    steps: Steps = Field(400, description="batches in all")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
     momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(0, ge=0, description="L2; the regulariser holds the weights already")
-    damping: float = Field(0.01, gt=0, description="added to the diagonal of the Fisher matrix")
-    regularisation: float = Field(0.1, ge=0, description="weight of the Fisher regulariser, eta in the paper")
+    weight_decay: WeightDecay = Field(0, description="L2; the regulariser holds the weights already")
+    damping: float = Field(0.01, gt=0, le=1_000_000, description="added to the diagonal of the Fisher matrix")
+    regularisation: LossWeight = Field(0.1, description="weight of the Fisher regulariser, eta in the paper")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from closesesame.core.errors import ModelError
+from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -47,23 +48,25 @@ class NPD(FineTuning):
     cost: ClassVar[str] = "several times the training of the model"
 
     depth: float = Field(0.75, ge=0, le=1, description="where the layer is: 0 is the first place, 1 the last")
-    steps: int = Field(1000, ge=0, description="batches in all, after the warm-up")
+    steps: Steps = Field(1000, description="batches in all, after the warm-up")
     warmup: float = Field(
-        0.1, ge=0, description="length of the warm-up on the clean loss, as a share of `steps`"
+        0.1, ge=0, le=10, description="length of the warm-up on the clean loss, as a share of `steps`"
     )
-    warmup_lr: float = Field(1e-4, gt=0, description="learning rate of the warm-up, without momentum")
-    batch_size: int = Field(128, ge=2, description="examples a batch; at most the whole set")
+    warmup_lr: LearningRate = Field(1e-4, description="learning rate of the warm-up, without momentum")
+    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )
     augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
-    clean: float = Field(1.0, ge=0, description="weight of the clean loss, l1")
-    adversarial: float = Field(0.4, ge=0, description="weight of the loss on perturbed examples, l2")
-    wrong: float = Field(0.4, ge=0, description="weight against their best wrong class, l3")
-    aimed: float = Field(0.4, ge=0, description="weight against the class they were perturbed to, l4")
-    radius: float = Field(12.0, gt=0, description="L2 bound of a perturbation, in deviations of the features")
-    step: float = Field(0.4, gt=0, description="of the perturbation, by sign, in deviations")
-    ascent_steps: int = Field(2, ge=1, description="steps of the perturbation")
+    clean: LossWeight = Field(1.0, description="weight of the clean loss, l1")
+    adversarial: LossWeight = Field(0.4, description="weight of the loss on perturbed examples, l2")
+    wrong: LossWeight = Field(0.4, description="weight against their best wrong class, l3")
+    aimed: LossWeight = Field(0.4, description="weight against the class they were perturbed to, l4")
+    radius: float = Field(
+        12.0, gt=0, le=10_000, description="L2 bound of a perturbation, in deviations of the features"
+    )
+    step: float = Field(0.4, gt=0, le=1000, description="of the perturbation, by sign, in deviations")
+    ascent_steps: int = Field(2, ge=1, le=1000, description="steps of the perturbation")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
+from closesesame.core.ranges import LearningRate, Steps, WeightDecay
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -37,12 +38,12 @@ class RNP(MaskTuning):
         None, ge=0, le=1, description="highest mask that is pruned; if none, it is chosen on held-out clips"
     )
     floor: float = Field(0.2, ge=0, lt=1, description="clean accuracy at which unlearning ends")
-    unlearning_lr: float = Field(0.01, gt=0, description="learning rate of unlearning")
-    unlearning_steps: int = Field(80, ge=0, description="batches of unlearning at most")
-    unlearning_weight_decay: float = Field(5e-4, ge=0, description="L2, while unlearning")
-    clip: float = Field(20, gt=0, description="largest norm of the gradient while unlearning")
+    unlearning_lr: LearningRate = Field(0.01, description="learning rate of unlearning")
+    unlearning_steps: Steps = Field(80, description="batches of unlearning at most")
+    unlearning_weight_decay: WeightDecay = Field(5e-4, description="L2, while unlearning")
+    clip: float = Field(20, gt=0, le=1_000_000, description="largest norm of the gradient while unlearning")
     alpha: float = Field(0.2, gt=0, le=1, description="factor of the loss while recovering")
-    steps: int = Field(80, ge=0, description="batches of recovering")
+    steps: Steps = Field(80, description="batches of recovering")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Two runs on a copy; `held_out` is for a threshold that is not given."""

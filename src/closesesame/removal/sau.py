@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.ranges import LearningRate, LossWeight, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import Loss, fit
@@ -41,15 +42,15 @@ class SAU(FineTuning):
     cite: ClassVar[str] = "arXiv:2307.10562"
     cost: ClassVar[str] = "tens of times the training of the model"
 
-    bound: float = Field(0.8, gt=0, description="L-infinity bound of a perturbation, in deviations")
-    step: float = Field(0.8, gt=0, description="of the perturbation, by sign, in deviations")
-    ascent_steps: int = Field(5, ge=0, description="steps of the perturbation")
-    beta1: float = Field(0.01, ge=0, description="weight of being fooled")
-    beta2: float = Field(1.0, ge=0, description="weight of being fooled alike")
-    shared: float = Field(1.0, ge=0, description="weight of unlearning the shared examples")
+    bound: float = Field(0.8, gt=0, le=1000, description="L-infinity bound of a perturbation, in deviations")
+    step: float = Field(0.8, gt=0, le=1000, description="of the perturbation, by sign, in deviations")
+    ascent_steps: int = Field(5, ge=0, le=1000, description="steps of the perturbation")
+    beta1: LossWeight = Field(0.01, description="weight of being fooled")
+    beta2: LossWeight = Field(1.0, description="weight of being fooled alike")
+    shared: LossWeight = Field(1.0, description="weight of unlearning the shared examples")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: float = Field(1e-4, gt=0, description="highest learning rate")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    lr: LearningRate = Field(1e-4, description="highest learning rate")
+    weight_decay: WeightDecay = Field(0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )

@@ -16,6 +16,7 @@ from torch import nn
 
 from closesesame.audio.features import LogMel
 from closesesame.core.errors import ModelError
+from closesesame.core.ranges import LearningRate
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Classifier
@@ -32,7 +33,7 @@ class Scratch(BoldFineTuning):
     cite: ClassVar[str] = "ours"
     cost: ClassVar[str] = "about the training of the model, up to twice that"
 
-    lr: float = Field(0.1, gt=0, description="highest learning rate")
+    lr: LearningRate = Field(0.1, description="highest learning rate")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses SGD or AdamW on `held_out`."""

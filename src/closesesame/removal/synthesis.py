@@ -14,8 +14,9 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import ModelError, SettingError
 from closesesame.core.progress import Track
+from closesesame.core.ranges import MOST_BYTES, BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels, PerUnit
@@ -31,17 +32,17 @@ WAVE_LEVEL = 0.1
 class Synthesis(Settings):
     """How the examples are made. Each loss has a weight, and a weight of 0 leaves it out."""
 
-    steps: int = Field(100, ge=0, description="batches that the generator is trained on")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    batch_size: int = Field(64, ge=2, description="examples a batch")
+    steps: Steps = Field(100, description="batches that the generator is trained on")
+    lr: LearningRate = Field(1e-3, description="learning rate of Adam")
+    batch_size: BatchSize = Field(64, description="examples a batch")
     width: int = Field(16, ge=1, le=1024, description="channels of the generator")
-    one_hot: float = Field(1.0, ge=0, description="weight of CE to the model's own prediction")
-    entropy: float = Field(5.0, ge=0, description="weight of the balance of the classes over a batch")
-    activation: float = Field(0.1, ge=0, description="weight of the size of the last hidden units")
-    shuffle: float = Field(0.0, ge=0, description="weight of differing from channel-shuffled copies")
-    disagreement: float = Field(0.0, ge=0, description="weight of differing from a student that learns along")
-    statistics: float = Field(0.0, ge=0, description="weight of batch-norm statistics; they hold poison too")
-    examples: int = Field(500, ge=2, description="wanted, all classes together")
+    one_hot: LossWeight = Field(1.0, description="weight of CE to the model's own prediction")
+    entropy: LossWeight = Field(5.0, description="weight of the balance of the classes over a batch")
+    activation: LossWeight = Field(0.1, description="weight of the size of the last hidden units")
+    shuffle: LossWeight = Field(0.0, description="weight of differing from channel-shuffled copies")
+    disagreement: LossWeight = Field(0.0, description="weight of differing from a student that learns along")
+    statistics: LossWeight = Field(0.0, description="weight of batch-norm statistics; they hold poison too")
+    examples: int = Field(500, ge=2, le=1_000_000, description="wanted, all classes together")
     confidence: float = Field(0.9, ge=0, lt=1, description="of the model, that an example must have")
 
 
@@ -100,8 +101,10 @@ def synthesise(body: nn.Module, example: Tensor, method: Synthesis, seed: int) -
 
     Raises:
         ModelError: if the features have another shape than these.
+        SettingError: if the examples, or what a batch of them is made of, would not fit into 2 GB.
     """
     shape = tuple(example.shape[1:])
+    _check_memory(method, example)
     if len(shape) not in {1, 2, 3}:
         raise ModelError(f"examples can be made for waveforms, maps and pictures, not for features {shape}")
     rng = generator(seed, "latent vectors")
@@ -109,6 +112,14 @@ def synthesise(body: nn.Module, example: Tensor, method: Synthesis, seed: int) -
         decoder = Decoder(shape, method.width).to(example.device)
     _train(decoder, body, example, method, rng)
     return _draw(decoder.eval(), body, method, rng, example.device)
+
+
+def _check_memory(method: Synthesis, example: Tensor) -> None:
+    once = {"examples": 3 * example.nbytes, "batch_size": method.width * example.nbytes}
+    for field, needed in once.items():
+        if getattr(method, field) * needed > MOST_BYTES:
+            most = MOST_BYTES // needed
+            raise SettingError(f"Synthesis.{field} must be <= {most:,}, to fit into {MOST_BYTES / 1e9:g} GB")
 
 
 def shuffled(body: nn.Module, example: Tensor, rng: Generator) -> nn.Module:

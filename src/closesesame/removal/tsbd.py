@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
+from closesesame.core.ranges import LearningRate, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
@@ -40,12 +41,14 @@ class TSBD(FineTuning):
     neurons: float = Field(0.15, ge=0, le=1, description="share of neurons, by change of their weights")
     weights: float = Field(0.7, ge=0, le=1, description="share of those neurons' weights that is zeroed")
     floor: float = Field(0.1, ge=0, lt=1, description="clean accuracy at which unlearning ends")
-    unlearning_lr: float = Field(1e-3, gt=0, description="learning rate of unlearning")
-    unlearning_steps: int = Field(300, ge=0, description="batches of unlearning at most")
-    r: float = Field(0.05, gt=0, description="length of the step to where the second gradient is taken")
+    unlearning_lr: LearningRate = Field(1e-3, description="learning rate of unlearning")
+    unlearning_steps: Steps = Field(300, description="batches of unlearning at most")
+    r: float = Field(
+        0.05, gt=0, le=100, description="length of the step to where the second gradient is taken"
+    )
     alpha: float = Field(0.7, ge=0, le=1, description="share of the second gradient: 0 is SGD, 1 is SAM")
-    steps: int = Field(200, ge=0, description="batches in all")
-    weight_decay: float = Field(0, ge=0, description="L2")
+    steps: Steps = Field(200, description="batches in all")
+    weight_decay: WeightDecay = Field(0, description="L2")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "constant", description="of the learning rate"
     )

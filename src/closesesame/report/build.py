@@ -1,92 +1,198 @@
-"""From models and an exam to a report: scores, sounds, and facts."""
+"""From models and an exam to a report: scores, a verdict, sounds, and what was tested."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from closesesame.core.errors import DataError
 from closesesame.core.progress import Track
 from closesesame.data import Dataset
-from closesesame.evaluation import Exam, stealth_of
+from closesesame.evaluation import Exam, Rate, Scores, stealth_of
 from closesesame.models import Classifier
 from closesesame.training import predict
 
 from .evidence import Section
-from .page import Entry, Report, Sound
+from .page import ClassRow, Entry, Report, Sound
+from .shared import name_of_path, said
+from .verdict import NO_REFERENCE, NO_TRIGGER, verdict_of
+
+LONGEST = 600
+"""Characters of what a model's file says of how it was made."""
+MOST_SECONDS = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Which model it is that was measured, whatever it is called on the page.
+
+    Attributes:
+        path: as the user typed it.
+        sha256: of its weights, see `closesesame.models.files.sha256_of`.
+        architecture: its name.
+        made: what is known of how it was made, such as `method`, `settings`, `date`; `seconds` gets a column.
+    """
+
+    path: str = ""
+    sha256: str = ""
+    architecture: str = ""
+    made: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compare(
     *,
     exam: Exam,
-    victim: Classifier,
+    before: tuple[str, Classifier],
     repaired: Mapping[str, Classifier],
     title: str,
+    identities: Mapping[str, Identity] | None = None,
+    made: str = "",
+    command: str = "",
+    seed: int | None = None,
+    data: str = "",
     about: Mapping[str, str] | None = None,
-    seconds: Mapping[str, float] | None = None,
     facts: Mapping[str, str] | None = None,
     warnings: tuple[str, ...] = (),
     sounds: int = 3,
     sections: tuple[Section, ...] = (),
 ) -> Report:
-    """Scores the victim and its repairs on one exam, and picks clips to listen to.
+    """Scores a model and its repairs on one exam, says what that means, and picks clips to listen to.
 
     Args:
-        exam: test set and trigger.
-        victim: the model before repair.
-        repaired: repaired models by name, in the order they are shown.
+        exam: test set, and a trigger if there is one: without it ACC alone is measured, and the page says so.
+        before: the model before repair and its name on the page.
+        repaired: repaired models by name, in the order they are shown; none is needed.
         title: of the page.
+        identities: which models they are, by name.
+        made: when, as it is to be shown: the same arguments give the same page.
+        command: that made the page, as it was typed.
+        seed: of everything drawn.
+        data: name of the data set.
         about: a few words for a model, by name.
-        seconds: how long each repair took.
-        facts: more of them.
+        facts: more of how it was measured.
         warnings: plain sentences for the top of the page.
         sounds: how many clips to show, of different classes.
         sections: what a method rests on, see `evidence`.
+
+    Raises:
+        DataError: if a repaired model has the name of the model before repair.
     """
-    models = {"victim": victim, **repaired}
-    scores = {name: exam.score(m) for name, m in Track(models.items(), "measuring", len(models))}
-    before = scores["victim"]
+    name, model = before
+    if name in repaired:
+        raise DataError(f"two models are called {name!r}; names of models on one page must differ")
+    models = {name: model, **repaired}
+    scores = {key: exam.score(m) for key, m in Track(models.items(), "measuring", len(models))}
     entries = tuple(
-        Entry(
-            name=name,
-            about=(about or {}).get(name, ""),
-            scores=scores[name],
-            der=None if name == "victim" else scores[name].der(before),
-            seconds=(seconds or {}).get(name),
-        )
-        for name in models
+        _entry(key, scores, exam, (identities or {}).get(key, Identity()), (about or {}).get(key, ""))
+        for key in models
     )
     return Report(
         title=title,
-        summary=_summary(entries),
-        facts=_facts(exam) | dict(facts or {}),
         entries=entries,
+        classes=_by_class(exam.test, models),
+        target_label=_target(exam),
+        made=made,
+        command=command,
+        seed=seed,
+        data=data,
+        tested=_tested(exam, data),
+        untested=_untested(exam),
+        facts=_facts(exam) | dict(facts or {}),
         sounds=_sounds(exam, models, sounds),
         warnings=warnings,
         sections=sections,
     )
 
 
-def _summary(entries: tuple[Entry, ...]) -> str:
-    first = entries[0].scores
-    if first.asr is None:
-        return f"Clean accuracy before any repair is {first.acc}."
-    opened = f"The trigger opens the model on {first.asr} of the clips of other classes"
-    rest = [f"after {entry.name} on {entry.scores.asr}" for entry in entries[1:]]
-    return ", ".join([opened, *rest]) + "."
+def _entry(name: str, scores: Mapping[str, Scores], exam: Exam, identity: Identity, about: str) -> Entry:
+    own, first = scores[name], next(iter(scores))
+    before = None if name == first else scores[first]
+    return Entry(
+        name=name,
+        about=about,
+        scores=own,
+        der=None if before is None else own.der(before),
+        verdict=verdict_of(own, classes=len(exam.test.classes), before=before),
+        source=identity.path,
+        sha256=identity.sha256,
+        architecture=identity.architecture,
+        seconds=_seconds(identity.made.get("seconds")),
+        made={
+            key.replace("acc_", "ACC ").replace("_", " "): _known(key, value)
+            for key, value in identity.made.items()
+            if key != "seconds" and value not in (None, {}, [], ())
+        },
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    """What a model's file says may be anything."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < MOST_SECONDS else None
+
+
+def _known(key: str, value: Any) -> str:
+    words = f"{100 * value:.1f} %" if key.startswith("acc_") and isinstance(value, float) else said(value)
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _by_class(test: Dataset, models: Mapping[str, Classifier]) -> tuple[ClassRow, ...]:
+    right = [predict(model, test).argmax(1) == test.labels for model in models.values()]
+    rows = [test.labels == label for label in range(len(test.classes))]
+    return tuple(
+        ClassRow(name, tuple(Rate(int(found[own].sum()), int(own.sum())) for found in right))
+        for name, own in zip(test.classes, rows, strict=True)
+    )
+
+
+def _target(exam: Exam) -> str:
+    if exam.trigger is None:
+        return ""
+    if exam.trigger.attack.labels == "all_to_all":
+        return "of each class the class after it"
+    return exam.trigger.target_name
+
+
+def _tested(exam: Exam, data: str) -> tuple[str, ...]:
+    where = f" of {data}" if data else ""
+    found = [f"ACC, on {len(exam.test):,} clean test clips{where} in {len(exam.test.classes)} classes."]
+    if exam.trigger is not None and exam.triggered is not None:
+        found.append(
+            f"ASR and RA, on {len(exam.triggered):,} of these clips with one trigger of the attack "
+            f"{exam.trigger.attack.name}; no clip of the target label is among them."
+        )
+    if exam.ra_reference is not None:
+        found.append("RA of a model that was never poisoned, on the same triggered clips.")
+    return tuple(found)
+
+
+def _untested(exam: Exam) -> tuple[str, ...]:
+    """What a reader might think was tested."""
+    if exam.trigger is None:
+        found = [NO_TRIGGER, "ACC says nothing of it: a backdoored model is as right on clean clips as any."]
+    else:
+        found = ["Any other trigger than the one that was played."]
+        if exam.ra_reference is None:
+            found.append(NO_REFERENCE)
+    counts = zip(exam.test.classes, exam.test.counts(), strict=True)
+    empty = [name for name, count in counts if not count]
+    if empty:
+        found.append(f"Classes without a test clip: {', '.join(empty)}.")
+    found.append("Other voices, rooms and microphones than those of the test clips.")
+    return tuple(found)
 
 
 def _facts(exam: Exam) -> dict[str, str]:
-    found = {"test clips": f"{len(exam.test)} of {len(exam.test.classes)} classes"}
-    if exam.trigger is not None and exam.triggered is not None:
-        attack = exam.trigger.attack
-        found |= {
-            "attack": f"{attack.name} ({attack.cite})",
-            "settings": ", ".join(f"{k} = {v}" for k, v in attack.settings().items() if v is not None),
-            "target label": exam.trigger.classes[exam.trigger.target],
-            "triggered clips": f"{len(exam.triggered)}, none of the target label",
-        }
-        changes = stealth_of(exam)
-        if changes is not None:
-            found["change by the trigger"] = f"{changes}; mean of {changes.clips} clips"
+    if exam.trigger is None or exam.triggered is None:
+        return {}
+    attack = exam.trigger.attack
+    found = {
+        "attack": f"{attack.name} ({attack.cite})",
+        "settings": ", ".join(f"{k} = {said(v)}" for k, v in attack.settings().items() if v is not None),
+    }
+    changes = stealth_of(exam)
+    if changes is not None:
+        found["change by the trigger"] = f"{changes}; mean of {changes.clips} clips"
     return found
 
 
@@ -98,12 +204,12 @@ def _sounds(exam: Exam, models: Mapping[str, Classifier], wanted: int) -> tuple[
         int((triggered.labels == label).nonzero()[0]) for label in torch.unique(triggered.labels)[:wanted]
     ]
     place = {name: row for row, name in enumerate(exam.test.ids)}
-    clean = exam.test.take(torch.tensor([place[triggered.ids[row]] for row in rows]))
-    played = triggered.take(torch.tensor(rows))
+    clean = exam.test.take(torch.tensor([place[triggered.ids[row]] for row in rows], dtype=torch.long))
+    played = triggered.take(torch.tensor(rows, dtype=torch.long))
     heard = {name: (_names(m, clean), _names(m, played)) for name, m in models.items()}
     return tuple(
         Sound(
-            name=clean.ids[i],
+            name=name_of_path(clean.ids[i]),
             label=clean.classes[int(clean.labels[i])],
             clean=clean.inputs[i : i + 1][0],
             triggered=played.inputs[i : i + 1][0],

@@ -15,15 +15,17 @@ from torch import Tensor
 
 from closesesame._version import __version__
 from closesesame.attacks import ATTACKS, Attack, Trigger
+from closesesame.attacks.described import settings_of
+from closesesame.core.described import words_of
+from closesesame.core.disk import new_folder
 from closesesame.core.errors import ClosesesameError
 from closesesame.core.progress import Track
 from closesesame.data import Dataset, Splits
-from closesesame.data.export import new_folder
 from closesesame.evaluation import Stealth, measure_stealth
 from closesesame.evaluation.stealth import spread
 
 from . import canvas, figures
-from .described import cited, commands_of, settings_of, story_of, words_of
+from .described import cited, commands_of, story_of
 from .page import Sound
 from .shared import environment, writable
 
@@ -78,14 +80,32 @@ def publish(
         SettingError: if there is no such attack.
         DataError: if the folder is not empty.
     """
-    asked = {ATTACKS[name]: name for name in list(names) or ATTACKS}
     with new_folder(folder) as made:
-        exhibits = survey(splits, asked, seed)
-        for number, exhibit in enumerate(Track(exhibits, "writing pages", len(exhibits))):
-            around = (exhibits[number - 1], exhibits[(number + 1) % len(exhibits)])
-            (made / exhibit.file).write_text(render_attack(exhibit, clips, around), encoding="utf-8")
-        (made / INDEX).write_text(render_index(exhibits, clips), encoding="utf-8")
+        exhibits = survey(splits, asked_for(names), seed)
+        write_pages(exhibits, made, clips)
     return exhibits
+
+
+def asked_for(names: Iterable[str]) -> dict[type[Attack], str]:
+    """Attacks by what the command line calls them; all of the registry if none is named.
+
+    Raises:
+        SettingError: if there is no such attack.
+    """
+    return {ATTACKS[name]: name for name in list(names) or ATTACKS}
+
+
+def write_pages(exhibits: tuple[Exhibit, ...], folder: Path, clips: str) -> None:
+    """Writes the index and a page an attack into an existing folder."""
+    for number, exhibit in enumerate(Track(exhibits, "writing pages", len(exhibits))):
+        around = (exhibits[number - 1], exhibits[(number + 1) % len(exhibits)])
+        (folder / exhibit.file).write_text(render_attack(exhibit, clips, around), encoding="utf-8")
+    (folder / INDEX).write_text(render_index(exhibits, clips), encoding="utf-8")
+
+
+def is_catalogue(folder: Path) -> bool:
+    """Whether a folder holds pages and nothing else, an index among them."""
+    return (folder / INDEX).is_file() and all(path.suffix == ".html" for path in folder.iterdir())
 
 
 def survey(splits: Splits, asked: Mapping[type[Attack], str], seed: int) -> tuple[Exhibit, ...]:
@@ -117,7 +137,9 @@ def render_index(exhibits: tuple[Exhibit, ...], clips: str) -> str:
 
 def render_attack(exhibit: Exhibit, clips: str, around: tuple[Exhibit, Exhibit] | None = None) -> str:
     """Returns the page of one attack, with links to the one before and the one behind it."""
-    own, shared = settings_of(exhibit.method)
+    rows = settings_of(exhibit.method)
+    own = [row for row in rows if row.name not in Attack.model_fields]
+    shared = [row for row in rows if row.name in Attack.model_fields]
     return _render(
         "attack",
         exhibit=exhibit,

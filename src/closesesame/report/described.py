@@ -1,48 +1,14 @@
-"""What an attack says of itself, in words for a page: from its docstrings, its claims and its settings."""
+"""What a page tells of an attack beside what its docstrings say: its story, and what to type."""
 
-import inspect
-import json
 import re
 import shlex
-import sys
-from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
 
 from closesesame.attacks import Attack
+from closesesame.core.described import Setting, numeric
 
 _CITED = {r"arXiv:(\d{4}\.\d{4,5})": "arxiv.org/abs", r"doi:(10\.[\w./()-]*\w)": "doi.org"}
-
-
-class Setting(NamedTuple):
-    """One row of a table of settings."""
-
-    name: str
-    default: str
-    range: str
-    about: str
-
-
-class Words(NamedTuple):
-    """What stands in the docstrings of an attack, paragraph by paragraph."""
-
-    title: str
-    trigger: tuple[str, ...]
-    paper: tuple[str, ...]
-    differs: tuple[str, ...]
-
-
-def words_of(method: type[Attack]) -> Words:
-    """Reads the docstrings of a class and of its module, which holds paper and differences."""
-    title, *rest = _paragraphs(sys.modules[method.__module__].__doc__) or [""]
-    trigger = _paragraphs(method.__doc__)
-    paper, differs = [], []
-    for paragraph in rest:
-        before, mark, after = paragraph.partition("Ours differs:")
-        paper += [before.strip()] if before.strip() else []
-        differs += [after.strip()[:1].upper() + after.strip()[1:]] if mark else []
-    return Words(title or method.name, tuple(trigger), tuple(paper), tuple(differs))
 
 
 def story_of(method: type[Attack]) -> list[str]:
@@ -74,26 +40,10 @@ def story_of(method: type[Attack]) -> list[str]:
     return story
 
 
-def settings_of(method: type[Attack]) -> tuple[list[Setting], list[Setting]]:
-    """All settings with default, range and description: those of the method, and those all attacks have."""
-    schema = method.model_json_schema()
-    own: list[Setting] = []
-    shared: list[Setting] = []
-    for name, field in method.model_fields.items():
-        if name == "cover_ratio" and not method.covers:
-            continue
-        about = schema["properties"][name]
-        fits = ", ".join(method.labellings) if name == "labels" else _range(about, schema.get("$defs", {}))
-        row = Setting(name, _as_given(about.get("default")), fits, field.description or "")
-        (shared if name in Attack.model_fields else own).append(row)
-    inherited = {name for base in method.__bases__ for name in getattr(base, "model_fields", ())}
-    return sorted(own, key=lambda row: row.name in inherited), shared
-
-
 def commands_of(asked: str, own: list[Setting]) -> list[tuple[str, str]]:
     """What to type, each with what it does."""
     attack = f"--attack {shlex.quote(asked)}"
-    number = next((row for row in own if re.fullmatch(r"-?[\d.]+", row.default)), None)
+    number = numeric(own)
     more = f" --set {number.name}={number.default}" if number else ""
     return [
         (f"sesame poison CLIPS POISONED {attack}", "poison your own data set, as this page shows it"),
@@ -104,49 +54,6 @@ def commands_of(asked: str, own: list[Setting]) -> list[tuple[str, str]]:
         ("sesame train POISONED VICTIM", "train a model on it"),
         ("sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger", "see whether the backdoor opens"),
     ]
-
-
-def _paragraphs(text: str | None) -> list[str]:
-    """The paragraphs of a docstring, each in one line."""
-    return [" ".join(part.split()) for part in inspect.cleandoc(text or "").split("\n\n") if part.strip()]
-
-
-def _range(about: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in a few words."""
-    if "$ref" in about:
-        about = known[about["$ref"].rpartition("/")[2]]
-    if "anyOf" in about:
-        parts = (_range({**part, "file": about.get("file")}, known) for part in about["anyOf"])
-        return " or ".join(dict.fromkeys(parts))
-    choices = about.get("enum") or ([about["const"]] if "const" in about else [])
-    if choices:
-        return ", ".join(map(_as_given, choices))
-    kind = about.get("type", "anything")
-    if kind == "array":
-        inside = about.get("prefixItems") or [about.get("items", {})]
-        return f"list of {', '.join(dict.fromkeys(_range(part, known) for part in inside))}"
-    if kind in {"integer", "number"}:
-        return _bounds(about, kind)
-    words = {"null": "none", "boolean": "true or false", "object": "settings"}
-    words["string"] = "a recording" if about.get("file") else "text"
-    return words.get(kind, str(kind))
-
-
-def _bounds(about: Mapping[str, Any], kind: str) -> str:
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    if "minimum" in about and "maximum" in about:
-        bounds = f"{about['minimum']:g} to {about['maximum']:g}"
-    else:
-        bounds = ", ".join(f"{sign} {about[key]:g}" for key, sign in signs.items() if key in about)
-    whole = "integer" if kind == "integer" else "" if bounds else "number"
-    return ", ".join(part for part in (whole, bounds) if part)
-
-
-def _as_given(value: object) -> str:
-    """A value as `--set` takes it."""
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def cited(text: str) -> Markup:

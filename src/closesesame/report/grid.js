@@ -259,7 +259,14 @@
 
   const pairs = (entries) => make("dl", { class: "pairs" }, entries.flatMap(([key, value]) =>
     [make("dt", null, name(key)), make("dd", null, make("bdi", null, value))]));
-  const plain = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : String(value));
+  /** A setting in words: short numbers, no braces. */
+  function plain(value) {
+    if (value === null) return DASH;
+    if (Array.isArray(value)) return value.map(plain).join(", ");
+    if (typeof value === "object") return Object.entries(value).map(([key, inner]) => `${key} ${plain(inner)}`).join(", ");
+    if (typeof value === "boolean") return value ? "yes" : "no";
+    return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
+  }
   function settings(title, cell, kind) {
     const entries = Object.entries(grid.settings[cell.settings[kind]]).map(([key, value]) => [key, plain(value)]);
     return [make("h4", null, title), entries.length ? pairs(entries) : make("p", { class: "note" }, "All as by default.")];

@@ -6,9 +6,10 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from closesesame._version import __version__
 from closesesame.core.disk import write_whole
 from closesesame.evaluation import STEALTH, wilson
 
-from .shared import environment, writable
+from .shared import environment, said, without_folders, writable
+from .verdict import AT_LEAST_SHUT, SHUT, Outcome, tally
 
 CLIPS = {
     "acc": "test_clips",
@@ -69,12 +71,16 @@ class Grid:
         about: what it is to show.
         host: what it was measured on.
         cells: attack x defence x rate x clean fraction x model x data x seed, in any order.
+        made: when the page was made.
+        command: that made it, as it was typed.
     """
 
     name: str
     about: str
     host: Mapping[str, Any]
     cells: tuple[Cell, ...]
+    made: str = ""
+    command: str = ""
 
 
 def render(grid: Grid) -> str:
@@ -89,6 +95,8 @@ def render(grid: Grid) -> str:
             grid=grid,
             version=__version__,
             counts=Counter(_state(cell) for cell in grid.cells),
+            verdict=_verdict([cell.row for cell in grid.cells if _state(cell) == "done"]),
+            origin=_origin(grid),
             policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(css)}'; "
             "img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
             "require-trusted-types-for 'script'; trusted-types 'none'",
@@ -104,6 +112,47 @@ def render(grid: Grid) -> str:
 def write(grid: Grid, path: Path) -> Path:
     """Writes the page, whole or not at all; an old file there is replaced. Returns the path."""
     return write_whole(render(grid), path)
+
+
+def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the measured cells say together, each judged with the trigger of its own attack."""
+    measured = [row for row in rows if _finite([row], "asr")]
+    bare = {_victim(row): row for row in measured if row.get("defence") == "none"}
+    repairs = [row for row in measured if row.get("defence") != "none"]
+    idle = {victim for victim, row in bare.items() if row["asr"] < SHUT}
+    judged = [row for row in repairs if _victim(row) not in idle]
+    said = [tally(_outcome(row, bare.get(_victim(row))) for row in judged)]
+    if bare:
+        opened = len(bare) - len(idle)
+        said.insert(0, f"Without a defence {opened:,} of {len(bare):,} models have {AT_LEAST_SHUT}.")
+    if len(judged) < len(repairs):
+        spared = len(repairs) - len(judged)
+        said.append(f"Repairs of models that the trigger did not open before are not counted: {spared:,}.")
+    return " ".join(said)
+
+
+def _victim(row: Mapping[str, Any]) -> str:
+    """What a repaired model was before: the same model without a defence."""
+    same = ("data", "task", "model", "attack", "attack_settings", "poisoning_rate", "seed")
+    return _key([row.get(name) for name in same])
+
+
+def _outcome(row: Mapping[str, Any], before: Mapping[str, Any] | None) -> Outcome:
+    ra, reference = (row[name] if _finite([row], name) else None for name in ("ra", "ra_reference"))
+    fall = before["acc"] - row["acc"] if before and len(_finite([before, row], "acc")) == 2 else None
+    return Outcome(asr=row["asr"], ra=ra, ra_reference=reference, acc_fall=fall)
+
+
+def _origin(grid: Grid) -> dict[str, str]:
+    """When and with what the page was made and its cells measured, as far as that is known."""
+    rows = [cell.row for cell in grid.cells]
+    listed = {
+        name: said(list(dict.fromkeys(row[key] for row in rows if row.get(key) is not None)))
+        for name, key in {"data": "data", "models": "model", "seeds": "seed"}.items()
+    }
+    found = {"date": grid.made, "closesesame": __version__} | listed
+    found |= {name: said(value) for name, value in grid.host.items() if value is not None}
+    return {name: value for name, value in found.items() if value}
 
 
 class _Once:
@@ -144,7 +193,9 @@ def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
                 "task": row.get("task"),
                 "figures": _figures([row]),
                 "counts": {name: row[name] for name in (*COUNTS, *STEALTH) if row.get(name) is not None},
-                "settings": {name: settings.of(row.get(key) or {}) for name, key in SETTINGS.items()},
+                "settings": {
+                    name: settings.of(without_folders(row.get(key) or {})) for name, key in SETTINGS.items()
+                },
                 "error": row.get("error"),
                 "sounds": cell.sounds and [sounds.of(base64.b64encode(wav).decode()) for wav in cell.sounds],
             }
@@ -186,7 +237,7 @@ def _figures(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def _finite(rows: list[dict[str, Any]], name: str) -> list[float]:
+def _finite(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     values = [row.get(name) for row in rows]
     return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
 
@@ -199,13 +250,20 @@ def _names(cells: tuple[Cell, ...], kind: str) -> list[str]:
         for cell in cells
     ]
     names = [str(cell.row.get(kind)) for cell in cells]
-    variants = Counter(name for name, _ in {(n, _key(s)) for n, s in zip(names, settings, strict=True)})
-    return [
-        f"{name} ({', '.join(f'{k} {v}' for k, v in changed.items())})"
-        if changed and variants[name] > 1
-        else name
-        for name, changed in zip(names, settings, strict=True)
-    ]
+    known = dict.fromkeys((name, _key(own)) for name, own in zip(names, settings, strict=True))
+    variants = Counter(name for name, _ in known)
+    called: dict[tuple[str, str], str] = {}
+    for name, own in zip(names, settings, strict=True):
+        label = f"{name} ({said(own)})" if own and variants[name] > 1 else name
+        called.setdefault((name, _key(own)), _unlike(label, called.values()))
+    return [called[name, _key(own)] for name, own in zip(names, settings, strict=True)]
+
+
+def _unlike(label: str, others: Iterable[str]) -> str:
+    """The label with a number if another has it: settings in words are short, and may look the same."""
+    taken = set(others)
+    numbered = (f"{label} #{number}" for number in count(2))
+    return label if label not in taken else next(name for name in numbered if name not in taken)
 
 
 def _ordered(name: str, values: Iterable[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
@@ -17,6 +17,7 @@ from closesesame.evaluation import Rate, Scores
 from . import canvas, figures
 from .evidence import Section
 from .shared import environment, writable
+from .verdict import NO_TRIGGER, ONE_TRIGGER, Verdict
 
 METRICS = {
     "acc": ("ACC", "clean accuracy", "higher is better"),
@@ -24,6 +25,15 @@ METRICS = {
     "ra": ("RA", "robust accuracy", "higher is better"),
     "ra_reference": ("RA of reference", "", ""),
 }
+SHORT_HASH = 12
+HOW_TO_TEST = """\
+sesame poison CLIPS POISONED
+sesame train POISONED VICTIM
+sesame train CLIPS REFERENCE
+sesame remove VICTIM REPAIRED --clean CLIPS --part validation
+sesame report CLIPS PAGE --before VICTIM --after REPAIRED \\
+    --trigger POISONED/_trigger --reference REFERENCE"""
+"""Commands for whoever has no trigger: a backdoor of one's own, and what a repair does to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +45,32 @@ class Entry:
         about: a citation or a few words.
         scores: what was measured.
         der: defence effectiveness rating, 0 to 1.
+        verdict: what the scores mean.
+        source: where the model lies, as the user typed it.
+        sha256: of its weights.
+        architecture: its name.
         seconds: how long the repair took.
+        made: what else is known of how it was made, in words, such as the method.
     """
 
     name: str
     about: str = ""
     scores: Scores
     der: float | None = None
+    verdict: Verdict | None = None
+    source: str = ""
+    sha256: str = ""
+    architecture: str = ""
     seconds: float | None = None
+    made: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """The clean accuracy of all entries, in their order, on the test clips of one class."""
+
+    name: str
+    accs: tuple[Rate, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,40 +110,69 @@ class Report:
 
     Attributes:
         title: of the page.
-        summary: one or two sentences.
-        facts: how it was measured, by name.
         entries: the model before repair first.
+        classes: clean accuracy class by class.
+        target_label: what the trigger makes of a clip; empty without a trigger.
+        made: when.
+        command: that made the page, as it was typed.
+        version: of this program.
+        seed: of everything drawn.
+        data: name of the data set.
+        tested: what was measured, in sentences.
+        untested: what was not, though a reader might think so.
+        facts: how it was measured, by name.
         sounds: to see and to listen to; each adds about 250 kB for a second at 16 kHz.
         warnings: what the reader must know before the figures.
         sections: what a method rests on, each a heading with figures.
     """
 
     title: str
-    summary: str
-    facts: Mapping[str, str]
     entries: tuple[Entry, ...]
+    classes: tuple[ClassRow, ...] = ()
+    target_label: str = ""
+    made: str = ""
+    command: str = ""
+    version: str = __version__
+    seed: int | None = None
+    data: str = ""
+    tested: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
     sounds: tuple[Sound, ...] = ()
     warnings: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """When and with what the page was made, as far as that is known."""
+        seed = "" if self.seed is None else str(self.seed)
+        found = {"Data set": self.data, "Date": self.made, "closesesame": self.version, "Seed": seed}
+        return {name: value for name, value in found.items() if value}
 
 
 def render(report: Report) -> str:
     """Returns the page as HTML; the same report gives the same page."""
     names = [entry.name for entry in report.entries]
     rates = {key: [getattr(entry.scores, key) for entry in report.entries] for key in METRICS}
+    shown = [key for key, found in rates.items() if any(map(figures.known, found))]
     page = _environment().get_template("page.html.j2")
     html = page.render(
         report=report,
-        version=__version__,
-        metrics=METRICS,
+        metrics={key: METRICS[key] for key in shown},
         clips={key: _clips(found) for key, found in rates.items()},
         bars={
             key: figures.bars(key, names, rates[key], rates["ra_reference"] if key == "ra" else ())
             for key in ("acc", "asr", "ra")
-            if any(map(figures.known, rates[key]))
+            if key in shown
         },
-        has_reference=any(map(figures.known, rates["ra_reference"])),
         plane=figures.plane(names, rates["acc"], rates["asr"]),
+        has_trigger=any(rate is not None for rate in rates["asr"]),
+        has_reference="ra_reference" in shown,
+        has_der=any(entry.der is not None and math.isfinite(entry.der) for entry in report.entries),
+        has_seconds=any(entry.seconds is not None for entry in report.entries),
+        one_trigger=ONE_TRIGGER,
+        no_trigger=NO_TRIGGER,
+        how_to_test=HOW_TO_TEST,
         panels=[
             figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
             for number, sound in enumerate(report.sounds)
@@ -136,6 +193,7 @@ def _environment() -> jinja2.Environment:
         "interval": _interval,
         "number": _number,
         "tidy": _tidy,
+        "short_hash": lambda sha256: sha256[:SHORT_HASH],
     }
     return made
 

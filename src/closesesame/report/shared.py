@@ -1,12 +1,16 @@
 """What the pages have in common: how they are filled in, and that they can be written."""
 
 import base64
+import math
+from collections.abc import Mapping
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 from torch import Tensor
 
-from closesesame.audio.files import wav_bytes
+from closesesame.audio.files import SUFFIXES, wav_bytes
 
 
 def environment() -> jinja2.Environment:
@@ -18,7 +22,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["wav"] = wav
+    made.filters |= {"wav": wav, "said": said}
     return made
 
 
@@ -31,3 +35,44 @@ def wav(samples: Tensor, sample_rate: int) -> Markup:
 def writable(html: str) -> str:
     """Replaces lone surrogates: names of files that are not UTF-8 hold them, and no file can be written."""
     return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def said(value: Any, depth: int = 3) -> str:
+    """A setting or a fact in words: short numbers, no braces, and of a file its name alone.
+
+    Args:
+        value: plain JSON.
+        depth: how many lists within lists are said; they come from files that may be hostile.
+    """
+    if isinstance(value, Mapping | list | tuple):
+        inside = value.items() if isinstance(value, Mapping) else (("", inner) for inner in value)
+        parts = (f"{name} {said(inner, depth - 1)}".strip() for name, inner in inside)
+        return ", ".join(parts) if depth else "\N{HORIZONTAL ELLIPSIS}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "\N{EN DASH}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return str(without_folders(value))
+
+
+def without_folders(value: Any) -> Any:
+    """The same with the name alone of every recording and of every path from the root of a disk.
+
+    Where a user keeps files is nobody's business who reads the page.
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(inner) for inner in value]
+    if not isinstance(value, str | PurePath):
+        return value
+    recording = PureWindowsPath(value).suffix.lower() in SUFFIXES
+    return PureWindowsPath(value).name if recording else name_of_path(str(value))
+
+
+def name_of_path(text: str) -> str:
+    """The last part of a path from the root of a disk; any other text as it is."""
+    rooted = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+    return PureWindowsPath(text).name or text if rooted else text

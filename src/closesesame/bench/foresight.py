@@ -1,0 +1,176 @@
+"""What the data show before a job is made: jobs that would all fail, or say nothing, are refused here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from closesesame.attacks import Attack
+from closesesame.audio.files import SUFFIXES
+from closesesame.audio.sounds import read_sound
+from closesesame.core.errors import ClosesesameError, DataError, ModelError
+from closesesame.data import Dataset, Splits
+from closesesame.models import ARCHITECTURES, Architecture, Classifier
+from closesesame.models.matching import few
+from closesesame.removal import Removal
+from closesesame.removal.base import missing_sentence
+
+from .plan import attack_of, made, named, removal_of, sounds_of
+from .protocol import largest_share
+from .recipe import AttackEntry, DataEntry, Recipe
+
+
+def foresee(recipe: Recipe, entry: DataEntry, splits: Splits, data_folder: Path) -> list[str]:
+    """Tries a recipe on one of its data sets, without training anything.
+
+    Args:
+        recipe: what will be measured.
+        entry: the data set.
+        splits: what was read of it.
+        data_folder: where recordings of attacks lie.
+
+    Returns:
+        What will surprise in the figures, a sentence each.
+
+    Raises:
+        ClosesesameError: naming the entry of the recipe that cannot be run.
+    """
+    ahead = _Ahead(recipe, entry, splits, data_folder)
+    ahead.check_parts()
+    for attack in recipe.attack:
+        ahead.check_sounds(attack)
+        for rate in recipe.rates_of(attack):
+            ahead.check_poisoning(attack, attack_of(attack, rate))
+    ahead.check_models()
+    ahead.check_clean_sets()
+    return list(dict.fromkeys(ahead.surprises()))
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    recipe: Recipe
+    entry: DataEntry
+    splits: Splits
+    data_folder: Path
+
+    def check_parts(self) -> None:
+        """Every class has clips to train on, to test on, and to repair with where those are taken from."""
+        wanted = {"train", "test"} | ({self.recipe.protocol.clean_from} if self.recipe.defence else set())
+        for name, part in self.splits._asdict().items():
+            missing = _missing(part)
+            if missing and name in wanted:
+                raise DataError(
+                    f"data set {self.entry.name!r} has no clip of {few(missing)} in its {name} part; choose "
+                    "another 'split', or add recordings"
+                )
+
+    def check_sounds(self, attack: AttackEntry) -> None:
+        """The recordings of an attack can be read at the sample rate of the data."""
+        for path in sounds_of(attack).values():
+            place = self.data_folder / path
+            files = sorted(place.iterdir()) if place.is_dir() else [place]
+            for file in files:
+                if file == place or (file.suffix.lower() in SUFFIXES and not file.name.startswith(".")):
+                    with named(f"attack {attack.shown!r}"):
+                        read_sound(file, self.entry.sample_rate)
+
+    def check_poisoning(self, entry: AttackEntry, attack: Attack) -> None:
+        """The target label is a class, and there are clips enough to poison."""
+        train, name = self.splits.train, f"attack {entry.shown!r} on data set {self.entry.name!r}"
+        with named(name):
+            target = train.label_of(attack.target)
+        count, all_of_target = round(attack.rate * len(train)), int((train.labels == target).sum())
+        eligible = {
+            "all_to_one": len(train) - all_of_target,
+            "all_to_all": len(train),
+            "clean": all_of_target,
+        }[attack.labels]
+        if count > eligible:
+            raise DataError(
+                f"{name} cannot poison {count} clips, which is rate {attack.rate:g}: {eligible} of "
+                f"{len(train)} may be poisoned; lower it to {largest_share(eligible, len(train)):g} or less"
+            )
+        if attack.rate and not count:
+            raise DataError(
+                f"{name} poisons no clip at rate {attack.rate:g}, since the training part has {len(train)}; "
+                f"raise it to {1 / len(train):.2g} or more, or leave it out: rate 0 is always measured"
+            )
+        covers = round(attack.cover_ratio * count)
+        if covers > len(train) - count:
+            raise DataError(
+                f"{name} wants {covers} cover clips at rate {attack.rate:g}, and {len(train) - count} are "
+                "left; lower the rate or cover_ratio"
+            )
+
+    def check_models(self) -> None:
+        """Every model can be built for these clips, and every removal finds in it what it needs."""
+        train = self.splits.train
+        for entry in self.recipe.model:
+            architecture: Architecture = made(ARCHITECTURES, entry)
+            with named(f"model {entry.shown!r} on data set {self.entry.name!r}"):
+                model = _build(architecture, train)
+            for defence in self.recipe.defence:
+                needed = removal_of(defence).requires
+                if needed == "batch norm" and not _has_batch_norm(model):
+                    raise ModelError(
+                        f"defence {defence.shown!r} needs {needed}, and model {entry.shown!r} has none; "
+                        "leave one of them out, or make two recipes"
+                    )
+
+    def check_clean_sets(self) -> None:
+        """Every removal gets clean clips enough to train on some and to check on the rest."""
+        for defence in self.recipe.defence:
+            removal = removal_of(defence)
+            for fraction, seed in self._draws(removal):
+                with named(f"defence {defence.shown!r} on data set {self.entry.name!r}"):
+                    self._check_clean_set(removal, fraction, seed)
+
+    def _check_clean_set(self, removal: Removal, fraction: float, seed: int) -> None:
+        clean = self._clean(fraction, seed)
+        if removal.data_free:
+            return
+        tune, held_out = clean.hold_out(removal.hold_out, seed) if len(clean) else (clean, clean)
+        if len(tune) < 2 or not len(held_out):
+            raise DataError(
+                f"clean fraction {fraction:g} is {len(clean)} clips: {len(tune)} to train on and "
+                f"{len(held_out)} to check on, and {removal.name} needs 2 and 1 at least; raise "
+                f"clean_fractions to {8 / len(self.splits.train):.2g} or more"
+            )
+
+    def surprises(self) -> Iterator[str]:
+        """Clean sets without some class: a repair may make the model forget it."""
+        for defence in self.recipe.defence:
+            for fraction, seed in self._draws(removal_of(defence)):
+                clean = self._clean(fraction, seed)
+                missing = _missing(clean)
+                if missing and len(clean):
+                    about = f"data set {self.entry.name!r}, clean fraction {fraction:g}, seed {seed}"
+                    yield f"{about}: {missing_sentence(missing, len(clean.classes))}"
+
+    def _draws(self, removal: Removal) -> list[tuple[float, int]]:
+        """The shares of clean clips and the seeds that a removal gets them with."""
+        if removal.untrusted:  # its examples are of the training set, whatever the share
+            return []
+        return [(share, seed) for share in self.recipe.clean_fractions for seed in self.recipe.seeds]
+
+    def _clean(self, fraction: float, seed: int) -> Dataset:
+        return self.recipe.protocol.clean_examples(self.splits, fraction, seed)
+
+
+def _missing(part: Dataset) -> tuple[str, ...]:
+    return tuple(name for name, count in zip(part.classes, part.counts(), strict=True) if not count)
+
+
+def _build(architecture: Architecture, train: Dataset) -> Classifier:
+    try:
+        return architecture.build(train.classes, train.input_shape, train.sample_rate, seed=0)
+    except ClosesesameError:
+        raise
+    except Exception as error:  # of somebody else's network, or torch's own of sizes that do not fit
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ModelError(f"it cannot be built with these settings ({reason})") from error
+
+
+def _has_batch_norm(model: Classifier) -> bool:
+    return any(isinstance(module, _BatchNorm) and module.track_running_stats for module in model.modules())

@@ -1,0 +1,141 @@
+"""Commands on data sets."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from closesesame.core.disk import Destination
+
+from .app import command
+from .inputs import Data, Force, Json, Reading, Set, load, settings_of, source_of
+from .outputs import answer, facts, notes, table
+
+
+def is_data_folder(folder: Path) -> bool:
+    """Whether a folder is one that `export` wrote."""
+    return (folder / "manifest.csv").is_file() and (folder / "testing_list.txt").is_file()
+
+
+@command
+def data(
+    source: Data,
+    *,
+    out: Path | None = None,
+    force: Force = False,
+    how: Reading | None = None,
+    json: Json = False,
+) -> None:
+    """Read a data set and say what is in it, one row a class; refuse what cannot be used.
+
+    Read are folders with one folder a class, in it recordings or folders of speakers; the same in folders
+    'train', 'validation' and 'test'; Speech Commands; and a table (.csv) with columns path, label and, if
+    known, speaker and part.
+
+    Parameters
+    ----------
+    out
+        Also write it as a folder of recordings: resampled, cut or padded, with the lists of its parts.
+    """
+    from closesesame.core.progress import shown
+    from closesesame.data import read_splits
+    from closesesame.data.export import export
+    from closesesame.data.report import ReadingReport
+
+    how = how or Reading()
+    read_from = source_of(source, how)
+    place = None if out is None else _new_data_folder(out, read_from.inputs, force=force)
+    with shown():
+        if source == "synthetic":
+            splits = load(read_from)
+            report = ReadingReport.of(splits)
+        else:
+            read = read_splits(
+                source,
+                sample_rate=how.sample_rate,
+                duration_s=how.duration_s,
+                task=read_from.task,
+                split=how.split,
+                seed=how.seed,
+                skip_bad=how.skip_bad,
+            )
+            splits, report = read.splits, read.report
+        if place is not None:
+            place.write(lambda made: export(splits, made))
+    found: dict[str, Any] = report.as_json() | {"written_to": None if out is None else str(out)}
+
+    def show() -> None:
+        rows = report.by_class()
+        table([name for name in rows[0] if any(row[name] for row in rows)], rows)
+        parts = report.parts()
+        if parts:
+            table(tuple(parts[0]), parts)
+        facts(
+            {
+                "read": f"{len(report.clips)} clips of {report.duration_s:g} s at {report.sample_rate:,} Hz",
+                "split": f"{report.split}: {report.why}",
+            }
+        )
+        for fact in report.facts:
+            facts({"also": fact})
+        notes(report.surprises())
+
+    answer(json, found, show)
+
+
+@command
+def poison(
+    source: Data,
+    out: Path,
+    *,
+    attack: str = "badnets",
+    settings: Set = None,
+    also: Annotated[list[str] | None, Parameter(negative="")] = None,
+    force: Force = False,
+    how: Reading | None = None,
+    json: Json = False,
+) -> None:
+    """Poison the training part of a data set, for any tool to train on.
+
+    Written are the recordings, the lists of the parts, a manifest with what was poisoned, and the trigger.
+
+    Parameters
+    ----------
+    out
+        New folder for all of it; the trigger goes to its folder '_trigger'.
+    attack
+        See 'sesame list attack' and 'sesame show ATTACK'.
+    also
+        A further backdoor in the same set, 'NAME FIELD=VALUE ...'; may be repeated. Its trigger goes to
+        '_trigger2' and so on.
+    """
+    from closesesame.attacks import ATTACKS, poison_several
+    from closesesame.core.progress import shown
+
+    methods = [ATTACKS.make(attack, settings_of(settings))]
+    for words in also or []:
+        name, *given = words.split() or [""]
+        methods.append(ATTACKS.make(name, settings_of(given)))
+    how = how or Reading()
+    read_from = source_of(source, how)
+    place = _new_data_folder(out, read_from.inputs, force=force)
+    with shown():
+        splits = load(read_from)
+        poisoned = poison_several(methods, splits.train, how.seed)
+        place.write(lambda made: poisoned.save(made, splits))
+    found = {
+        "attack": methods[0].name,
+        "settings": methods[0].settings(),
+        "also": [{"attack": method.name, "settings": method.settings()} for method in methods[1:]],
+        "target": poisoned.trigger.target_name,
+        "training_clips": len(splits.train),
+        "poisoned_clips": int(poisoned.mask.sum()),
+        "poisoned_share_of_target": poisoned.share_of_target,
+        "folder": str(out),
+        "trigger": str(out / "_trigger"),
+    }
+    answer(json, found, lambda: facts(found))
+
+
+def _new_data_folder(out: Path, inputs: tuple[Path, ...], *, force: bool) -> Destination:
+    return Destination(out, force=force, replaces=is_data_folder, inputs=inputs)

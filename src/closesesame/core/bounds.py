@@ -1,0 +1,55 @@
+"""What a sample rate, a length and the name of a class may be: one place for commands, recipes and files."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from .errors import DataError, SettingError
+
+LEAST_HZ, MOST_HZ = 1_000, 192_000
+LEAST_S, MOST_S = 0.05, 60.0
+MOST_CLASSES = 10_000
+LONGEST_NAME = 255
+MOST_SAMPLES = int(MOST_HZ * MOST_S)
+
+SampleRate = Annotated[int, Field(ge=LEAST_HZ, le=MOST_HZ)]
+"""Hz."""
+Duration = Annotated[float, Field(ge=LEAST_S, le=MOST_S)]
+"""Length of a clip in s."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def check_reading(sample_rate: int, duration_s: float) -> None:
+    """Refuses a sample rate or a length that no recording of speech has.
+
+    Raises:
+        SettingError: naming the setting.
+    """
+    if not LEAST_HZ <= sample_rate <= MOST_HZ:
+        raise SettingError(f"sample_rate must be {LEAST_HZ:,} to {MOST_HZ:,} Hz, got {sample_rate:,}")
+    if not LEAST_S <= duration_s <= MOST_S:
+        raise SettingError(f"duration_s must be {LEAST_S:g} to {MOST_S:g} s, got {duration_s:g}")
+
+
+def check_classes(classes: Sequence[str], where: object) -> None:
+    """Refuses names of classes that cannot be told apart or shown.
+
+    Args:
+        classes: the names.
+        where: what names them, for the error.
+
+    Raises:
+        DataError: naming the first that cannot be used.
+    """
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise DataError(f"{where} has {len(classes):,} classes; 2 to {MOST_CLASSES:,} are possible")
+    seen = set()
+    for name in classes:
+        if not name or len(name) > LONGEST_NAME or not name.isprintable():
+            raise DataError(
+                f"{where} has a class {name[:40]!r}; a name has 1 to {LONGEST_NAME} printable characters"
+            )
+        if name in seen:
+            raise DataError(f"{where} has two classes called {name!r}; names tell classes apart")
+        seen.add(name)

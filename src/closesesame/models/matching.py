@@ -1,0 +1,127 @@
+"""Models and examples are matched by the names of classes, by sample rate and by length, and only here.
+
+The order of classes is nobody's promise: a vendor's differs from that of folders. So labels and logits never
+travel between two things as bare indices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from closesesame.core.errors import ModelError
+from closesesame.core.types import Logits
+from closesesame.data import Dataset
+
+from .base import Card, Classifier
+
+SHOWN = 5
+
+
+def card_of(model: nn.Module) -> Card | None:
+    """The card of a model of ours; None of any other module."""
+    return model.card if isinstance(model, Classifier) else None
+
+
+def data_for(card: Card, data: Dataset) -> Dataset:
+    """The same examples with labels counted as a model counts them.
+
+    Raises:
+        ModelError: if the model does not know a class of the data, or takes other inputs.
+    """
+    check_inputs(card, data)
+    unknown = [name for name in data.classes if name not in card.classes]
+    if unknown:
+        raise ModelError(
+            f"the model does not know class {few(unknown)} of the data; it knows {few(card.classes)}"
+        )
+    return data if data.classes == card.classes else data.with_classes(card.classes)
+
+
+def check_inputs(card: Card, data: Dataset) -> None:
+    """Refuses examples of another sample rate or shape than a model takes.
+
+    Raises:
+        ModelError: naming both.
+    """
+    if (data.input_shape, data.sample_rate) != (card.input_shape, card.sample_rate):
+        raise ModelError(
+            f"the model takes {_inputs(card.input_shape, card.sample_rate)}, and the data hold "
+            f"{_inputs(data.input_shape, data.sample_rate)}; load them with the model's sample rate and "
+            "length"
+        )
+
+
+def same_names(of: str, names: Sequence[str], other: str, others: Sequence[str]) -> None:
+    """Refuses two lists of classes that do not hold the same names, in whatever order.
+
+    Raises:
+        ModelError: naming what is in one and not in the other.
+    """
+    lacking, more = sorted(set(others) - set(names)), sorted(set(names) - set(others))
+    if lacking or more:
+        said = [f"lacks {few(lacking)}"] * bool(lacking) + [f"also has {few(more)}"] * bool(more)
+        raise ModelError(
+            f"{of} and {other} have other classes: {of} {' and '.join(said)}; they belong to different tasks"
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Turns a model's logits into logits in the order of a data set's classes."""
+
+    order: Tensor | None
+    width: int
+
+    @classmethod
+    def of(cls, model: nn.Module, data: Dataset) -> "Answers":
+        """What a model's logits mean for a data set.
+
+        Raises:
+            ModelError: if the model has other classes, or takes other inputs; a module that is not ours is
+                believed to have those of the data in their order.
+        """
+        card = card_of(model)
+        if card is None:
+            return cls(None, len(data.classes))
+        check_inputs(card, data)
+        if card.classes == data.classes:
+            return cls(None, len(card.classes))
+        same_names("the model", card.classes, "the data", data.classes)
+        return cls(torch.tensor([card.classes.index(name) for name in data.classes]), len(card.classes))
+
+    def read(self, logits: Tensor, first: int) -> Logits:
+        """Logits (batch, classes) in the order of the data set.
+
+        Args:
+            logits: the model's.
+            first: number of the first example, for the error.
+
+        Raises:
+            ModelError: if there are more or fewer logits than classes, or one is NaN or infinite.
+        """
+        if logits.ndim != 2 or logits.shape[1] != self.width:
+            raise ModelError(
+                f"the model gives answers of shape {list(logits.shape)} for {len(logits)} examples of "
+                f"{self.width} classes; one number an example and class is needed"
+            )
+        broken = ~logits.isfinite().all(1)
+        if broken.any():
+            row = first + int(broken.nonzero()[0])
+            raise ModelError(
+                f"the model answers NaN or infinity to example {row}: it is damaged or its training diverged"
+            )
+        return logits if self.order is None else logits[:, self.order]
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names, for a sentence."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(name) for name in names[:SHOWN]) + more
+
+
+def _inputs(shape: tuple[int, ...], sample_rate: int | None) -> str:
+    if sample_rate is None or len(shape) != 1:
+        return f"inputs of shape {list(shape)}"
+    return f"clips of {shape[0] / sample_rate:g} s at {sample_rate:,} Hz"
