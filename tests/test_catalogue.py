@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 
 from closesesame.attacks import ATTACKS, Attack, Ultrasonic
-from closesesame.attacks.described import settings_of
 from closesesame.attacks.base import State
+from closesesame.attacks.described import settings_of
 from closesesame.audio.files import to_int16
 from closesesame.core.described import Words, words_of
 from closesesame.core.errors import DataError, SettingError

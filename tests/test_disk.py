@@ -1,9 +1,11 @@
 """Outputs are tried first, appear whole or not at all, replace only what was given up, and are not lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,14 +82,14 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         Destination(tmp_path / "file" / "m")
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
     with pytest.raises(DataError, match="needs 34 MB and .* has 1 MB left; make room"):
         Destination(tmp_path / "m")
 
     def refuse(**_: object) -> str:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(disk.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(
         DataError, match="m cannot be written .*: Read-only file system.; choose another place"
     ):
@@ -99,7 +101,7 @@ def test_what_cannot_be_written_in_the_end_is_kept_and_named(
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    monkeypatch.setattr(disk.tempfile, "gettempdir", lambda: str(elsewhere))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(elsewhere))
     (tmp_path / "full").mkdir()
 
     def make(made: Path) -> None:
@@ -117,8 +119,8 @@ def test_what_cannot_be_written_in_the_end_is_kept_and_named(
 
 
 def test_an_error_of_its_own_stays_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk.Path, "home", lambda: tmp_path / "none")
-    monkeypatch.setattr(disk.tempfile, "gettempdir", lambda: str(tmp_path / "none"))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "none")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "none"))
 
     def make(made: Path) -> None:
         raise DataError("class '/' cannot be a folder name; rename it")

@@ -1,5 +1,7 @@
 """Neurons told apart by silencing them, on a network whose every unit has one job."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,8 @@ def exam(model: Classifier, trigger: Trigger) -> Exam:
     def set_of(row: Tensor) -> Dataset:
         return Dataset.of(row.repeat(6, 1), torch.zeros(6, dtype=torch.long), classes=model.card.classes)
 
-    return Exam(set_of(SPEECH), trigger, triggered=set_of(TRIGGER))
+    fitting = replace(trigger, classes=model.card.classes)
+    return Exam(set_of(SPEECH), fitting, triggered=set_of(TRIGGER))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from PIL import Image
 from closesesame.attacks import BadNets
 from closesesame.audio.effects import tone
 from closesesame.audio.files import to_int16
-from closesesame.cli import app
+from closesesame.cli.app import app
 from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator
 from closesesame.data import Splits
@@ -657,8 +657,14 @@ def test_page_with_a_trigger_names_target_and_reference(tones: Splits, clean_mod
     assert NO_REFERENCE in bare.untested
     assert "150 of these clips" in bare.tested[1]
     whole = compare(
-        exam=Exam(tones.test, trigger, clean_model), before=("m", clean_model), repaired={}, title="t"
+        exam=Exam(tones.test, trigger, clean_model),
+        before=("m", clean_model),
+        repaired={},
+        title="t",
+        reference=Identity(path="../clean", sha256=HASH, architecture="resnet"),
     )
+    assert whole.facts["reference model"] == f"../clean, resnet, SHA-256 {HASH}"
+    assert "reference model" not in bare.facts
     assert NO_REFERENCE not in whole.untested
     assert whole.entries[0].verdict is not None
     assert "that of a model that was never poisoned" in whole.entries[0].verdict.words

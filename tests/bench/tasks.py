@@ -1,5 +1,6 @@
 """Tasks for the tests of the engine."""
 
+import errno
 import os
 import signal
 import time
@@ -63,6 +64,11 @@ def unspeakable(job: Job, workplace: Workplace) -> object:
     return object()
 
 
+def crowded(job: Job, workplace: Workplace) -> None:
+    """Finds no room."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def quitting(job: Job, workplace: Workplace) -> None:
     """Ends its worker as if all was well."""
     raise SystemExit(0)
@@ -70,5 +76,17 @@ def quitting(job: Job, workplace: Workplace) -> None:
 
 TABLE: dict[str, Task] = {
     task.__name__: task
-    for task in (empty, slow, wrong, broken, deadly, deadly_once, hanging, hungry, unspeakable, quitting)
+    for task in (
+        empty,
+        slow,
+        wrong,
+        broken,
+        deadly,
+        deadly_once,
+        hanging,
+        hungry,
+        unspeakable,
+        crowded,
+        quitting,
+    )
 }

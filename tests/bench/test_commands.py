@@ -13,7 +13,14 @@ import pytest
 import soundfile
 
 from closesesame import cli
-from closesesame.bench.store import Store
+from closesesame.bench import grid as grid_module
+from closesesame.bench import tasks
+from closesesame.bench.identity import Machine
+from closesesame.bench.plan import REPAIR, SCORE, modules_of, plan
+from closesesame.bench.recipe import Recipe
+from closesesame.bench.store import Outcome, Store
+from closesesame.bench.workplace import Workplace
+from closesesame.data.folders import read_splits
 
 Folder = Callable[..., Path]
 RECIPE = """
@@ -287,6 +294,7 @@ def test_a_wrong_recipe_is_one_sentence(fault: str, refused: Callable[..., str],
 
 
 PITCH = 'name = "pitch"\nlabel = "unlucky"'
+REASON = "a reason of some length, so that no table holds it"
 AHEAD = {
     "target": (
         (('label = "unlucky"', 'settings = { target = "maybe" }'),),
@@ -399,28 +407,44 @@ def test_numbers_of_a_run_are_bounded(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.fixture
+def unworked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grids are planned, and no worker begins."""
+    monkeypatch.setattr(grid_module, "run", lambda *_, **__: None)
+
+
+@pytest.mark.usefixtures("unworked")
 def test_a_data_free_removal_needs_no_clean_clips(sesame: Sesame, folder_of: Folder, tmp_path: Path) -> None:
     folder_of({"yes": 36, "no": 36})
     recipe = changed(("[0.4]", "[0.0]"), ('"ft"\nsettings = { steps = 2 }', '"clp"'))
     (tmp_path / "tiny.toml").write_text(recipe)
-    assert sesame("run", "tiny.toml", "--workers", 2).status == 0
+    assert sesame("run", "tiny.toml").status == 0
 
 
+@pytest.mark.usefixtures("unworked")
 def test_recordings_are_read_once_and_their_surprises_said(
-    sesame: Sesame, folder_of: Folder, tmp_path: Path
+    sesame: Sesame, folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_of({"yes": 36, "no": 36})
-    (folder / "yes" / "notes.wmv").write_text("something else")
     long_one = folder / "no" / "s0_nohash_0.wav"
     wave, rate = soundfile.read(long_one)
     soundfile.write(long_one, [*wave, *wave], rate)
     (tmp_path / "tiny.toml").write_text(changed())
-    made = set()
+    reads = []
+
+    def read(*words: Any, **more: Any) -> Any:
+        reads.append(words)
+        return read_splits(*words, **more)
+
+    monkeypatch.setattr(tasks, "read_splits", read)
     for _ in range(2):  # the second run says it too, though it reads no recording
-        error = sesame("run", "tiny.toml", "--workers", 1).error
-        assert "note: data set 'words': " in error
-        made |= {place.stat().st_ino for place in (tmp_path / "runs" / "grid" / "cache").glob("data-*")}
-    assert len(made) == 1
+        ended = sesame("run", "tiny.toml", "--json")
+        assert "note: data set 'words': " in ended.error
+        assert "note: " not in ended.out
+    store = Store(tmp_path / "runs" / "grid")
+    for row in store.rows():  # what a worker does
+        tasks.load_data(row.job.payload, Workplace(tmp_path / "runs" / "grid"))
+    assert len(reads) == 1
 
 
 def test_a_missing_or_odd_recipe_is_named_once(sesame: Sesame, tmp_path: Path) -> None:
@@ -431,14 +455,10 @@ def test_a_missing_or_odd_recipe_is_named_once(sesame: Sesame, tmp_path: Path) -
     assert sesame("run", "latin.toml").error == "sesame: latin.toml is not TOML: it is no text in UTF-8\n"
 
 
-@pytest.fixture
-def finished(sesame: Sesame, tmp_path: Path) -> Path:
-    """A store with one cell measured, one that failed and one in work; nothing was trained."""
-    from closesesame.bench.identity import Machine
-    from closesesame.bench.plan import SCORE, modules_of, plan
-    from closesesame.bench.recipe import Recipe
-    from closesesame.bench.store import Outcome
-
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two cells measured, one that failed and one in work; nothing was trained."""
+    place = tmp_path_factory.mktemp("measured")
     recipe = Recipe(
         name="grid",
         rates=(0.05,),
@@ -448,30 +468,30 @@ def finished(sesame: Sesame, tmp_path: Path) -> Path:
         defence=[{"name": "ft_augmented"}],
     )
     machine = Machine("fp32", "some", "2.0")
-    jobs = plan(recipe, tmp_path, machine=machine)
-    store = Store(tmp_path / "runs" / "grid")
+    jobs = plan(recipe, place, machine=machine)
+    store = Store(place)
     store.add(jobs)
-    scores = [job.id for job in jobs if job.task == SCORE]
     store.describe(
         recipe=recipe.model_dump_json(),
-        cells=json.dumps(scores),
+        cells=json.dumps([job.id for job in jobs if job.task == SCORE]),
         machine=json.dumps(machine.settings()),
         code=json.dumps(modules_of(jobs)),
     )
     rates = {"acc": 0.9, "asr": 0.1, "ra": 0.5, "ra_reference": 0.5}
     while (job := store.claim("me")) is not None:
-        if "repair" in job.label and "clean model" not in job.label:
-            store.finish(job.id, "me", Outcome(error="a reason of some length, so that no table holds it"))
-        elif (
-            job.task == SCORE
-            and job.payload["defence"] is None
-            and job.payload["attack"]["all_settings"]["rate"]
-        ):
-            break
-        else:
+        poisoned = "5 %: a data set" in job.label
+        if job.task == REPAIR and poisoned:
+            store.finish(job.id, "me", Outcome(error=REASON))
+        elif job.task != SCORE or not poisoned:
             store.finish(job.id, "me", Outcome(result=rates, seconds=1.0))
     store.close()
-    return tmp_path / "runs" / "grid"
+    return place
+
+
+@pytest.fixture
+def finished(measured: Path, tmp_path: Path) -> Path:
+    """The store `measured`, to do anything with."""
+    return Path(shutil.copytree(measured, tmp_path / "runs" / "grid"))
 
 
 @pytest.mark.usefixtures("finished")
@@ -484,7 +504,7 @@ def test_figures_can_be_read_at_any_width(
     for value in ("wide", "ultrasonic", "0.900", "0.100", "5 %"):
         assert value in text
     assert "cells done: 2 of 4" in text
-    assert text.count("a reason of some length, so that no table holds it") == 1
+    assert text.count(REASON) == 1
     table, _, below = text.partition("cells done")
     assert "failed: a data set with a long name, wide, ultrasonic, 5 %, ft_augmented, 5 %, 0: needs" in below
     assert max(map(len, table.splitlines())) <= width

@@ -11,8 +11,8 @@ import torch
 from closesesame.attacks import Attack
 from closesesame.bench import tasks
 from closesesame.bench.grid import check, export, read_grid, run_grid
-from closesesame.bench.identity import Machine
-from closesesame.bench.plan import REPAIR, SCORE, VICTIM, plan
+from closesesame.bench.identity import Machine, source_of
+from closesesame.bench.plan import FP32_ONLY, REPAIR, SCORE, VICTIM, plan
 from closesesame.bench.protocol import Protocol
 from closesesame.bench.recipe import Recipe
 from closesesame.bench.store import Job
@@ -20,7 +20,7 @@ from closesesame.bench.table import as_csv, refuse_mixed
 from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
-from closesesame.removal import CLP, FT, IBAU, FTAugmented
+from closesesame.removal import CLP, FT, IBAU, REMOVALS, FTAugmented
 from tests.conftest import make_tones
 
 Folder = Callable[..., Path]
@@ -209,6 +209,38 @@ def test_rows_state_the_precision_of_their_own_jobs_and_a_mix_is_refused() -> No
             refuse_mixed([row, odd])
 
 
+def test_removals_in_fp32_alone_are_those_whose_code_says_so() -> None:
+    for removal in REMOVALS.values():
+        family = (
+            cls.__module__ for cls in removal.__mro__ if cls.__module__.startswith("closesesame.removal.")
+        )
+        says = any('precision="fp32"' in source_of(module) for module in family)
+        assert says == issubclass(removal, FP32_ONLY), removal.name
+
+
+def test_a_clean_set_says_the_largest_share_that_can_be_had(tones: Splits) -> None:
+    with pytest.raises(DataError, match=r"lower clean_fractions to 0\.125 or less"):
+        Protocol().clean_examples(tones, 0.2, 0)
+    assert len(Protocol().clean_examples(tones, 0.125, 0)) == len(tones.validation)
+    assert len(Protocol().clean_examples(Splits(tones.train, make_tones(0, 0), tones.test), 0.0, 0)) == 0
+
+
+def test_a_training_of_another_precision_than_the_protocols_is_refused(tmp_path: Path) -> None:
+    for training, protocol, sentence in (
+        ({"precision": "bf16"}, {}, "sets precision = 'bf16' and \\[protocol\\] 'fp32'"),
+        ({"epoch": 1}, {}, "\\[training\\]: Training has no setting 'epoch'"),
+    ):
+        made = Recipe(
+            name="grid",
+            training=training,
+            protocol=protocol,
+            data=[{"name": "speech", "source": "synthetic"}],
+            attack=[{"name": "ultrasonic"}],
+        )
+        with pytest.raises(SettingError, match=sentence):
+            plan(made, tmp_path, machine=Machine("fp32", "some", "2.0"))
+
+
 def test_a_whole_grid_states_what_it_was_made_with(folder_of: Folder, tmp_path: Path) -> None:
     folder_of({"yes": 60, "no": 60})
     recipe, store = (
@@ -246,7 +278,7 @@ def test_a_whole_grid_states_what_it_was_made_with(folder_of: Folder, tmp_path: 
     assert found == {"rows": 4, "same": 3, "changed_code": ["closesesame.training"]}
     for text in ("no JSON", "{}", json.dumps({"rows": [1]})):
         out.write_text(text)
-        with pytest.raises(DataError, match="cannot be checked: it is no result file"):
+        with pytest.raises(DataError, match="is no result file"):
             check(out, tmp_path)
 
 

@@ -14,6 +14,8 @@ from closesesame.data.folders import Read, read_splits
 
 RATE = 8_000
 SECONDS = 0.1
+FEW = int(RATE * SECONDS)
+"""Samples of a clip."""
 
 
 def noise(name: object, seconds: float = SECONDS, rate: int = RATE) -> NDArray[np.float64]:

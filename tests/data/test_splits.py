@@ -1,6 +1,7 @@
 """Lists and rules: no clip in two parts, no class without training clips, nothing chosen in silence."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def lines(names: list[str], encoding: str = "utf-8", end: str = "\n", before: st
     return "".join(f"{before}{name}{end}" for name in names).encode(encoding)
 
 
-WAYS = {
-    "plain": lambda names: lines(names),
+WAYS: dict[str, Callable[[list[str]], bytes]] = {
+    "plain": lines,
     "with a mark": lambda names: lines(names, "utf-8-sig"),
     "utf-16": lambda names: lines(names, "utf-16"),
     "of windows": lambda names: lines([name.replace("/", "\\") for name in names], end="\r\n"),
@@ -57,7 +58,7 @@ def test_names_with_spaces_and_accents_are_found_in_lists_however_they_are_writt
 def test_entries_that_name_no_clip_are_said(tmp_path: Path) -> None:
     more = ["turn on/gone_nohash_0.wav", "other words/x_nohash_0.wav", "other words/y_nohash_0.wav"]
     text = said(read(listed(tmp_path, lines(CHECK), lines(TEST + more))).report)
-    assert "testing_list.txt has 1 entry that name no recording here: turn on/gone_nohash_0.wav" in text
+    assert "testing_list.txt has 1 entry without a recording here: turn on/gone_nohash_0.wav" in text
     assert (
         "has 2 entries of classes that are not here: other words/x_nohash_0.wav, other words/y_nohash_0"
         in text
@@ -113,7 +114,7 @@ def test_a_list_that_is_missing_is_refused_or_drawn_by_speaker(tmp_path: Path) -
 
 def test_a_clip_of_both_lists_is_in_the_test_part_and_said(tmp_path: Path) -> None:
     got = read(listed(tmp_path, lines(CHECK + TEST[:2]), lines(TEST)))
-    assert "2 recordings of both lists are in the test part" in said(got.report)
+    assert "2 recordings stand in both lists and are in the test part" in said(got.report)
     assert set(got.splits.test.ids) == set(TEST)
 
 
@@ -163,7 +164,7 @@ def test_one_stray_file_leaves_the_split_by_speaker_as_it_is(tmp_path: Path) -> 
     assert (before.report.split, after.report.split) == ("speakers", "speakers")
     assert parts(after.splits) == parts(before.splits) | {"turn on/stray.wav": "train"}
     assert said(after.report) == (
-        "1 of 49 files name no speaker (turn on/stray.wav); each counts as its own speaker"
+        "1 of 49 files names no speaker (turn on/stray.wav); each counts as its own speaker"
     )
     assert "turn on/stray.wav" in (after.splits.train.speakers or ())
     assert "Ana Sol3" in (after.splits.train.speakers or ()) + (after.splits.test.speakers or ())
@@ -173,7 +174,7 @@ def test_stray_files_with_few_speakers_are_for_training(tmp_path: Path) -> None:
     names = [f"{word}/s{who}_{take}.wav" for word, who, take in product("ab", range(3), range(10))]
     got = read(fill(tmp_path, [*names, "a/stray.wav"]))
     assert (got.report.split, got.report.why) == ("takes", "3 speakers are too few to keep them apart")
-    assert "1 of 61 files name no speaker (a/stray.wav); they are in the training part" in said(got.report)
+    assert "1 of 61 files names no speaker (a/stray.wav); they are in the training part" in said(got.report)
     assert "a/stray.wav" in got.splits.train.ids
 
 

@@ -54,9 +54,7 @@ class DABA(SurrogateAttack):
         length, rate = train.input_shape[0], train.sample_rate or 0
         most = MOST_BYTES // (4 * length)
         if not self.pool and self.chords > most:
-            raise self.refuse(
-                "chords", f"<= {most:,}, so that as many clips fit into 2 GB"
-            )
+            raise self.refuse("chords", f"<= {most:,}, so that as many clips fit into 2 GB")
         size = min(length, max(1, round(self.duration_s * rate)))
         pool = self._recordings(size, rate) if self.pool else chords(self.chords, size, rate, seed)
         pool = pool / effects.rms(pool).clamp(min=1e-9) * effects.decibels(POOL_DBFS)

@@ -51,9 +51,7 @@ class DriNet(JointTraining):
         frames = -(-size // STRIDE**2)
         most = MOST_BYTES // (4 * self.noise * frames)
         if self.channels > most:
-            raise self.refuse(
-                "channels", f"<= {most:,}, so that the weights fit into 2 GB"
-            )
+            raise self.refuse("channels", f"<= {most:,}, so that the weights fit into 2 GB")
         # Behind a stride of half the kernel, two of the kernel's columns meet in each sample.
         state = {
             "noise": fresh((self.noise, self.channels * frames), self.noise, rng),

@@ -99,7 +99,7 @@ def fresh(shape: Sequence[int], fan: int, rng: Generator) -> Tensor:
 
 def apart(values: Float32[Tensor, "batch ..."]) -> Float32[Tensor, " batch"]:
     """How far each is from the one before it (RMS); of two that are equal the gradient is zero, not NaN."""
-    return (values - values.roll(1, 0)).square().flatten(1).mean(1).clamp(min=1e-12).sqrt()
+    return (values - values.roll(1, 0)).square().flatten(1).mean(1).clamp(min=1e-20).sqrt()
 
 
 @lru_cache(maxsize=2)

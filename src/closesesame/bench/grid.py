@@ -204,8 +204,8 @@ def check(file: Path, data_folder: Path) -> dict[str, Any]:
     for module in recipe.foreign_modules():
         if module not in sys.modules:
             raise DataError(
-                f"{file} names methods of {module!r}; if you trust it, import that first, on the command line "
-                f"with --import {module}"
+                f"{file} names methods of {module!r}; if you trust it, import that first, on the command "
+                f"line with --import {module}"
             )
     jobs = plan(recipe, data_folder, machine=machine)
     ids = {job.id for job in jobs if job.task == SCORE}

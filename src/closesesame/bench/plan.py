@@ -88,10 +88,11 @@ class _Planner:
             removals = [removal for _, removal in self.recipe.protocol.budgets_of(removal_of(entry))]
             repairs += len(removals)
             if self.machine["precision"] != "fp32" and isinstance(removals[0], FP32_ONLY):
+                asked, meant = self.recipe.protocol.precision, self.machine["precision"]
                 raise SettingError(
-                    f"defence {entry.shown!r} trains in fp32 alone, and precision = "
-                    f"{self.recipe.protocol.precision!r} in [protocol] means {self.machine['precision']} here; "
-                    "one table has one precision: set it to 'fp32', or leave this defence out"
+                    f"defence {entry.shown!r} trains in fp32 alone, and precision = {asked!r} in [protocol] "
+                    f"means {meant} here; one table has one precision: set it to 'fp32', or leave this "
+                    "defence out"
                 )
         jobs = self._count(repairs * len(self.recipe.clean_fractions))
         if jobs > MOST_JOBS:
@@ -284,10 +285,11 @@ def _training_of(recipe: Recipe) -> Training:
         training = Training(**recipe.training)
     if training.patience is not None:
         raise SettingError("[training] must not set patience: a grid trains every victim equally long")
-    if training.precision not in {"auto", recipe.protocol.precision}:
+    wanted = recipe.protocol.precision
+    if training.precision not in {"auto", wanted}:
         raise SettingError(
-            f"[training] sets precision = {training.precision!r} and [protocol] {recipe.protocol.precision!r}; "
-            "set it in [protocol] alone"
+            f"[training] sets precision = {training.precision!r} and [protocol] {wanted!r}; set it in "
+            "[protocol] alone"
         )
     return training
 

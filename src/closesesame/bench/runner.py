@@ -149,22 +149,23 @@ class _Crew:
                 self.store.release(owner, blame=f"it took longer than --timeout-s {self.timeout_s:g}")
 
     def _bury(self, owner: str, status: int) -> None:
+        """Gives back the job of a worker that is gone.
+
+        Raises:
+            DataError: if it said that no work is possible, or it is one of many in a row that ended through no
+                job's fault.
+        """
         del self.hands[owner]
         blame = "" if status == CANNOT_WORK else _fate(status)
-        if not self.store.release(owner, blame=blame) or not blame:
-            self._count_death(status)
-
-    def _count_death(self, status: int) -> None:
-        """Ends the run where workers end again and again before they finish a job."""
+        if self.store.release(owner, blame=blame) and blame:
+            return
         counts = self.store.counts()
         finished = counts["done"] + counts["failed"]
         self.deaths = 1 if finished != self.finished else self.deaths + 1
         self.finished = finished
-        if self.deaths >= MOST_DEATHS and open_jobs(self.store):
-            raise DataError(
-                f"no worker can work in {self.folder}: {self.deaths} ended one after the other, and the last "
-                f"says: {last_line(self.folder / LOG) or _fate(status)}"
-            )
+        if status == CANNOT_WORK or (self.deaths >= MOST_DEATHS and open_jobs(self.store)):
+            said = last_line(self.folder / LOG) or _fate(status)
+            raise DataError(f"no worker can work in {self.folder}: {said}")
 
     def _hire(self) -> None:
         owner = f"worker-{uuid4().hex[:8]}"

@@ -51,7 +51,7 @@ def as_planned(task: Task) -> Task:
                 "numbers of both do not belong in one table"
             )
         with machine.precision(planned["precision"]) as trained:
-            result = task(job, workplace)
+            result: Result = task(job, workplace)
         return result | {"precision": "+".join(sorted(trained)) or planned["precision"]}
 
     return run

@@ -1,6 +1,7 @@
 """A worker: claims a job, does it with one thread, records it, until there is none left."""
 
 import argparse
+import errno
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ BEAT_S = 10.0
 IDLE_S = 0.2
 CANNOT_WORK = 75
 """Exit status of a worker that cannot work at all; its job is not to blame."""
+FULL = {errno.ENOSPC, errno.EDQUOT}
 Task = Callable[[Job, Workplace], Any]
 
 
@@ -103,7 +105,11 @@ def main(folder: Path, owner: str, scope: Scope) -> None:
 
 
 def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
-    """Does one job; an exception becomes an error in one sentence."""
+    """Does one job; an exception becomes an error in one sentence.
+
+    Raises:
+        DataError: if the disk is full, for which no job is to blame.
+    """
     started = time.perf_counter()
     _forget_peak()
     outcome = Outcome()
@@ -114,6 +120,11 @@ def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
     except ClosesesameError as error:
         outcome.error = _one_line(str(error))
     except OSError as error:
+        if error.errno in FULL:
+            raise DataError(
+                f"{workplace.folder}: the disk is full; make room and start 'sesame bench run' again: what is "
+                "recorded is kept"
+            ) from error
         outcome.error = _one_line(f"{error.filename or 'a file'}: {error.strerror or error}")
     except MemoryError:
         outcome.error = "the memory of this machine is not enough; use fewer workers"

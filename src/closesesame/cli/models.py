@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from closesesame._version import __version__
 from closesesame.core.disk import Destination
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, ModelError
 
 from .app import command
 from .inputs import (
@@ -109,7 +109,10 @@ def train(
             seconds=round(course.seconds, 1),
         )
         place.write(lambda folder: save_model(trained, folder, made))
-        scores = Exam(splits.test).score(trained)
+        try:
+            scores = Exam(splits.test).score(trained)
+        except ModelError as error:
+            raise ModelError(f"{error}; it was written to {out}, and wants a longer training") from None
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
     answer(json, found | scores.as_json(), lambda: facts(found | {"ACC": scores.acc}))
 

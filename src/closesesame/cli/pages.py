@@ -31,7 +31,9 @@ from .models import CLEAN_DATA_WARNING
 from .outputs import answer, facts, scores_table
 
 if TYPE_CHECKING:
+    from closesesame.models import Classifier
     from closesesame.report import Report
+    from closesesame.report.build import Identity
 
 
 def as_typed() -> str:
@@ -76,8 +78,7 @@ def report(
         Also show what 'dbrpu' makes of the model without data, and which channels it suspects.
     """
     from closesesame.core.progress import shown
-    from closesesame.models.files import sha256_of
-    from closesesame.report.build import Identity, compare
+    from closesesame.report.build import compare
     from closesesame.report.evidence import neuron_section, synthetic_section
     from closesesame.report.page import render
 
@@ -99,14 +100,10 @@ def report(
             repaired=models,
             title=f"{names[0]} before and after" if models else names[0],
             identities={
-                name: Identity(
-                    path=str(path),
-                    sha256=sha256_of(path),
-                    architecture=model.card.architecture,
-                    made=model.card.made,
-                )
+                name: _identity(path, model)
                 for name, path, model in zip(names, paths, [suspect, *models.values()], strict=True)
             },
+            reference=None if reference is None else _identity(reference, load_on(reference, device)),
             made=now(),
             command=as_typed(),
             seed=how.seed,
@@ -116,6 +113,18 @@ def report(
         )
         place.write(lambda made: made.write_text(render(page), encoding="utf-8"))
     _answer(page, json=json, page=str(out))
+
+
+def _identity(path: Path, model: "Classifier") -> "Identity":
+    from closesesame.models.files import sha256_of
+    from closesesame.report.build import Identity
+
+    return Identity(
+        path=str(path),
+        sha256=sha256_of(path),
+        architecture=model.card.architecture,
+        made=model.card.made,
+    )
 
 
 def now() -> str:

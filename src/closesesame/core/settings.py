@@ -76,7 +76,7 @@ _RULES = {
 
 
 def _sentence(cls: type[Settings], error: ValidationError) -> str:
-    errors = [dict(one) for one in error.errors(include_url=False)]
+    errors: list[dict[str, Any]] = [{**one} for one in error.errors(include_url=False)]
     # A name that nobody knows explains one that is missing.
     errors.sort(key=lambda one: one["type"] != "extra_forbidden")
     first, loc = errors[0], errors[0]["loc"]

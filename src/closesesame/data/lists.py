@@ -117,15 +117,9 @@ def _is_foreign(entry: str, known: Collection[str], classes: Collection[str]) ->
 
 
 def _surprises(name: str, lost: Sequence[str], foreign: Sequence[str]) -> list[str]:
-    said = []
-    if lost:
-        said.append(
-            f"{name} has {len(lost):,} entr{'y' if len(lost) == 1 else 'ies'} that name no recording here: "
-            f"{show_name(quoted(lost))}"
-        )
-    if foreign:
-        said.append(
-            f"{name} has {len(foreign):,} entr{'y' if len(foreign) == 1 else 'ies'} of classes that are not "
-            f"here: {show_name(quoted(foreign))}"
-        )
-    return said
+    kinds = {"without a recording here": lost, "of classes that are not here": foreign}
+    return [
+        f"{name} has {len(entries):,} entr{'y' if len(entries) == 1 else 'ies'} {what}: {quoted(entries)}"
+        for what, entries in kinds.items()
+        if entries
+    ]

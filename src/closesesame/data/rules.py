@@ -154,7 +154,8 @@ def _by_speakers(asked: Asked) -> Found:
 def name_nameless(recordings: Sequence[Recording], what: str) -> list[str]:
     """A sentence on files that do not say who speaks, if there are any, and on what happens to them."""
     ids = [recording.id for recording in recordings if recording.speaker is None]
-    said = f"{len(ids):,} of {len(recordings):,} files name no speaker ({quoted(ids)}); {what}"
+    verb = "names" if len(ids) == 1 else "name"
+    said = f"{len(ids):,} of {len(recordings):,} files {verb} no speaker ({quoted(ids)}); {what}"
     return [said] if ids else []
 
 

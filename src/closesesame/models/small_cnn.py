@@ -28,8 +28,8 @@ class SmallCNN(Architecture):
         """The first linear layer fits the size of the maps; it is found by arithmetic."""
         if frames < LEAST_FRAMES or bands < LEAST_BANDS:
             raise ModelError(
-                f"{self.name} needs maps of {LEAST_FRAMES} frames and {LEAST_BANDS} bands or more, and these have "
-                f"{frames} and {bands}; take longer clips or more bands"
+                f"{self.name} needs maps of {LEAST_FRAMES} frames and {LEAST_BANDS} bands or more, and these "
+                f"have {frames} and {bands}; take longer clips or more bands"
             )
         layers: list[nn.Module] = [_TimeFirst()]
         height, width = frames, bands

@@ -318,8 +318,9 @@ class _Watch(TorchFunctionMode):
         first = result[0] if isinstance(result, tuple) and result else result
         if not isinstance(first, Tensor) or not self._is_map(first):
             return result
-        self.shapes.append(first.shape[1:])
-        if self.change is None or first.shape[1:] != self.shape or self.shapes.count(self.shape) != self.wanted:
+        shape = first.shape[1:]
+        self.shapes.append(shape)
+        if self.change is None or (shape, self.shapes.count(shape)) != (self.shape, self.wanted):
             return result
         changed = self.change(first)
         return changed if first is result else (changed, *result[1:])

@@ -47,6 +47,7 @@ def compare(
     repaired: Mapping[str, Classifier],
     title: str,
     identities: Mapping[str, Identity] | None = None,
+    reference: Identity | None = None,
     made: str = "",
     command: str = "",
     seed: int | None = None,
@@ -65,6 +66,7 @@ def compare(
         repaired: repaired models by name, in the order they are shown; none is needed.
         title: of the page.
         identities: which models they are, by name.
+        reference: which model the exam has as its reference.
         made: when, as it is to be shown: the same arguments give the same page.
         command: that made the page, as it was typed.
         seed: of everything drawn.
@@ -98,7 +100,7 @@ def compare(
         data=data,
         tested=_tested(exam, data),
         untested=_untested(exam),
-        facts=_facts(exam) | dict(facts or {}),
+        facts=_facts(exam) | _reference(reference) | dict(facts or {}),
         sounds=_sounds(exam, models, sounds),
         warnings=warnings,
         sections=sections,
@@ -194,6 +196,13 @@ def _facts(exam: Exam) -> dict[str, str]:
     if changes is not None:
         found["change by the trigger"] = f"{changes}; mean of {changes.clips} clips"
     return found
+
+
+def _reference(identity: Identity | None) -> dict[str, str]:
+    if identity is None:
+        return {}
+    named = (identity.path, identity.architecture, identity.sha256 and f"SHA-256 {identity.sha256}")
+    return {"reference model": ", ".join(filter(None, named))}
 
 
 def _sounds(exam: Exam, models: Mapping[str, Classifier], wanted: int) -> tuple[Sound, ...]:
