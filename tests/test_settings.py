@@ -275,12 +275,14 @@ def test_narrow_maps_give_the_same_numbers_in_bf16_every_time(layer: str, channe
                 assert torch.allclose(answer, wanted, atol=0.05), width
 
 
-def test_a_pool_or_a_generator_too_large_for_memory_is_refused() -> None:
-    long = Dataset.of(torch.zeros(2, 600_000), torch.tensor([0, 1]), classes=("a", "b"), sample_rate=16_000)
-    with pytest.raises(SettingError, match=r"DABA.chords must be <= 833, so that as many clips fit"):
-        DABA(chords=1_000).prepare(long, 0)
-    with pytest.raises(SettingError, match=r"DriNet.channels must be <= 78, so that the weights fit"):
-        DriNet(noise=1_024, channels=256, duration_s=25).prepare(long, 0)
+def test_a_pool_or_a_generator_too_large_for_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = clips(800, 8_000)
+    monkeypatch.setattr("closesesame.attacks.daba.MOST_BYTES", 4 * 800 * 20)
+    with pytest.raises(SettingError, match=r"DABA.chords must be <= 20, so that as many clips fit into 2 GB"):
+        DABA(chords=21, surrogate_epochs=1).prepare(data, 0)
+    monkeypatch.setattr("closesesame.attacks.drinet.MOST_BYTES", 4 * 8 * 13 * 5)
+    with pytest.raises(SettingError, match=r"DriNet.channels must be <= 5, so that the weights fit"):
+        DriNet(noise=8, channels=6, surrogate_epochs=1).prepare(data, 0)
 
 
 def test_examples_too_many_for_memory_are_refused() -> None:

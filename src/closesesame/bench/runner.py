@@ -152,8 +152,8 @@ class _Crew:
         """Gives back the job of a worker that is gone.
 
         Raises:
-            DataError: if it said that no work is possible, or it is one of many in a row that ended through no
-                job's fault.
+            DataError: if it said that no work is possible, or is one of many in a row that ended through
+                no job's fault.
         """
         del self.hands[owner]
         blame = "" if status == CANNOT_WORK else _fate(status)

@@ -122,8 +122,8 @@ def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
     except OSError as error:
         if error.errno in FULL:
             raise DataError(
-                f"{workplace.folder}: the disk is full; make room and start 'sesame bench run' again: what is "
-                "recorded is kept"
+                f"{workplace.folder}: the disk is full; make room and start 'sesame bench run' again: what "
+                "is recorded is kept"
             ) from error
         outcome.error = _one_line(f"{error.filename or 'a file'}: {error.strerror or error}")
     except MemoryError:

@@ -20,7 +20,7 @@ app.command(bench)
 StoreFolder = Annotated[Path, Parameter(help="Folder of the grid's store.")]
 STATES = {"done": "done", "failed": "failed", "leased": "in work", "pending": "waiting"}
 """The states of jobs as people read them."""
-FIGURES = ("acc", "asr", "ra")
+FIGURES = {"ACC": "acc", "ASR": "asr", "RA": "ra"}
 
 
 @partial(command, of=bench, name="run")
@@ -150,7 +150,7 @@ def _short(row: Mapping[str, Any]) -> dict[str, str]:
         "defence": row["defence"],
         "clean": _percent(row["clean_fraction"]),
         "seed": str(row["seed"]),
-        **{name: NONE if row[name] is None else f"{row[name]:.3f}" for name in FIGURES},
+        **{name: NONE if row[of] is None else f"{row[of]:.3f}" for name, of in FIGURES.items()},
     }
 
 
