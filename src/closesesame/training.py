@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -59,6 +59,12 @@ class Training(Method):
         le=10_000,
         description="epochs without a better validation loss after which to stop; None never stops",
     )
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> "Training":
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("momentum must be > 0 with nesterov, got 0")
+        return self
 
 
 @dataclass

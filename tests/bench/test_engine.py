@@ -511,6 +511,7 @@ def test_fewer_tries_fail_no_job_that_is_given_back_in_order(tmp_path: Path) -> 
 
 def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
     log = tmp_path / "workers.log"
-    assert runner_module.last_line(log) == ""
+    assert runner_module.last_line(log, 0) == ""
     log.write_text("x\n" * 10_000 + "the cause\n\n")
-    assert runner_module.last_line(log) == "the cause"
+    assert runner_module.last_line(log, 0) == "the cause"
+    assert runner_module.last_line(log, log.stat().st_size) == ""  # it is of an earlier run

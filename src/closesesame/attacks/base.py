@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field, model_validator
 from safetensors.torch import save
 from torch import Generator, Tensor
 
+from closesesame.core.bounds import MOST_CLASSES
 from closesesame.core.disk import new_folder
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.method import Method
@@ -52,7 +53,9 @@ class Attack(Method, ABC):
     covers: ClassVar[bool] = False
     """Whether there are cover clips."""
 
-    target: int | str = Field(0, description="target label: a class, by name or by index")
+    target: Annotated[int, Field(ge=0, lt=MOST_CLASSES)] | str = Field(
+        0, description="target label: a class, by name or by index"
+    )
     rate: float = Field(0.05, ge=0, le=1, description="poisoning rate: poisoned / all training examples")
     labels: Labelling = Field(
         "all_to_one",

@@ -130,6 +130,8 @@ class _Crew:
     def __post_init__(self) -> None:
         self.hands: dict[str, subprocess.Popen[bytes]] = {}
         self.deaths, self.finished = 0, -1
+        log = self.folder / LOG
+        self.log_start = log.stat().st_size if log.exists() else 0
 
     def replace_lost(self, workers: int) -> None:
         self._take_from_late()
@@ -164,8 +166,8 @@ class _Crew:
         self.deaths = 1 if finished != self.finished else self.deaths + 1
         self.finished = finished
         if status == CANNOT_WORK or (self.deaths >= MOST_DEATHS and open_jobs(self.store)):
-            said = last_line(self.folder / LOG) or _fate(status)
-            raise DataError(f"no worker can work in {self.folder}: {said}")
+            said = last_line(self.folder / LOG, self.log_start) if status > 0 else ""
+            raise DataError(f"no worker can work in {self.folder}: {said or _fate(status)}")
 
     def _hire(self) -> None:
         owner = f"worker-{uuid4().hex[:8]}"
@@ -209,11 +211,11 @@ def _fate(status: int) -> str:
     return f"its worker was killed by {name}{hint}"
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says something; nothing if there is none."""
+def last_line(log: Path, start: int) -> str:
+    """The last line of a log that says something, behind the byte `start`; nothing if there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return ""

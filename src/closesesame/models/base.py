@@ -14,6 +14,8 @@ from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Inputs, Logits
 
+from .size import check_size
+
 
 @dataclass(frozen=True)
 class Card:
@@ -118,6 +120,7 @@ class Architecture(Method, ABC):
             raise ModelError(f"{self.name} takes waveforms with a sample rate, got inputs {input_shape}")
         front_end = (LogMel if self.features == "log_mel" else MFCC)(sample_rate, self.bands)
         frames = front_end.frames(input_shape[0])
+        check_size(self.name, lambda: self.body(len(classes), self.bands, frames))
         with isolated(seed, "weights", self.name):
             body = self.body(len(classes), self.bands, frames)
         # Convolutions run up to 1.6 times faster in this layout; set here, so that a model read from disk
