@@ -200,7 +200,9 @@ def test_a_trigger_with_a_broken_sound_is_refused(value: float, tones: Splits, t
     for tensor in state.values():
         tensor.view(-1)[3] = value
     save_file(state, tmp_path / "t" / "trigger.safetensors")
-    with pytest.raises(ModelError, match="trigger.safetensors is refused: .* holds NaN or infinite values"):
+    with pytest.raises(
+        ModelError, match="trigger.safetensors is refused: .* holds NaN, infinite or complex values"
+    ):
         load_trigger(tmp_path / "t")
 
 

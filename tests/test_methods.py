@@ -38,7 +38,7 @@ class TestEveryMethod:
         for field, about in method.model_fields.items():
             wanted, inner = rf"{method.__name__}\.{field}", about.annotation
             if isinstance(inner, type) and issubclass(inner, Settings):
-                wanted = f"{inner.__name__} has no setting 'no'"
+                wanted = rf"{method.__name__}\.{field} has no setting 'no'"
             with pytest.raises(SettingError, match=wanted):
                 method.parse({field: {"no": "such value"}})
 

@@ -163,7 +163,7 @@ def no_folder(folder: Path) -> Path:
         (broken_config, "not a model's config"),
         (deep_config, "not a model's config"),
         (huge_sizes, "does not fit|must be"),
-        (names_code, "import 'evil_module' first if you trust it"),
+        (names_code, "if you trust it, import 'evil_module' first"),
         (no_folder, "is not there; a model is a folder"),
     ],
 )

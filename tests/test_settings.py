@@ -454,3 +454,10 @@ def test_a_name_of_two_families_asks_which(monkeypatch: pytest.MonkeyPatch) -> N
         describe_method("pitch")
     assert describe_method("pitch", "removal")["family"] == "removal"
     assert describe_method("pitch", "attacks")["cite"] == ATTACKS["pitch"].cite
+
+
+def test_a_switch_is_no_number() -> None:
+    for field in ("epochs", "lr", "steps"):
+        with pytest.raises(SettingError, match=rf"Training takes no true or false for '{field}'"):
+            Training(**{field: True})
+    assert Training(nesterov=True).nesterov

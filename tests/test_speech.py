@@ -280,7 +280,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(DataError, match=r"pip install closesesame\[speech\]$"):
+    with pytest.raises(DataError, match=r"pip install espeakng-loader$"):
         synthetic_speech(**FEW, cache=tmp_path)
 
 

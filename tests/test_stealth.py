@@ -125,7 +125,8 @@ def test_an_exam_is_judged_on_pairs_of_the_same_clip(tones: Splits) -> None:
     assert faint.lsd_db < found.lsd_db
     assert stealth_of(Exam(tones.test)) is None
     alone = tones.test.where(tones.test.labels == 0)
-    assert stealth_of(Exam(alone, Ultrasonic(target=0).trigger(tones.train, 0))) is None
+    with pytest.raises(DataError, match="no clip of another class than the target"):
+        Exam(alone, Ultrasonic(target=0).trigger(tones.train, 0))
 
 
 def test_pictures_have_no_stealth(tones: Splits) -> None:

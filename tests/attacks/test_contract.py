@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from closesesame.attacks import ATTACKS, Attack, load_trigger, poison_several
 from closesesame.core.errors import DataError, ModelError, SettingError
-from closesesame.data import Dataset, Splits, load_splits
+from closesesame.data import Dataset, Splits, read_splits
 from tests.attacks.test_optimised import QUICK
 
 ALL = pytest.mark.parametrize("name", ATTACKS)
@@ -205,7 +205,7 @@ def test_a_damaged_trigger_folder_is_refused(tones: Splits, tmp_path: Path) -> N
 def test_a_poisoned_set_on_disk_is_read_back(tones: Splits, tmp_path: Path) -> None:
     poisoned = made("ultrasonic", rate=0.1, target="top").poison(tones.train, 0)
     poisoned.save(tmp_path / "p", tones)
-    back = load_splits(tmp_path / "p", sample_rate=8000, duration_s=0.5)
+    back = read_splits(tmp_path / "p", sample_rate=8000, duration_s=0.5).splits
     assert back.train.counts() == poisoned.dataset.with_classes(back.train.classes).counts()
     assert [len(part) for part in back] == [320, 40, 200]
     lines = (tmp_path / "p" / "manifest.csv").read_text().splitlines()

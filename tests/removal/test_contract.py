@@ -144,7 +144,7 @@ def test_every_removal_acts_where_there_is_something_to_find(
 ) -> None:
     suspect, clean = planted
     few = name in {"fip", "ngf"}  # what they add to the loss diverges soon on weights scaled up forty times
-    repair = short(name, steps=10 if few else 20).remove(suspect, clean, 0)
+    repair = short(name, steps=6 if few else 20).remove(suspect, clean, 0)
     body = repair.model.body
     assert isinstance(body, Planted)
     kept = suspect.state_dict()

@@ -43,7 +43,7 @@ def test_held_out_examples_are_looked_at_as_well() -> None:
 def test_its_settings_arrive() -> None:
     model = stained()
     assert EP(u=3.2).repair(model, mixture(), vectors(8), 0)["pruned_channels"] == 0  # at most 11 / sqrt(12)
-    assert EP(bin_width=1000).repair(model, mixture(), vectors(8), 0)["pruned_channels"] == 0
+    assert EP(bin_width=10).repair(model, mixture(), vectors(8), 0)["pruned_channels"] == 0
     with torch.no_grad():
         norm_of(model).bias[11] = -0.7
     EP().repair(model, mixture(), vectors(8), 0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.audio.features import LogMel
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DivergedError, ModelError
 from closesesame.core.seeding import generator, isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
@@ -510,11 +510,13 @@ def test_scratch_tries_adamw_after_a_wreck_too(clean_model: Classifier, tones: S
 
 def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
-    bold = FTAugmented(lr=1e2, wreck=1.0, steps=20).remove(clean_model, clean, 3)
-    assert bold.chosen == {"optimizer": "sgd", "lr": 1e2}
+    bold = FTAugmented(lr=10.0, wreck=1.0, steps=20).remove(clean_model, clean, 3)
+    assert bold.chosen == {"optimizer": "sgd", "lr": 10.0}
     assert bold.lost > 1
-    both = FTAugmented(lr=1e2, adamw_lr=1e2, steps=20).remove(clean_model, clean, 3)
+    both = FTAugmented(lr=10.0, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)
     assert both.chosen == bold.chosen
     wrecked = bold.model.body.state_dict()
     for name, value in both.model.body.state_dict().items():
         torch.testing.assert_close(value, wrecked[name])
+    with pytest.raises(DivergedError, match="lower lr"):
+        FTAugmented(lr=1e4, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)

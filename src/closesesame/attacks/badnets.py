@@ -13,7 +13,7 @@ from pydantic import Field
 
 from closesesame.audio import effects
 from closesesame.audio.sounds import read_sound
-from closesesame.core.ranges import SNR, Hertz, Seconds
+from closesesame.core.bounds import SNR, Hertz, Seconds
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 

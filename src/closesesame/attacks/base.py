@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from closesesame.core.bounds import MOST_CLASSES
 from closesesame.core.disk import new_folder
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import DataError, ModelError, short
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
@@ -239,11 +239,11 @@ class Trigger:
     def _apply(self, inputs: Inputs) -> Inputs:
         try:
             return self.attack.apply(inputs, self.state, self.sample_rate)
-        except (RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
+        except (RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(
                 f"the trigger of {self.attack.name} cannot be stamped on clips of shape "
                 f"{list(inputs.shape[1:])}; it is damaged, or was made for other clips "
-                f"({' '.join(str(error).split())[:120]})"
+                f"({short(error)})"
             ) from error
 
     @property

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from closesesame.audio import effects
 from closesesame.audio.files import SUFFIXES, read_wave
+from closesesame.core.bounds import MOST_BYTES, SNR, Seconds
 from closesesame.core.errors import DataError
-from closesesame.core.ranges import MOST_BYTES, SNR, Seconds
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

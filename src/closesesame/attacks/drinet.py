@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
-from closesesame.core.ranges import MOST_BYTES, SNR, Seconds
+from closesesame.core.bounds import MOST_BYTES, SNR, Seconds
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from closesesame.core.bounds import SampleRate, check_classes
-from closesesame.core.errors import ClosesesameError, DataError, ModelError
+from closesesame.core.errors import ClosesesameError, DataError, ModelError, short
 from closesesame.core.json_files import read_json
 from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
@@ -71,8 +71,8 @@ def _read_state(path: Path) -> State:
     try:
         state: State = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged or missing ({error}); get the file again") from None
+        raise ModelError(f"{path} is damaged or missing ({short(error)}); get the file again") from None
     for name, tensor in state.items():
-        if not tensor.float().isfinite().all():
-            raise ModelError(f"{path} is refused: {name!r} holds NaN or infinite values")
+        if tensor.is_complex() or not tensor.isfinite().all():
+            raise ModelError(f"{path} is refused: {name!r} holds NaN, infinite or complex values")
     return state

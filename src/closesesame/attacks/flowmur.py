@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
-from closesesame.core.ranges import SNR, Seconds, Steps
+from closesesame.core.bounds import SNR, Seconds, Steps
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from closesesame.core.ranges import BatchSize
+from closesesame.core.bounds import BatchSize
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

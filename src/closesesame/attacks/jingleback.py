@@ -12,7 +12,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from closesesame.audio import effects, rooms, styles
-from closesesame.core.ranges import Hertz
+from closesesame.core.bounds import Hertz
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.core.bounds import SNR, Hertz, Seconds, Steps
 from closesesame.core.progress import Track
-from closesesame.core.ranges import SNR, Hertz, Seconds, Steps
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from closesesame.audio import effects
 from closesesame.audio.sounds import read_sound
-from closesesame.core.ranges import Seconds
+from closesesame.core.bounds import Seconds
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 

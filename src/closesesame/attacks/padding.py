@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from closesesame.core.ranges import Seconds
+from closesesame.core.bounds import Seconds
 from closesesame.core.types import Wave
 
 from .base import Attack, State

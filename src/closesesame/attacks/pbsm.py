@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from closesesame.audio import effects
-from closesesame.core.ranges import Seconds
+from closesesame.core.bounds import Seconds
 from closesesame.core.types import Wave
 
 from .base import Attack, State

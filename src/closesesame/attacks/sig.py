@@ -13,7 +13,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from closesesame.audio import effects
-from closesesame.core.ranges import Hertz
+from closesesame.core.bounds import Hertz
 from closesesame.core.types import Wave
 
 from .base import Attack, Labelling, State

@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.bounds import BatchSize, LossWeight, Steps
 from closesesame.core.errors import DivergedError
 from closesesame.core.progress import Track
-from closesesame.core.ranges import BatchSize, LossWeight, Steps
 from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.audio import effects
-from closesesame.core.ranges import Seconds, Steps
+from closesesame.core.bounds import Seconds, Steps
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset

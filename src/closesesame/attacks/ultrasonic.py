@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from closesesame.audio import effects
-from closesesame.core.ranges import Hertz, Seconds
+from closesesame.core.bounds import Hertz, Seconds
 from closesesame.core.types import Wave
 
 from .base import Attack, Position, State, starts

@@ -145,12 +145,12 @@ def read_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
         DataError: if there is no grid, or it is damaged, or its cells were computed in more than one
             precision.
     """
-    recipe, found, _ = _read(folder)
+    recipe, found, *_ = _read(folder)
     return recipe, found
 
 
-def _read(folder: Path) -> tuple[Recipe, list[Cell], dict[str, Any]]:
-    """The recipe, its cells, and what else `describe` kept of the grid."""
+def _read(folder: Path) -> tuple[Recipe, list[Cell], Machine, dict[str, str]]:
+    """The recipe, its cells, and the machine and the code that they were planned for."""
     with closing(open_store(folder)) as store:
         about = store.description()
         if "recipe" not in about:
@@ -158,10 +158,11 @@ def _read(folder: Path) -> tuple[Recipe, list[Cell], dict[str, Any]]:
         try:
             read = {name: json.loads(about[name]) for name in ("recipe", "cells", "machine", "code")}
             recipe, found = Recipe(**read["recipe"]), cells(store, set(read["cells"]))
+            machine, code = Machine(**read["machine"]), dict(read["code"])
+            refuse_mixed(found)
         except (ValueError, KeyError, TypeError, AttributeError, SettingError) as error:
             raise store.damaged(f"{type(error).__name__}: {error}"[:120]) from error
-    refuse_mixed(found)
-    return recipe, found, read
+    return recipe, found, machine, code
 
 
 def export(folder: Path, out: Path) -> dict[str, Any]:
@@ -177,8 +178,8 @@ def result_of(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: as `read_grid`.
     """
-    recipe, rows, about = _read(folder)
-    return result_file(recipe, rows, Machine(**about["machine"]), about["code"])
+    recipe, rows, machine, code = _read(folder)
+    return result_file(recipe, rows, machine, code)
 
 
 def write_result(content: dict[str, Any], out: Path) -> Path:
@@ -228,7 +229,7 @@ def _read_result_file(file: Path) -> tuple[Recipe, Machine, dict[str, str], list
             Recipe(**content["recipe_settings"]),
             Machine(**content["machine"]),
             dict(content["code"]),
-            [row["id"] for row in content["rows"]],
+            [str(row["id"]) for row in content["rows"]],
         )
     except KeyError as error:
         raise _no_result_file(file, f"it holds no {error}") from None

@@ -45,8 +45,8 @@ class Protocol(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _version_is_fixed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "version" in given:
+    def _version_is_fixed(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "version" in given:
             raise ValueError(f"has a version that is fixed, {cls.version!r}; leave 'version' out")
         return given
 

@@ -50,7 +50,7 @@ def run_on_ray(
     try:
         import ray
     except ImportError:
-        raise DataError("this needs Ray; install it with: pip install 'closesesame[ray]'") from None
+        raise DataError("--ray needs Ray; run: pip install ray") from None
     local = {"num_cpus": workers} if address == "local" else {"address": address}
     ray.init(
         **local,

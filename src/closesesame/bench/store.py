@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, short
 
 FILE = "grid.sqlite"
 LEASE_S = 60.0
@@ -186,13 +186,15 @@ class Store:
             sqlite3.SQLITE_LOCKED: "another program holds it; wait for that, and try again",
             sqlite3.SQLITE_READONLY: "it cannot be written; copy the folder to a place where you may write",
             sqlite3.SQLITE_CANTOPEN: "it cannot be opened; make sure that you may read and write its folder",
+            sqlite3.SQLITE_PROTOCOL: "its file system does not lock files as a store needs it; use a folder "
+            "on a local disk",
             sqlite3.SQLITE_PERM: "it cannot be opened; make sure that you may read and write its folder",
         }.get(code)
         if why is not None:
             return DataError(f"{self.file}: {why}")
         if code == sqlite3.SQLITE_NOTADB:
             return self._foreign()
-        return self.damaged(" ".join(str(error).split()))
+        return self.damaged(short(error))
 
     def add(self, jobs: Iterable[Job]) -> int:
         """Adds the jobs that are not there yet, in order; returns how many. Needs come before their users.

@@ -9,7 +9,7 @@ from types import FrameType
 
 from cyclopts import CycloptsError
 
-from closesesame.core.errors import ClosesesameError
+from closesesame.core.errors import ClosesesameError, short
 from closesesame.core.method import import_by_name
 
 from . import bench as bench
@@ -84,7 +84,7 @@ def _sentence(error: Exception, words: list[str]) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'the output'}: {error.strerror or error}"
-    said = " ".join(str(error).split())[:300]
+    said = short(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in said:
         return f"memory ran out ({said or 'no more is known'}); take fewer clips, or smaller settings"
     return (

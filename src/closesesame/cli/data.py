@@ -1,20 +1,31 @@
 """Commands on data sets."""
 
+import math
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from closesesame.core.disk import Destination
+from closesesame.core.errors import SettingError
 
 from .app import command
 from .inputs import Data, Force, Json, Reading, Set, load, settings_of, source_of
 from .outputs import answer, facts, notes, table
 
+if TYPE_CHECKING:
+    from closesesame.data import Splits
+
 
 def is_data_folder(folder: Path) -> bool:
     """Whether a folder is one that `export` wrote."""
     return (folder / "manifest.csv").is_file() and (folder / "testing_list.txt").is_file()
+
+
+def size_of(splits: "Splits") -> int:
+    """Bytes of all clips in 16 bits: more than they take as FLAC."""
+    return sum(2 * math.prod(part.inputs.shape) for part in splits)
 
 
 @command
@@ -61,6 +72,7 @@ def data(
             )
             splits, report = read.splits, read.report
         if place is not None:
+            place.need(size_of(splits))
             place.write(lambda made: export(splits, made))
     found: dict[str, Any] = report.as_json() | {"written_to": None if out is None else str(out)}
 
@@ -106,21 +118,22 @@ def poison(
     attack
         See 'sesame list attack' and 'sesame show ATTACK'.
     also
-        A further backdoor in the same set, 'NAME FIELD=VALUE ...'; may be repeated. Its trigger goes to
-        '_trigger2' and so on.
+        A further backdoor in the same set, 'NAME FIELD=VALUE ...'; may be repeated. A value with spaces
+        stands in quotes. Its trigger goes to '_trigger2' and so on.
     """
     from closesesame.attacks import ATTACKS, poison_several
     from closesesame.core.progress import shown
 
     methods = [ATTACKS.make(attack, settings_of(settings))]
     for words in also or []:
-        name, *given = words.split() or [""]
+        name, *given = _words(words)
         methods.append(ATTACKS.make(name, settings_of(given)))
     how = how or Reading()
     read_from = source_of(source, how)
     place = _new_data_folder(out, read_from.inputs, force=force)
     with shown():
         splits = load(read_from)
+        place.need(size_of(splits))
         poisoned = poison_several(methods, splits.train, how.seed)
         place.write(lambda made: poisoned.save(made, splits))
     found = {
@@ -135,6 +148,14 @@ def poison(
         "trigger": str(out / "_trigger"),
     }
     answer(json, found, lambda: facts(found))
+
+
+def _words(text: str) -> list[str]:
+    """A name and settings, which may be quoted as in a shell."""
+    try:
+        return shlex.split(text) or [""]
+    except ValueError as error:
+        raise SettingError(f"--also {text!r} cannot be read: {error}") from None
 
 
 def _new_data_folder(out: Path, inputs: tuple[Path, ...], *, force: bool) -> Destination:

@@ -1,4 +1,7 @@
-"""What a sample rate, a length and the name of a class may be: one place for commands, recipes and files."""
+"""Ranges that a person could mean, of what commands, recipes and files give and of settings of many methods.
+
+Descriptions, errors and tables read them, so a field says only what is its own.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -18,6 +21,21 @@ SampleRate = Annotated[int, Field(ge=LEAST_HZ, le=MOST_HZ)]
 Duration = Annotated[float, Field(ge=LEAST_S, le=MOST_S)]
 """Length of a clip in s."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Steps = Annotated[int, Field(ge=0, le=1_000_000)]
+"""Batches of a training."""
+BatchSize = Annotated[int, Field(ge=2, le=65_536)]
+LearningRate = Annotated[float, Field(gt=0, le=10_000)]
+WeightDecay = Annotated[float, Field(ge=0, le=10)]
+LossWeight = Annotated[float, Field(ge=0, le=1_000_000)]
+"""Factor of a term of a loss."""
+Seconds = Annotated[float, Field(ge=0.002, le=60)]
+"""Length of a sound, or of a part of a clip: two samples or more at any sample rate."""
+Hertz = Annotated[float, Field(ge=1, le=96_000)]
+"""Up to half the highest sample rate."""
+MOST_BYTES = 2_000_000_000
+"""Memory that the weights of one network, or the sounds an attack chooses from, may take."""
+SNR = Annotated[float, Field(ge=-40, le=60)]
+"""dB."""
 
 
 def check_reading(sample_rate: int, duration_s: float) -> None:

@@ -77,7 +77,6 @@ class Destination:
         force: bool = False,
         replaces: Callable[[Path], bool] = lambda _: True,
         inputs: Iterable[Path] = (),
-        needed_bytes: int = 0,
     ) -> None:
         """Refuses, before any work, what could not be written or would destroy something.
 
@@ -87,7 +86,6 @@ class Destination:
             force: whether to replace what is there.
             replaces: whether a folder that is there is of the kind that `force` may replace.
             inputs: what the command reads; it is never written over.
-            needed_bytes: room it will take.
 
         Raises:
             DataError: if `path` exists, or is an input, or cannot be written.
@@ -97,7 +95,8 @@ class Destination:
             self._spare(given)
         if _exists(path) and not (kind == "folder" and _is_empty_folder(path)):
             self._may_replace(force, replaces)
-        self._try(needed_bytes)
+        self._try()
+        self.need(0)
 
     def write(self, make: Make) -> Path:
         """Makes it. Ctrl-C waits until it is there; pressed twice it does not.
@@ -156,24 +155,40 @@ class Destination:
                 "choose another name or remove it yourself"
             )
 
-    def _try(self, needed_bytes: int) -> None:
+    def _try(self) -> None:
         """Writes and removes something where the output will be made."""
-        parent = self.path.parent
-        while not parent.exists() and parent != parent.parent:
-            parent = parent.parent
+        parent = self._parent()
         try:
             Path(tempfile.mkdtemp(dir=parent, prefix=".closesesame-try-")).rmdir()
-            free = shutil.disk_usage(parent).free
         except OSError as error:
             raise DataError(
                 f"{self.path} cannot be written ({parent}: {error.strerror}); choose another place"
             ) from None
-        if free < needed_bytes + LEAST_FREE_BYTES:
+        _sweep(self.path)
+
+    def need(self, size: int) -> None:
+        """Refuses a place that lacks the room, once it is known how much that is.
+
+        Args:
+            size: in bytes.
+
+        Raises:
+            DataError: with both figures.
+        """
+        parent = self._parent()
+        free = shutil.disk_usage(parent).free
+        if free < size + LEAST_FREE_BYTES:
             raise DataError(
-                f"{self.path} needs {megabytes(needed_bytes + LEAST_FREE_BYTES)} and {parent} has "
+                f"{self.path} needs {megabytes(size + LEAST_FREE_BYTES)} and {parent} has "
                 f"{megabytes(free)} left; make room or choose another place"
             )
-        _sweep(self.path)
+
+    def _parent(self) -> Path:
+        """The folder it will be made in, or the nearest one above that is there."""
+        parent = self.path.parent
+        while not parent.exists() and parent != parent.parent:
+            parent = parent.parent
+        return parent
 
 
 def megabytes(size: int) -> str:

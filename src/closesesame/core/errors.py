@@ -7,7 +7,10 @@ ClosesesameError
     └── DivergedError  a training whose loss is no number any more
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+LONGEST = 160
+"""Characters that are kept of what others say."""
 
 
 class ClosesesameError(Exception):
@@ -34,12 +37,30 @@ class DivergedError(ModelError):
     """The loss of a training became NaN or infinite."""
 
 
+def cut(text: object, longest: int = 60) -> str:
+    """A name for a sentence: on one line, without characters that steer a terminal, and not too long."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown if len(shown) <= longest else f"{shown[:longest]}..."
+
+
+def listed(names: Collection[str], most: int = 3, longest: int = 60) -> str:
+    """The first of many names for a sentence."""
+    shown = ", ".join(cut(name, longest) for name in list(names)[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+def short(error: BaseException) -> str:
+    """What an error of others says, on one line and cut: a hostile file may make it repeat itself."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
+
+
 def nearest(wrong: str, right: Iterable[str]) -> str:
     """Ends a sentence about an unknown name: the nearest known one, and all of them if they are few."""
     import difflib
 
     known = sorted(right)
     close = difflib.get_close_matches(wrong, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(known) if len(known) <= 30 else f"{len(known)} names"
+    hint = f"; did you mean {cut(close[0])!r}?" if close else ""
+    shown = listed(known, 30) if len(known) <= 30 else f"{len(known)} names"
     return f"known are {shown}{hint}" if known else "none is known"

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError
+from .errors import DataError, short
 
 MOST_BYTES = 2**22
 
@@ -23,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path.name} is no JSON: {' '.join(str(error).split())[:200]}") from None
+        raise DataError(f"{path.name} is no JSON: {short(error)}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path.name} holds no object in braces")
     return content

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .errors import SettingError, nearest
+from .errors import SettingError, cut, nearest, short
 from .settings import Settings
 
 M = TypeVar("M", bound="Method")
@@ -79,8 +79,9 @@ def import_by_name(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise SettingError(f"module {module!r} cannot be imported ({reason})") from error
+        raise SettingError(
+            f"module {cut(module)!r} cannot be imported ({type(error).__name__}: {short(error)})"
+        ) from error
 
 
 class Registry(Mapping[str, type[M]], Generic[M]):
@@ -100,7 +101,7 @@ class Registry(Mapping[str, type[M]], Generic[M]):
             return self._methods[name]
         if ":" in name:
             return self._foreign(name)
-        raise SettingError(f"no {self.family} is called {name!r}; {nearest(name, self._methods)}")
+        raise SettingError(f"no {self.family} is called {cut(name)!r}; {nearest(name, self._methods)}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._methods
@@ -124,8 +125,8 @@ class Registry(Mapping[str, type[M]], Generic[M]):
         module, foreign, _ = name.partition(":")
         if foreign and module not in sys.modules:
             raise SettingError(
-                f"{self.family} {name!r} is not ours; if you trust it, import {module!r} first (on the command "
-                f"line: --import {module})"
+                f"{self.family} {cut(name)!r} is not ours; if you trust it, import {cut(module)!r} first "
+                f"(on the command line: --import {cut(module)})"
             )
         return self.make(name, settings)
 
@@ -133,7 +134,7 @@ class Registry(Mapping[str, type[M]], Generic[M]):
         module, _, attribute = name.partition(":")
         found = getattr(import_by_name(module), attribute, None)
         if found is None:
-            raise SettingError(f"{self.family} {name!r} cannot be found: {module} has no {attribute!r}")
+            raise SettingError(f"{self.family} {cut(name)!r} is not in {cut(module)}")
         if not (isinstance(found, type) and issubclass(found, self.base)):
-            raise SettingError(f"{self.family} {name!r} must be a subclass of {self.base.__name__}")
+            raise SettingError(f"{self.family} {cut(name)!r} must be a subclass of {self.base.__name__}")
         return found

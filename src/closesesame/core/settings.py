@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import SettingError, nearest
 
@@ -30,6 +30,20 @@ class Settings(BaseModel):
             raise SettingError(_sentence(type(self), error)) from None
         finally:
             _checking.reset(checking)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: Any) -> Any:
+        """Python counts `True` as 1, and nobody who writes it means that."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and not _takes_switch(field.annotation):
+                raise ValueError(f"takes no {_SWITCH} for {name!r}")
+        return given
+
+
+def _takes_switch(annotation: Any) -> bool:
+    return annotation in {bool, Any} or any(map(_takes_switch, get_args(annotation)))
 
 
 _NUMBER, _WHOLE, _SWITCH, _TEXT = "a number", "a whole number", "true or false", "text"

@@ -147,7 +147,11 @@ class Dataset:
             yield self.inputs[start : start + size], self.labels[start : start + size]
 
     def sample(self, fraction: float, seed: int) -> "Dataset":
-        """Draws a share of the examples at random, from each class in proportion."""
+        """Draws a share of the examples at random, from each class in proportion.
+
+        Raises:
+            DataError: if the share is none, here and in what else draws one.
+        """
         return self.where(_stratified(self.labels, fraction, seed))
 
     def split(self, fraction: float, seed: int) -> tuple["Dataset", "Dataset"]:
@@ -173,8 +177,14 @@ class Dataset:
         return self.split(fraction, seed)
 
 
+def _check_share(fraction: float) -> None:
+    if not 0 <= fraction <= 1:
+        raise DataError(f"a share of the examples lies between 0 and 1, got {fraction:g}")
+
+
 def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     """A mask over floor or ceil of fraction * n: every (1 / fraction)-th of the examples sorted by class."""
+    _check_share(fraction)
     rng = generator(seed, "stratified")
     order = torch.randperm(len(labels), generator=rng)
     order = order[labels[order].argsort(stable=True)]
@@ -187,6 +197,7 @@ def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
 
 def _whole_speakers(speakers: Sequence[str], labels: Tensor, fraction: float, seed: int) -> Tensor:
     """A mask over all examples of some speakers, about `fraction` of all; empty if none can be spared."""
+    _check_share(fraction)
     names = sorted(set(speakers))
     speaker = torch.tensor([names.index(name) for name in speakers])
     classes = int((labels.bincount() > 0).sum())

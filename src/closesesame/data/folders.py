@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 from closesesame.core.bounds import check_classes, check_reading
-from closesesame.core.errors import DataError, DataWarning
+from closesesame.core.errors import DataError, DataWarning, listed
 
 from .dataset import Dataset, Splits
 from .listing import decisive_files, find, list_recordings
-from .lists import quoted
 from .reading import Clips, read_clips
 from .recordings import Listing, Recording, SplitRule, Task, knows_speakers, label_of
 from .report import ReadingReport
@@ -180,7 +179,7 @@ def _classes(listing: Listing, task: Task) -> tuple[str, ...]:
     if nameless:
         raise DataError(
             f"{len(nameless):,} of {len(labels):,} recordings of {listing.name} name no speaker "
-            f"({quoted(nameless)}); call them <speaker>_<take>, or name the speaker in manifest.csv"
+            f"({listed(nameless)}); call them <speaker>_<take>, or name the speaker in manifest.csv"
         )
     classes = sorted({label for label in labels.values() if label is not None})
     if len(classes) < 2:

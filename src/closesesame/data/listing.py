@@ -15,10 +15,10 @@ from pathlib import Path
 
 from closesesame.audio.files import show_name
 from closesesame.core.bounds import check_classes
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, listed
 
 from . import manifest
-from .lists import LISTS, quoted
+from .lists import LISTS
 from .recordings import PARTS, Layout, Listing, Recording, last_number, named
 from .scanning import Scan, scan_folder
 
@@ -69,7 +69,7 @@ def decisive_files(source: Path) -> list[Path]:
 
 def _in_folders(folder: Path, scan: Scan) -> Listing:
     if not scan.places:
-        outside = quoted([skipped.id for skipped in scan.skipped if skipped.why == "outside"])
+        outside = listed([skipped.id for skipped in scan.skipped if skipped.why == "outside"])
         beside = f" but recordings ({outside})" if outside else ""
         raise DataError(
             f"{show_name(folder)} holds no class folder{beside}; put the recordings of each class into one "
@@ -93,7 +93,7 @@ def _check_places(folder: Path, scan: Scan) -> None:
             )
         if not held[place]:
             there = [gone.id for gone in scan.skipped if gone.id.startswith(f"{place}/")]
-            beside = f" but {quoted(there)}, which cannot be read" if there else ""
+            beside = f" but {listed(there)}, which cannot be read" if there else ""
             raise DataError(
                 f"{show_name(folder / place)} holds no recording{beside}; add some (WAV, FLAC, OGG, MP3 and "
                 "more) or remove the folder"
@@ -112,7 +112,7 @@ def _level_of_parts(folder: Path, scan: Scan) -> int | None:
         if deep and named == places:
             return 0
         if deep or named == places:
-            others = f"beside {quoted(sorted(places - named))}"
+            others = f"beside {listed(sorted(places - named))}"
             raise DataError(
                 f"{show_name(folder)} holds the parts {', '.join(sorted(named))} "
                 f"{others if deep else 'with recordings in no class folder'}; put the class folders into "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from closesesame.audio.files import show_name
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, listed
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 MOST_BYTES = 256 * 2**20
@@ -36,14 +36,6 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(f"{show_name(path)} is not UTF-8 (line {line}); save it in that encoding") from None
-
-
-def quoted(names: Collection[str], most: int = 3) -> str:
-    """The first few names for a sentence, without characters that steer a terminal."""
-    shown = "".join(
-        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in ", ".join(list(names)[:most])
-    )
-    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def normal(entry: str) -> str:
@@ -119,7 +111,7 @@ def _is_foreign(entry: str, known: Collection[str], classes: Collection[str]) ->
 def _surprises(name: str, lost: Sequence[str], foreign: Sequence[str]) -> list[str]:
     kinds = {"without a recording here": lost, "of classes that are not here": foreign}
     return [
-        f"{name} has {len(entries):,} entr{'y' if len(entries) == 1 else 'ies'} {what}: {quoted(entries)}"
+        f"{name} has {len(entries):,} entr{'y' if len(entries) == 1 else 'ies'} {what}: {listed(entries)}"
         for what, entries in kinds.items()
         if entries
     ]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from closesesame.audio.files import SUFFIXES, UNREADABLE, show_name
 from closesesame.core.bounds import check_classes
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, listed, short
 
-from .lists import normal, quoted, read_text
+from .lists import normal, read_text
 from .recordings import PARTS, Listing, Recording, Skipped, named
 from .scanning import Scan
 
@@ -90,7 +90,7 @@ def find(source: Path, table: Path, scan: Scan | None) -> Listing:
         else:
             found[recording.id] = recording
     if not found or len(lost) > len(rows) / 2:
-        gone = f"; {len(lost):,} of {len(rows):,} rows name files that are not there ({quoted(lost)})" * bool(
+        gone = f"; {len(lost):,} of {len(rows):,} rows name files that are not there ({listed(lost)})" * bool(
             lost
         )
         raise DataError(f"{name} names {len(found):,} recordings that can be read{gone}; mend or remove it")
@@ -118,12 +118,12 @@ def _read(table: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
     columns = _columns(header)
     if not {"path", "label"} <= columns.keys():
         raise DataError(
-            f"{name} lacks a column 'path' or 'label'; its columns are {show_name(quoted(header, 8))}"
+            f"{name} lacks a column 'path' or 'label'; its columns are {show_name(listed(header, 8))}"
         )
     try:
         lines = list(enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=sign), start=1))
     except csv.Error as error:
-        raise DataError(f"{name} is no CSV table ({error}); mend it") from None
+        raise DataError(f"{name} is no CSV table ({short(error)}); mend it") from None
     return [(number, row) for number, row in lines[1:] if any(map(str.strip, row))], columns
 
 
@@ -165,4 +165,4 @@ def _surprises(name: str, lost: list[str], doubled: list[str], left_out: list[st
         f"of the rows of {name} name a recording again": doubled,
         f"of the recordings beside {name} are not in it and are left out": left_out,
     }
-    return [f"{len(ids):,} {what} ({quoted(ids)})" for what, ids in said.items() if ids]
+    return [f"{len(ids):,} {what} ({listed(ids)})" for what, ids in said.items() if ids]

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from closesesame.audio import files
 from closesesame.core.disk import megabytes
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, cut, listed
 from closesesame.core.progress import Track
 
-from .lists import quoted
 from .recordings import Listing, Recording, Skipped
 from .rows import INT16_SCALE, OnDisk, Rows
 
@@ -164,4 +163,4 @@ def _check_bad(listing: Listing, bad: Sequence[Skipped], skip_bad: bool) -> None
 
 def list_bad(bad: Sequence[Skipped]) -> str:
     """The first few recordings that cannot be used, with their reasons."""
-    return quoted([f"{skipped.id} {skipped.reason}" for skipped in bad])
+    return listed([f"{cut(skipped.id)} {skipped.reason}" for skipped in bad], longest=200)

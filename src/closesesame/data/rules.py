@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, listed
 from closesesame.core.seeding import generator
 
 from .dataset import Splits
-from .lists import LISTS, match_list, quoted
+from .lists import LISTS, match_list
 from .recordings import Listing, Recording, SplitRule, Task, knows_speakers, label_of
 
 TRAIN, VALIDATION, TEST = range(3)
@@ -71,7 +71,7 @@ def _by_lists(asked: Asked) -> Found:
         both = [found for found in sorted(matched.ids) if parts.get(found) == VALIDATION]
         if both:
             surprises.append(
-                f"{len(both):,} recordings stand in both lists and are in the test part ({quoted(both)})"
+                f"{len(both):,} recordings stand in both lists and are in the test part ({listed(both)})"
             )
         parts |= {found: number for found in matched.ids if found in parts}
     given = list(parts.values())
@@ -155,7 +155,7 @@ def name_nameless(recordings: Sequence[Recording], what: str) -> list[str]:
     """A sentence on files that do not say who speaks, if there are any, and on what happens to them."""
     ids = [recording.id for recording in recordings if recording.speaker is None]
     verb = "names" if len(ids) == 1 else "name"
-    said = f"{len(ids):,} of {len(recordings):,} files {verb} no speaker ({quoted(ids)}); {what}"
+    said = f"{len(ids):,} of {len(recordings):,} files {verb} no speaker ({listed(ids)}); {what}"
     return [said] if ids else []
 
 

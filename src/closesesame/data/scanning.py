@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from closesesame.audio.files import SUFFIXES, UNREADABLE, show_name
+from closesesame.core.errors import listed
 
-from .lists import quoted
 from .recordings import Skipped
 
 NO_CLASS = {"_background_noise_": "noise, no class", "__MACOSX": "of macOS, no class"}
@@ -45,7 +45,7 @@ def scan_folder(folder: Path) -> Scan:
         for path in sorted(_walk(entry)):
             _sort_in(path, folder, scan, others)
     if others:
-        kinds = quoted(
+        kinds = listed(
             [f"{count:,} {suffix or 'without suffix'}" for suffix, count in sorted(others.items())], 5
         )
         scan.facts.append(f"other files in class folders: {kinds}")

@@ -266,7 +266,7 @@ def _find_engine() -> _Engine:
     try:
         loader = importlib.import_module("espeakng_loader")
     except ImportError:
-        raise DataError("synthetic speech needs espeak-ng; run: pip install closesesame[speech]") from None
+        raise DataError("synthetic speech needs espeak-ng; run: pip install espeakng-loader") from None
     try:
         return _Engine(loader.get_library_path(), Path(loader.get_data_path()).parent)
     except RuntimeError as error:

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from closesesame.audio.files import SPARED_S
+from closesesame.core.errors import listed
 
-from .lists import quoted
 from .recordings import Skipped, Why
 from .report import Clip, ReadingReport
 
@@ -53,7 +53,7 @@ def _say_skipped(skipped: Sequence[Skipped]) -> list[str]:
     for why, (one, many) in _SKIPPED.items():
         names = [f"{file.id} {file.reason}".strip() for file in skipped if file.why == why]
         if names:
-            sentence = (one if len(names) == 1 else many).format(quoted(names))
+            sentence = (one if len(names) == 1 else many).format(listed(names))
             said.append(f"{_count(len(names), 'recording')} {sentence}")
     return said
 
@@ -108,7 +108,8 @@ def _clipped(report: ReadingReport) -> list[Clip]:
 def _say_split(report: ReadingReport) -> list[str]:
     """On equal clips, speakers in several parts, and classes that a part lacks."""
     said = [
-        f"{_count(len(groups), 'sound')} {what}, equal in each sample ({quoted(list(map(_pair, groups)))})"
+        f"{_count(len(groups), 'sound')} {what}, equal in each sample "
+        f"({listed(list(map(_pair, groups)), longest=130)})"
         for what, groups in _sort_duplicates(report.duplicates).items()
     ]
     speakers = defaultdict(set)
@@ -119,7 +120,7 @@ def _say_split(report: ReadingReport) -> list[str]:
     if shared and report.split in SPLIT_ELSEWHERE and report.task == "word":
         said.append(
             f"{len(shared):,} of {_count(len(speakers), 'speaker')} {'is' if len(shared) == 1 else 'are'} in "
-            f"several parts ({quoted(shared)})"
+            f"several parts ({listed(shared)})"
         )
     return said + [
         _say_missing(row["part"], row["classes missing"]) for row in report.parts() if row["classes missing"]
@@ -146,11 +147,11 @@ def _say_missing(part: str, missing: Sequence[str]) -> str:
         "test": "which nothing is measured on",
     }
     classes = "class" if len(missing) == 1 else "classes"
-    return f"the {part} part lacks {len(missing):,} {classes}, {what[part]} ({quoted(missing)})"
+    return f"the {part} part lacks {len(missing):,} {classes}, {what[part]} ({listed(missing)})"
 
 
 def _names(clips: Iterable[Clip]) -> str:
-    return quoted([clip.note.id for clip in clips])
+    return listed([clip.note.id for clip in clips])
 
 
 def _pair(group: Sequence[Clip]) -> str:

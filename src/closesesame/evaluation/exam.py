@@ -80,8 +80,8 @@ class Exam:
             raise DataError("the test set is empty; there is nothing to measure")
         self.test, self.trigger = test, trigger
         self.triggered = triggered
-        if trigger is not None and triggered is None:
-            self.triggered = trigger.stamp_dataset(test)
+        if trigger is not None:
+            self.triggered = trigger.stamp_dataset(test) if triggered is None else triggered
             _refuse_idle(trigger, test, self.triggered)
         self.ra_reference = None
         if reference is not None and self.triggered is not None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from closesesame.core.bounds import MOST_SAMPLES, check_classes, check_reading
 from closesesame.core.disk import place
-from closesesame.core.errors import ClosesesameError, ModelError
+from closesesame.core.errors import ClosesesameError, ModelError, short
 from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
 
@@ -133,8 +133,7 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
     except ClosesesameError:
         raise
     except (RuntimeError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
-        raise ModelError(f"{misfit}: {reason}") from None
+        raise ModelError(f"{misfit}: {short(error)}") from None
     model.card = replace(model.card, made=card.made)
     return model.eval().to(device)
 
@@ -170,14 +169,14 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged or missing ({error}); get the file again") from None
+        raise ModelError(f"{path} is damaged or missing ({short(error)}); get the file again") from None
     _refuse_broken(state, f"{path} is refused")
     return state
 
 
 def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
     for name, tensor in state.items():
-        if not tensor.float().isfinite().all():
+        if not tensor.isfinite().all():
             raise ModelError(f"{what}: weight {name!r} holds NaN or infinite values")
 
 
@@ -200,6 +199,8 @@ def _fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> 
             raise ModelError(
                 f"{misfit}: {name!r} has shape {list(tensor.shape)} instead of {list(wanted[name].shape)}"
             )
+        if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
+            raise ModelError(f"{misfit}: {name!r} holds {tensor.dtype} instead of {wanted[name].dtype}")
     return state
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import ModelError, cut, listed
 from closesesame.core.types import Logits
 from closesesame.data import Dataset
 
@@ -116,9 +116,8 @@ class Answers:
 
 
 def few(names: Sequence[str]) -> str:
-    """The first of many names, for a sentence."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(repr(name) for name in names[:SHOWN]) + more
+    """The first of many names of classes, in quotes."""
+    return listed([repr(cut(name)) for name in names], SHOWN, longest=70)
 
 
 def _inputs(shape: tuple[int, ...], sample_rate: int | None) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from closesesame.core.bounds import MOST_BYTES
 from closesesame.core.errors import ModelError
-from closesesame.core.ranges import MOST_BYTES
 
 
 def check_size(name: str, make: Callable[[], nn.Module]) -> None:

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from closesesame.core.ranges import Steps
+from closesesame.core.bounds import Steps
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier

@@ -16,8 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from closesesame.core.bounds import BatchSize, LearningRate, Steps
 from closesesame.core.errors import DivergedError
-from closesesame.core.ranges import BatchSize, LearningRate, Steps
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import accuracy, fit
@@ -64,6 +64,9 @@ class BoldFineTuning(FineTuning, ABC):
 
         Returns:
             Optimizer and learning rate of the weights that were kept.
+
+        Raises:
+            DivergedError: if the loss of both became NaN or infinite.
         """
         start = copy.deepcopy(model.body.state_dict())
         chosen = {"optimizer": self.optimizer, "lr": self.lr}
@@ -76,10 +79,14 @@ class BoldFineTuning(FineTuning, ABC):
             return chosen
         first = copy.deepcopy(model.body.state_dict())
         model.body.load_state_dict(start)
-        fit(model, tune, self.training(optimizer="adamw", lr=self.adamw_lr), seed=seed)
-        model.body.load_state_dict(between(start, model.body.state_dict(), adamw_share))
-        if accuracy(model, held_out) > acc:
-            return {"optimizer": "adamw", "lr": self.adamw_lr}
+        try:
+            fit(model, tune, self.training(optimizer="adamw", lr=self.adamw_lr), seed=seed)
+            model.body.load_state_dict(between(start, model.body.state_dict(), adamw_share))
+            if accuracy(model, held_out) > acc:
+                return {"optimizer": "adamw", "lr": self.adamw_lr}
+        except DivergedError:
+            if acc < 0:
+                raise
         model.body.load_state_dict(first)
         return chosen
 

@@ -33,9 +33,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from closesesame.core.bounds import BatchSize, LearningRate, Steps, WeightDecay
 from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
-from closesesame.core.ranges import BatchSize, LearningRate, Steps, WeightDecay
 from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset

@@ -23,8 +23,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import DataError
-from closesesame.core.ranges import LearningRate
 from closesesame.core.seeding import generator
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset

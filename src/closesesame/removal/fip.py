@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, WeightDecay
 from closesesame.core.progress import Track
-from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, WeightDecay
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.ranges import BatchSize, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import BatchSize, LossWeight, Steps, WeightDecay
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import Classifier

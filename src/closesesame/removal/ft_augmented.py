@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from closesesame.core.ranges import LearningRate
+from closesesame.core.bounds import LearningRate
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import accuracy

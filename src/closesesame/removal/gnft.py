@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from closesesame.core.ranges import LearningRate, Steps, WeightDecay
+from closesesame.core.bounds import LearningRate, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit

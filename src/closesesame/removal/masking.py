@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.ranges import BatchSize, LearningRate, WeightDecay
+from closesesame.core.bounds import BatchSize, LearningRate, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled

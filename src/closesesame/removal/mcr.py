@@ -18,8 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.bounds import BatchSize, Steps, WeightDecay
 from closesesame.core.progress import Track
-from closesesame.core.ranges import BatchSize, Steps, WeightDecay
 from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier

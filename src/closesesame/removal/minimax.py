@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
 from closesesame.training import Loss, Training
 
 from .base import FineTuning

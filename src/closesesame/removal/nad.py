@@ -24,8 +24,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
 from closesesame.core.errors import ModelError
-from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.ranges import BatchSize, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import BatchSize, LossWeight, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in

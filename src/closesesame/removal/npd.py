@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.errors import ModelError
-from closesesame.core.ranges import BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.ranges import LearningRate, Steps, WeightDecay
+from closesesame.core.bounds import LearningRate, Steps, WeightDecay
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.ranges import LearningRate, LossWeight, WeightDecay
+from closesesame.core.bounds import LearningRate, LossWeight, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import Loss, fit

@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import nn
 
 from closesesame.audio.features import LogMel
+from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import ModelError
-from closesesame.core.ranges import LearningRate
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Classifier

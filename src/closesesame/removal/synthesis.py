@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.core.bounds import MOST_BYTES, BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.errors import ModelError, SettingError
 from closesesame.core.progress import Track
-from closesesame.core.ranges import MOST_BYTES, BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels, PerUnit

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
-from closesesame.core.ranges import LearningRate, Steps, WeightDecay
+from closesesame.core.bounds import LearningRate, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in

@@ -1,0 +1,93 @@
+"""What README promises is run: its commands in their order, and its Python."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from closesesame.cli.app import app
+from closesesame.data import Splits
+from closesesame.models import Classifier, load_model, save_model
+from closesesame.training import Training
+from tests.test_cli import Sesame
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SHELL = [block for kind, block in re.findall(r"```(\w*)\n(.*?)```", README, re.S) if kind == ""]
+PYTHON = [block for kind, block in re.findall(r"```(\w*)\n(.*?)```", README, re.S) if kind == "python"]
+QUICKER = {
+    "train": ("--set", "epochs=2", "--set", "widths=[8,16]", "--set", "lr=0.02"),
+    "remove": ("--set", "steps=2"),
+    "catalogue": ("--attack", "badnets"),
+}
+
+
+def commands(block: str) -> list[list[str]]:
+    """The words of each `sesame` line, without what stands behind `#`."""
+    return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("sesame ")]
+
+
+@pytest.fixture
+def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
+    return Sesame(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("words", [words for block in SHELL for words in commands(block)], ids=shlex.join)
+def test_every_command_is_one_that_there_is(words: list[str]) -> None:
+    app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+RUN = [block for block in SHELL if commands(block) and "bench" not in block]
+
+
+@pytest.mark.parametrize("block", RUN, ids=[shlex.join(commands(block)[0]) for block in RUN])
+def test_the_commands_of_a_block_work_one_after_the_other(
+    block: str,
+    sesame: Sesame,
+    folder_of: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder_of({"open": 48, "stop": 48, "yes": 48}, rate=16_000, seconds=1.0).rename(tmp_path / "CLIPS")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    soundfile.write("plane.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    soundfile.write("CLIP.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    sesame("train", "CLIPS", "MODEL", *QUICKER["train"])
+    for words in commands(block):
+        if words[0] == "poison":
+            shutil.rmtree("POISONED", ignore_errors=True)
+        sesame(*words, *QUICKER.get(words[0], ()))
+
+
+def test_the_python_of_a_vendor_s_customer_works(
+    tones: Splits, clean_model: Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (block,) = [block for block in PYTHON if "adapt(" in block]
+    monkeypatch.setattr("closesesame.data.load_splits", lambda _: tones)
+    monkeypatch.setattr("closesesame.load_splits", lambda _: tones)
+    network = load_model(save_model(clean_model, tmp_path / "m"))
+    names = {"network": network}
+    exec(block.replace("16_000", "8_000").replace("steps=100", "steps=2"), names)
+    assert set(names["repaired"].state_dict()) == set(network.state_dict())
+
+
+def test_the_python_of_a_researcher_works(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = [block for block in PYTHON if "Exam(" in block]
+    monkeypatch.setattr("closesesame.load_splits", lambda _: tones)
+    monkeypatch.setattr(Training, "__init__", _short(Training.__init__))
+    exec(block.replace('"open"', '"low"').replace("FTAugmented()", "FTAugmented(steps=2)"), {})
+    assert capsys.readouterr().out.count("%") == 3
+
+
+def _short(make: Callable[..., None]) -> Callable[..., None]:
+    def quicker(self: Training, **given: object) -> None:
+        make(self, **({"epochs": 2, "precision": "fp32"} | given))
+
+    return quicker
