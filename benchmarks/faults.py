@@ -3,10 +3,10 @@
 python benchmarks/faults.py            all; about 20 minutes, and a C compiler is needed
 python benchmarks/faults.py --few 2    the same with two of each
 
-A library that is loaded before all others (faults.c) counts the calls that change a file below one folder, and
-kills the process at the n-th, half-way through if it is a write, or lets it and all later ones fail. What a
-command wrote before is compared with what it left: it must be the old output whole or the new one whole, or,
-where the command could still speak, the new one whole in the place that its message names.
+A library that is loaded before all others (faults.c) counts the calls that change a file below one folder,
+and kills the process at the n-th, half-way through if it is a write, or lets it and all later ones fail. What
+was there before is compared with what the command left: it must be the old output whole or the new one whole,
+or, where the command could still speak, the new one whole in the place that its message names.
 """
 
 import argparse
@@ -28,9 +28,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import soundfile
@@ -47,6 +49,7 @@ from closesesame.bench.store import FILE
 from closesesame.bench.table import host
 from closesesame.cli import pages
 from closesesame.core.disk import Destination, write_whole
+from closesesame.core.errors import ClosesesameError
 from closesesame.report import build, page
 
 HERE = Path(__file__).parent
@@ -440,9 +443,13 @@ def mounted(folder: Path) -> Iterator[Callable[[str], None]]:
     if subprocess.run(command, check=False, capture_output=True).returncode:
         raise PermissionError
     try:
-        yield lambda how: subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True) and None
+        yield partial(_remount, folder)
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def _remount(folder: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
 
 
 def spread(count: int, most: int | None) -> list[int]:
@@ -527,7 +534,7 @@ def forked_workers(prepare: Callable[[int], object] = lambda _: None, most: int 
         os.close(reading)
         IDLE.append((pid, writing))
     names = {"Popen": Hand, "DEVNULL": subprocess.DEVNULL, "TimeoutExpired": subprocess.TimeoutExpired}
-    runner.subprocess = SimpleNamespace(**names)  # type: ignore[assignment]
+    patch.object(runner, "subprocess", SimpleNamespace(**names)).start()
     runner.POLL_S = 0.02
 
 
@@ -562,8 +569,12 @@ class GridTrial:
         self.bench, self.store = bench, bench.work / "store"
         self.rows = self._rows(bench.world / "store")
         bench.fresh()
-        self.driver_calls = self._run(lambda: forked_workers() or SHIM.arm(0, 0, bench.work)).calls
+        self.driver_calls = self._run(partial(self._arm_driver, 0, 0)).calls
         self.worker_calls = self._count_worker()
+
+    def _arm_driver(self, at: int, error: int) -> None:
+        forked_workers()
+        SHIM.arm(at, error, self.bench.work)
 
     def _run(self, prepare: Callable[[], object], *more: str) -> Ended:
         return perform(self.bench.grid(self.store, *more), self.bench.scratch, prepare)
@@ -588,7 +599,7 @@ class GridTrial:
                     told.write_text(str(SHIM.calls()), encoding="utf-8")
                     return outcome
 
-                worker.perform = counted
+                patch.object(worker, "perform", counted).start()
 
         self._run(lambda: forked_workers(count), "--workers", "1")
         return int(told.read_text(encoding="utf-8"))
@@ -597,7 +608,7 @@ class GridTrial:
         """Strikes the driver or the first worker, then runs the grid again."""
         self.bench.fresh()
         if whom == "driver":
-            ended = self._run(lambda: forked_workers() or SHIM.arm(at, error, self.bench.work))
+            ended = self._run(partial(self._arm_driver, at, error))
         else:
 
             def arm(number: int) -> None:
@@ -629,7 +640,7 @@ class GridTrial:
         try:
             with closing(open_store(self.store)) as store:
                 return {row.job.id: row.result for row in store.rows() if row.state == "done"}
-        except program.ClosesesameError as error:
+        except ClosesesameError as error:
             return {} if "holds no grid" in str(error) else {"unreadable": str(error)}
 
     def _wrong(self, before: dict[str, Any], again: Ended) -> str:
@@ -669,8 +680,8 @@ def run(most: int | None = None) -> list[Tally]:
     """Puts in all faults, or `most` of each kind into each command."""
     torch.set_num_threads(1)
     shared = Code()
-    planning.Code = lambda: shared  # type: ignore[misc,assignment]
-    pages.now = lambda: "then"
+    patch.object(planning, "Code", lambda: shared).start()
+    patch.object(pages, "now", lambda: "then").start()
     scratch = Path(tempfile.mkdtemp(prefix="closesesame-faults-"))
     try:
         bench = Bench(scratch)
@@ -700,9 +711,9 @@ def main() -> int:
 
 ABOUT = (
     "A kill is SIGKILL at the n-th call that changes a file, half-way through if it writes; on a full disk that "
-    "call and all later ones fail; under a memory limit 1 to 240 MB are left. After a kill the old output or the "
-    "new one must be whole; after an error that comes with the output, the new one, if need be elsewhere. A grid "
-    "is run again and must give the rows of an undisturbed run, without a job that is done twice."
+    "call and all later ones fail; under a memory limit 1 to 240 MB are left. After a kill the old output or "
+    "the new one must be whole; after an error that comes with the output, the new one, if need be elsewhere. A "
+    "grid is run again and must give the rows of an undisturbed run, without a job that is done twice."
 )
 
 

@@ -23,13 +23,14 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import soundfile
@@ -62,6 +63,7 @@ from closesesame.models.matching import data_for
 from closesesame.removal import REMOVALS
 from closesesame.report.from_store import grid_of
 from closesesame.training import Training, predict, train
+from hostile import WORDS, Tree, as_json, as_setting, as_toml, damaged, hostile, mutated, near
 
 OUT = Path(__file__).parent / "results" / "fuzz.json"
 RATE, SECONDS = 4_000, 0.1
@@ -72,8 +74,6 @@ CHUNK = 250
 """Cases of one process: what kills a process costs that many at most."""
 REPR = re.compile(r"<(?:class|function|module|bound method|object)\b|object at 0x|Traceback")
 STORE_FILES = {FILE, f"{FILE}-wal", f"{FILE}-shm"}
-Tree = Any
-"""JSON."""
 Act = Callable[[], object]
 """What is tried, once its input is on disk."""
 
@@ -82,148 +82,11 @@ class TooSlowError(BaseException):
     """A case took more time than it may."""
 
 
-# --- hostile values -------------------------------------------------------------------------------------
-
-WORDS = (
-    "", " ", "none", "NaN", "-inf", "true", "0", "-1", "1e309", "1_000", "٣", "0x10", "é", "日本", "a/b", "../..",
-    "/etc/passwd", "os:system", "closesesame.demo:run", "\0", "\ud800", "a\nb", "\x1b[31mred", "%s{0}", "<b>&",
-    "low", "resnet", "badnets", "ft", "[", "{", "[1, 2", '{"a": 1}', "[[[[1]]]]", "x" * 300, "9" * 5_000,
-    "start", "1e-320", "random", "0.5", "16000", "word",
-)  # fmt: skip
-NUMBERS = (
-    0, 1, -1, 2, 3, 7, 64, 255, 8_000, 65_537, 10**9, 2**63, -(2**63), 10**40, 10**400, 0.0, -0.0, 0.5, 1.5,
-    1e-9, 1e-320, 1e308, -1e308, float("nan"), float("inf"), float("-inf"),
-)  # fmt: skip
-
-
-def hostile(rng: random.Random, depth: int = 0) -> Tree:
-    """A value that nobody meant, or that somebody could mean elsewhere."""
-    kind = rng.random()
-    if kind < 0.4:
-        return rng.choice(NUMBERS)
-    if kind < 0.75:
-        return rng.choice(WORDS)
-    if kind < 0.85 or depth > 3:
-        return rng.choice((None, True, False))
-    count = rng.choice((0, 1, 2, 3, 40))
-    if kind < 0.95:
-        return [hostile(rng, depth + 1) for _ in range(count)]
-    return {rng.choice(WORDS): hostile(rng, depth + 1) for _ in range(count)}
-
-
-def places_in(tree: Tree) -> Iterator[tuple[Any, Any]]:
-    """Every list and mapping in a tree, with each of its keys."""
-    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in list(inside):
-        yield tree, key
-        yield from places_in(value)
-
-
-def near(value: Tree, rng: random.Random) -> Tree:
-    """A value like one that is there."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return rng.choice((value + 1, value - 1, 2 * value, value // 2, 10 * value, f"{value}"))
-    if isinstance(value, float):
-        return rng.choice((value * 2, value / 2, value * 10, -value, value // 1))
-    if isinstance(value, str):
-        return rng.choice((value.upper(), f"{value} ", value[1:], value * 2))
-    return (
-        rng.sample(value, len(value))
-        if isinstance(value, list)
-        else dict(reversed(value.items()))
-        if value
-        else value
-    )
-
-
-def mutated(tree: Tree, rng: random.Random) -> Tree:
-    """A tree of JSON with one to three things wrong."""
-    tree = json.loads(json.dumps(tree))
-    for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        holder, key = rng.choice(list(places_in(tree)) or [({}, "")])
-        what = rng.random()
-        if what < 0.3 and key in (holder if isinstance(holder, dict) else range(len(holder))):
-            holder[key] = near(holder[key], rng)
-        elif what < 0.6:
-            holder[key] = hostile(rng)
-        elif what < 0.75 and holder:
-            del holder[key]
-        elif what < 0.85 and isinstance(holder, dict):
-            holder[rng.choice((*WORDS, str(key).upper(), f"{key}s"))] = hostile(rng)
-        elif isinstance(holder, dict):
-            holder[key] = rng.choice(([holder.get(key)], {"a": holder.get(key)}, str(holder.get(key))))
-        else:
-            holder.extend(holder * rng.choice((1, 50)))
-    return tree if rng.random() > 0.02 else hostile(rng)
-
-
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Bytes with some flipped, lost, doubled or zeroed."""
-    found, kind = bytearray(content), rng.randrange(6)
-    at, size = rng.randrange(len(found) + 1), rng.choice((1, 2, 8, 100, 4096))
-    if kind == 0:
-        del found[at:]
-    elif kind == 1:
-        del found[at : at + size]
-    elif kind == 2:
-        found[at:at] = rng.choice((found[at : at + size], bytes(size), b"\xff" * size))
-    elif kind == 3:
-        found[at : at + size] = bytes(min(size, len(found) - at))
-    else:
-        near = rng.choice((len(found), 64, 200))
-        for _ in range(rng.choice((1, 1, 3, 20)) if found else 0):
-            found[rng.randrange(min(near, len(found)))] = rng.randrange(256)
-    return bytes(found)
-
-
-def as_json(tree: Tree, rng: random.Random) -> bytes:
-    """JSON as some programs write it, sometimes damaged."""
-    text = json.dumps(tree, ensure_ascii=rng.random() < 0.9)
-    content = text.encode(rng.choice(("utf-8",) * 40 + ("utf-16", "latin-1")), "replace")
-    return damaged(content, rng) if rng.random() < 0.1 else content
-
-
-def as_toml(tree: Tree) -> str:
-    """Names and values as TOML; entries in double brackets."""
-    plain = {name: value for name, value in tree.items() if not _is_table(value)}
-    lines = [f"{_key(name)} = {_value(value)}" for name, value in plain.items()]
-    for name, value in tree.items():
-        if _is_table(value):
-            entries = value if isinstance(value, list) else [value]
-            mark = f"[[{_key(name)}]]" if isinstance(value, list) else f"[{_key(name)}]"
-            for entry in entries:
-                lines += [mark, *(f"{_key(key)} = {_value(inner)}" for key, inner in entry.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _is_table(value: Tree) -> bool:
-    whole = isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
-    return whole or isinstance(value, dict)
-
-
-def _key(name: object) -> str:
-    return json.dumps(str(name))
-
-
-def _value(value: Tree) -> str:
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{_key(name)} = {_value(inner)}' for name, inner in value.items())} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
-    return json.dumps(value) if isinstance(value, bool | str) else repr(value).replace("None", '""')
-
-
-def as_setting(value: Tree) -> object:
-    """A value as `--set` has it: text."""
-    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-
-
 # --- what is whole --------------------------------------------------------------------------------------
 
 RECIPE: Tree = {
-    "name": "small", "about": "", "seeds": [0], "rates": [0.0, 0.25], "clean_fractions": [0.5], "training": {"epochs": 1},
+    "name": "small", "about": "", "seeds": [0], "rates": [0.0, 0.25], "clean_fractions": [0.5],
+    "training": {"epochs": 1},
     "data": [{"name": "tones", "sample_rate": RATE, "duration_s": SECONDS}],
     "model": [{"name": "resnet", "settings": {"widths": [2]}}],
     "attack": [{"name": "badnets"}, {"name": "blended", "rates": [0.25]}],
@@ -253,7 +116,7 @@ def tones(words: tuple[str, ...], speakers: int, takes: int, seconds: float, rat
 
 
 def write_folder(data: Dataset, folder: Path, suffix: str = "wav", subtype: str | None = "PCM_16") -> None:
-    """Recordings as Speech Commands names them, with its lists: takes in order, the last third is the test."""
+    """Recordings as Speech Commands names them, with its lists: the second half is for tests."""
     taken: Counter[tuple[str, str]] = Counter()
     lists: dict[str, list[str]] = {"testing_list.txt": [], "validation_list.txt": []}
     for row in range(len(data)):
@@ -283,6 +146,7 @@ class World:
     result: Path
     recordings: list[tuple[str, bytes]] = field(default_factory=list)
     dataset: Dataset | None = None
+    wanted: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path) -> "World":
@@ -353,6 +217,7 @@ class World:
         save_model(train(network, poisoned.dataset, training, seed=0), place / "victim")
         save_model(train(network, splits.train, training, seed=1), place / "reference")
         poisoned.trigger.save(place / "trigger")
+        self.wanted = self.scores()
 
     def scores(self, folder: Path | None = None, parts: Path | None = None) -> dict[str, Any]:
         """The figures of the victim, read from disk as `sesame evaluate` does."""
@@ -715,6 +580,7 @@ def possible(row: Setting, rng: random.Random) -> Tree:
 
 def case_settings(rng: random.Random, place: Path, world: World) -> Act:
     """Settings of a method as text; if they are taken, the method is tried where that is quick."""
+    del place
     registry, name = rng.choice(METHODS)
     cls: type[Method] = Training if registry is None else registry[name]
     given: dict[str, object] = {}
@@ -724,7 +590,7 @@ def case_settings(rng: random.Random, place: Path, world: World) -> Act:
         given[row.name if rng.random() < 0.95 else rng.choice((*WORDS, name, "Epochs"))] = value
 
     def act() -> None:
-        made = cls.parse(given) if registry is None else registry.make(name, given)
+        made: Any = cls.parse(given) if registry is None else registry.make(name, given)
         _hold(
             cls(**json.loads(json.dumps(made.settings(), allow_nan=False))) == made,
             "settings are not what they say",
@@ -907,7 +773,8 @@ def case_renamed(rng: random.Random, place: Path, world: World) -> Act:
 def case_twice_the_rate(rng: random.Random, place: Path, world: World) -> Act:
     """Recordings at twice the rate, the same sound: figures may differ by one clip, since filters differ."""
     data = world.dataset
-    assert data is not None and data.sample_rate is not None
+    assert data is not None
+    assert data.sample_rate is not None
     clips = np.fft.irfft(np.pad(np.fft.rfft(data.inputs[:].numpy()), ((0, 0), (0, data.input_shape[0] // 2))))
     twice = Dataset.of(
         torch.tensor(2 * clips, dtype=torch.float32),
@@ -922,18 +789,11 @@ def case_twice_the_rate(rng: random.Random, place: Path, world: World) -> Act:
 
 def _same(world: World, folder: Path | None = None, parts: Path | None = None, tolerance: int = 0) -> None:
     for name, rate in world.scores(folder, parts).items():
-        wanted = _wanted(world)[name]
+        wanted = world.wanted[name]
         same = rate["of"] == wanted["of"] and abs(rate["hits"] - wanted["hits"]) <= tolerance
         _hold(same, f"{name} is {rate['hits']} of {rate['of']} instead of {wanted['hits']} of {wanted['of']}")
 
 
-def _wanted(world: World) -> dict[str, Any]:
-    if "scores" not in _WANTED:
-        _WANTED["scores"] = world.scores()
-    return _WANTED["scores"]
-
-
-_WANTED: dict[str, Any] = {}
 KINDS: dict[str, tuple[Callable[[random.Random, Path, World], Act], float]] = {
     "data folders": (case_data, 24),
     "recipes": (case_recipe, 12),
@@ -1012,8 +872,8 @@ def try_case(number: int, seed: int, scratch: Path, world: World, tallies: dict[
         left = {*_listing(place).items()} ^ {*before.items()}
         names = {name for name, _ in left if Path(name).name not in STORE_FILES}
         allowed = {"out"} if outcome == "works" else set()
-        if strange := {name for name in names if name.split("/")[0] not in allowed}:
-            raise AssertionError(f"files were left or changed: {sorted(strange)[:3]}")
+        strange = sorted(name for name in names if name.split("/")[0] not in allowed)
+        _hold(not strange, f"files were left or changed: {strange[:3]}")
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -1083,17 +943,14 @@ def _forget_peak() -> float:
 def try_cases(numbers: range, seed: int, scratch: Path, world: World) -> dict[str, Tally]:
     """Tries cases one after the other, in this process; what they write lies under `scratch`."""
     tallies: dict[str, Tally] = {}
-    kept = tempfile.tempdir
-    tempfile.tempdir = str(scratch / "case")
     shared = Code()
-    plain, planning.Code = planning.Code, lambda: shared  # type: ignore[misc,assignment]
-    try:
+    with (
+        patch.object(planning, "Code", lambda: shared),
+        patch.object(tempfile, "tempdir", str(scratch / "case")),
+    ):
         for number in numbers:
             try_case(number, seed, scratch, world, tallies)
-    finally:
-        tempfile.tempdir = kept
-        planning.Code = plain  # type: ignore[misc]
-        shutil.rmtree(scratch / "case", ignore_errors=True)
+    shutil.rmtree(scratch / "case", ignore_errors=True)
     return tallies
 
 
@@ -1141,7 +998,6 @@ def run(cases: int, seed: int, out: Path) -> dict[str, Tally]:
     scratch = Path(tempfile.mkdtemp(prefix="closesesame-fuzz-", dir=memory if memory.is_dir() else None))
     try:
         world = World.make(scratch / "world")
-        _wanted(world)
         with Progress() as bar:
             task = bar.add_task("cases", total=cases, completed=done)
             while done < cases:

@@ -4,7 +4,7 @@ ClosesesameError
 ├── SettingError   a hyper-parameter out of range, or a name nobody knows
 ├── DataError      audio, folders or labels that cannot be used
 └── ModelError     a checkpoint that is refused, or a model that lacks what a method needs
-    └── DivergedError  a training whose loss is no number any more
+    └── DivergedError  a training or a model whose loss, weights or answers are no numbers any more
 """
 
 from collections.abc import Collection, Iterable
@@ -34,7 +34,7 @@ class ModelError(ClosesesameError):
 
 
 class DivergedError(ModelError):
-    """The loss of a training became NaN or infinite."""
+    """A loss, a weight or an answer is NaN or infinite."""
 
 
 def cut(text: object, longest: int = 60) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import ModelError, cut, listed
+from closesesame.core.errors import DivergedError, ModelError, cut, listed
 from closesesame.core.types import Logits
 from closesesame.data import Dataset
 
@@ -99,7 +99,8 @@ class Answers:
             first: number of the first example, for the error.
 
         Raises:
-            ModelError: if there are more or fewer logits than classes, or one is NaN or infinite.
+            ModelError: if there are more or fewer logits than classes.
+            DivergedError: if one is NaN or infinite.
         """
         if logits.ndim != 2 or logits.shape[1] != self.width:
             raise ModelError(
@@ -109,7 +110,7 @@ class Answers:
         broken = ~logits.isfinite().all(1)
         if broken.any():
             row = first + int(broken.nonzero()[0])
-            raise ModelError(
+            raise DivergedError(
                 f"the model answers NaN or infinity to example {row}: it is damaged or its training diverged"
             )
         return logits if self.order is None else logits[:, self.order]
