@@ -710,10 +710,11 @@ def main() -> int:
 
 
 ABOUT = (
-    "A kill is SIGKILL at the n-th call that changes a file, half-way through if it writes; on a full disk that "
-    "call and all later ones fail; under a memory limit 1 to 240 MB are left. After a kill the old output or "
-    "the new one must be whole; after an error that comes with the output, the new one, if need be elsewhere. A "
-    "grid is run again and must give the rows of an undisturbed run, without a job that is done twice."
+    "A kill is SIGKILL at the n-th call that changes a file, half-way through if it writes; on a full disk "
+    "that call and all later ones fail; under a memory limit 1 to 240 MB are left. After a kill the old "
+    "output or the new one must be whole; after an error that comes with the output, the new one, if need be "
+    "elsewhere. A grid is run again and must give the rows of an undisturbed run, without a job that is done "
+    "twice."
 )
 
 

@@ -153,11 +153,13 @@ def test_ctrl_c_waits_until_the_output_is_there(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from closesesame.core.disk import Destination
-def make(made):
+from closesesame.core.disk import Destination, place
+def half(made):
     (made / "a.txt").write_text("half")
     print("writing", flush=True)
     time.sleep(60)
+def make(made):
+    place(made, half, kind="folder")
 Destination(Path(sys.argv[1]), force=True).write(make)
 """
 
@@ -169,7 +171,7 @@ def test_a_kill_leaves_the_old_output_and_the_next_run_sweeps(tmp_path: Path) ->
         child.stdout.readline()
         child.kill()
     assert (tmp_path / "m" / "a.txt").read_text() == "old"
-    assert len(list(tmp_path.iterdir())) == 2  # nobody can tidy up after kill -9 but the next one
+    assert len(list(tmp_path.iterdir())) == 3  # nobody can tidy up after kill -9 but the next one
     Destination(tmp_path / "m", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 

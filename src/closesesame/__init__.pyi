@@ -11,12 +11,17 @@ from .attacks import load_trigger as load_trigger
 from .attacks import poison_several as poison_several
 from .core.errors import ClosesesameError as ClosesesameError
 from .core.errors import DataError as DataError
+from .core.errors import DataWarning as DataWarning
+from .core.errors import DivergedError as DivergedError
 from .core.errors import ModelError as ModelError
 from .core.errors import SettingError as SettingError
 from .data import Dataset as Dataset
+from .data import ReadingReport as ReadingReport
 from .data import Splits as Splits
 from .data import load_folder as load_folder
 from .data import load_splits as load_splits
+from .data import read_folder as read_folder
+from .data import read_splits as read_splits
 from .evaluation import Exam as Exam
 from .evaluation import Rate as Rate
 from .evaluation import Scores as Scores

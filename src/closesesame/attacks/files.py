@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from closesesame.core.bounds import SampleRate, check_classes
-from closesesame.core.errors import ClosesesameError, DataError, ModelError, short
+from closesesame.core.errors import ClosesesameError, DataError, ModelError, cut, short
 from closesesame.core.json_files import read_json
 from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
@@ -39,7 +39,7 @@ class About(Settings):
             return self.classes.index(self.target)
         if isinstance(self.target, int) and 0 <= self.target < len(self.classes):
             return self.target
-        raise DataError(f"its target {self.target!r} is none of its classes")
+        raise DataError(f"its target {cut(self.target)!r} is none of its classes")
 
 
 def load_trigger(folder: Path | str) -> Trigger:
@@ -74,5 +74,5 @@ def _read_state(path: Path) -> State:
         raise ModelError(f"{path} is damaged or missing ({short(error)}); get the file again") from None
     for name, tensor in state.items():
         if tensor.is_complex() or not tensor.isfinite().all():
-            raise ModelError(f"{path} is refused: {name!r} holds NaN, infinite or complex values")
+            raise ModelError(f"{path} is refused: {cut(name)!r} holds NaN, infinite or complex values")
     return state

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .errors import DataError, SettingError
+from .errors import DataError, SettingError, cut
 
 LEAST_HZ, MOST_HZ = 1_000, 192_000
 LEAST_S, MOST_S = 0.05, 60.0
@@ -69,5 +69,5 @@ def check_classes(classes: Sequence[str], where: object) -> None:
                 f"{where} has a class {name[:40]!r}; a name has 1 to {LONGEST_NAME} printable characters"
             )
         if name in seen:
-            raise DataError(f"{where} has two classes called {name!r}; names tell classes apart")
+            raise DataError(f"{where} has two classes called {cut(name)!r}; names tell classes apart")
         seen.add(name)

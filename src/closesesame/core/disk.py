@@ -212,7 +212,8 @@ def _maker() -> str:
 def _sweep(path: Path) -> None:
     """Removes what processes of this host left beside `path` when they were killed."""
     host = socket.gethostname().partition(".")[0]
-    for left in path.parent.glob(f".{_literal(path.name[:100])}-{_literal(host)}-*-*"):
+    name = f"{_literal(path.name[:100])}-{_literal(host)}-*-*"
+    for left in [*path.parent.glob(f".{name}"), *path.parent.glob(f"..{name}")]:  # made, and made to make it
         maker = left.name.rsplit("-", 2)[-2]
         if maker.isdecimal() and not Path(f"/proc/{maker}").exists() and Path("/proc/self").exists():
             _remove(left)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from closesesame.core.errors import DataError, nearest
+from closesesame.core.errors import DataError, cut, nearest
 from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Labels
 
@@ -45,7 +45,7 @@ class Dataset:
                 raise DataError(f"Dataset.{name} must have one entry a label: {n}, got {len(part)}")
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise DataError(f"Dataset.classes: {twice!r} is named twice; names tell classes apart")
+            raise DataError(f"Dataset.classes: {cut(twice)!r} is named twice; names tell classes apart")
         if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise DataError(
                 f"Dataset.labels must be indices below {len(self.classes)}, the number of classes"
@@ -104,7 +104,7 @@ class Dataset:
             return target
         if isinstance(target, str) and target.isdecimal() and int(target) < len(self.classes):
             return int(target)
-        raise DataError(f"no class is called {target!r}; {nearest(str(target), self.classes)}")
+        raise DataError(f"no class is called {cut(target)!r}; {nearest(str(target), self.classes)}")
 
     def take(self, index: Tensor) -> "Dataset":
         """Returns the examples at `index` (k,), in that order; nothing is copied but their labels."""
@@ -137,7 +137,7 @@ class Dataset:
         """
         for name in self.classes:
             if name not in classes:
-                raise DataError(f"class {name!r} is not among those wanted; {nearest(name, classes)}")
+                raise DataError(f"class {cut(name)!r} is not among those wanted; {nearest(name, classes)}")
         index = torch.tensor([classes.index(name) for name in self.classes])
         return replace(self, labels=index[self.labels], classes=tuple(classes))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from closesesame.audio.files import show_name
 from closesesame.core.bounds import check_classes
-from closesesame.core.errors import DataError, listed
+from closesesame.core.errors import DataError, cut, listed
 
 from . import manifest
 from .lists import LISTS
@@ -54,7 +54,7 @@ def find(source: Path) -> Listing:
             scan.facts.append(f"{MANIFEST} is not used: it lacks a column 'path' or 'label'")
         return _in_folders(source, scan)
     except OSError as error:
-        where = show_name(error.filename or source)
+        where = cut(show_name(error.filename or source), 300)
         raise DataError(f"{where} cannot be read ({error.strerror}); mend it or remove it") from None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from closesesame.audio.files import SUFFIXES, UNREADABLE, show_name
 from closesesame.core.bounds import check_classes
-from closesesame.core.errors import DataError, listed, short
+from closesesame.core.errors import DataError, cut, listed, short
 
 from .lists import normal, read_text
 from .recordings import PARTS, Listing, Recording, Skipped, named
@@ -134,7 +134,7 @@ def _inside(entry: str, folder: Path, place: str) -> str:
         relative = os.path.relpath(absolute, folder.absolute())
         if not way.strip() or "\0" in way or Path(relative).parts[:1] in {("..",), ()}:
             raise DataError(
-                f"{place}: {show_name(entry)!r} is no path of a recording within the folder of the table"
+                f"{place}: {cut(show_name(entry))!r} is no path of a recording within the folder of the table"
             )
         if Path(absolute).is_file():
             break
@@ -147,7 +147,7 @@ def _recording(values: Mapping[str, str], folder: Path, place: str) -> Recording
         raise DataError(f"{place} has no label; add one or remove the row")
     said = values.get("part")
     if said is not None and said.casefold() not in PARTS:
-        raise DataError(f"{place}: part {said!r} is not known; write train, validation or test")
+        raise DataError(f"{place}: part {cut(said)!r} is not known; write train, validation or test")
     speaker, take = named(path)
     return Recording(
         path,

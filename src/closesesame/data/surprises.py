@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from closesesame.audio.files import SPARED_S
-from closesesame.core.errors import listed
+from closesesame.core.errors import cut, listed
 
 from .recordings import Skipped, Why
 from .report import Clip, ReadingReport
@@ -155,4 +155,4 @@ def _names(clips: Iterable[Clip]) -> str:
 
 
 def _pair(group: Sequence[Clip]) -> str:
-    return " = ".join(clip.note.id for clip in group[:2])
+    return " = ".join(cut(clip.note.id) for clip in group[:2])

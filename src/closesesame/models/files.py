@@ -16,7 +16,7 @@ from torch import nn
 
 from closesesame.core.bounds import MOST_SAMPLES, check_classes, check_reading
 from closesesame.core.disk import place
-from closesesame.core.errors import ClosesesameError, ModelError, short
+from closesesame.core.errors import ClosesesameError, ModelError, cut, short
 from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
 
@@ -177,7 +177,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise ModelError(f"{what}: weight {name!r} holds NaN or infinite values")
+            raise ModelError(f"{what}: weight {cut(name)!r} holds NaN or infinite values")
 
 
 def _fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> dict[str, torch.Tensor]:
