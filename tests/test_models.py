@@ -1,20 +1,23 @@
 """Architectures and model files, hostile ones among them."""
 
+import copy
 import json
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from closesesame.core.errors import ModelError, SettingError
+from closesesame.core.errors import ClosesesameError, ModelError, SettingError
 from closesesame.data import Splits
 from closesesame.models import ARCHITECTURES, KWT, Architecture, Classifier, load_model, save_model
+from closesesame.models.files import sha256_of
 from closesesame.training import predict
 
 TEN = tuple("abcdefghij")
@@ -193,3 +196,81 @@ def test_a_failed_save_leaves_the_old_model(
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     few = tones.test.take(torch.arange(4))
     assert torch.equal(predict(load_model(tmp_path / "m"), few), predict(clean_model, few))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sample_rate": 0}, "sample_rate must be 1,000 to 192,000 Hz, got 0"),
+        ({"sample_rate": -1}, "sample_rate must be 1,000 to 192,000 Hz, got -1"),
+        ({"sample_rate": 10**9}, "sample_rate must be 1,000 to 192,000 Hz"),
+        ({"sample_rate": 10**400}, "sample_rate"),
+        ({"sample_rate": 8000.5}, "sample_rate"),
+        ({"sample_rate": True}, "sample_rate"),
+        ({"sample_rate": None}, "takes waveforms with a sample rate"),
+        ({"input_shape": [0]}, r"input_shape\[0\] must be >= 1, got 0"),
+        ({"input_shape": [4000.5]}, r"input_shape\[0\]"),
+        ({"input_shape": []}, "input_shape"),
+        ({"input_shape": [10**9]}, "input_shape"),
+        ({"input_shape": [4000, 4000]}, "input_shape|takes waveforms"),
+        ({"input_shape": [40]}, "duration_s must be 0.05 to 60 s, got 0.005"),
+        ({"classes": ["one"]}, "1 classes; 2 to 10,000 are possible"),
+        ({"classes": ["low", "low", "high", "top"]}, "two classes called 'low'"),
+        ({"classes": ["low", "\u001b[31m", "high", "top"]}, "printable characters"),
+        ({"classes": [1, 2, 3, 4]}, r"classes\[0\]"),
+        ({"classes": ["a", "b"]}, "has shape"),
+        ({"settings": {"widths": [8, 10**9]}}, "widths"),
+        ({"settings": None}, "settings"),
+        ({"made": "yesterday"}, "made"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_config_that_nobody_could_mean_is_one_sentence(
+    changes: dict[str, object], sentence: str, clean_model: Classifier, tmp_path: Path
+) -> None:
+    path = save_model(clean_model, tmp_path / "m") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ClosesesameError, match=sentence) as caught:
+        load_model(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_what_cannot_be_loaded_cannot_be_saved(clean_model: Classifier, tmp_path: Path) -> None:
+    model = copy.deepcopy(clean_model)
+    with torch.no_grad():
+        next(model.body.parameters()).view(-1)[0] = torch.nan
+    with pytest.raises(ModelError, match="the model cannot be saved: weight .* holds NaN"):
+        save_model(model, tmp_path / "m")
+    model = copy.deepcopy(clean_model)
+    model.card = replace(model.card, classes=("low", "low", "high", "top"))
+    with pytest.raises(ModelError, match="two classes called 'low'"):
+        save_model(model, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ModelError, match="holds something else than a model"):
+        save_model(clean_model, tmp_path / "m")
+    assert (tmp_path / "m" / "thesis.txt").exists()
+
+
+def test_weights_of_another_kind_are_refused(clean_model: Classifier, tmp_path: Path) -> None:
+    path = save_model(clean_model, tmp_path / "m") / "model.safetensors"
+    state = load_file(path)
+    name = next(name for name in state if name.endswith("weight"))
+    for kind in (torch.complex64, torch.int32):
+        save_file(state | {name: state[name].to(kind)}, path)
+        with pytest.raises(ModelError, match=f"{name}' holds {kind} instead of torch.float32"):
+            load_model(tmp_path / "m")
+
+
+def test_a_model_is_known_by_its_weights(clean_model: Classifier, tmp_path: Path) -> None:
+    one = save_model(clean_model, tmp_path / "a" / "m", {"by": "hand"})
+    two = save_model(clean_model, tmp_path / "b" / "m")
+    assert sha256_of(one) == sha256_of(two) == sha256_of(clean_model)
+    assert len(sha256_of(one)) == 64
+    assert load_model(one).card.made == {"by": "hand"}
+    other = copy.deepcopy(clean_model)
+    with torch.no_grad():
+        next(other.body.parameters()).view(-1)[0] += 1
+    assert sha256_of(other) != sha256_of(one)

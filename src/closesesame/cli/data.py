@@ -11,7 +11,7 @@ from closesesame.core.disk import Destination
 from closesesame.core.errors import SettingError
 
 from .app import command
-from .inputs import Data, Force, Json, Reading, Set, load, settings_of, source_of
+from .inputs import Data, Force, Json, Reading, Set, load, read, settings_of, source_of
 from .outputs import answer, facts, notes, table
 
 if TYPE_CHECKING:
@@ -49,28 +49,14 @@ def data(
         Also write it as a folder of recordings: resampled, cut or padded, with the lists of its parts.
     """
     from closesesame.core.progress import shown
-    from closesesame.data import read_splits
     from closesesame.data.export import export
-    from closesesame.data.report import ReadingReport
 
     how = how or Reading()
     read_from = source_of(source, how)
     place = None if out is None else _new_data_folder(out, read_from.inputs, force=force)
     with shown():
-        if source == "synthetic":
-            splits = load(read_from)
-            report = ReadingReport.of(splits)
-        else:
-            read = read_splits(
-                source,
-                sample_rate=how.sample_rate,
-                duration_s=how.duration_s,
-                task=read_from.task,
-                split=how.split,
-                seed=how.seed,
-                skip_bad=how.skip_bad,
-            )
-            splits, report = read.splits, read.report
+        read_data = read(read_from)
+        splits, report = read_data.splits, read_data.report
         if place is not None:
             place.need(size_of(splits))
             place.write(lambda made: export(splits, made))

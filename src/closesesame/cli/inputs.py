@@ -13,7 +13,7 @@ from closesesame.core.errors import ModelError, SettingError
 from .outputs import notes
 
 if TYPE_CHECKING:
-    from closesesame.data import Dataset, Splits
+    from closesesame.data import Dataset, Read, Splits
     from closesesame.evaluation import Exam
     from closesesame.models import Card, Classifier
 
@@ -104,14 +104,15 @@ def source_for(card: "Card", place: str, parts: Parts) -> Source:
     return Source(place, card.sample_rate, card.duration_s, task, parts)
 
 
-def load(source: Source) -> "Splits":
-    """Reads a data set, or makes the synthetic one; what surprises is said on standard error."""
-    from closesesame.data import read_splits
+def read(source: Source) -> "Read":
+    """Reads a data set, or makes the synthetic one."""
+    from closesesame.data import Read, ReadingReport, read_splits
     from closesesame.data.speech import synthetic_speech
 
     if source.place == "synthetic":
-        return synthetic_speech(sample_rate=source.sample_rate, duration_s=source.duration_s)
-    read = read_splits(
+        made = synthetic_speech(sample_rate=source.sample_rate, duration_s=source.duration_s)
+        return Read(made, ReadingReport.of(made))
+    return read_splits(
         source.place,
         sample_rate=source.sample_rate,
         duration_s=source.duration_s,
@@ -120,8 +121,13 @@ def load(source: Source) -> "Splits":
         seed=source.parts.seed,
         skip_bad=source.parts.skip_bad,
     )
-    notes(read.report.surprises())
-    return read.splits
+
+
+def load(source: Source) -> "Splits":
+    """Reads a data set as `read` does; what surprises is said on standard error."""
+    found = read(source)
+    notes(found.report.surprises())
+    return found.splits
 
 
 def load_for(card: "Card", place: str, parts: Parts) -> "Splits":
@@ -140,15 +146,15 @@ def load_whole(card: "Card", place: str, parts: Parts) -> "Dataset":
     source = source_for(card, place, parts)
     if place == "synthetic":
         raise SettingError("'synthetic' has parts; take one of them, such as --part validation")
-    read = read_folder(
+    whole = read_folder(
         place,
         sample_rate=source.sample_rate,
         duration_s=source.duration_s,
         task=source.task,
         skip_bad=parts.skip_bad,
     )
-    notes(read.report.surprises())
-    return data_for(card, read.data)
+    notes(whole.report.surprises())
+    return data_for(card, whole.data)
 
 
 def load_on(folder: Path, device: str) -> "Classifier":

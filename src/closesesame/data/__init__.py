@@ -1,11 +1,12 @@
 """Data sets: what they are, and where they come from."""
 
 from .dataset import Dataset, Splits
-from .folders import load_folder, load_splits, read_folder, read_splits
+from .folders import Read, load_folder, load_splits, read_folder, read_splits
 from .report import ReadingReport
 
 __all__ = [
     "Dataset",
+    "Read",
     "ReadingReport",
     "Splits",
     "load_folder",
