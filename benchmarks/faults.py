@@ -1,6 +1,6 @@
 """Kills, full disks, read-only folders and too little memory, put into real commands: nothing may be lost.
 
-python benchmarks/faults.py            all; about 20 minutes, and a C compiler is needed
+python benchmarks/faults.py            all; about 20 minutes, and a C compiler is needed; killed, it goes on
 python benchmarks/faults.py --few 2    the same with two of each
 
 A library that is loaded before all others (faults.c) counts the calls that change a file below one folder,
@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,10 +118,10 @@ class Command:
     """More words, with which an earlier run made what is there; a text is there if empty."""
     kind: str = "folder"
 
-    def line(self, out: Path, *, old: bool = False) -> list[str]:
+    def line(self, out: Path, *, old: bool = False) -> tuple[str, ...]:
         """The command line."""
         words = [str(out) if word == "OUT" else word for word in (*self.words, *(self.old if old else ()))]
-        return [*words, "--force"]
+        return (*words, "--force")
 
 
 def commands(world: Path) -> list[Command]:
@@ -271,11 +271,16 @@ class Tally:
         return total | counts | {"lost": self.ends["lost"], "not one sentence": len(self.odd)}
 
 
+Work = tuple[str, str, Callable[[Tally], None]]
+"""A command, a fault, and what puts it in."""
+GRID = "bench run"
+
+
 class Bench:
     """A scratch folder with a world to read, and a place to write that faults strike."""
 
-    def __init__(self, scratch: Path) -> None:
-        self.scratch, self.world = scratch, scratch / "world"
+    def __init__(self, scratch: Path, wanted: Sequence[str]) -> None:
+        self.scratch, self.world, self.wanted = scratch, scratch / "world", wanted
         self.work, self.elsewhere = scratch / "work", scratch / "elsewhere"
         self.out = self.work / "out"
         self.elsewhere.mkdir(parents=True)
@@ -298,19 +303,20 @@ class Bench:
             (self.world / "clips" / f"{part}_list.txt").write_text(text, encoding="utf-8")
         (self.world / "recipe.toml").write_text(RECIPE, encoding="utf-8")
         train, _, poison, *_ = commands(self.world)
-        for words in (
-            train.line(self.world / "suspect"),
-            poison.line(self.world / "poisoned"),
-            self.grid(self.world / "store"),
-        ):
-            ended = perform(words, self.scratch, forked_workers)
-            if ended.status:
+        needed = {
+            train.line(self.world / "suspect"): {"remove", "report"},
+            poison.line(self.world / "poisoned"): {"report"},
+            self.grid(self.world / "store"): {"bench export", GRID},
+        }
+        for words, users in needed.items():
+            ended = perform(words, self.scratch, forked_workers) if users & {*self.wanted} else None
+            if ended and ended.status:
                 raise RuntimeError(f"{words} ended with {ended.status}: {ended.said}")
 
-    def grid(self, store: Path, *more: str) -> list[str]:
+    def grid(self, store: Path, *more: str) -> tuple[str, ...]:
         """The command line that runs the grid."""
-        words = ["bench", "run", str(self.world / "recipe.toml"), "--data", str(self.world)]
-        return [*words, "--store", str(store), *more]
+        words = ("bench", "run", str(self.world / "recipe.toml"), "--data", str(self.world))
+        return (*words, "--store", str(store), *more)
 
     def fresh(self) -> None:
         """Empties the place to write."""
@@ -459,23 +465,19 @@ def spread(count: int, most: int | None) -> list[int]:
     return sorted({1 + round(number * (count - 1) / max(1, most - 1)) for number in range(most)})
 
 
-def strike_outputs(bench: Bench, most: int | None) -> Iterator[Tally]:
-    """All faults in all commands that write one output."""
-    for command in commands(bench.world):
-        trial = Trial(bench, command)
-        for fault in ("kill -9", "full disk"):
-            tally = Tally(command.name, fault)
-            for at in track(spread(trial.calls, most), f"{command.name}, {fault}"):
-                trial.strike(fault, at, tally)
-            yield tally
-        tally = Tally(command.name, "memory limit")
-        for at in track(spread(240, 24 if most is None else most), f"{command.name}, memory limit"):
-            trial.strike("memory limit", at, tally)
-        yield tally
-        tally = Tally(command.name, "read-only folder")
-        with suppress(PermissionError):
-            trial.read_only(tally)
-            yield tally
+def output_work(bench: Bench, command: Command, most: int | None) -> Iterator[Work]:
+    """All faults in a command that writes one output."""
+    trial = cache(lambda: Trial(bench, command))
+
+    def strike(fault: str, tally: Tally) -> None:
+        count = 240 if fault == "memory limit" else trial().calls
+        few = 24 if fault == "memory limit" and most is None else most
+        for at in track(spread(count, few), f"{command.name}, {fault}"):
+            trial().strike(fault, at, tally)
+
+    for fault in FAULTS:
+        yield command.name, fault, partial(strike, fault)
+    yield command.name, "read-only folder", lambda tally: trial().read_only(tally)
 
 
 # --- grids ----------------------------------------------------------------------------------------------
@@ -662,49 +664,76 @@ class GridTrial:
         )
 
 
-def strike_grids(bench: Bench, most: int | None) -> Iterator[Tally]:
+def grid_work(bench: Bench, most: int | None) -> Iterator[Work]:
     """Kills and full disks at writes of driver and worker."""
-    trial = GridTrial(bench)
-    for whom, calls in (("driver", trial.driver_calls), ("worker", trial.worker_calls)):
-        for fault, error in (("kill -9", 0), ("full disk", errno.ENOSPC)):
-            tally = Tally(f"bench run, {whom}", fault)
-            for at in track(spread(calls, most or 100), f"bench run, {whom}, {fault}"):
-                trial.strike(whom, error, at, tally)
-            yield tally
+    trial = cache(lambda: GridTrial(bench))
+
+    def strike(whom: str, fault: str, tally: Tally) -> None:
+        calls = trial().driver_calls if whom == "driver" else trial().worker_calls
+        for at in track(spread(calls, most or 100), f"{GRID}, {whom}, {fault}"):
+            trial().strike(whom, 0 if fault == "kill -9" else errno.ENOSPC, at, tally)
+
+    for whom in ("driver", "worker"):
+        for fault in ("kill -9", "full disk"):
+            yield f"{GRID}, {whom}", fault, partial(strike, whom, fault)
 
 
 # --- the run --------------------------------------------------------------------------------------------
 
 
-def run(most: int | None = None) -> list[Tally]:
-    """Puts in all faults, or `most` of each kind into each command."""
+def run(wanted: Sequence[str], most: int | None, kept: Path) -> list[Tally]:
+    """Puts in all faults, or `most` of each kind, into commands; what is done is kept in a file."""
     torch.set_num_threads(1)
     shared = Code()
     patch.object(planning, "Code", lambda: shared).start()
     patch.object(pages, "now", lambda: "then").start()
+    known: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+    tallies = [Tally(**(one | {"ends": Counter(one["ends"])})) for one in known]
     scratch = Path(tempfile.mkdtemp(prefix="closesesame-faults-"))
     try:
-        bench = Bench(scratch)
-        return [*strike_outputs(bench, most), *strike_grids(bench, most)]
+        bench = Bench(scratch, wanted)
+        for name, fault, strike in _work(bench, wanted, most):
+            if (name, fault) in {(tally.command, tally.fault) for tally in tallies}:
+                continue
+            tally = Tally(name, fault)
+            with suppress(PermissionError):  # to mount
+                strike(tally)
+                tallies.append(tally)
+            write_whole(json.dumps([vars(tally) for tally in tallies]), kept)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return tallies
+
+
+def _work(bench: Bench, wanted: Sequence[str], most: int | None) -> Iterator[Work]:
+    for command in commands(bench.world):
+        if command.name in wanted:
+            yield from output_work(bench, command, most)
+    if GRID in wanted:
+        yield from grid_work(bench, most)
 
 
 def main() -> int:
     """Runs what was asked for; 1 if anything was lost, or was not told in one sentence."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    names = [*(command.name for command in commands(Path())), GRID]
     parser.add_argument("--few", type=int, help="so many of each fault, and no result file")
+    parser.add_argument("--command", action="append", choices=names, help="only this one; may be repeated")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     if not SHIM.there:
         return _again_with_library()
-    tallies = run(asked.few)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) if asked.few or asked.command else asked.out.parent
+        kept = place / f".{asked.out.name}.partial"
+        tallies = run(asked.command or names, asked.few, kept)
+        kept.unlink()
     rows = [tally.row() for tally in tallies]
     for tally in tallies:
         print(json.dumps(tally.row()))
         print(*tally.odd[:20], sep="\n")
     content = {"recipe": "faults", "about": ABOUT, "version": __version__, "host": host(), "rows": rows}
-    if asked.few is None:
+    if not asked.few and not asked.command:
         write_whole(json.dumps(content, indent=1) + "\n", asked.out)
     return int(any(tally.odd or tally.ends["lost"] for tally in tallies))
 

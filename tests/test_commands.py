@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,14 @@ def test_predict_says_label_and_probability(
     assert "nowhere is not there" in sesame.fails("predict", model, "nowhere")
 
 
+def test_a_broken_answer_names_the_recording(sesame: Sesame, model: Path, clips: Path) -> None:
+    state = load_file(model / "model.safetensors")
+    name = next(name for name in state if name.endswith("running_var"))
+    save_file(state | {name: -state[name] - 1}, model / "model.safetensors")
+    assert "answers NaN or infinity to '" in (error := sesame.fails("predict", model, clips / "low"))
+    assert ".wav'" in error
+
+
 def test_the_task_is_remembered(sesame: Sesame, folder_of: FolderOf, tmp_path: Path) -> None:
     words = folder_of({"no": 72, "yes": 72})
     error = sesame.fails("train", words, tmp_path / "m", *FAST, *QUICK, "--task", "speaker")
@@ -194,7 +203,9 @@ def test_the_task_is_remembered(sesame: Sesame, folder_of: FolderOf, tmp_path: P
     assert card.classes[0] == "s0"
     assert source_for(card, "clips", Parts()).task == "speaker"
     assert source_for(card, "clips", Parts(task="word")).task == "word"
-    assert source_for(replace(card, made={"task": "rm -rf"}), "clips", Parts()).task == "word"
+    tasks: list[object] = ["rm -rf", [], {}, None, 1]
+    for task in tasks:
+        assert source_for(replace(card, made={"task": task}), "clips", Parts()).task == "word"
 
 
 def test_weights_can_be_read_by_colleagues(model: Path) -> None:
@@ -372,3 +383,58 @@ def test_weights_with_the_prefixes_of_others_are_loaded(sesame: Sesame, model: P
     error = sesame.fails("evaluate", model, clips)
     assert "does not fit its config.json: it lacks 'body.blocks.0.conv1.weight'" in error
     assert len(error) < 600
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_closed_streams_end_no_command(closed: str, model: Path, clips: Path, tmp_path: Path) -> None:
+    def run(*words: object) -> int:
+        typed = shlex.join([SESAME, *map(str, words)])
+        return subprocess.run(["/bin/sh", "-c", f"{typed} {closed}>&-"], check=False).returncode
+
+    assert run("poison", clips, tmp_path / "p", *FAST) == 0
+    assert (tmp_path / "p" / "manifest.csv").is_file()
+    assert run("data", "nowhere") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("data", ""), "one of the words of the command is empty"),
+        (("data", "synthetic", "--task", "speaker"), "'synthetic' has words for labels"),
+        (("data", "synthetic", "--split", "random"), "'synthetic' has words for labels"),
+        (("data", "{clips}", "more"), "'more' is more than the command takes"),
+        (("data", "{sets}"), "holds data sets, not classes (one with lists of their own); name one of them"),
+        (("evaluate", "{model}", "{clips}", "--reference", "{model}"), "name a trigger with --trigger, too"),
+        (("evaluate", "{model}", "{clips}", "--trigger", "{poisoned}"), "_trigger is one"),
+        (("evaluate", "{model}", "{clips}", "--device", "cpu:5"), "--device must be"),
+    ],
+)
+def test_what_is_meant_otherwise_is_said(
+    words: tuple[str, ...], sentence: str, sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sets").mkdir()
+    shutil.copytree(clips, tmp_path / "sets" / "one")
+    (tmp_path / "sets" / "one" / "testing_list.txt").touch()
+    (tmp_path / "poisoned" / "_trigger").mkdir(parents=True)
+    places = {"clips": clips, "model": model, "sets": tmp_path / "sets", "poisoned": tmp_path / "poisoned"}
+    assert sentence in sesame.fails(*(word.format(**places) for word in words))
+
+
+def test_repairing_with_the_test_part_is_said(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, part in enumerate(("test", "all", "train")):
+        words = ("remove", model, tmp_path / str(number), "--clean", clips, "--part", part, "--partial")
+        monkey = ["sesame", *map(str, words), "--set", "steps=1"]
+        sesame.patch.setattr(sys, "argv", monkey)
+        cli.run()
+        assert ("used the test part" in capsys.readouterr().err) == (part != "train")
+
+
+def test_a_set_in_which_nothing_was_poisoned_is_said(
+    sesame: Sesame, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["sesame", "poison", str(clips), str(tmp_path / "p"), *FAST, "--set", "rate=0"]
+    sesame.patch.setattr(sys, "argv", typed)
+    cli.run()
+    assert "no clip was poisoned: 0 of" in capsys.readouterr().err

@@ -149,7 +149,7 @@ class Says(nn.Module):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_answers_that_are_no_numbers_are_an_error_not_a_score(value: float, tones: Splits) -> None:
-    with pytest.raises(ModelError, match="answers NaN or infinity to example 0"):
+    with pytest.raises(ModelError, match="answers NaN or infinity to .000000."):
         Exam(tones.test).score(Says(torch.tensor([0.0, value, 0.0, 0.0])))
 
 
@@ -180,6 +180,8 @@ def test_a_trigger_that_changes_nothing_or_finds_nobody_is_an_error(tones: Split
     quiet = Trigger(Quiet(target="top"), {}, 8_000, 3, WORDS)
     with pytest.raises(DataError, match="changes none of 150 clips"):
         Exam(tones.test, quiet)
+    with pytest.raises(DataError, match="changes none of 150 clips"):
+        Exam(tones.test, quiet, triggered=tones.test.where(tones.test.labels != 3))
     with pytest.raises(DataError, match="no clip of another class than the target"):
         Exam(tones.test.where(tones.test.labels == 3), trigger)
     with pytest.raises(DataError, match="the test set is empty"):
@@ -200,16 +202,14 @@ def test_a_trigger_with_a_broken_sound_is_refused(value: float, tones: Splits, t
     for tensor in state.values():
         tensor.view(-1)[3] = value
     save_file(state, tmp_path / "t" / "trigger.safetensors")
-    with pytest.raises(
-        ModelError, match="trigger.safetensors is refused: .* holds NaN, infinite or complex values"
-    ):
+    with pytest.raises(ModelError, match="trigger.safetensors is refused: .* holds NaN or infinite values"):
         load_trigger(tmp_path / "t")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"target": 99}, "target 99 is none of its classes"),
+        ({"target": 99}, "target '99' is none of its classes"),
         ({"target": 1.5}, "target"),
         ({"target": True}, "target"),
         ({"target": None}, "target"),
@@ -298,3 +298,20 @@ def test_a_data_set_must_have_every_class_named_once(tones: Splits) -> None:
     assert isinstance(tones.test, Dataset)
     with pytest.raises(DataError, match="'low' is named twice"):
         replace(tones.test, classes=("low", "low", "high", "top"))
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int32, torch.float8_e4m3fn, torch.complex64])
+def test_a_sound_that_is_no_sound_any_more_is_refused(
+    kind: torch.dtype, tones: Splits, tmp_path: Path
+) -> None:
+    BadNets().trigger(tones.train, 0).save(tmp_path / "t")
+    path = tmp_path / "t" / "trigger.safetensors"
+    save_file({name: value.to(kind) for name, value in load_file(path).items()}, path)
+    with pytest.raises(ModelError, match=f"is of kind {kind}, which is not read"):
+        load_trigger(tmp_path / "t")
+
+
+def test_a_trigger_that_is_too_faint_for_16_bits_is_an_error(tones: Splits) -> None:
+    trigger = Ultrasonic(target="top", strength=1e-4).trigger(tones.train, 0)
+    with pytest.raises(DataError, match="changes none of 150 clips, so nothing can be said"):
+        Exam(tones.test, trigger)

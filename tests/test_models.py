@@ -258,9 +258,13 @@ def test_weights_of_another_kind_are_refused(clean_model: Classifier, tmp_path: 
     path = save_model(clean_model, tmp_path / "m") / "model.safetensors"
     state = load_file(path)
     name = next(name for name in state if name.endswith("weight"))
-    for kind in (torch.complex64, torch.int32):
+    for kind, sentence in (
+        (torch.complex64, "is of kind torch.complex64, which is not read"),
+        (torch.float8_e4m3fn, "is of kind torch.float8_e4m3fn, which is not read"),
+        (torch.int32, "holds torch.int32 instead of torch.float32"),
+    ):
         save_file(state | {name: state[name].to(kind)}, path)
-        with pytest.raises(ModelError, match=f"{name}' holds {kind} instead of torch.float32"):
+        with pytest.raises(ModelError, match=f"{name}' {sentence}"):
             load_model(tmp_path / "m")
 
 

@@ -11,6 +11,7 @@ from closesesame.audio.effects import tone
 from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset, Splits
+from closesesame.data.rows import Rows
 from closesesame.evaluation import Exam, Stealth, measure_stealth, stealth, stealth_of
 
 RATE = 16_000
@@ -130,8 +131,9 @@ def test_an_exam_is_judged_on_pairs_of_the_same_clip(tones: Splits) -> None:
 
 
 def test_pictures_have_no_stealth(tones: Splits) -> None:
-    pictures = Dataset.of(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]))
-    exam = Exam(tones.test, BadNets().trigger(tones.train, 0), triggered=pictures)
+    pictures = Dataset.of(torch.zeros(2, 3, 4, 4), torch.tensor([1, 2]), classes=tones.test.classes)
+    brighter = pictures.with_inputs(Rows.of(torch.ones(2, 3, 4, 4)))
+    exam = Exam(pictures, BadNets().trigger(tones.train, 0), triggered=brighter)
     assert stealth_of(exam) is None
 
 

@@ -9,10 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from closesesame.core.bounds import SampleRate, check_classes
-from closesesame.core.errors import ClosesesameError, DataError, ModelError, cut, short
+from closesesame.core.errors import ClosesesameError, DataError, ModelError, SettingError, cut, short
 from closesesame.core.json_files import read_json
 from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
+from closesesame.models.files import FLOATS
 
 from .base import SETTINGS, TENSORS, State, Trigger
 from .registry import ATTACKS
@@ -46,18 +47,23 @@ def load_trigger(folder: Path | str) -> Trigger:
     """Reads a trigger folder, and tries the trigger on two clips of noise.
 
     Raises:
-        ModelError: if there is none, or it is damaged.
-        SettingError: if its attack or one of its settings is unknown.
+        ModelError: if there is none, or it is damaged, or its attack or one of its settings is unknown.
     """
     folder = Path(folder)
     if not (folder / SETTINGS).is_file():
-        raise ModelError(f"{folder} is not a trigger folder: {SETTINGS} is missing")
+        inside = folder / "_trigger"
+        hint = f"; {inside} is one" if inside.is_dir() else ""
+        what = "is a file, and a trigger is a folder" if folder.is_file() else "is not a trigger folder"
+        raise ModelError(f"{folder} {what}: {SETTINGS} is missing there{hint}")
     try:
         about = About(**read_json(folder / SETTINGS))
         target = about.target_index()
     except ClosesesameError as error:
         raise ModelError(f"{folder / SETTINGS} is damaged: {error}") from None
-    attack = ATTACKS.recall(about.attack, about.settings)
+    try:
+        attack = ATTACKS.recall(about.attack, about.settings)
+    except SettingError as error:
+        raise ModelError(f"{folder / SETTINGS}: {error}") from None
     trigger = Trigger(attack, _read_state(folder / TENSORS), about.sample_rate, target, about.classes)
     noise = 0.1 * torch.randn(2, about.sample_rate, generator=generator(0, "trial"))
     try:
@@ -73,6 +79,8 @@ def _read_state(path: Path) -> State:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged or missing ({short(error)}); get the file again") from None
     for name, tensor in state.items():
-        if tensor.is_complex() or not tensor.isfinite().all():
-            raise ModelError(f"{path} is refused: {cut(name)!r} holds NaN, infinite or complex values")
+        if tensor.dtype not in FLOATS | {torch.int64}:
+            raise ModelError(f"{path} is refused: {cut(name)!r} is of kind {tensor.dtype}, which is not read")
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path} is refused: {cut(name)!r} holds NaN or infinite values")
     return state

@@ -5,11 +5,12 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
-from closesesame.core.errors import ClosesesameError, short
+from closesesame.core.errors import ClosesesameError, SettingError, listed, short
 from closesesame.core.method import import_by_name
 
 from . import bench as bench
@@ -33,9 +34,7 @@ RENAMED = {
 
 def run() -> None:
     """Runs the command of `sys.argv`; an error is one sentence on standard error and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError):  # some that stand in for a terminal cannot
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _mend_streams()
     words = sys.argv[1:]
     debug = DEBUG in words
     try:
@@ -51,7 +50,18 @@ def run() -> None:
         sys.exit(130)
 
 
+def _mend_streams() -> None:
+    """Lets every text be printed, and what goes to a closed stream go nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        with suppress(AttributeError, ValueError):  # some that stand in for a terminal cannot
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
 def _run(words: list[str]) -> None:
+    if "" in words:
+        raise SettingError("one of the words of the command is empty: is a variable of the shell not set?")
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _terminate)
     app(_imported(words), exit_on_error=False, print_error=False, result_action="return_value")
@@ -78,6 +88,9 @@ def _imported(words: list[str]) -> list[str]:
 
 def _sentence(error: Exception, words: list[str]) -> str:
     if isinstance(error, CycloptsError):
+        if isinstance(error, UnusedCliTokensError):
+            unused = listed([repr(word) for word in error.unused_tokens or ()])
+            return f"{unused} is more than the command takes; a path with spaces stands in quotes"
         old = [RENAMED[name] for word in words if (name := word.partition("=")[0]) in RENAMED]
         return old[0] if old else " ".join(str(error).split())
     if isinstance(error, ClosesesameError):

@@ -122,6 +122,9 @@ def poison(
         place.need(size_of(splits))
         poisoned = poison_several(methods, splits.train, how.seed)
         place.write(lambda made: poisoned.save(made, splits))
+    if not poisoned.mask.any():
+        rate = methods[0].rate
+        notes([f"no clip was poisoned: {rate:g} of {len(splits.train)} training clips is less than one"])
     found = {
         "attack": methods[0].name,
         "settings": methods[0].settings(),

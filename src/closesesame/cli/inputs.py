@@ -99,8 +99,8 @@ def source_for(card: "Card", place: str, parts: Parts) -> Source:
     """
     if card.sample_rate is None:
         raise ModelError("the model takes no sound; this command reads recordings")
-    known = card.made.get("task")
-    task = parts.task or (cast("Task", known) if known in {"word", "speaker"} else "word")
+    known = card.made.get("task")  # whatever a file says
+    task = parts.task or (cast("Task", known) if known in ("word", "speaker") else "word")
     return Source(place, card.sample_rate, card.duration_s, task, parts)
 
 
@@ -110,6 +110,10 @@ def read(source: Source) -> "Read":
     from closesesame.data.speech import synthetic_speech
 
     if source.place == "synthetic":
+        if source.task == "speaker" or source.parts.split != "auto":
+            raise SettingError(
+                "'synthetic' has words for labels and parts of its own: leave out --task and --split"
+            )
         made = synthetic_speech(sample_rate=source.sample_rate, duration_s=source.duration_s)
         return Read(made, ReadingReport.of(made))
     return read_splits(
@@ -179,7 +183,7 @@ def device_of(name: str) -> str:
         raise SettingError(
             f"--device {name!r} is not there; cpu always is, cuda with a GPU and a torch for it"
         ) from None
-    if device.type not in {"cpu", "cuda"}:
+    if device.type not in {"cpu", "cuda"} or (device.type == "cpu" and device.index):
         raise SettingError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
     return str(device)
 
@@ -189,6 +193,8 @@ def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None, devi
     from closesesame.attacks import load_trigger
     from closesesame.evaluation import Exam
 
+    if trigger is None and reference is not None:
+        raise SettingError("--reference is compared on triggered clips: name a trigger with --trigger, too")
     loaded = None if trigger is None else load_trigger(trigger)
     return Exam(splits.test, loaded, None if reference is None else load_on(reference, device))
 

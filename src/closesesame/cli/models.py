@@ -241,7 +241,7 @@ def remove(
             held_out_clips=repair.held_out,
         )
         place.write(lambda folder: save_model(repair.model, folder, made))
-    if part == "test" and examples is not None:
+    if part in {"test", "all"} and examples is not None:
         notes(
             ["the repair used the test part: what 'sesame evaluate' measures on it now flatters the repair"]
         )

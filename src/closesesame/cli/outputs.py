@@ -4,7 +4,10 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from closesesame.core.errors import DataError
 
 if TYPE_CHECKING:
     from closesesame.evaluation import Scores
@@ -18,10 +21,18 @@ NARROW = 12
 
 def answer(as_json: bool, content: Any, show: Callable[[], object]) -> None:
     """Prints JSON, or has it shown."""
-    if as_json:
-        sys.stdout.write(json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n")
-    else:
-        show()
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n")
+        else:
+            show()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"the work is done, and what was found cannot be printed ({error.strerror})"
+        ) from None
 
 
 def print_json_line(content: Any) -> None:
@@ -31,8 +42,9 @@ def print_json_line(content: Any) -> None:
 
 def notes(sentences: Iterable[str]) -> None:
     """Says on standard error what may surprise."""
-    for sentence in sentences:
-        sys.stderr.write(f"note: {plain(sentence)}\n")
+    with suppress(OSError):  # a note that cannot be said ends no work
+        for sentence in sentences:
+            sys.stderr.write(f"note: {plain(sentence)}\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """The command that asks a model about recordings."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,6 +125,7 @@ def _answers(model: "Classifier", paths: list[Path], *, skip_bad: bool) -> Itera
         data = Dataset.of(
             torch.stack(list(clips.values())), labels, classes=card.classes, sample_rate=card.sample_rate
         )
+        data = replace(data, ids=tuple(map(str, clips)))
         for path, row in zip(clips, logits_of(model, data).softmax(1), strict=True):
             best = int(row.argmax())
             found[path] = {

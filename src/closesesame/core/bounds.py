@@ -45,7 +45,8 @@ def check_reading(sample_rate: int, duration_s: float) -> None:
         SettingError: naming the setting.
     """
     if not LEAST_HZ <= sample_rate <= MOST_HZ:
-        raise SettingError(f"sample_rate must be {LEAST_HZ:,} to {MOST_HZ:,} Hz, got {cut(f'{sample_rate:,}')}")
+        got = cut(f"{sample_rate:,}")
+        raise SettingError(f"sample_rate must be {LEAST_HZ:,} to {MOST_HZ:,} Hz, got {got}")
     if not LEAST_S <= duration_s <= MOST_S:
         raise SettingError(f"duration_s must be {LEAST_S:g} to {MOST_S:g} s, got {duration_s:g}")
 

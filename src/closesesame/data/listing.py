@@ -23,6 +23,8 @@ from .recordings import PARTS, Layout, Listing, Recording, last_number, named
 from .scanning import Scan, scan_folder
 
 MANIFEST = "manifest.csv"
+SIGNS = (MANIFEST, *LISTS.values())
+"""Files that stand in the folder of a data set, and never in that of a class."""
 
 
 def list_recordings(source: Path) -> list[Recording]:
@@ -84,6 +86,12 @@ def _in_folders(folder: Path, scan: Scan) -> Listing:
 
 
 def _check_places(folder: Path, scan: Scan) -> None:
+    sets = [place for place in scan.places if any((folder / place / name).is_file() for name in SIGNS)]
+    if sets:
+        raise DataError(
+            f"{show_name(folder)} holds data sets, not classes ({listed(sets)} with lists of their own); "
+            "name one of them"
+        )
     held = Counter(name.split("/")[0] for name in scan.recordings)
     for place in scan.places:
         if show_name(place) != place:

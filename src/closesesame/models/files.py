@@ -16,7 +16,7 @@ from torch import nn
 
 from closesesame.core.bounds import MOST_SAMPLES, check_classes, check_reading
 from closesesame.core.disk import place
-from closesesame.core.errors import ClosesesameError, ModelError, cut, short
+from closesesame.core.errors import ClosesesameError, ModelError, SettingError, cut, short
 from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
 
@@ -25,6 +25,9 @@ from .matching import few
 from .registry import ARCHITECTURES
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+KINDS = FLOATS | {torch.int16, torch.int32, torch.int64, torch.uint8}
+"""Kinds of tensors that a file may hold."""
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".tar"})
 _PREFIXES = ("module", "_orig_mod")
 """What `DataParallel` and `torch.compile` put into the names of weights."""
@@ -114,15 +117,18 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
         device: where the model goes.
 
     Raises:
-        ModelError: if it is not such a folder, or a file is damaged, or a weight is NaN or infinite.
-        SettingError: if its architecture or one of its settings is unknown.
+        ModelError: if it is not such a folder, or a file is damaged, or a weight is NaN or infinite, or its
+            architecture or one of its settings is unknown.
     """
     folder = Path(folder)
     _refuse_pickles(folder)
     card = _read_card(folder / CONFIG)
-    architecture = ARCHITECTURES.recall(card.architecture, card.settings)
+    try:
+        architecture = ARCHITECTURES.recall(card.architecture, card.settings)
+    except SettingError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}") from None
     state = _read_weights(folder / WEIGHTS)
-    misfit = f"{folder / WEIGHTS} does not fit its {CONFIG}"
+    misfit = f"its {WEIGHTS} does not fit its {CONFIG}"
     try:
         # Without memory first: a hostile config may ask for more of it than there is.
         with torch.device("meta"):
@@ -130,10 +136,10 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
         state = _fitted(state, planned, misfit)
         model = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
         model.load_state_dict(state)
-    except ClosesesameError:
-        raise
+    except ClosesesameError as error:
+        raise ModelError(f"{folder}: {error}") from None
     except (RuntimeError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
-        raise ModelError(f"{misfit}: {short(error)}") from None
+        raise ModelError(f"{folder}: {misfit}: {short(error)}") from None
     model.card = replace(model.card, made=card.made)
     return model.eval().to(device)
 
@@ -176,6 +182,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
     for name, tensor in state.items():
+        if tensor.dtype not in KINDS:
+            raise ModelError(f"{what}: weight {cut(name)!r} is of kind {tensor.dtype}, which is not read")
         if not tensor.isfinite().all():
             raise ModelError(f"{what}: weight {cut(name)!r} holds NaN or infinite values")
 
@@ -199,7 +207,7 @@ def _fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> 
             raise ModelError(
                 f"{misfit}: {name!r} has shape {list(tensor.shape)} instead of {list(wanted[name].shape)}"
             )
-        if tensor.is_floating_point() != wanted[name].is_floating_point() or tensor.is_complex():
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
             raise ModelError(f"{misfit}: {name!r} holds {tensor.dtype} instead of {wanted[name].dtype}")
     return state
 

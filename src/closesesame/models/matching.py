@@ -73,6 +73,7 @@ class Answers:
 
     order: Tensor | None
     width: int
+    names: Sequence[str]
 
     @classmethod
     def of(cls, model: nn.Module, data: Dataset) -> "Answers":
@@ -84,12 +85,13 @@ class Answers:
         """
         card = card_of(model)
         if card is None:
-            return cls(None, len(data.classes))
+            return cls(None, len(data.classes), data.ids)
         check_inputs(card, data)
         if card.classes == data.classes:
-            return cls(None, len(card.classes))
+            return cls(None, len(card.classes), data.ids)
         same_names("the model", card.classes, "the data", data.classes)
-        return cls(torch.tensor([card.classes.index(name) for name in data.classes]), len(card.classes))
+        order = torch.tensor([card.classes.index(name) for name in data.classes])
+        return cls(order, len(card.classes), data.ids)
 
     def read(self, logits: Tensor, first: int) -> Logits:
         """Logits (batch, classes) in the order of the data set.
@@ -109,9 +111,9 @@ class Answers:
             )
         broken = ~logits.isfinite().all(1)
         if broken.any():
-            row = first + int(broken.nonzero()[0])
+            name = cut(self.names[first + int(broken.nonzero()[0])], 200)
             raise DivergedError(
-                f"the model answers NaN or infinity to example {row}: it is damaged or its training diverged"
+                f"the model answers NaN or infinity to {name!r}: it is damaged or its training diverged"
             )
         return logits if self.order is None else logits[:, self.order]
 
