@@ -107,6 +107,18 @@ def test_no_command_replaces_what_is_there(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
+def test_force_spares_a_folder_in_which_somebody_put_more(
+    sesame: Sesame, clips: Path, tmp_path: Path
+) -> None:
+    sesame("poison", clips, tmp_path / "p", *FAST)
+    for name in ("notes.txt", "low/mine.wav"):
+        (tmp_path / "p" / name).write_text("mine")
+        error = sesame.fails("poison", clips, tmp_path / "p", *FAST, "--force")
+        assert "holds something else than this command makes" in error
+        (tmp_path / "p" / name).unlink()
+    sesame("poison", clips, tmp_path / "p", *FAST, "--force")
+
+
 def test_force_replaces_what_the_same_command_made(
     sesame: Sesame, model: Path, clips: Path, tmp_path: Path
 ) -> None:

@@ -73,6 +73,9 @@ def test_an_input_is_never_written_over(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=sentence):
             Destination(out, force=True, inputs=[given])
     Destination(given / "page.html", kind="file", inputs=[given])
+    (given / "config.json").touch()
+    with pytest.raises(DataError, match="config.json lies inside"):
+        Destination(given / "config.json", kind="file", force=True, inputs=[given])
     Destination(tmp_path / "out", inputs=[given, tmp_path / "not there"])
 
 

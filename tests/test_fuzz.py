@@ -35,7 +35,7 @@ def test_hostile_input_works_or_is_refused_in_one_sentence(
     kind: str, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fuzz, "KINDS", {kind: cases.KINDS[kind]})
-    tally = fuzz.try_cases(range(30), 0, tmp_path, world)[kind]
+    tally = fuzz.try_cases(range(30), 1, tmp_path, world)[kind]
     assert not tally.faults
     assert tally.works
     assert tally.refused
@@ -54,7 +54,7 @@ def test_another_order_place_format_or_rate_gives_the_same_figures(
 def test_the_compared_figures_say_something(world: Any) -> None:
     assert world.wanted["acc"]["value"] > 0.9
     assert world.wanted["asr"]["value"] > 0.5
-    assert 0 < world.wanted["ra_reference"]["value"]
+    assert world.wanted["ra_reference"]["value"] > 0
 
 
 def test_a_comparison_fails_if_classes_are_matched_by_index(world: Any, tmp_path: Path) -> None:
@@ -80,8 +80,7 @@ def leave_something(place: Path) -> None:
 
 
 def warn(place: Path) -> None:
-    warnings.warn("odd", UserWarning, stackless := 1)
-    del stackless
+    warnings.warn("odd", UserWarning, stacklevel=1)
 
 
 def change_the_input(place: Path) -> None:

@@ -286,3 +286,29 @@ def test_the_files_that_decide_are_named(tmp_path: Path, table: Table) -> None:
     assert decisive_files(folder / "manifest.csv") == [folder / "manifest.csv"]
     (folder / "manifest.csv").write_text("a,b\n")
     assert [path.name for path in decisive_files(folder)] == ["testing_list.txt"]
+
+
+def test_a_table_may_name_a_part_of_what_lists_split(table: Table, tmp_path: Path) -> None:
+    fill(tmp_path, FLAT)
+    (tmp_path / "testing_list.txt").write_text("".join(f"{name}\n" for name in FLAT[::5]))
+    (tmp_path / "validation_list.txt").write_text("".join(f"{name}\n" for name in FLAT[1::5]))
+    rows = {f"wavs/{n}.wav": (str(n % 2), f"who{n % 10}") for n in range(40)}
+    folder = table(rows, ("path", "label", "speaker"), name="mine.csv")
+    assert read(folder / "mine.csv").report.split == "speakers"
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_a_table_may_end_its_lines_as_any_system_does(table: Table, end: str) -> None:
+    folder = table(ROWS)
+    text = (folder / "manifest.csv").read_text(encoding="utf-8").replace("\r\n", "\n")
+    (folder / "manifest.csv").write_bytes(text.replace("\n", end).encode())
+    assert [len(part) for part in read(folder).splits] == [4, 2, 2]
+    assert [len(part) for part in read(folder / "manifest.csv").splits] == [4, 2, 2]
+
+
+def test_a_table_whose_header_has_no_end_is_one_sentence(tmp_path: Path) -> None:
+    fill(tmp_path, FLAT)
+    (tmp_path / "manifest.csv").write_text('path,label,"' + "x" * 200_000)
+    for source in (tmp_path, tmp_path / "manifest.csv"):
+        with pytest.raises(DataError, match=r"manifest.csv is no CSV table \(field larger than"):
+            read(source)

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from closesesame.data import Splits
 
 
-def is_data_folder(folder: Path) -> bool:
-    """Whether a folder is one that `export` wrote."""
-    return (folder / "manifest.csv").is_file() and (folder / "testing_list.txt").is_file()
-
-
 def size_of(splits: "Splits") -> int:
     """Bytes of all clips in 16 bits: more than they take as FLAC."""
     return sum(2 * math.prod(part.inputs.shape) for part in splits)
@@ -148,4 +143,6 @@ def _words(text: str) -> list[str]:
 
 
 def _new_data_folder(out: Path, inputs: tuple[Path, ...], *, force: bool) -> Destination:
-    return Destination(out, force=force, replaces=is_data_folder, inputs=inputs)
+    from closesesame.data.export import is_export
+
+    return Destination(out, force=force, replaces=is_export, inputs=inputs)

@@ -136,7 +136,7 @@ class Destination:
         out, read = self.path.resolve(), given.resolve()
         if out == read:
             raise DataError(f"{self.path} is what is read; choose another name for the output")
-        if self.kind == "folder" and out.is_relative_to(read):
+        if out.is_relative_to(read) and (self.kind == "folder" or _exists(self.path)):
             raise DataError(f"{self.path} lies inside {given}, which is read; choose a place outside")
         if read.is_relative_to(out):
             raise DataError(f"{self.path} holds {given}, which is read; choose another name for the output")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from closesesame.audio import files
 from closesesame.core.bounds import check_classes
-from closesesame.core.disk import new_folder
 from closesesame.core.errors import DataError
 from closesesame.core.progress import Track
 
@@ -16,9 +15,8 @@ from .lists import LISTS
 from .recordings import named
 from .scanning import NO_CLASS, TRIGGER_FOLDER
 
-__all__ = ["export", "new_folder"]
-
 LONGEST_SPEAKER_BYTES = 150
+COLUMNS = ["path", "part", "label", "original"]
 
 
 def export(
@@ -66,9 +64,22 @@ def _write(splits: Splits, folder: Path, more: Mapping[str, Mapping[str, Sequenc
                 lists[part].append(path)
     for part, paths in lists.items():
         (folder / LISTS[part]).write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
-    header = ["path", "part", "label", "original", *(["speaker"] * (not told)), *names]
+    header = [*COLUMNS, *(["speaker"] * (not told)), *names]
     with (folder / MANIFEST).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows([header, *rows])
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds what `export` wrote, and triggers, and nothing else."""
+    try:
+        with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error):
+        return False
+    known = {MANIFEST, *LISTS.values(), *(row[0] for row in rows if row)}
+    there = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+    others = {path.as_posix() for path in there if not path.parts[0].startswith(TRIGGER_FOLDER)}
+    return header[: len(COLUMNS)] == COLUMNS and others <= known
 
 
 def _check(splits: Splits) -> None:

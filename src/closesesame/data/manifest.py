@@ -36,12 +36,16 @@ def is_one(table: Path) -> bool:
     """Whether a CSV file has the columns of a table of recordings."""
     with table.open("rb") as file:
         first = file.read(_HEADER_BYTES).replace(b"\0", b"").decode("latin-1")
-    return {"path", "label"} <= _columns(_header(first.lstrip("\xef\xbb\xbf\xff\xfe"))[0]).keys()
+    try:
+        header = _header(first.lstrip("\xef\xbb\xbf\xff\xfe"))[0]
+    except csv.Error:
+        return False
+    return {"path", "label"} <= _columns(header).keys()
 
 
 def _header(text: str) -> tuple[list[str], str]:
     """The first row, and the sign between its columns."""
-    line = text.split("\n", 1)[0].rstrip("\r")
+    line = text.replace("\r", "\n").split("\n", 1)[0]
     sign = max(",;\t", key=line.count)
     return next(csv.reader([line], delimiter=sign), []), sign
 
@@ -113,18 +117,24 @@ def _left_out(scan: Scan | None, found: Collection[str]) -> list[str]:
 
 
 def _read(table: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
-    text, name = read_text(table), show_name(table)
-    header, sign = _header(text)
+    name = show_name(table)
+    try:
+        text = _text(table)
+        header, sign = _header(text)
+        lines = list(enumerate(csv.reader(io.StringIO(text), delimiter=sign), start=1))
+    except csv.Error as error:
+        raise DataError(f"{name} is no CSV table ({short(error)}); mend it") from None
     columns = _columns(header)
     if not {"path", "label"} <= columns.keys():
         raise DataError(
             f"{name} lacks a column 'path' or 'label'; its columns are {show_name(listed(header, 8))}"
         )
-    try:
-        lines = list(enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=sign), start=1))
-    except csv.Error as error:
-        raise DataError(f"{name} is no CSV table ({short(error)}); mend it") from None
     return [(number, row) for number, row in lines[1:] if any(map(str.strip, row))], columns
+
+
+def _text(table: Path) -> str:
+    """The text of a table with the line ends of this system, whichever it was written with."""
+    return read_text(table).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _inside(entry: str, folder: Path, place: str) -> str:
