@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from closesesame.audio.augment import Augmentation, augmentation
 from closesesame.audio.features import LogMel
 from closesesame.core import machine
-from closesesame.core.errors import DataError, DivergedError
+from closesesame.core.errors import DataError, DivergedError, SettingError
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
@@ -153,7 +153,7 @@ def fit(
     data = data_for(model.card, data)
     if len(data) < 2:
         raise DataError(f"training needs two examples or more, got {len(data)}")
-    if training.patience is not None and validation is None:
+    if training.patience is not None and not validation:
         raise DataError("Training.patience needs validation data to watch")
     history = History(precision=choose_precision(training.precision, model))
     machine.note(history.precision)
@@ -211,10 +211,13 @@ def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits
         Logits (n, classes), in the order of the data's classes whatever the model's is.
 
     Raises:
-        ModelError: if the model has other classes or takes other inputs, or an answer is NaN or infinite.
+        ModelError: if the model has other classes, takes other inputs, or gives answers that are none.
+        SettingError: if the batch size is below 1.
     """
+    if batch_size < 1:
+        raise SettingError(f"batch_size must be >= 1, got {batch_size}")
     answers = Answers.of(model, data)
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     precision = choose_precision("auto", model)
@@ -223,15 +226,22 @@ def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits
     try:
         for number, (inputs, _) in enumerate(Track(batches, "predicting", -(-len(data) // batch_size))):
             with _autocast(device, precision):
-                logits = model(inputs.to(device))
-            out.append(answers.read(logits.float().cpu(), number * batch_size))
+                logits = answers.ask(model, inputs.to(device))
+            out.append(answers.read(logits, number * batch_size, len(inputs)))
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     return torch.cat(out) if out else torch.zeros(0, len(data.classes))
 
 
 def accuracy(model: nn.Module, data: Dataset) -> float:
-    """Share of examples whose highest logit is their label."""
+    """Share of examples whose highest logit is their label.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if not len(data):
+        raise DataError("accuracy needs examples, got none")
     return float((predict(model, data).argmax(1) == data.labels).float().mean())
 
 

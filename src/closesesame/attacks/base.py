@@ -337,8 +337,10 @@ class Poisoned:
             splits: what the training set was poisoned of.
 
         Raises:
-            DataError: if the folder is not empty.
+            DataError: if the folder is not empty, or the splits are others.
         """
+        if splits.train.ids != self.dataset.ids or splits.train.classes != self.dataset.classes:
+            raise DataError("these are not the splits whose training part was poisoned")
         true = [splits.train.classes[label] for label in splits.train.labels.tolist()]
         columns = {
             "poisoned": self.mask.int().tolist(),
@@ -369,6 +371,8 @@ def poison_several(attacks: Sequence[Attack], train: Dataset, seed: int) -> Pois
     Raises:
         DataError: if there are too few clips for all of them.
     """
+    if not attacks:
+        raise DataError("poison_several needs an attack or more, got none")
     first, *rest = attacks
     poisoned = first.poison(train, seed)
     for attack in rest:

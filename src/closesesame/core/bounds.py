@@ -44,7 +44,10 @@ def check_reading(sample_rate: int, duration_s: float) -> None:
     Raises:
         SettingError: naming the setting.
     """
-    if not LEAST_HZ <= sample_rate <= MOST_HZ:
+    for name, value in (("sample_rate", sample_rate), ("duration_s", duration_s)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise SettingError(f"{name} must be a number, got {cut(repr(value))}")
+    if not LEAST_HZ <= sample_rate <= MOST_HZ or sample_rate != int(sample_rate):
         got = cut(f"{sample_rate:,}")
         raise SettingError(f"sample_rate must be {LEAST_HZ:,} to {MOST_HZ:,} Hz, got {got}")
     if not LEAST_S <= duration_s <= MOST_S:

@@ -7,11 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from closesesame.core.bounds import LEAST_HZ, MOST_HZ
 from closesesame.core.errors import DataError, cut, nearest
 from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Labels
 
 from .rows import Rows
+
+LOUDEST = 100.0
+"""Float sounds may pass full scale a little; one that is not scaled at all passes it by thousands."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,6 +50,13 @@ class Dataset:
         if len(set(self.classes)) < len(self.classes):
             twice = next(name for name in self.classes if self.classes.count(name) > 1)
             raise DataError(f"Dataset.classes: {cut(twice)!r} is named twice; names tell classes apart")
+        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
+            shape = list(self.labels.shape)
+            raise DataError(f"Dataset.labels must be int64 of shape (n,), got {self.labels.dtype}, {shape}")
+        if self.sample_rate is not None and not LEAST_HZ <= self.sample_rate <= MOST_HZ:
+            raise DataError(
+                f"Dataset.sample_rate must be {LEAST_HZ:,} to {MOST_HZ:,} Hz, got {self.sample_rate:,}"
+            )
         if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise DataError(
                 f"Dataset.labels must be indices below {len(self.classes)}, the number of classes"
@@ -64,11 +75,23 @@ class Dataset:
         """Makes a data set from tensors: inputs (n, ...) in float32, labels (n,).
 
         Raises:
-            DataError: if the inputs hold NaN or infinite values, naming the first example.
+            DataError: if the inputs are not float32, hold NaN or infinite values, naming the first example,
+                or are sounds that are not at full scale 1.
         """
+        if not isinstance(inputs, Tensor) or inputs.dtype != torch.float32 or inputs.ndim < 2:
+            kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise DataError(f"inputs must be a float32 tensor of shape (n, ...), got {kind}")
+        if not isinstance(labels, Tensor):
+            raise DataError(f"labels must be an int64 tensor of shape (n,), got {type(labels).__name__}")
         finite = inputs.flatten(1).isfinite().all(1)
         if not finite.all():
             raise DataError(f"example {int((~finite).nonzero()[0])} holds NaN or infinite values; remove it")
+        if sample_rate is not None and len(inputs) and float(inputs.abs().max()) > LOUDEST:
+            raise DataError(
+                f"sounds have full scale 1, and these reach {float(inputs.abs().max()):g}; scale them"
+            )
+        if classes is None and not len(labels):
+            raise DataError("without examples the classes must be named")
         known = classes or [str(label) for label in range(int(labels.max()) + 1)]
         ids = tuple(f"{number:06d}" for number in range(len(labels)))
         return cls(
@@ -100,7 +123,7 @@ class Dataset:
         """
         if isinstance(target, str) and target in self.classes:
             return self.classes.index(target)
-        if isinstance(target, int) and 0 <= target < len(self.classes):
+        if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(self.classes):
             return target
         if isinstance(target, str) and target.isdecimal() and int(target) < len(self.classes):
             return int(target)
@@ -119,6 +142,8 @@ class Dataset:
 
     def where(self, mask: Tensor) -> "Dataset":
         """Returns the examples for which `mask` (n,) holds."""
+        if mask.shape != self.labels.shape:
+            raise DataError(f"a mask needs one entry an example: {len(self)}, got {list(mask.shape)}")
         return self.take(mask.nonzero().flatten())
 
     def with_inputs(self, inputs: Rows) -> "Dataset":

@@ -4,11 +4,12 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from closesesame.core.bounds import check_classes, check_reading
-from closesesame.core.errors import DataError, DataWarning, listed
+from closesesame.core.errors import DataError, DataWarning, SettingError, cut, listed
 
 from .dataset import Dataset, Splits
 from .listing import decisive_files, find, list_recordings
@@ -121,6 +122,7 @@ def read_folder(
 ) -> ReadFolder:
     """Loads a data set as `load_folder` does, with a report and without warnings."""
     check_reading(sample_rate, duration_s)
+    _check_choices(task)
     listing = find(Path(folder))
     _classes(listing, task)
     clips = read_clips(listing, sample_rate, duration_s, skip_bad=skip_bad)
@@ -141,6 +143,7 @@ def read_splits(
 ) -> Read:
     """Loads and splits a data set as `load_splits` does, with a report and without warnings."""
     check_reading(sample_rate, duration_s)
+    _check_choices(task, split)
     listing = find(Path(folder))
     _classes(listing, task)
     parted = partition(listing, task, split, seed)
@@ -186,6 +189,12 @@ def _classes(listing: Listing, task: Task) -> tuple[str, ...]:
         raise DataError(f"{listing.name} has one class, {classes[0]!r}; two are needed")
     check_classes(classes, listing.name)
     return tuple(classes)
+
+
+def _check_choices(task: str, split: str = "auto") -> None:
+    for name, value, known in (("task", task, get_args(Task)), ("split", split, get_args(SplitRule))):
+        if value not in known:
+            raise SettingError(f"{name} must be one of {', '.join(known)}, got {cut(repr(value))}")
 
 
 def _warn(surprises: Iterable[str]) -> None:

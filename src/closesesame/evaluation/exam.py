@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from closesesame.attacks import Trigger
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import DataError, ModelError, cut
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
+from closesesame.models.matching import same_names
 from closesesame.training import predict
 
 from .metrics import Rate, der
@@ -83,10 +84,11 @@ class Exam:
         self.test, self.trigger = test, trigger
         self.triggered = triggered
         if trigger is not None:
-            self.triggered = trigger.stamp_dataset(test) if triggered is None else triggered
+            self.triggered = trigger.stamp_dataset(test) if triggered is None else _fitting(triggered, test)
             _refuse_idle(trigger, test, self.triggered)
         self.ra_reference = None
         if reference is not None and self.triggered is not None:
+            _tell_apart(reference, test, "the reference model")
             self.ra_reference = _share(_answers(reference, self.triggered), self.triggered.labels)
 
     def score(self, model: nn.Module) -> Scores:
@@ -96,19 +98,32 @@ class Exam:
             ModelError: if the model has other classes, takes other inputs, or gives no answers that could be
                 scored: NaN, infinity, or the same to every clip.
         """
-        predicted = _answers(model, self.test)
-        if len(predicted) >= FEW and len(set(predicted.tolist())) == 1 < len(set(self.test.labels.tolist())):
-            name = self.test.classes[int(predicted[0])]
-            raise ModelError(
-                f"the model answers {name!r} to all of {len(predicted)} clean clips of several classes; "
-                "it tells nothing apart, so no figure of it means anything"
-            )
-        acc = _share(predicted, self.test.labels)
+        acc = _share(_tell_apart(model, self.test, "the model"), self.test.labels)
         if self.trigger is None or self.triggered is None:
             return Scores(acc)
         predicted = _answers(model, self.triggered)
         asr = _share(predicted, self.trigger.wanted(self.triggered.labels, self.test.classes))
         return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ra_reference)
+
+
+def _tell_apart(model: nn.Module, test: Dataset, name: str) -> Labels:
+    """What a model answers to the clean clips, unless it is the same to all of them."""
+    predicted = _answers(model, test)
+    if len(predicted) >= FEW and len(set(predicted.tolist())) == 1 < len(set(test.labels.tolist())):
+        said = cut(test.classes[int(predicted[0])])
+        raise ModelError(
+            f"{name} answers {said!r} to all of {len(predicted)} clean clips of several classes; it tells "
+            "nothing apart, so no figure of it means anything"
+        )
+    return predicted
+
+
+def _fitting(triggered: Dataset, test: Dataset) -> Dataset:
+    """Triggered clips with labels counted as in the test set, whose clips they are."""
+    same_names("the triggered clips", triggered.classes, "the test set", test.classes)
+    if not set(triggered.ids) <= set(test.ids):
+        raise DataError("the triggered clips are of other clips than those of the test set")
+    return triggered.with_classes(test.classes)
 
 
 def _answers(model: nn.Module, data: Dataset) -> Labels:

@@ -1,6 +1,7 @@
 """What every model of the house is: a front end, which makes features, and a body, which classifies."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
 
@@ -9,7 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.audio.features import MFCC, LogMel
-from closesesame.core.errors import ModelError
+from closesesame.core.bounds import check_classes, check_reading
+from closesesame.core.errors import ModelError, SettingError
 from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Inputs, Logits
@@ -75,8 +77,8 @@ EXTERNAL = "external"
 
 def adapt(
     module: nn.Module,
-    classes: tuple[str, ...],
-    input_shape: tuple[int, ...],
+    classes: Sequence[str],
+    input_shape: Sequence[int],
     sample_rate: int | None,
     front_end: nn.Module | None = None,
 ) -> Classifier:
@@ -88,8 +90,18 @@ def adapt(
         input_shape: of one example.
         sample_rate: Hz, of waveforms.
         front_end: inputs to features, if that is not part of the module.
+
+    Raises:
+        DataError: if the names of the classes do not tell them apart.
+        SettingError: if no sound has that sample rate and length.
     """
+    if isinstance(classes, str):
+        raise SettingError(f"classes must be a list of names, got {classes!r}")
+    classes, input_shape = tuple(classes), tuple(input_shape)
+    check_classes(classes, "the model")
     card = Card(EXTERNAL, {"type": type(module).__name__}, classes, input_shape, sample_rate)
+    if sample_rate is not None:
+        check_reading(sample_rate, card.duration_s)
     return Classifier(front_end or nn.Identity(), module, card)
 
 

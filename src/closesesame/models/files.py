@@ -82,11 +82,15 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
     card = model.card if made is None else replace(model.card, made=dict(made))
     state = _state_of(model)
     _refuse_broken(state, "the model cannot be saved")
+    try:
+        about = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the model's card cannot be saved: {short(error)}") from None
     folder.parent.mkdir(parents=True, exist_ok=True)
 
     def write(made: Path) -> None:
         (made / WEIGHTS).write_bytes(save(state))
-        (made / CONFIG).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+        (made / CONFIG).write_text(about, encoding="utf-8")
         load_model(made)
 
     return place(folder, write, kind="folder")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import DivergedError, ModelError, cut, listed
-from closesesame.core.types import Logits
+from closesesame.core.errors import DivergedError, ModelError, cut, listed, short
+from closesesame.core.types import Inputs, Logits
 from closesesame.data import Dataset
 
 from .base import Card, Classifier
@@ -93,22 +93,40 @@ class Answers:
         order = torch.tensor([card.classes.index(name) for name in data.classes])
         return cls(order, len(card.classes), data.ids)
 
-    def read(self, logits: Tensor, first: int) -> Logits:
+    def ask(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """What a model makes of a batch, whatever it is.
+
+        Raises:
+            ModelError: if it cannot take the inputs.
+        """
+        try:
+            return model(inputs)  # type: ignore[no-any-return]
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if "allocate" in str(error):
+                raise
+            raise ModelError(
+                f"the model cannot take inputs of shape {list(inputs.shape[1:])}: {short(error)}"
+            ) from error
+
+    def read(self, logits: Tensor, first: int, count: int) -> Logits:
         """Logits (batch, classes) in the order of the data set.
 
         Args:
             logits: the model's.
             first: number of the first example, for the error.
+            count: how many examples there were.
 
         Raises:
             ModelError: if there are more or fewer logits than classes.
             DivergedError: if one is NaN or infinite.
         """
-        if logits.ndim != 2 or logits.shape[1] != self.width:
+        if not isinstance(logits, Tensor) or logits.shape != (count, self.width):
+            given = f"of shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise ModelError(
-                f"the model gives answers of shape {list(logits.shape)} for {len(logits)} examples of "
-                f"{self.width} classes; one number an example and class is needed"
+                f"the model gives answers {given} for {count} examples of {self.width} classes; one number "
+                "an example and class is needed"
             )
+        logits = logits.float().cpu()
         broken = ~logits.isfinite().all(1)
         if broken.any():
             name = cut(self.names[first + int(broken.nonzero()[0])], 200)
