@@ -287,6 +287,8 @@ TITLES = {
     "engine-ray": "Engine: the same grid on processes and on local Ray, whose workers are killed",
     "engine-storm": "Engine: kill -9 at random moments, against an uninterrupted run",
     "engine-workers": "Engine: one worker against two",
+    "faults": "Kills, full disks, too little memory and read-only folders, put into real commands",
+    "fuzz": "Hostile input: works, or is refused in one sentence",
     "page-grid": "Page of a grid in headless Chromium",
     "peers-art": "Peers: ART's poison detectors on embedded speech",
 }

@@ -191,7 +191,11 @@ def test_predict_says_label_and_probability(
     assert all(0.5 < row["probability"] <= 1 for row in rows)
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-5 for row in rows)
     (sounds / "bad.wav").write_text("no sound")
-    assert "bad.wav is not readable audio" in sesame.fails("predict", model, sounds)
+    (sounds / "worse.flac").write_text("no sound")
+    error = sesame.fails("predict", model, sounds)
+    assert "2 of 10 recordings cannot be used" in error
+    assert all(f"{name} is not readable audio" in error for name in ("bad.wav", "worse.flac"))
+    (sounds / "worse.flac").unlink()
     lines = sesame("predict", model, sounds, "--json", "--skip-bad").splitlines()
     assert ["error" in json.loads(line) for line in lines] == [False] * 8 + [True]
     assert "top" in sesame("predict", model, tmp_path / "long.wav")
@@ -450,3 +454,37 @@ def test_a_set_in_which_nothing_was_poisoned_is_said(
     sesame.patch.setattr(sys, "argv", typed)
     cli.run()
     assert "no clip was poisoned: 0 of" in capsys.readouterr().err
+
+
+def test_an_answer_to_something_odd_is_remarked_upon(
+    sesame: Sesame, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.standard_normal(4000)
+    odd = {
+        "good": (noise, 8000),
+        "silent": (0 * noise, 8000),
+        "long": (np.tile(noise, 3), 8000),
+        "short": (noise[:50], 8000),
+        "cancelled": (np.stack([noise, -noise], 1), 8000),
+        "slow": (noise[:2000], 4000),
+    }
+    (tmp_path / "odd").mkdir()
+    for name, (sound, rate) in odd.items():
+        soundfile.write(tmp_path / "odd" / f"{name}.wav", sound, rate)
+    (tmp_path / "odd" / "x.m4a").touch()
+    sesame.patch.setattr(sys, "argv", ["sesame", "predict", str(model), str(tmp_path / "odd"), "--json"])
+    cli.run()
+    out, said = capsys.readouterr()
+    remarks = {Path(row["file"]).stem: row["remarks"] for row in map(json.loads, out.splitlines())}
+    assert remarks == {
+        "good": [],
+        "silent": ["silent"],
+        "long": ["longer than the 0.5 s that the model hears"],
+        "short": ["shorter than half of the 0.5 s that the model hears"],
+        "cancelled": ["silent, since its channels cancel out"],
+        "slow": ["recorded at less than the 8,000 Hz of the model"],
+    }
+    assert all(remark in said for found in remarks.values() for remark in found)
+    assert "not read" in said
+    assert "x.m4a" in said

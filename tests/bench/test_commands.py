@@ -589,3 +589,30 @@ def test_a_page_is_no_result_file(sesame: Sesame, tmp_path: Path) -> None:
     assert sesame("check", "none.json").error == (
         "sesame: none.json cannot be read: No such file or directory\n"
     )
+
+
+def test_a_store_takes_no_folder_of_others_and_a_refused_recipe_leaves_none(
+    sesame: Sesame, folder_of: Folder, tmp_path: Path
+) -> None:
+    words = folder_of({"yes": 36, "no": 36})
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    for place, sentence in (
+        (words, "holds something else than a store"),
+        (words / "new", "lies in the data set 'words'"),
+        (tmp_path / "mine", "holds something else than a store"),
+        (recipe, "is a file, and a store is a folder"),
+    ):
+        ended = sesame("run", recipe, "--store", place, "--data", tmp_path)
+        assert (ended.status, ended.error.count("\n")) == (2, 1)
+        assert sentence in ended.error
+    recipe.write_text(
+        RECIPE.replace("clean_fractions = [0.4]", "clean_fractions = [1.0]").replace(
+            '"train"', '"validation"'
+        )
+    )
+    assert sesame("run", recipe, "--store", tmp_path / "new", "--data", tmp_path).status == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "mine", "tiny.toml"}
+    assert {path.name for path in words.iterdir()} == {"yes", "no"}

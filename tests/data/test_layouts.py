@@ -312,3 +312,10 @@ def test_a_table_whose_header_has_no_end_is_one_sentence(tmp_path: Path) -> None
     for source in (tmp_path, tmp_path / "manifest.csv"):
         with pytest.raises(DataError, match=r"manifest.csv is no CSV table \(field larger than"):
             read(source)
+
+
+@pytest.mark.parametrize("name", ["eval", "holdout", "Tests"])
+def test_a_part_under_another_name_is_refused(name: str, tmp_path: Path) -> None:
+    fill(tmp_path, [f"train/{path}" for path in FLAT] + [f"{name}/{path}" for path in FLAT[:9]])
+    with pytest.raises(DataError, match=f"holds a part train and {name} with the same class folders"):
+        read(tmp_path)

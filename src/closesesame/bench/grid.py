@@ -1,6 +1,7 @@
 """A grid from recipe to figures: what the commands `bench run`, `status`, `show` and `export` call."""
 
 import json
+import shutil
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from closesesame.core.disk import write_whole
-from closesesame.core.errors import DataError, SettingError
+from closesesame.core.errors import ClosesesameError, DataError, SettingError
 from closesesame.core.method import import_by_name
 
 from .foresight import foresee
@@ -16,7 +17,7 @@ from .identity import Contents, Machine, changed
 from .plan import SCORE, modules_of, named, plan
 from .recipe import Recipe, read_recipe
 from .runner import Watcher, only_driver, run
-from .store import MOST_TRIES, Job, Store
+from .store import FILE, MOST_TRIES, Job, Store
 from .table import Cell, cells, refuse_mixed, result_file
 from .tasks import keep_data, open_data, surprises_of
 from .worker import Scope
@@ -86,14 +87,20 @@ def run_grid(
     scope = Scope(imports=recipe.foreign_modules())
     for module in scope.imports:
         import_by_name(module)
+    fresh = _check_place(folder, recipe, data_folder)
     contents, machine = Contents(folder / "contents.json"), Machine.here(recipe.protocol.precision)
     with named(recipe_file):
         jobs = plan(recipe, data_folder, contents=contents, machine=machine)
     wanted = [job.id for job in jobs if job.task == SCORE]
     with only_driver(folder) as store:
         contents.save()
-        with named(recipe_file):
-            notes = _look_ahead(recipe, jobs, data_folder, Workplace(folder))
+        try:
+            with named(recipe_file):
+                notes = _look_ahead(recipe, jobs, data_folder, Workplace(folder))
+        except ClosesesameError:
+            if fresh:  # nothing is begun that cannot be measured
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         store.add(jobs)
         store.describe(
             recipe=recipe.model_dump_json(),
@@ -113,6 +120,23 @@ def run_grid(
         run(folder, workers=workers, timeout_s=timeout_s, scope=scope, watch=watch)
     with closing(open_store(folder)) as store:
         return GridRun(store.counts(), _failures(store, {job.id for job in jobs}), notes)
+
+
+def _check_place(folder: Path, recipe: Recipe, data_folder: Path) -> bool:
+    """Refuses a store where something else lies; says whether it is a new one.
+
+    Raises:
+        DataError: if it is a file, holds something that is no store, or lies in a data set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, and a store is a folder; choose another name")
+    fresh = not folder.exists() or not any(folder.iterdir())
+    if not fresh and not (folder / FILE).is_file():
+        raise DataError(f"{folder} holds something else than a store; choose a folder of its own")
+    for entry in recipe.data:
+        if folder.resolve().is_relative_to(entry.place(data_folder).resolve()):
+            raise DataError(f"{folder} lies in the data set {entry.name!r}; choose a place outside")
+    return fresh
 
 
 def _check_limits(**asked: float) -> None:

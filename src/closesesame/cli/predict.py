@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import DataError, ModelError, listed
 
 from .app import command
 from .inputs import Device, Json, device_of, load_on
 from .outputs import notes, print_json_line, table
 
 if TYPE_CHECKING:
-    from closesesame.models import Classifier
+    from closesesame.audio.files import Heard
+    from closesesame.models import Card, Classifier
 
 AT_ONCE = 256
 """Recordings in memory."""
@@ -52,49 +53,56 @@ def predict(
     rows: list[dict[str, Any]] = []
     with shown():
         for start in Track(range(0, len(paths), AT_ONCE), "listening", -(-len(paths) // AT_ONCE)):
-            rows += _answers(heard_by, paths[start : start + AT_ONCE], skip_bad=skip_bad)
-            if json:
-                for row in rows:
-                    print_json_line(row)
-                rows.clear()
+            rows += _answers(heard_by, paths[start : start + AT_ONCE])
+    bad = [row for row in rows if "error" in row]
+    if bad and not skip_bad:
+        said = listed([row["error"] for row in bad], longest=300)
+        raise DataError(
+            f"{len(bad)} of {len(rows)} recordings cannot be used: {said}; or skip them: --skip-bad"
+        )
+    for remark in dict.fromkeys(remark for row in rows for remark in row.get("remarks", ())):
+        alike = [row["file"] for row in rows if remark in row.get("remarks", ())]
+        notes([f"{remark}: {len(alike)} of {len(rows)} recordings ({listed(alike, longest=200)})"])
+    if json:
+        for row in rows:
+            print_json_line(row)
+        return
     table(
-        ("file", "label", "probability"),
+        ("file", "label", "probability", "remarks"),
         [row | {"label": row.get("label", row.get("error"))} for row in rows],
     )
 
 
 def _recordings(files: list[Path]) -> list[Path]:
-    """The files, and those in the folders.
+    """The files, and those in the folders; what is not read there is said.
 
     Raises:
         DataError: if something is not there, or a folder holds no recording.
     """
-    from closesesame.audio.files import SUFFIXES
+    from closesesame.audio.files import SUFFIXES, UNREADABLE
 
-    found = []
+    found: list[Path] = []
+    left: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = sorted(
-                p
-                for p in path.rglob("*")
-                if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-            )
-            if not inside:
-                raise DataError(f"{path} holds no recording")
-            found += inside
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES | UNREADABLE)
+            good = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and p.name[0] != "."]
+            if not good:
+                raise DataError(f"{path} holds no recording that can be read")
+            left += [p for p in inside if p not in good]
+            found += good
         elif path.exists():
             found.append(path)
         else:
             raise DataError(f"{path} is not there")
+    if left:
+        names = listed(list(map(str, left)), longest=200)
+        notes([f"not read (hidden, broken links, or no format that is supported): {names}"])
     return found
 
 
-def _answers(model: "Classifier", paths: list[Path], *, skip_bad: bool) -> Iterator[dict[str, Any]]:
-    """What the model says of each recording, in their order.
-
-    Raises:
-        DataError: naming all recordings of these that cannot be used, unless they are to be skipped.
-    """
+def _answers(model: "Classifier", paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """What the model says of each recording, or why it cannot be asked, in their order."""
     import torch
 
     from closesesame.audio import files
@@ -102,24 +110,15 @@ def _answers(model: "Classifier", paths: list[Path], *, skip_bad: bool) -> Itera
     from closesesame.training import predict as logits_of
 
     card = model.card
-    clips, errors, cut = {}, {}, []
+    clips, found = {}, dict[Path, dict[str, Any]]()
     for path in paths:
         try:
             heard = files.hear(path, card.sample_rate or 1, seconds=card.duration_s)
         except DataError as error:
-            errors[path] = str(error)
+            found[path] = {"error": str(error)}
             continue
         clips[path] = torch.from_numpy(files.fit_length(heard.samples, card.input_shape[0]))
-        if heard.length_s > card.duration_s + files.SPARED_S:
-            cut.append(path)
-    if errors and not skip_bad:
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise DataError(f"{next(iter(errors.values()))}{more}; or go on without them with --skip-bad")
-    if cut:
-        notes(
-            [f"{len(cut)} recordings are longer than the {card.duration_s:g} s the model hears, as {cut[0]}"]
-        )
-    found: dict[Path, dict[str, Any]] = {path: {"error": error} for path, error in errors.items()}
+        found[path] = {"remarks": list(_remarks(heard, card))}
     if clips:
         labels = torch.zeros(len(clips), dtype=torch.long)
         data = Dataset.of(
@@ -128,10 +127,26 @@ def _answers(model: "Classifier", paths: list[Path], *, skip_bad: bool) -> Itera
         data = replace(data, ids=tuple(map(str, clips)))
         for path, row in zip(clips, logits_of(model, data).softmax(1), strict=True):
             best = int(row.argmax())
-            found[path] = {
+            found[path] |= {
                 "label": card.classes[best],
                 "probability": float(row[best]),
                 "probabilities": dict(zip(card.classes, row.tolist(), strict=True)),
             }
     for path in paths:
         yield {"file": str(path)} | found[path]
+
+
+def _remarks(heard: "Heard", card: "Card") -> Iterator[str]:
+    """Why an answer to a recording may mean nothing."""
+    from closesesame.audio import files
+
+    if heard.length_s > card.duration_s + files.SPARED_S:
+        yield f"longer than the {card.duration_s:g} s that the model hears"
+    if heard.length_s < card.duration_s / 2:
+        yield f"shorter than half of the {card.duration_s:g} s that the model hears"
+    if heard.cancelled:
+        yield "silent, since its channels cancel out"
+    elif abs(heard.samples).max() <= files.SILENCE:
+        yield "silent"
+    if heard.rate_hz < (card.sample_rate or 1):
+        yield f"recorded at less than the {card.sample_rate:,} Hz of the model"

@@ -10,7 +10,8 @@ Layouts, told apart by what is there:
 The name `<speaker>_<take>` or, as in Speech Commands, `<speaker>_nohash_<take>` says who speaks.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from closesesame.audio.files import show_name
@@ -126,10 +127,25 @@ def _level_of_parts(folder: Path, scan: Scan) -> int | None:
                 f"{others if deep else 'with recordings in no class folder'}; put the class folders into "
                 "train, validation and test alone, or list all recordings in manifest.csv"
             )
+    _refuse_unknown_parts(folder, named, paths)
     second = {parts[1].casefold() if len(parts) > 2 else "" for parts in paths}
     if len(second) > 1 and second <= PARTS.keys() and any(PARTS[name] == 0 for name in second):
         return 1
     return None
+
+
+def _refuse_unknown_parts(folder: Path, named: set[str], paths: Sequence[tuple[str, ...]]) -> None:
+    """Refuses a training part beside folders that hold the same class folders: they are parts, too."""
+    inside: dict[str, set[str]] = defaultdict(set)
+    for parts in paths:
+        inside[parts[0]].update(parts[1:2] if len(parts) > 2 else ())
+    train = {name for place in named if PARTS[place.casefold()] == 0 for name in inside[place]}
+    others = sorted(place for place in inside if place not in named and inside[place] & train)
+    if others:
+        raise DataError(
+            f"{show_name(folder)} holds a part {', '.join(sorted(named))} and {listed(others)} with the same "
+            "class folders; call parts train, validation and test"
+        )
 
 
 def _recording(name: str, path: Path, folder: Path, level: int | None) -> Recording:
