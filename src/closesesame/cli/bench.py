@@ -169,11 +169,10 @@ def bench_report(
     out
         The page.
     """
-    from closesesame.bench.store import FILE
     from closesesame.report.from_store import grid_of
     from closesesame.report.grid import write
 
-    page = Destination(out, kind="file", force=force, inputs=(store / FILE,))
+    page = Destination(out, kind="file", force=force, inputs=(store,))
     grid = grid_of(store)
     page.write(lambda made: write(grid, made))
     found = {"page": str(out), "cells": len(grid.cells)}
@@ -192,9 +191,8 @@ def bench_export(
         The JSON file.
     """
     from closesesame.bench.grid import result_of, write_result
-    from closesesame.bench.store import FILE
 
-    file = Destination(out, kind="file", force=force, inputs=(store / FILE,))
+    file = Destination(out, kind="file", force=force, inputs=(store,))
     content = result_of(store)
     file.write(lambda made: write_result(content, made))
     found = {"file": str(out), "rows": len(content["rows"])}
