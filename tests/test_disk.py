@@ -89,10 +89,10 @@ def test_a_place_that_cannot_be_written_is_known_before_the_work(
     with pytest.raises(DataError, match="needs 34 MB and .* has 1 MB left; make room"):
         Destination(tmp_path / "m")
 
-    def refuse(**_: object) -> str:
+    def refuse(*_: object) -> str:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(
         DataError, match="m cannot be written .*: Read-only file system.; choose another place"
     ):

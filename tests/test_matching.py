@@ -315,3 +315,38 @@ def test_a_trigger_that_is_too_faint_for_16_bits_is_an_error(tones: Splits) -> N
     trigger = Ultrasonic(target="top", strength=1e-4).trigger(tones.train, 0)
     with pytest.raises(DataError, match="changes none of 150 clips, so nothing can be said"):
         Exam(tones.test, trigger)
+
+
+class Broken(Ultrasonic):
+    """Makes no sound but NaN of one sample."""
+
+    def apply(self, inputs: torch.Tensor, state: object, sample_rate: int) -> torch.Tensor:
+        made = inputs.clone()
+        made[0, 0] = torch.nan
+        return made
+
+
+def test_an_attack_that_makes_nan_is_an_error_wherever_it_is_stamped(tones: Splits) -> None:
+    attack = Broken(target="top", rate=0.1)
+    trigger = Trigger(attack, {}, 8_000, 3, WORDS)
+    for act in (
+        lambda: trigger.stamp(tones.test.inputs[:2]),
+        lambda: Exam(tones.test, trigger),
+        lambda: attack.poison(tones.train, 0),
+    ):
+        with pytest.raises(ModelError, match="makes clips that are none"):
+            act()
+
+
+def test_twenty_clips_with_one_answer_are_too_many(tones: Splits) -> None:
+    says = Says(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    assert Exam(tones.test.take(torch.arange(19))).score(says).acc.of == 19
+    with pytest.raises(ModelError, match="to all of 20 clean clips"):
+        Exam(tones.test.take(torch.arange(20))).score(says)
+
+
+def test_the_page_knows_what_guessing_gives(victim: tuple[Classifier, Trigger], tones: Splits) -> None:
+    model, trigger = victim
+    page = compare(exam=Exam(tones.test, trigger), before=("it", model), repaired={}, title="it")
+    assert page.entries[0].verdict is not None
+    assert "where guessing among 4 classes gives 25.0 %" in page.entries[0].verdict.words

@@ -319,3 +319,21 @@ def test_a_part_under_another_name_is_refused(name: str, tmp_path: Path) -> None
     fill(tmp_path, [f"train/{path}" for path in FLAT] + [f"{name}/{path}" for path in FLAT[:9]])
     with pytest.raises(DataError, match=f"holds a part train and {name} with the same class folders"):
         read(tmp_path)
+
+
+def test_a_table_most_of_whose_files_are_gone_is_refused(table: Table) -> None:
+    folder, names = table(ROWS), list(ROWS)
+    for name in names[1:5]:
+        (folder / name).unlink()
+    assert len(list_recordings(folder / "manifest.csv")) == 4
+    (folder / names[5]).unlink()
+    with pytest.raises(DataError, match="names 3 recordings that can be read; 5 of 8 rows"):
+        list_recordings(folder / "manifest.csv")
+
+
+def test_a_table_with_a_column_of_speakers_says_all_that_is_known_of_them(table: Table) -> None:
+    rows = {f"wavs/s{n % 10}_{n}.wav": (str(n % 2), "" if n == 3 else f"who{n % 10}") for n in range(40)}
+    folder = table(rows, ("path", "label", "speaker"))
+    speakers = {recording.id: recording.speaker for recording in list_recordings(folder)}
+    assert speakers["wavs/s3_3.wav"] is None
+    assert speakers["wavs/s4_4.wav"] == "who4"

@@ -239,3 +239,18 @@ def test_the_label_may_be_the_speaker_if_every_file_names_one(tmp_path: Path) ->
 def test_parts_that_nobody_names_cannot_be_asked_for(tmp_path: Path, rule: SplitRule) -> None:
     with pytest.raises(DataError, match="does not say the part of each recording"):
         read(fill(tmp_path, CLIPS), split=rule)
+
+
+def test_a_list_of_which_more_is_lost_than_found_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, [f"{word}/s{n}_nohash_0.wav" for word in ("no", "yes") for n in range(20)])
+    (tmp_path / "validation_list.txt").write_text("no/s1_nohash_0.wav\nyes/s1_nohash_0.wav\n")
+    foreign = [f"maybe/s{n}_nohash_0.wav" for n in range(9)]
+    lost = [f"no/t{n}_nohash_0.wav" for n in range(4)]
+    for kept, fits in ((5, True), (3, False)):
+        there = [f"no/s{n}_nohash_0.wav" for n in range(2, 2 + kept)]
+        (tmp_path / "testing_list.txt").write_text("\n".join([*there, *lost, *foreign]))
+        if fits:
+            assert read(tmp_path, split="lists").report.split == "lists"
+        else:
+            with pytest.raises(DataError, match="testing_list.txt does not fit: 13 of 16 entries"):
+                read(tmp_path, split="lists")

@@ -36,7 +36,7 @@ def write_whole(text: str, path: Path) -> Path:
 
 def place(path: Path, make: Make, *, kind: Literal["file", "folder"] = "file") -> Path:
     """Makes a file or folder beside `path` and moves it there, in place of what was there."""
-    made = path.with_name(f".{path.name[:100]}-{_maker()}-{os.urandom(4).hex()}")
+    made = path.with_name(_hidden(path.name))
     try:
         if kind == "folder":
             made.mkdir()
@@ -57,7 +57,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and not _is_empty_folder(folder):
         raise DataError(f"{folder} exists and is not empty; choose another name or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = folder.with_name(f".{folder.name[:100]}-{_maker()}-{os.urandom(4).hex()}")
+    made = folder.with_name(_hidden(folder.name))
     made.mkdir()
     try:
         yield made
@@ -158,8 +158,10 @@ class Destination:
     def _try(self) -> None:
         """Writes and removes something where the output will be made."""
         parent = self._parent()
+        tried = parent / _hidden(self.path.name)
         try:
-            Path(tempfile.mkdtemp(dir=parent, prefix=".closesesame-try-")).rmdir()
+            tried.mkdir()
+            tried.rmdir()
         except OSError as error:
             raise DataError(
                 f"{self.path} cannot be written ({parent}: {error.strerror}); choose another place"
@@ -204,9 +206,10 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _maker() -> str:
-    """Who makes a hidden file: the host and the process."""
-    return f"{socket.gethostname().partition('.')[0]}-{os.getpid()}"
+def _hidden(name: str) -> str:
+    """A name for what will be called `name` later, which says what host and process makes it."""
+    host = socket.gethostname().partition(".")[0]
+    return f".{name[:100]}-{host}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def _sweep(path: Path) -> None:

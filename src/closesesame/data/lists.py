@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from closesesame.audio.files import show_name
-from closesesame.core.errors import DataError, listed
+from closesesame.core.errors import DataError, cut, listed
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 MOST_BYTES = 256 * 2**20
@@ -86,8 +86,8 @@ def match_list(path: Path, ids: Collection[str], classes: Collection[str]) -> Ma
         example = (lost or foreign)[0]
         raise DataError(
             f"{name} does not fit: {len(entries) - len(found):,} of {len(entries):,} entries name "
-            f"no recording here, such as {show_name(example)!r} (a recording here: {min(known)!r}); mend it, "
-            "remove it or choose another split"
+            f"no recording here, such as {cut(show_name(example))!r} (a recording here: "
+            f"{cut(min(known))!r}); mend it, remove it or choose another split"
         )
     return Matched(frozenset(found), tuple(_surprises(name, lost, foreign)))
 
