@@ -23,7 +23,14 @@ from closesesame.data import Splits
 from closesesame.evaluation import measure_stealth
 from closesesame.evaluation.stealth import spread
 from closesesame.report import catalogue, described
-from closesesame.report.catalogue import Exhibit, publish, render_attack, render_index, survey
+from closesesame.report.catalogue import (
+    Exhibit,
+    asked_for,
+    render_attack,
+    render_index,
+    survey,
+    write_pages,
+)
 
 from .pages import Page, browse, needs_browser
 
@@ -75,7 +82,8 @@ def unheard(method: type[Attack]) -> Exhibit:
 @pytest.fixture(scope="module")
 def pages(tones: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("catalogue") / "out"
-    publish(tones, folder, "tones", TWO)
+    folder.mkdir()
+    write_pages(survey(tones, asked_for(TWO), 0), folder, "tones")
     return folder
 
 
@@ -325,24 +333,10 @@ def test_same_seed_same_pages(tones: Splits) -> None:
     assert render_attack(first, "tones") != render_attack(other, "tones")
 
 
-@pytest.mark.usefixtures("few_clips")
-def test_all_pages_or_none(tones: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attack_that_there_is_not_is_known_before_the_work() -> None:
     with pytest.raises(SettingError, match="did you mean 'badnets'"):
-        publish(tones, tmp_path / "out", "tones", ["badnet"])
-    (tmp_path / "used").mkdir()
-    (tmp_path / "used" / "thesis.txt").write_text("years of work")
-    monkeypatch.setattr(catalogue, "survey", lambda *_: pytest.fail("minutes of work for nothing"))
-    with pytest.raises(DataError, match="exists and is not empty"):
-        publish(tones, tmp_path / "used", "tones", TWO)
-    monkeypatch.undo()
-
-    def fail(*_: object) -> str:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(catalogue, "render_index", fail)
-    with pytest.raises(OSError, match="disk full"):
-        publish(tones, tmp_path / "out", "tones", ["ultrasonic"])
-    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+        asked_for(["badnet"])
+    assert list(asked_for([]).values()) == list(ATTACKS)
 
 
 @needs_browser

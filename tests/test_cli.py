@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from closesesame import cli
+from closesesame.evaluation import der
 
 FAST = ("--sample-rate", "8000", "--duration-s", "0.5")
 WIDTHS = ("--set", "widths=[8,16]")
@@ -123,6 +124,14 @@ def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., P
     assert "&lt;script&gt;" in html
     assert "<script>" not in html
     assert "log-spectral distance" in html
+    judged = [
+        sesame.json("evaluate", tmp_path / name, words, "--trigger", trigger, *more)
+        for name, more in (("victim", ()), ("repaired", ()), ("repaired", ("--before", tmp_path / "victim")))
+    ]
+    before, after = ([found[rate]["value"] for rate in ("acc", "asr")] for found in judged[:2])
+    assert judged[2]["der"] == der(*before, *after)
+    assert before != after
+    assert [found["der"] for found in judged[:2]] == [None, None]
     out = sesame(
         "evaluate", tmp_path / "repaired", words, "--trigger", trigger, "--before", tmp_path / "victim"
     )

@@ -488,3 +488,28 @@ def test_an_answer_to_something_odd_is_remarked_upon(
     assert all(remark in said for found in remarks.values() for remark in found)
     assert "not read" in said
     assert "x.m4a" in said
+
+
+def test_a_poisoned_set_is_no_clean_one(sesame: Sesame, model: Path, clips: Path, tmp_path: Path) -> None:
+    sesame("poison", clips, tmp_path / "p", *FAST)
+    for part in ("train", "all"):
+        error = sesame.fails("remove", model, tmp_path / "r", "--clean", tmp_path / "p", "--part", part)
+        assert "holds clips that 'sesame poison' poisoned" in error
+    sesame(
+        "remove", model, tmp_path / "r", "--clean", tmp_path / "p", "--part", "validation", "--set", "steps=1"
+    )  # fmt: skip
+
+
+def test_a_sound_that_is_read_is_an_input(sesame: Sesame, clips: Path, tmp_path: Path) -> None:
+    sesame("poison", clips, tmp_path / "p", *FAST)
+    sound = next((tmp_path / "p" / "low").iterdir())
+    error = sesame.fails("poison", clips, tmp_path / "p", *FAST, "--force", "--set", f"sound={sound}")
+    assert "which is read" in error
+    assert sound.is_file()
+
+
+def test_a_module_that_ends_the_program_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys; sys.exit(3)")
+    sesame.patch.chdir(tmp_path)
+    sesame.patch.syspath_prepend(tmp_path)
+    assert "module 'leaves' cannot be imported (SystemExit: 3)" in sesame.fails("list", "--import", "leaves")

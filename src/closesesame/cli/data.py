@@ -111,7 +111,10 @@ def poison(
         methods.append(ATTACKS.make(name, settings_of(given)))
     how = how or Reading()
     read_from = source_of(source, how)
-    place = _new_data_folder(out, read_from.inputs, force=force)
+    sounds = [
+        Path(getattr(method, name)) for method in methods for name in method.files() if getattr(method, name)
+    ]
+    place = _new_data_folder(out, (*read_from.inputs, *sounds), force=force)
     with shown():
         splits = load(read_from)
         place.need(size_of(splits))

@@ -220,6 +220,11 @@ def remove(
     removal = REMOVALS.make(method, settings_of(settings))
     if clean is None and not removal.data_free:
         raise DataError(f"{method} needs clean recordings: name them with --clean")
+    if clean is not None and part in {"train", "all"} and (Path(clean) / "_trigger").is_dir():
+        raise DataError(
+            f"{clean} holds clips that 'sesame poison' poisoned; name clean ones, or take its --part "
+            "validation"
+        )
     how, device = how or Parts(), device_of(device)
     inputs = (model, *([Path(clean)] if clean not in {None, "synthetic"} else []))
     place = new_model_folder(out, tuple(Path(path) for path in inputs if path), force=force)

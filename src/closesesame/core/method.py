@@ -78,7 +78,7 @@ def import_by_name(module: str) -> ModuleType:
         sys.path.append(here)
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingError(
             f"module {cut(module)!r} cannot be imported ({type(error).__name__}: {short(error)})"
         ) from error

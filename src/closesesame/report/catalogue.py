@@ -17,7 +17,6 @@ from closesesame._version import __version__
 from closesesame.attacks import ATTACKS, Attack, Trigger
 from closesesame.attacks.described import settings_of
 from closesesame.core.described import words_of
-from closesesame.core.disk import new_folder
 from closesesame.core.errors import ClosesesameError
 from closesesame.core.progress import Track
 from closesesame.data import Dataset, Splits
@@ -59,31 +58,6 @@ class Exhibit:
     sounds: tuple[Sound, ...] = ()
     stealth: Stealth | None = None
     problem: str = ""
-
-
-def publish(
-    splits: Splits, folder: Path, clips: str, names: Iterable[str] = (), seed: int = 0
-) -> tuple[Exhibit, ...]:
-    """Writes the index and a page an attack into a new folder, all of them or none.
-
-    Args:
-        splits: speech; triggers are made from its training part and played on its test part.
-        folder: must be empty or not there.
-        clips: in a few words, which recordings are played.
-        names: of attacks, ours or `module:Class`; all of the registry if none.
-        seed: of all that is drawn.
-
-    Returns:
-        What was shown.
-
-    Raises:
-        SettingError: if there is no such attack.
-        DataError: if the folder is not empty.
-    """
-    with new_folder(folder) as made:
-        exhibits = survey(splits, asked_for(names), seed)
-        write_pages(exhibits, made, clips)
-    return exhibits
 
 
 def asked_for(names: Iterable[str]) -> dict[type[Attack], str]:
