@@ -165,8 +165,6 @@ def test_a_grid_with_methods_of_the_users_own(sesame: Sesame, folder_of: Folder,
     assert last.startswith("sesame: 4 jobs of this grid failed, the first is 'victim: unlucky 20 %")
     assert "the door bell is missing" in last
     assert "sesame bench status --store runs/grid" in last
-    notes = [line for line in first.error.splitlines() if line.startswith("note: ")]
-    assert len(notes) == len(first.error.splitlines()) - 1
 
     status = sesame("status", "--json").json
     assert status["failed"][0]["error"].startswith("the door bell is missing")

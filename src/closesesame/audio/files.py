@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from closesesame.core.bounds import LEAST_HZ
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, cut
 from closesesame.core.types import Wave
 
 from . import headers
@@ -50,7 +50,7 @@ class RecordingError(DataError):
     """A recording that cannot be used: `reason` follows the name of the file, `remedy` is what to do."""
 
     def __init__(self, path: Path, reason: str, remedy: str) -> None:
-        super().__init__(f"{show_name(path)} {reason}; {remedy}")
+        super().__init__(f"{cut(show_name(path), 300)} {reason}; {remedy}")
         self.reason, self.remedy = reason, remedy
 
 

@@ -366,7 +366,7 @@ class Store:
             "SELECT task, avg(CASE state WHEN 'done' THEN seconds END),"
             " sum(state IN ('pending', 'leased')) FROM awake GROUP BY task"
         )
-        return {task: (mean or 0.0, waiting) for task, mean, waiting in rows}
+        return {str(task): (mean or 0.0, waiting) for task, mean, waiting in rows}
 
     def leased(self) -> list[tuple[str, str, float]]:
         """Owner, label and start of every job in work."""
@@ -391,6 +391,8 @@ class Store:
             " WHERE ? IS NULL OR task = ? ORDER BY number",
             (task, task),
         )
+        if not all(isinstance(text, str) for row in found for text in (row[0], row[1], row[3])):
+            raise self.damaged("a job has no id, task or label")
         with self._in_words():
             return [
                 Row(
