@@ -1,4 +1,4 @@
-"""closesesame finds backdoors in speech models and shuts them.
+"""closesesame plants backdoors in speech models, takes them out, and says how well that worked.
 
 The public names are listed once, in the stub beside this file; each is imported when it is first used, so
 that `import closesesame` waits neither for torch nor for the list itself.

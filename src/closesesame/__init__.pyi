@@ -1,4 +1,4 @@
-"""closesesame finds backdoors in speech models and shuts them. This stub is the list of public names."""
+"""closesesame plants backdoors in speech models and takes them out. This stub is the list of public names."""
 
 __all__: list[str]
 

@@ -9,7 +9,7 @@ from closesesame._version import __version__
 app = App(
     name="sesame",
     version=__version__,
-    help="Finds backdoors in speech models and shuts them.\n\n"
+    help="Plants backdoors in speech models, takes them out, and says how well that worked.\n\n"
     "Every command also takes --import MODULE, to import a module of yours whose methods or models it needs, "
     "and --debug, to print the traceback of an error.",
     help_format="plaintext",
