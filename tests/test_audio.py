@@ -474,3 +474,8 @@ def test_a_higher_rate_keeps_the_samples_in_between() -> None:
     out = effects.resample_by(sine(1000, rate=8000), 2.0, 16_000)
     assert torch.allclose(out[0, 200:15_800], sine(1000)[0, 200:15_800], atol=2e-2)
     assert float(out[0, 500:15_500].abs().max()) == pytest.approx(1, abs=0.02)
+
+
+def test_a_sample_of_any_size_is_cut_to_16_bits() -> None:
+    loud = np.array([3e38, -3e38, 1.5, -1.5, 0.5, -1.0], dtype=np.float32)
+    assert files.to_int16(loud).tolist() == [32_767, -32_768, 32_767, -32_768, 16_384, -32_768]

@@ -219,7 +219,8 @@ def fit_length(samples: Samples, length: int) -> Samples:
 
 def to_int16(samples: Samples) -> NDArray[np.int16]:
     """Rounds full scale 1 to 16 bits, the resolution in which clips are kept."""
-    return np.clip(np.rint(samples * 32_768), -32_768, 32_767).astype(np.int16)
+    scaled = np.clip(samples, -2, 2) * 32_768  # a float may be larger than what its product could be
+    return np.clip(np.rint(scaled), -32_768, 32_767).astype(np.int16)
 
 
 def wav_bytes(samples: torch.Tensor, sample_rate: int) -> bytes:
