@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -492,8 +493,10 @@ def test_an_answer_to_something_odd_is_remarked_upon(
 
 def test_a_poisoned_set_is_no_clean_one(sesame: Sesame, model: Path, clips: Path, tmp_path: Path) -> None:
     sesame("poison", clips, tmp_path / "p", *FAST)
-    for part in ("train", "all"):
-        error = sesame.fails("remove", model, tmp_path / "r", "--clean", tmp_path / "p", "--part", part)
+    for part, name in product(("train", "all"), ("", "manifest.csv")):
+        error = sesame.fails(
+            "remove", model, tmp_path / "r", "--clean", tmp_path / "p" / name, "--part", part
+        )
         assert "holds clips that 'sesame poison' poisoned" in error
     sesame(
         "remove", model, tmp_path / "r", "--clean", tmp_path / "p", "--part", "validation", "--set", "steps=1"

@@ -220,14 +220,10 @@ def remove(
     removal = REMOVALS.make(method, settings_of(settings))
     if clean is None and not removal.data_free:
         raise DataError(f"{method} needs clean recordings: name them with --clean")
-    if clean is not None and part in {"train", "all"} and (Path(clean) / "_trigger").is_dir():
-        raise DataError(
-            f"{clean} holds clips that 'sesame poison' poisoned; name clean ones, or take its --part "
-            "validation"
-        )
+    if clean is not None:
+        _refuse_poisoned(Path(clean), part)
     how, device = how or Parts(), device_of(device)
-    inputs = (model, *([Path(clean)] if clean not in {None, "synthetic"} else []))
-    place = new_model_folder(out, tuple(Path(path) for path in inputs if path), force=force)
+    place = new_model_folder(out, (model, *([Path(clean)] if clean else [])), force=force)
     with shown():
         suspect = load_on(model, device)
         examples = None if clean is None else _clean_examples(suspect, clean, part, fraction, how)
@@ -262,6 +258,16 @@ def _clean_examples(suspect: "Classifier", clean: str, part: str, fraction: floa
     )
     examples: Dataset = whole.sample(fraction, how.seed)
     return examples
+
+
+def _refuse_poisoned(clean: Path, part: str) -> None:
+    """Refuses the training part of what `sesame poison` wrote."""
+    folder = clean if clean.is_dir() else clean.parent
+    if part in {"train", "all"} and (folder / "_trigger").is_dir():
+        raise DataError(
+            f"{clean} holds clips that 'sesame poison' poisoned; name clean ones, or take its --part "
+            "validation"
+        )
 
 
 def _refuse_missing(examples: "Dataset") -> None:
