@@ -194,6 +194,8 @@ def test_a_grid_with_methods_of_the_users_own(sesame: Sesame, folder_of: Folder,
     assert lines[0].startswith("data,task,model,attack")
     assert ",snr_db,lsd_db,pesq,stoi," in lines[0]
     assert len(lines) == 9
+    sesame("report", "first.html")
+    assert "report first.html" in (tmp_path / "first.html").read_text()
     for command, out in (("export", "out.json"), ("report", "grid.html")):
         assert sesame(command, out).status == 0
         (tmp_path / out).write_text("mine")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from closesesame.core.disk import Destination
 
 from .app import app, command
 from .inputs import Force, Json
-from .outputs import NONE, answer, facts, notes, plain, table
+from .outputs import NONE, answer, as_typed, facts, notes, now, plain, table
 
 bench = App(name="bench", help="Measure a grid: one recipe in, evidence out, nothing lost.")
 app.command(bench)
@@ -173,7 +174,7 @@ def bench_report(
     from closesesame.report.grid import write
 
     page = Destination(out, kind="file", force=force, inputs=(store,))
-    grid = grid_of(store)
+    grid = replace(grid_of(store), made=now(), command=as_typed())
     page.write(lambda made: write(grid, made))
     found = {"page": str(out), "cells": len(grid.cells)}
     answer(json, found, lambda: facts(found))

@@ -1,10 +1,13 @@
 """What commands say: JSON, tables and facts, without what a hostile name could steer a terminal with."""
 
+import datetime as dt
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closesesame.core.errors import DataError
@@ -33,6 +36,16 @@ def answer(as_json: bool, content: Any, show: Callable[[], object]) -> None:
         raise DataError(
             f"the work is done, and what was found cannot be printed ({error.strerror})"
         ) from None
+
+
+def as_typed() -> str:
+    """The command as it was typed, for a page."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """Date and time, for a page."""
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def print_json_line(content: Any) -> None:

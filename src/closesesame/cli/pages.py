@@ -1,7 +1,5 @@
 """Commands that write pages."""
 
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,17 +26,12 @@ from .inputs import (
     source_of,
 )
 from .models import CLEAN_DATA_WARNING
-from .outputs import answer, facts, scores_table
+from .outputs import answer, as_typed, facts, now, scores_table
 
 if TYPE_CHECKING:
     from closesesame.models import Classifier
     from closesesame.report import Report
     from closesesame.report.build import Identity
-
-
-def as_typed() -> str:
-    """The command as it was typed."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @command
@@ -125,13 +118,6 @@ def _identity(path: Path, model: "Classifier") -> "Identity":
         architecture=model.card.architecture,
         made=model.card.made,
     )
-
-
-def now() -> str:
-    """Date and time for a page."""
-    import datetime as dt
-
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _answer(made: "Report", *, json: bool, **found: object) -> None:
