@@ -2,12 +2,14 @@
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -515,3 +517,31 @@ def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
     log.write_text("x\n" * 10_000 + "the cause\n\n")
     assert runner_module.last_line(log, 0) == "the cause"
     assert runner_module.last_line(log, log.stat().st_size) == ""  # it is of an earlier run
+
+
+def test_a_store_that_was_killed_while_it_was_made_is_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = store_module._SCHEMA
+    monkeypatch.setattr(store_module, "_SCHEMA", whole + "NO SUCH STATEMENT;")
+    with pytest.raises(DataError):
+        Store(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="holds no grid"):
+        Store(tmp_path, read_only=True)
+    with closing(Store(tmp_path)) as store:
+        assert store.add([Job(id="a", task="t:f", payload={})]) == 1
+
+
+def test_what_a_killed_run_recorded_is_read_wherever_its_log_is(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom closesesame.bench.store import Job, Store\n"
+        "Store(Path(sys.argv[1])).add([Job(id='a', task='t:f', payload={})])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "s"], check=False)
+    assert (tmp_path / "s" / "grid.sqlite-wal").stat().st_size > 0
+    shutil.copytree(tmp_path / "s", tmp_path / "copy", ignore=shutil.ignore_patterns("*-shm"))
+    for folder in ("s", "copy"):
+        with closing(Store(tmp_path / folder, read_only=True)) as store:
+            assert [row.job.id for row in store.rows()] == ["a"]

@@ -120,17 +120,24 @@ class Store:
             if not read_only:
                 folder.mkdir(parents=True, exist_ok=True)
             self._db = _open_to_read(self.file) if read_only else _open(self.file)
-            tables = {
-                row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            }
-            if tables and not tables >= _TABLES:
-                raise self._foreign()
-            if read_only and not tables:
-                raise _no_grid(folder)
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                self._db.executescript(_SCHEMA)
+            try:
+                self._begin(read_only=read_only)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _begin(self, *, read_only: bool) -> None:
+        """Looks whose file it is, and makes the tables that are not there."""
+        tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not tables >= _TABLES:
+            raise self._foreign()
+        if read_only and not tables:
+            raise _no_grid(self.folder)
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            # All tables or none: whoever is killed here leaves an empty store, not half of one.
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
 
     def close(self) -> None:
         """Closes the file."""
@@ -436,8 +443,10 @@ def _open(file: Path) -> sqlite3.Connection:
 
 def _open_to_read(file: Path) -> sqlite3.Connection:
     """Opens a store to look at it, also where nothing can be written."""
-    where = f"{file.resolve().as_uri()}?mode=ro"
-    if not os.access(file.parent, os.W_OK) and not file.with_name(f"{FILE}-wal").exists():
+    writable = os.access(file.parent, os.W_OK) and os.access(file, os.W_OK)
+    # What a killed run left in the log is taken over, which only who may write can do.
+    where = f"{file.resolve().as_uri()}?mode={'rw' if writable else 'ro'}"
+    if not writable and not file.with_name(f"{FILE}-wal").exists():
         where += "&immutable=1"  # else it asks for a file of its own beside the store
     return sqlite3.connect(where, uri=True, timeout=60, isolation_level=None)
 
