@@ -479,3 +479,8 @@ def test_a_higher_rate_keeps_the_samples_in_between() -> None:
 def test_a_sample_of_any_size_is_cut_to_16_bits() -> None:
     loud = np.array([3e38, -3e38, 1.5, -1.5, 0.5, -1.0], dtype=np.float32)
     assert files.to_int16(loud).tolist() == [32_767, -32_768, 32_767, -32_768, 16_384, -32_768]
+
+
+def test_a_name_with_a_null_byte_is_one_sentence() -> None:
+    with pytest.raises(DataError, match="is not readable audio"):
+        files.read(Path("a\0b.wav"), 8000)

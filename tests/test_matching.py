@@ -350,3 +350,9 @@ def test_the_page_knows_what_guessing_gives(victim: tuple[Classifier, Trigger], 
     page = compare(exam=Exam(tones.test, trigger), before=("it", model), repaired={}, title="it")
     assert page.entries[0].verdict is not None
     assert "where guessing among 4 classes gives 25.0 %" in page.entries[0].verdict.words
+
+
+@pytest.mark.parametrize("target", ["9" * 5_000, "4", "-1", "1.0", ""])
+def test_a_target_that_is_no_class_is_one_sentence(target: str, tones: Splits) -> None:
+    with pytest.raises(DataError, match="no class is called"):
+        tones.train.label_of(target)

@@ -294,7 +294,13 @@ def test_a_table_may_name_a_part_of_what_lists_split(table: Table, tmp_path: Pat
     (tmp_path / "validation_list.txt").write_text("".join(f"{name}\n" for name in FLAT[1::5]))
     rows = {f"wavs/{n}.wav": (str(n % 2), f"who{n % 10}") for n in range(40)}
     folder = table(rows, ("path", "label", "speaker"), name="mine.csv")
-    assert read(folder / "mine.csv").report.split == "speakers"
+    got = read(folder / "mine.csv").report
+    assert [row["clips"] for row in got.parts()] == [32, 4, 4]  # drawn: the lists name none of these
+    some = {name: (name.split("/")[0], name.split("/")[1].split("_")[0]) for name in FLAT[:30]}
+    folder = table(some, ("path", "label", "speaker"), name="some.csv")
+    splits = read(folder / "some.csv").splits
+    assert set(splits.test.ids) == set(FLAT[:30:5])
+    assert set(splits.validation.ids) == set(FLAT[1:30:5])
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])

@@ -100,7 +100,7 @@ def hear(path: Path, sample_rate: int, *, seconds: float | None = None) -> Heard
             _check_header(path, opened)
             rate, channels = opened.file.samplerate, opened.file.channels
             samples, frames = _decode(path, opened, int(seconds * rate) + 1)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         reason = f"is not readable audio ({_reason(error)})"
         raise RecordingError(path, reason, "convert it to WAV or remove it") from None
     with np.errstate(over="ignore", invalid="ignore"):
@@ -240,7 +240,7 @@ def write(path: Path, samples: torch.Tensor, sample_rate: int) -> None:
     pcm = to_int16(samples.detach().cpu().float().numpy())
     try:
         soundfile.write(path, pcm, sample_rate, subtype="PCM_16")
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"{show_name(path)} cannot be written ({_reason(error)}); make room or choose another place"
         ) from None

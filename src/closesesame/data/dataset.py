@@ -125,7 +125,12 @@ class Dataset:
             return self.classes.index(target)
         if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(self.classes):
             return target
-        if isinstance(target, str) and target.isdecimal() and int(target) < len(self.classes):
+        if (
+            isinstance(target, str)
+            and target.isdecimal()
+            and len(target) < 9
+            and int(target) < len(self.classes)
+        ):
             return int(target)
         raise DataError(f"no class is called {cut(target)!r}; {nearest(str(target), self.classes)}")
 

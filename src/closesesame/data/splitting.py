@@ -53,7 +53,7 @@ def _choose(listing: Listing, task: Task) -> tuple[SplitRule, str, list[str]]:
             return "manifest", "the table names the parts", []
         return "folders", "folders name the parts", []
     lists = [name for name in LISTS.values() if (listing.folder / name).is_file()]
-    if lists and listing.layout != "manifest":  # a table may name some of the recordings only
+    if lists:
         return "lists", f"{' and '.join(lists)} are there" if len(lists) > 1 else f"{lists[0]} is there", []
     return _by_names(recordings)
 
