@@ -254,3 +254,14 @@ def test_a_list_of_which_more_is_lost_than_found_is_refused(tmp_path: Path) -> N
         else:
             with pytest.raises(DataError, match="testing_list.txt does not fit: 13 of 16 entries"):
                 read(tmp_path, split="lists")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_may_end_its_lines_as_any_system_does(tmp_path: Path, end: str) -> None:
+    names = [f"{word}/s{n}_nohash_0.wav" for word in ("no", "yes") for n in range(20)]
+    fill(tmp_path, names)
+    (tmp_path / "testing_list.txt").write_bytes(end.join(names[::5]).encode())
+    (tmp_path / "validation_list.txt").write_bytes((end.join(names[1::5]) + "\r" + names[2] + "\n").encode())
+    splits = read(tmp_path, split="lists").splits
+    assert set(splits.test.ids) == set(names[::5])
+    assert set(splits.validation.ids) == {*names[1::5], names[2]}

@@ -19,7 +19,7 @@ _ENCODINGS = (
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file in UTF-8 or, if it says so, UTF-16.
+    """Reads a text file in UTF-8 or, if it says so, UTF-16; its lines end in a newline, whatever they did.
 
     Raises:
         DataError: if it is neither, too long, or cannot be read.
@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{show_name(path)} cannot be read ({error.strerror}); mend or remove it") from None
     encoding = next((name for mark, name in _ENCODINGS if raw.startswith(mark)), "utf-8")
     try:
-        return raw.decode(encoding)
+        return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(f"{show_name(path)} is not UTF-8 (line {line}); save it in that encoding") from None
@@ -69,8 +69,7 @@ def match_list(path: Path, ids: Collection[str], classes: Collection[str]) -> Ma
     Raises:
         DataError: if it is no text, or most of its entries name no clip.
     """
-    lines = [line.rstrip("\r") for line in read_text(path).split("\n")]
-    entries = [line for line in lines if line.strip()]
+    entries = [line for line in read_text(path).split("\n") if line.strip()]
     known = {_composed(name): name for name in ids} | {name: name for name in ids}
     found, foreign, lost, left_out = set(), [], [], 0
     for entry in entries:

@@ -119,7 +119,7 @@ def _left_out(scan: Scan | None, found: Collection[str]) -> list[str]:
 def _read(table: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
     name = show_name(table)
     try:
-        text = _text(table)
+        text = read_text(table)
         header, sign = _header(text)
         lines = list(enumerate(csv.reader(io.StringIO(text), delimiter=sign), start=1))
     except csv.Error as error:
@@ -130,11 +130,6 @@ def _read(table: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
             f"{name} lacks a column 'path' or 'label'; its columns are {show_name(listed(header, 8))}"
         )
     return [(number, row) for number, row in lines[1:] if any(map(str.strip, row))], columns
-
-
-def _text(table: Path) -> str:
-    """The text of a table with the line ends of this system, whichever it was written with."""
-    return read_text(table).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _inside(entry: str, folder: Path, place: str) -> str:
