@@ -265,3 +265,14 @@ def test_a_list_may_end_its_lines_as_any_system_does(tmp_path: Path, end: str) -
     splits = read(tmp_path, split="lists").splits
     assert set(splits.test.ids) == set(names[::5])
     assert set(splits.validation.ids) == {*names[1::5], names[2]}
+
+
+@pytest.mark.parametrize("entry", ["x" * 5_000, "no/" + "x" * 300, "no/a\0b.wav"])
+def test_an_entry_that_no_file_can_be_called_is_said(tmp_path: Path, entry: str) -> None:
+    names = [f"{word}/s{n}_nohash_0.wav" for word in ("no", "yes") for n in range(20)]
+    fill(tmp_path, names)
+    (tmp_path / "testing_list.txt").write_text("\n".join([*names[::5], entry]))
+    (tmp_path / "validation_list.txt").write_text("\n".join(names[1::5]))
+    report = read(tmp_path, split="lists").report
+    assert any("testing_list.txt has 1 entry" in surprise for surprise in report.surprises())
+    assert all(len(surprise) < 400 for surprise in report.surprises())

@@ -76,7 +76,7 @@ def match_list(path: Path, ids: Collection[str], classes: Collection[str]) -> Ma
         match = _match(entry, known)
         if match is not None:
             found.add(match)
-        elif (path.parent / normal(entry.strip())).is_file():
+        elif _is_there(path.parent / normal(entry.strip())):
             left_out += 1  # by a table that names some of the recordings
         elif _is_foreign(normal(entry), known, classes):
             foreign.append(entry)
@@ -91,6 +91,13 @@ def match_list(path: Path, ids: Collection[str], classes: Collection[str]) -> Ma
             f"{cut(min(known))!r}); mend it, remove it or choose another split"
         )
     return Matched(frozenset(found), tuple(_surprises(name, lost, foreign)))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _match(entry: str, known: Mapping[str, str]) -> str | None:
