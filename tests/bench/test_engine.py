@@ -545,3 +545,10 @@ def test_what_a_killed_run_recorded_is_read_wherever_its_log_is(tmp_path: Path) 
     for folder in ("s", "copy"):
         with closing(Store(tmp_path / folder, read_only=True)) as store:
             assert [row.job.id for row in store.rows()] == ["a"]
+
+
+def test_what_is_damaged_is_said_on_one_line(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        said = str(store.damaged("no argument 'a\nb'" + "x" * 5_000))
+    assert "\n" not in said
+    assert len(said) < 600

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from closesesame.core.errors import DataError, short
+from closesesame.core.errors import DataError, cut, short
 
 FILE = "grid.sqlite"
 LEASE_S = 60.0
@@ -175,7 +175,7 @@ class Store:
     def damaged(self, why: str) -> DataError:
         """The error for a store that holds what nobody of us writes."""
         return DataError(
-            f"{self.file} is damaged ({why}); keep the file if you can have it mended, and run the grid "
+            f"{self.file} is damaged ({cut(why, 160)}); keep the file if you can have it mended, and run the grid "
             "again in another store with 'sesame bench run RECIPE.toml --store FOLDER'"
         )
 
