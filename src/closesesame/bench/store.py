@@ -175,8 +175,8 @@ class Store:
     def damaged(self, why: str) -> DataError:
         """The error for a store that holds what nobody of us writes."""
         return DataError(
-            f"{self.file} is damaged ({cut(why, 160)}); keep the file if you can have it mended, and run the grid "
-            "again in another store with 'sesame bench run RECIPE.toml --store FOLDER'"
+            f"{self.file} is damaged ({cut(why, 160)}); keep the file if you can have it mended, and run the "
+            "grid again in another store with 'sesame bench run RECIPE.toml --store FOLDER'"
         )
 
     def _foreign(self) -> DataError:
