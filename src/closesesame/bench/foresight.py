@@ -58,7 +58,7 @@ class _Ahead:
         """Every class has clips to train on, to test on, and to repair with where those are taken from."""
         wanted = {"train", "test"} | ({self.recipe.protocol.clean_from} if self.recipe.defence else set())
         for name, part in self.splits._asdict().items():
-            missing = _missing(part)
+            missing = part.missing()
             if missing and name in wanted:
                 raise DataError(
                     f"data set {self.entry.name!r} has no clip of {few(missing)} in its {name} part; choose "
@@ -143,7 +143,7 @@ class _Ahead:
         for defence in self.recipe.defence:
             for fraction, seed in self._draws(removal_of(defence)):
                 clean = self._clean(fraction, seed)
-                missing = _missing(clean)
+                missing = clean.missing()
                 if missing and len(clean):
                     about = f"data set {self.entry.name!r}, clean fraction {fraction:g}, seed {seed}"
                     yield f"{about}: {missing_sentence(missing, len(clean.classes))}"
@@ -156,10 +156,6 @@ class _Ahead:
 
     def _clean(self, fraction: float, seed: int) -> Dataset:
         return self.recipe.protocol.clean_examples(self.splits, fraction, seed)
-
-
-def _missing(part: Dataset) -> tuple[str, ...]:
-    return tuple(name for name, count in zip(part.classes, part.counts(), strict=True) if not count)
 
 
 def _build(architecture: Architecture, train: Dataset) -> Classifier:

@@ -216,8 +216,8 @@ def _keep_sounds(exam: Exam, folder: Path) -> None:
     if exam.triggered is None or exam.triggered.sample_rate is None:
         return
     row = int(torch.randint(len(exam.triggered), (), generator=torch.Generator().manual_seed(0)))
-    clean = exam.test.ids.index(exam.triggered.ids[row])
-    files.write(folder / "clean.wav", exam.test.inputs[[clean]][0], exam.triggered.sample_rate)
+    clean = exam.test.named([exam.triggered.ids[row]])
+    files.write(folder / "clean.wav", clean.inputs[:][0], exam.triggered.sample_rate)
     files.write(folder / "triggered.wav", exam.triggered.inputs[[row]][0], exam.triggered.sample_rate)
 
 

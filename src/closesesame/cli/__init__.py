@@ -10,7 +10,7 @@ from types import FrameType
 
 from cyclopts import CycloptsError, UnusedCliTokensError
 
-from closesesame.core.errors import ClosesesameError, SettingError, listed, short
+from closesesame.core.errors import ClosesesameError, SettingError, listed, plain, short
 from closesesame.core.method import import_by_name
 
 from . import bench as bench
@@ -21,7 +21,6 @@ from . import pages as pages
 from . import predict as predict
 from . import show as show
 from .app import app
-from .outputs import plain
 
 DEBUG, IMPORT = "--debug", "--import"
 RENAMED = {

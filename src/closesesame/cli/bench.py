@@ -11,10 +11,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from closesesame.core.disk import Destination
+from closesesame.core.errors import plain
 
 from .app import app, command
 from .inputs import Force, Json
-from .outputs import NONE, answer, as_typed, facts, notes, now, plain, table
+from .outputs import NONE, answer, as_typed, facts, notes, now, table
 
 bench = App(name="bench", help="Measure a grid: one recipe in, evidence out, nothing lost.")
 app.command(bench)

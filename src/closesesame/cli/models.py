@@ -271,9 +271,9 @@ def _refuse_poisoned(clean: Path, part: str) -> None:
 
 
 def _refuse_missing(examples: "Dataset") -> None:
-    from closesesame.removal.base import classes_without, missing_sentence
+    from closesesame.removal.base import missing_sentence
 
-    missing = classes_without(examples)
+    missing = examples.missing()
     if missing:
         sentence = missing_sentence(missing, len(examples.classes))
         raise DataError(f"{sentence}, or accept that with --partial")

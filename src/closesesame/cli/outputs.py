@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, plain
 
 if TYPE_CHECKING:
     from closesesame.evaluation import Scores
@@ -145,10 +145,3 @@ def _finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_finite(inner) for inner in content]
     return content
-
-
-def plain(text: str) -> str:
-    """One line without control characters: names of files are hostile text."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from closesesame.core.errors import plain
+
 from .app import command
 from .inputs import Json
-from .outputs import answer, facts, plain, table
+from .outputs import answer, facts, table
 
 
 @command

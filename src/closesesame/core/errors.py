@@ -37,9 +37,14 @@ class DivergedError(ModelError):
     """A loss, a weight or an answer is NaN or infinite."""
 
 
+def plain(text: str) -> str:
+    """One line without control characters: names of files are hostile text."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def cut(text: object, longest: int = 60) -> str:
     """A name for a sentence: on one line, without characters that steer a terminal, and not too long."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    shown = plain(str(text))
     return shown if len(shown) <= longest else f"{shown[:longest]}..."
 
 

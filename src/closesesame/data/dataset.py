@@ -115,6 +115,10 @@ class Dataset:
         """How many examples each class has."""
         return tuple(torch.bincount(self.labels, minlength=len(self.classes)).tolist())
 
+    def missing(self) -> tuple[str, ...]:
+        """The classes of which there is no example."""
+        return tuple(name for name, count in zip(self.classes, self.counts(), strict=True) if not count)
+
     def label_of(self, target: int | str) -> int:
         """The index of a class given by name or by index.
 
@@ -144,6 +148,11 @@ class Dataset:
             ids=tuple(self.ids[row] for row in rows),
             speakers=None if self.speakers is None else tuple(self.speakers[row] for row in rows),
         )
+
+    def named(self, ids: Sequence[str]) -> "Dataset":
+        """Returns the examples with these ids, in that order, such as the clean ones of triggered clips."""
+        place = {name: row for row, name in enumerate(self.ids)}
+        return self.take(torch.tensor([place[name] for name in ids], dtype=torch.long))
 
     def where(self, mask: Tensor) -> "Dataset":
         """Returns the examples for which `mask` (n,) holds."""

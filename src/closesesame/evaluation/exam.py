@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from closesesame.attacks import Trigger
@@ -134,11 +133,10 @@ def _refuse_idle(trigger: Trigger, test: Dataset, triggered: Dataset) -> None:
     """Refuses a trigger that cannot open anything: it would look like a model without a backdoor."""
     if not len(triggered):
         raise DataError("the test set holds no clip of another class than the target; there is no ASR")
-    place = {name: row for row, name in enumerate(test.ids)}
-    clean = test.inputs.take(torch.tensor([place[name] for name in triggered.ids]))
-    starts = range(0, len(triggered), BATCH)
-    moved = [(clean[at : at + BATCH] - triggered.inputs[at : at + BATCH]).abs().flatten(1) for at in starts]
-    changed = sum(int((batch.amax(1) > LEAST_CHANGE).sum()) for batch in moved)
+    pairs = zip(test.named(triggered.ids).batches(BATCH), triggered.batches(BATCH), strict=True)
+    # Batch by batch: a large set does not fit into memory.
+    most = ((clean - played).abs().flatten(1).amax(1) for (clean, _), (played, _) in pairs)
+    changed = sum(int((change > LEAST_CHANGE).sum()) for change in most)
     if 2 * changed < len(triggered):
         raise DataError(
             f"the trigger of {trigger.attack.name} changes {changed or 'none'} of {len(triggered)} clips, so "

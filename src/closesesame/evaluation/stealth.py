@@ -99,9 +99,8 @@ def stealth_of(exam: Exam) -> Stealth | None:
     if triggered is None or triggered.sample_rate is None or not len(triggered):
         return None
     rows = spread(len(triggered))
-    place = {name: row for row, name in enumerate(exam.test.ids)}
-    clean = exam.test.inputs[torch.tensor([place[triggered.ids[row]] for row in rows.tolist()])]
-    return measure_stealth(clean, triggered.inputs[rows], triggered.sample_rate)
+    clean = exam.test.named([triggered.ids[row] for row in rows.tolist()])
+    return measure_stealth(clean.inputs[:], triggered.inputs[rows], triggered.sample_rate)
 
 
 def spread(n: int, most: int = MOST_CLIPS) -> Tensor:

@@ -67,7 +67,7 @@ class Removal(Method, ABC):
                 f"{self.name} needs 4 clean examples or more, got {len(clean)}: it trains on most and checks "
                 "on the rest"
             )
-        missing = classes_without(clean) if len(clean) else ()
+        missing = clean.missing() if len(clean) else ()
         if missing:
             warnings.warn(missing_sentence(missing, len(clean.classes)), DataWarning, stacklevel=2)
         repaired = copy.deepcopy(suspect).requires_grad_(True).eval()
@@ -79,7 +79,7 @@ class Removal(Method, ABC):
         return Repair(
             model=repaired.eval(),
             missing=missing,
-            unchecked=tuple(name for name in classes_without(held_out) if name not in missing),
+            unchecked=tuple(name for name in held_out.missing() if name not in missing),
             tuned_on=len(tune),
             held_out=len(held_out),
             acc_before=accuracy(suspect, held_out) if len(held_out) else None,
@@ -175,11 +175,6 @@ def _nothing(card: Card) -> Dataset:
         classes=card.classes,
         sample_rate=card.sample_rate,
     )
-
-
-def classes_without(data: Dataset) -> tuple[str, ...]:
-    """The classes of which there is no example."""
-    return tuple(name for name, count in zip(data.classes, data.counts(), strict=True) if not count)
 
 
 def missing_sentence(missing: tuple[str, ...], classes: int) -> str:

@@ -176,10 +176,8 @@ def _untested(exam: Exam) -> tuple[str, ...]:
         found = ["Any other trigger than the one that was played."]
         if exam.ra_reference is None:
             found.append(NO_REFERENCE)
-    counts = zip(exam.test.classes, exam.test.counts(), strict=True)
-    empty = [name for name, count in counts if not count]
-    if empty:
-        found.append(f"Classes without a test clip: {', '.join(empty)}.")
+    if exam.test.missing():
+        found.append(f"Classes without a test clip: {', '.join(exam.test.missing())}.")
     found.append("Other voices, rooms and microphones than those of the test clips.")
     return tuple(found)
 
@@ -212,9 +210,8 @@ def _sounds(exam: Exam, models: Mapping[str, Classifier], wanted: int) -> tuple[
     rows = [
         int((triggered.labels == label).nonzero()[0]) for label in torch.unique(triggered.labels)[:wanted]
     ]
-    place = {name: row for row, name in enumerate(exam.test.ids)}
-    clean = exam.test.take(torch.tensor([place[triggered.ids[row]] for row in rows], dtype=torch.long))
     played = triggered.take(torch.tensor(rows, dtype=torch.long))
+    clean = exam.test.named(played.ids)
     heard = {name: (_names(m, clean), _names(m, played)) for name, m in models.items()}
     return tuple(
         Sound(
