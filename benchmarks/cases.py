@@ -21,16 +21,17 @@ import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from closesesame.attacks import ATTACKS, load_trigger
+from closesesame.attacks import ATTACKS
+from closesesame.attacks.files import load_trigger
 from closesesame.attacks.surrogate import SurrogateAttack
 from closesesame.bench import plan as planning
 from closesesame.bench.foresight import foresee
 from closesesame.bench.grid import check, open_store, read_grid, result_of, write_result
 from closesesame.bench.identity import Code
+from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.store import FILE, Outcome, Store
+from closesesame.bench.queue.worker import Scope, perform
 from closesesame.bench.recipe import Recipe, read_recipe
-from closesesame.bench.store import FILE, Outcome, Store
-from closesesame.bench.worker import Scope, perform
-from closesesame.bench.workplace import Workplace
 from closesesame.core.described import Setting, settings_of
 from closesesame.core.disk import place as placed
 from closesesame.core.errors import ClosesesameError

@@ -26,12 +26,12 @@ from typing import Any
 
 from closesesame import __version__
 from closesesame.bench.plan import plan
+from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.runner import run
+from closesesame.bench.queue.store import Job, Store
+from closesesame.bench.queue.worker import Scope
 from closesesame.bench.recipe import read_recipe
-from closesesame.bench.runner import run
-from closesesame.bench.store import Job, Store
 from closesesame.bench.table import host
-from closesesame.bench.worker import Scope
-from closesesame.bench.workplace import Workplace
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 

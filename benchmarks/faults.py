@@ -42,10 +42,10 @@ from rich.progress import track
 import closesesame.cli as program
 from closesesame import __version__, data, training
 from closesesame.bench import plan as planning
-from closesesame.bench import runner, worker
 from closesesame.bench.grid import open_store, read_grid
 from closesesame.bench.identity import Code
-from closesesame.bench.store import FILE
+from closesesame.bench.queue import runner, worker
+from closesesame.bench.queue.store import FILE
 from closesesame.bench.table import host
 from closesesame.cli import pages
 from closesesame.core.disk import Destination, write_whole

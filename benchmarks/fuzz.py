@@ -34,9 +34,9 @@ from rich.progress import Progress
 from cases import KINDS, Act, World, check_sentence, hold
 from closesesame import __version__
 from closesesame.bench import plan as planning
-from closesesame.bench.store import FILE
+from closesesame.bench.queue.store import FILE
+from closesesame.bench.queue.worker import peak_mb
 from closesesame.bench.table import host
-from closesesame.bench.worker import peak_mb
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import ClosesesameError, DataWarning
 

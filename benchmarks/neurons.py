@@ -15,10 +15,10 @@ import torch
 from closesesame import __version__
 from closesesame.bench.grid import open_store
 from closesesame.bench.plan import SCORE, plan
+from closesesame.bench.queue.artifacts import Workplace
 from closesesame.bench.recipe import read_recipe
 from closesesame.bench.table import host
 from closesesame.bench.tasks import exam_of
-from closesesame.bench.workplace import Workplace
 from closesesame.core.disk import write_whole
 from closesesame.evaluation import neurons_of
 from closesesame.models import load_model

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from closesesame.attacks import BadNets, Trigger, Ultrasonic, load_trigger
+from closesesame.attacks import BadNets, Trigger, Ultrasonic
+from closesesame.attacks.files import load_trigger
 from closesesame.core.errors import DataError, DataWarning, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam

@@ -35,10 +35,10 @@ from closesesame.core.method import Method
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Classifier, ResNet, SmallCNN
 from closesesame.models.size import check_size
+from closesesame.optimisation.synthesis import Synthesis, synthesise
 from closesesame.registries import REGISTRIES, describe_method
 from closesesame.removal import REMOVALS, Removal
 from closesesame.removal.bti_dbf import BTIDBF
-from closesesame.removal.synthesis import Synthesis, synthesise
 from closesesame.training import Training, train
 
 METHODS = [method for registry in REGISTRIES.values() for method in registry.values()] + [Training]

@@ -19,8 +19,8 @@ from art.estimators.classification import PyTorchClassifier
 
 from closesesame import __version__, train
 from closesesame.attacks import BadNets
+from closesesame.bench.queue.worker import peak_mb
 from closesesame.bench.table import host
-from closesesame.bench.worker import peak_mb
 from closesesame.core.disk import write_whole
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet

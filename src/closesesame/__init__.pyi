@@ -7,8 +7,8 @@ from .attacks import ATTACKS as ATTACKS
 from .attacks import Attack as Attack
 from .attacks import Poisoned as Poisoned
 from .attacks import Trigger as Trigger
-from .attacks import load_trigger as load_trigger
 from .attacks import poison_several as poison_several
+from .attacks.files import load_trigger as load_trigger
 from .core.errors import ClosesesameError as ClosesesameError
 from .core.errors import DataError as DataError
 from .core.errors import DataWarning as DataWarning

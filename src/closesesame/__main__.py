@@ -8,7 +8,7 @@ from types import FrameType
 def main() -> None:
     """Runs a command."""
     before = signal.signal(signal.SIGINT, _stop)
-    from closesesame.cli import run
+    from .cli import run
 
     signal.signal(signal.SIGINT, before)
     run()

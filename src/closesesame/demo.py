@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from closesesame.attacks import BadNets, Trigger
-from closesesame.data.speech import synthetic_speech
-from closesesame.evaluation import Exam
-from closesesame.models import Classifier, ResNet, save_model
-from closesesame.models.files import sha256_of
-from closesesame.removal import FT, GNFT, FinePruning, FTAugmented, Removal, Repair
-from closesesame.report import Report, write
-from closesesame.report.build import Identity, compare
-from closesesame.training import Training, train
+from .attacks import BadNets, Trigger
+from .data.speech import synthetic_speech
+from .evaluation import Exam
+from .models import Classifier, ResNet, save_model
+from .models.files import sha256_of
+from .removal import FT, GNFT, FinePruning, FTAugmented, Removal, Repair
+from .report import Report, write
+from .report.build import Identity, compare
+from .training import Training, train
 
 STEPS = 200
 """Batches of every repair: the same for all."""

@@ -3,14 +3,14 @@
 import shlex
 from typing import Any
 
-from closesesame.attacks import ATTACKS, Attack
-from closesesame.attacks.described import settings_of as settings_of_attack
-from closesesame.core.described import Setting, numeric, settings_of, words_of
-from closesesame.core.errors import SettingError, nearest
-from closesesame.core.method import Method, Registry, import_by_name
-from closesesame.models import ARCHITECTURES, Architecture
-from closesesame.removal import REMOVALS, Removal
-from closesesame.training import Training
+from .attacks import ATTACKS, Attack
+from .attacks.described import settings_of as settings_of_attack
+from .core.described import Setting, numeric, settings_of, words_of
+from .core.errors import SettingError, nearest
+from .core.method import Method, Registry, import_by_name
+from .models import ARCHITECTURES, Architecture
+from .removal import REMOVALS, Removal
+from .training import Training
 
 REGISTRIES: dict[str, Registry[Any]] = {r.family: r for r in (ATTACKS, REMOVALS, ARCHITECTURES)}
 SHOWN = {"attack": ("clean_label", "needs", "audible")}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from closesesame.attacks import ATTACKS, Attack, load_trigger, poison_several
+from closesesame.attacks import ATTACKS, Attack, poison_several
+from closesesame.attacks.files import load_trigger
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, read_splits
 from tests.attacks.test_optimised import QUICK

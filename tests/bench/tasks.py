@@ -6,9 +6,9 @@ import signal
 import time
 from typing import Any
 
-from closesesame.bench.store import Job
-from closesesame.bench.worker import Task
-from closesesame.bench.workplace import Workplace
+from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.store import Job
+from closesesame.bench.queue.worker import Task
 from closesesame.core.errors import DataError
 
 

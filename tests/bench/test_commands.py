@@ -17,9 +17,9 @@ from closesesame.bench import grid as grid_module
 from closesesame.bench import tasks
 from closesesame.bench.identity import Machine
 from closesesame.bench.plan import REPAIR, SCORE, modules_of, plan
+from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.store import Outcome, Store
 from closesesame.bench.recipe import Recipe
-from closesesame.bench.store import Outcome, Store
-from closesesame.bench.workplace import Workplace
 from closesesame.data.folders import read_splits
 
 Folder = Callable[..., Path]

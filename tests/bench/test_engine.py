@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from closesesame.bench import runner as runner_module
-from closesesame.bench import store as store_module
 from closesesame.bench import tasks
 from closesesame.bench.grid import run_grid
 from closesesame.bench.plan import SCORE, TRIGGER, VICTIM, plan
-from closesesame.bench.ray import run_on_ray
+from closesesame.bench.queue import runner as runner_module
+from closesesame.bench.queue import store as store_module
+from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.ray import run_on_ray
+from closesesame.bench.queue.runner import only_driver
+from closesesame.bench.queue.runner import run as drive
+from closesesame.bench.queue.store import Job, Outcome, Store
+from closesesame.bench.queue.worker import Scope, perform
 from closesesame.bench.recipe import AttackEntry, Recipe
-from closesesame.bench.runner import only_driver
-from closesesame.bench.runner import run as drive
-from closesesame.bench.store import Job, Outcome, Store
-from closesesame.bench.worker import Scope, perform
-from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
 
@@ -170,8 +170,8 @@ def test_a_worker_that_dies_or_hangs_is_replaced_and_its_job_tried_again(tmp_pat
 
 def driver(folder: Path, workers: int = 2) -> "subprocess.Popen[bytes]":
     code = (
-        "import sys; from pathlib import Path; from closesesame.bench.runner import run\n"
-        "from closesesame.bench.worker import Scope\n"
+        "import sys; from pathlib import Path; from closesesame.bench.queue.runner import run\n"
+        "from closesesame.bench.queue.worker import Scope\n"
         f"run(Path(sys.argv[1]), workers=int(sys.argv[2]), scope=Scope({TASKS!r}))"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder), str(workers)])
@@ -535,7 +535,8 @@ def test_a_store_that_was_killed_while_it_was_made_is_an_empty_one(
 
 def test_what_a_killed_run_recorded_is_read_wherever_its_log_is(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom closesesame.bench.store import Job, Store\n"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from closesesame.bench.queue.store import Job, Store\n"
         "Store(Path(sys.argv[1])).add([Job(id='a', task='t:f', payload={})])\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -15,8 +15,8 @@ import torch
 from closesesame.bench import identity as identity_module
 from closesesame.bench.identity import Code, Contents, Machine, changed, check_data
 from closesesame.bench.plan import REPAIR, SCORE, TRIGGER, VICTIM, plan
+from closesesame.bench.queue.store import Job, Store
 from closesesame.bench.recipe import DataEntry, Recipe
-from closesesame.bench.store import Job, Store
 from closesesame.core.errors import DataError, SettingError
 
 HERE = Machine("fp32", "some", "2.0")
@@ -174,7 +174,7 @@ REACHED: dict[str, Callable[[str], bool]] = {
     "closesesame.removal.clp": lambda job: "clp" in job,
     "closesesame.models.channels": lambda job: "clp" in job,
     "closesesame.removal.base": lambda job: REPAIR in job or (SCORE in job and " none: " not in job),
-    "closesesame.removal.bold": lambda job: "ft_augmented" in job,
+    "closesesame.removal.common.bold": lambda job: "ft_augmented" in job,
     "closesesame.attacks.ultrasonic": lambda job: "ultrasonic" in job,
 }
 
@@ -191,7 +191,7 @@ def test_a_change_runs_again_what_can_reach_it_and_nothing_else(
 
 @pytest.mark.parametrize(
     "module",
-    ["closesesame.bench.store", "closesesame.report.grid", "closesesame.cli.bench", "closesesame.demo"],
+    ["closesesame.bench.queue.store", "closesesame.report.grid", "closesesame.cli.bench", "closesesame.demo"],
 )
 def test_engine_report_and_command_line_are_no_part_of_an_identity(
     module: str, folder_of: Folder, tmp_path: Path, edited: Callable[[str, str], None]

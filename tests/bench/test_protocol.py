@@ -14,10 +14,10 @@ from closesesame.bench.grid import check, export, read_grid, run_grid
 from closesesame.bench.identity import Machine, source_of
 from closesesame.bench.plan import FP32_ONLY, REPAIR, SCORE, VICTIM, plan
 from closesesame.bench.protocol import Protocol
+from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.store import Job
 from closesesame.bench.recipe import Recipe
-from closesesame.bench.store import Job
 from closesesame.bench.table import as_csv, refuse_mixed
-from closesesame.bench.workplace import Workplace
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
 from closesesame.removal import CLP, FT, IBAU, REMOVALS, FTAugmented

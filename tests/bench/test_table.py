@@ -7,8 +7,8 @@ import pytest
 
 from closesesame.bench.identity import Machine
 from closesesame.bench.plan import REPAIR, SCORE, VICTIM, plan
+from closesesame.bench.queue.store import Job, Outcome, Store
 from closesesame.bench.recipe import Recipe
-from closesesame.bench.store import Job, Outcome, Store
 from closesesame.bench.table import Cell, cells
 
 RECIPE = Recipe(

@@ -11,7 +11,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.removal import ANP
 from closesesame.removal.anp import noise_rule
-from closesesame.removal.masking import masked_copy
+from closesesame.removal.common.masking import masked_copy
 from closesesame.training import Training, accuracy, fit
 from tests.removal.stained import Stained, stained
 from tests.removal.tiny import BARE, TRIGGER, asr, vectors

@@ -14,8 +14,8 @@ from closesesame.data import Dataset, Splits
 from closesesame.data.rows import Rows
 from closesesame.models import ARCHITECTURES, Classifier, adapt
 from closesesame.models.channels import head_in
+from closesesame.models.statistics import renew_statistics
 from closesesame.removal import FT, REMOVALS, Removal
-from closesesame.removal.tuning import renew_statistics
 from closesesame.training import Training, accuracy, fit, predict
 from tests.guarded import Repairing, assert_never_trained_on_held_out
 

@@ -14,10 +14,8 @@ from closesesame.core.seeding import generator, isolated
 from closesesame.data import Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_of, watched
-from closesesame.removal import DBRPU, FT
-from closesesame.removal import synthesis as made_up
-from closesesame.removal.dbrpu import deviation, gaussian_kl, histogram_entropy
-from closesesame.removal.synthesis import (
+from closesesame.optimisation import synthesis as made_up
+from closesesame.optimisation.synthesis import (
     LATENT,
     WAVE_LEVEL,
     Decoder,
@@ -27,6 +25,8 @@ from closesesame.removal.synthesis import (
     shuffled,
     synthesise,
 )
+from closesesame.removal import DBRPU, FT
+from closesesame.removal.dbrpu import deviation, gaussian_kl, histogram_entropy
 from tests.removal.planted import clips, planted, rates, repaired
 
 PLAIN = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 40}

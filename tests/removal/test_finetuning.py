@@ -15,6 +15,7 @@ from closesesame.core.seeding import generator, isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+from closesesame.models.statistics import renew_statistics
 from closesesame.removal import (
     FST,
     MCR,
@@ -33,7 +34,6 @@ from closesesame.removal.mcr import curve_rule
 from closesesame.removal.nad import attention, distillation_rule, sites
 from closesesame.removal.ngf import diagonal_fisher as fisher_of_head
 from closesesame.removal.ngf import natural, natural_rule, per_example
-from closesesame.removal.tuning import renew_statistics
 from tests.conftest import SMALL
 
 HESSIAN = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from closesesame.removal import GNFT
-from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.training import Training, fit
+from closesesame.training.rules.gradient_norm import gradient_norm_rule
 from tests.removal.tiny import BARE, assert_same, moved, state, tiny, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")

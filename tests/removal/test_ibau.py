@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.models import Classifier
+from closesesame.optimisation.hypergradient import hypergradient
 from closesesame.removal import FT, IBAU
-from closesesame.removal.minimax import hypergradient
 from tests.removal.planted import clips, descended, entering, planted, rates, repaired
 
 PLAIN = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 40}

@@ -12,8 +12,8 @@ from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.removal import FinePruning
 from closesesame.removal.fine_pruning import mean_activation
-from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.training import accuracy
+from closesesame.training.rules.gradient_norm import gradient_norm_rule
 
 HESSIAN = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
 START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -138,7 +138,7 @@ def test_gnft_puts_the_draws_of_any_device_back_between_the_two_passes(
         return body(x)  # type: ignore[no-any-return]
 
     body, x = Noisy().train(), torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr("closesesame.removal.gradient_norm.remember_draws", remember)
+    monkeypatch.setattr("closesesame.training.rules.gradient_norm.remember_draws", remember)
     gradient_norm_rule(0.3, 0.7, per_tensor=True)(body, loss)
     assert said == ["remember", "pass", "put back", "pass"]
 

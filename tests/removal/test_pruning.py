@@ -17,12 +17,19 @@ from closesesame.removal import ANP, BNP, CLP, EP, RNP, TSBD, FinePruning
 from closesesame.removal.anp import noise_rule
 from closesesame.removal.bnp import clean_statistics, divergence
 from closesesame.removal.clp import lipschitz_bound
+from closesesame.removal.common.masking import (
+    THRESHOLDS,
+    Masked,
+    judge,
+    masked_copy,
+    prune_as_allowed,
+    prune_below,
+)
 from closesesame.removal.ep import entropy, low_entropy
 from closesesame.removal.fine_pruning import last_convolution, mean_output
-from closesesame.removal.masking import THRESHOLDS, Masked, judge, masked_copy, prune_as_allowed, prune_below
 from closesesame.removal.tsbd import most_changed
-from closesesame.removal.unlearning import Ascent
 from closesesame.training import accuracy
+from closesesame.training.rules.ascent import Ascent
 from tests.conftest import WORDS
 
 

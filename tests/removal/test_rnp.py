@@ -12,7 +12,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.removal import RNP
-from closesesame.removal.masking import masked_copy
+from closesesame.removal.common.masking import masked_copy
 from closesesame.training import accuracy
 from tests.removal.tiny import BARE, suspect, vectors
 

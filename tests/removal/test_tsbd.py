@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.removal import TSBD
-from closesesame.removal.gradient_norm import gradient_norm_rule
 from closesesame.removal.tsbd import most_changed
 from closesesame.training import Training, accuracy, fit
+from closesesame.training.rules.gradient_norm import gradient_norm_rule
 from tests.removal.tiny import BARE, assert_same, suspect, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")

@@ -9,16 +9,10 @@ from torch import Tensor, nn
 from closesesame.core.seeding import isolated
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
+from closesesame.models.statistics import freeze_statistics, renew_statistics
 from closesesame.removal.fine_pruning import mean_activation, mean_output
 from closesesame.removal.ngf import per_example
-from closesesame.removal.tuning import (
-    elsewhere,
-    freeze_statistics,
-    remember_draws,
-    renew_statistics,
-    training_only,
-    with_logits,
-)
+from closesesame.training.steps import elsewhere, remember_draws, training_only, with_logits
 from tests.removal.tiny import body_of, moved, state, tiny, vectors
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closesesame.optimisation.hypergradient import hypergradient, within
 from closesesame.removal import IBAU
-from closesesame.removal.minimax import Unlearning, hypergradient, within
+from closesesame.removal.common.universal import Unlearning
 
 CURVATURE = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
 CROSS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 4.0]], dtype=torch.float64)

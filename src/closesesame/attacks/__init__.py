@@ -1,11 +1,12 @@
 """Ways to plant a backdoor, one paper a file."""
 
+from closesesame.core.method import Registry
+
 from .badnets import BadNets
 from .base import Attack, Poisoned, Trigger, poison_several
 from .blended import Blended
 from .daba import DABA
 from .drinet import DriNet
-from .files import load_trigger
 from .flowmur import FlowMur
 from .input_aware import InputAware
 from .jingleback import JingleBack
@@ -15,7 +16,6 @@ from .padding import Padding
 from .pbsm import PBSM
 from .pitch import Pitch
 from .quantize import Quantize
-from .registry import ATTACKS
 from .rhythm import Rhythm
 from .room import Room
 from .sig import SIG
@@ -23,6 +23,31 @@ from .trojannn import TrojanNN
 from .ultrasonic import Ultrasonic
 from .vsvc import VSVC
 from .warp import Warp
+
+ATTACKS: Registry[Attack] = Registry(
+    "attack",
+    Attack,  # type: ignore[type-abstract]
+    BadNets,
+    Blended,
+    Natural,
+    DABA,
+    SIG,
+    Ultrasonic,
+    PBSM,
+    Pitch,
+    VSVC,
+    JingleBack,
+    Rhythm,
+    Room,
+    Padding,
+    Quantize,
+    Warp,
+    TrojanNN,
+    LabelConsistent,
+    FlowMur,
+    InputAware,
+    DriNet,
+)
 
 __all__ = [
     "ATTACKS",
@@ -49,6 +74,5 @@ __all__ = [
     "TrojanNN",
     "Ultrasonic",
     "Warp",
-    "load_trigger",
     "poison_several",
 ]

@@ -15,8 +15,8 @@ from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
 from closesesame.models.files import FLOATS
 
+from . import ATTACKS
 from .base import SETTINGS, TENSORS, State, Trigger
-from .registry import ATTACKS
 
 
 class About(Settings):

@@ -15,13 +15,13 @@ from closesesame.core.method import import_by_name
 from .foresight import foresee
 from .identity import Contents, Machine, changed
 from .plan import SCORE, modules_of, named, plan
+from .queue.artifacts import Workplace
+from .queue.runner import Watcher, only_driver, run
+from .queue.store import FILE, MOST_TRIES, Job, Store
+from .queue.worker import Scope
 from .recipe import Recipe, read_recipe
-from .runner import Watcher, only_driver, run
-from .store import FILE, MOST_TRIES, Job, Store
 from .table import Cell, cells, refuse_mixed, result_file
 from .tasks import keep_data, open_data, surprises_of
-from .worker import Scope
-from .workplace import Workplace
 
 LIMITS = {"workers": (1, 256), "timeout_s": (1, 30 * 24 * 3600), "tries": (1, 100)}
 """Of what may be asked of a run."""
@@ -113,7 +113,7 @@ def run_grid(
             store.retry_failed()
         store.rest_all_but(job.id for job in jobs)
     if ray is not None:
-        from .ray import run_on_ray
+        from .queue.ray import run_on_ray
 
         run_on_ray(folder, ray, workers=workers, scope=scope, watch=watch)
     else:

@@ -26,6 +26,19 @@ NOT_FOLLOWED = tuple(
     f"{OURS}.{name}" for name in ("bench", "report", "cli", "demo", "registries", "core.progress", "_version")
 )
 """The engine, the reports and the command line: they decide when a job runs and how it is shown."""
+FAMILIES = tuple(
+    f"{OURS}.{name}"
+    for name in (
+        "attacks",
+        "models.architectures",
+        "removal",
+        "robust_training",
+        "detection",
+        "inspection",
+        "purification",
+    )
+)
+"""Packages whose `__init__` lists all methods of a family: a job depends on those that it runs alone."""
 ALWAYS = tuple(
     f"{OURS}.{name}" for name in ("bench.tasks", "bench.protocol", "models.files", "attacks.files")
 )
@@ -157,7 +170,7 @@ class Code:
         waiting = list(modules)
         while waiting:
             name = waiting.pop()
-            if name not in found and not name.startswith(NOT_FOLLOWED):
+            if name not in {*found, *FAMILIES} and not name.startswith(NOT_FOLLOWED):
                 found[name] = self._hash(name)
                 waiting += self._imported(name)
         return dict(sorted(found.items()))

@@ -10,12 +10,12 @@ from closesesame.core.errors import ClosesesameError, DataError, SettingError
 from closesesame.core.method import Method, Registry
 from closesesame.models import ARCHITECTURES
 from closesesame.removal import BTIDBF, FIP, NPD, REMOVALS, SAU, Removal
-from closesesame.removal.minimax import Adversarial
+from closesesame.removal.common.universal import Adversarial
 from closesesame.training import Training
 
 from .identity import Code, Contents, Machine, identity
+from .queue.store import Job
 from .recipe import AttackEntry, DataEntry, MethodEntry, Recipe
-from .store import Job
 
 TASKS = "closesesame.bench.tasks"
 TRIGGER, VICTIM, REPAIR, SCORE = (

@@ -15,8 +15,8 @@ from closesesame.evaluation import STEALTH
 
 from .identity import Machine
 from .plan import SCORE, WHERE
+from .queue.store import Row, Store
 from .recipe import Recipe
-from .store import Row, Store
 
 Cell = dict[str, Any]
 STEPS = ("train", "repair", "score")

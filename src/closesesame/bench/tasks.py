@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from closesesame.attacks import ATTACKS, Attack, Trigger, load_trigger
+from closesesame.attacks import ATTACKS, Attack, Trigger
+from closesesame.attacks.files import load_trigger
 from closesesame.audio import files
 from closesesame.core import machine
 from closesesame.core.errors import SettingError
@@ -25,10 +26,10 @@ from closesesame.training import Training, train
 from .identity import Machine, check_data, identity
 from .plan import WHERE, settings_of
 from .protocol import Protocol
+from .queue.artifacts import Workplace
+from .queue.store import Job
+from .queue.worker import Task
 from .recipe import DataEntry
-from .store import Job
-from .worker import Task
-from .workplace import Workplace
 
 Result = dict[str, Any]
 SURPRISES = "surprises.json"

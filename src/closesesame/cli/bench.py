@@ -60,7 +60,7 @@ def bench_run(
         Do failed jobs again.
     """
     from closesesame.bench.grid import run_grid
-    from closesesame.bench.watch import watching
+    from closesesame.bench.queue.watch import watching
 
     with watching(workers) as watch:
         ended = run_grid(

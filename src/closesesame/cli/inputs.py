@@ -190,7 +190,7 @@ def device_of(name: str) -> str:
 
 def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None, device: str = "cpu") -> "Exam":
     """The test part, with what is judged against it."""
-    from closesesame.attacks import load_trigger
+    from closesesame.attacks.files import load_trigger
     from closesesame.evaluation import Exam
 
     if trigger is None and reference is not None:

@@ -20,9 +20,9 @@ from closesesame.core.errors import ClosesesameError, ModelError, SettingError, 
 from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
 
+from .architectures import ARCHITECTURES
 from .base import EXTERNAL, Card, Classifier
 from .matching import few
-from .registry import ARCHITECTURES
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})

@@ -1,5 +1,7 @@
 """Ways to take a backdoor out of a trained model, one paper a file."""
 
+from closesesame.core.method import Registry
+
 from .anp import ANP
 from .base import Removal, Repair
 from .bnp import BNP
@@ -19,11 +21,40 @@ from .mcr import MCR
 from .nad import NAD
 from .ngf import NGF
 from .npd import NPD
-from .registry import REMOVALS
 from .rnp import RNP
 from .sau import SAU
 from .scratch import Scratch
 from .tsbd import TSBD
+
+REMOVALS: Registry[Removal] = Registry(
+    "removal",
+    Removal,  # type: ignore[type-abstract]
+    FTAugmented,
+    Scratch,
+    FT,
+    LinearProbe,
+    FETuning,
+    FTInit,
+    FST,
+    FTSAM,
+    GNFT,
+    NAD,
+    MCR,
+    NGF,
+    FIP,
+    TSBD,
+    FinePruning,
+    CLP,
+    BNP,
+    EP,
+    ANP,
+    RNP,
+    IBAU,
+    NPD,
+    SAU,
+    BTIDBF,
+    DBRPU,
+)
 
 __all__ = [
     "ANP",

@@ -21,7 +21,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import GradientRule, Loss, fit
 
-from .masking import Masked, MaskTuning, masked_copy
+from .common.masking import Masked, MaskTuning, masked_copy
 
 
 class ANP(MaskTuning):

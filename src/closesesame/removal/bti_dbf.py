@@ -40,10 +40,10 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.hooks import Change, entering, noted
 from closesesame.training import GradientRule, Loss, fit
 
 from .base import FineTuning
-from .minimax import Change, entering, noted
 
 Units = Tensor
 Shape = torch.Size

@@ -30,10 +30,10 @@ from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier, adapt
 from closesesame.models.channels import Channels, channels_of, watched
+from closesesame.optimisation.synthesis import Synthesis, Synthetic, shuffled, synthesise
 from closesesame.training import fit
 
-from .minimax import Adversarial, Unlearning
-from .synthesis import Synthesis, Synthetic, shuffled, synthesise
+from .common.universal import Adversarial, Unlearning
 
 BATCH = 250
 Score = Literal["kl", "entropy", "differential"]

@@ -26,9 +26,9 @@ from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import GradientRule, Loss, fit
+from closesesame.training.steps import elsewhere, remember_draws, with_logits
 
 from .base import FineTuning
-from .tuning import elsewhere, remember_draws, with_logits
 
 MOST = 256
 """Clean examples whose gradients say which weights matter."""

@@ -24,10 +24,11 @@ from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+from closesesame.models.statistics import freeze_statistics
 from closesesame.training import GradientRule, Loss, backpropagate, fit
+from closesesame.training.steps import training_only
 
 from .base import FineTuning
-from .tuning import freeze_statistics, training_only
 
 
 class _HeadTuning(FineTuning, ABC):

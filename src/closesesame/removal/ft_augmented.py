@@ -21,7 +21,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import accuracy
 
-from .bold import BoldFineTuning
+from .common.bold import BoldFineTuning
 
 
 class FTAugmented(BoldFineTuning):

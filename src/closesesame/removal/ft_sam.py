@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import GradientRule, Loss, fit
+from closesesame.training.steps import elsewhere, remember_draws, with_logits
 
 from .base import FineTuning
-from .tuning import elsewhere, remember_draws, with_logits
 
 
 class FTSAM(FineTuning):

@@ -19,9 +19,9 @@ from closesesame.core.bounds import LearningRate, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit
+from closesesame.training.rules.gradient_norm import gradient_norm_rule
 
 from .base import FineTuning
-from .gradient_norm import gradient_norm_rule
 
 
 class GNFT(FineTuning):

@@ -25,7 +25,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit
 
-from .minimax import Adversarial, Unlearning
+from .common.universal import Adversarial, Unlearning
 
 
 class IBAU(Adversarial):

@@ -23,10 +23,10 @@ from closesesame.core.progress import Track
 from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.statistics import renew_statistics
 from closesesame.training import GradientRule, Loss, accuracy, fit, predict
 
 from .base import FineTuning
-from .tuning import renew_statistics
 
 State = dict[str, Tensor]
 

@@ -20,10 +20,11 @@ from closesesame.core.bounds import BatchSize, LossWeight, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+from closesesame.models.statistics import freeze_statistics
 from closesesame.training import GradientRule, Loss, fit
+from closesesame.training.steps import training_only
 
 from .base import FineTuning
-from .tuning import freeze_statistics, training_only
 
 PerExample = Float[Tensor, "example weight"]
 Weights = Float[Tensor, "weight"]

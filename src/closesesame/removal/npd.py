@@ -30,10 +30,10 @@ from closesesame.core.errors import ModelError
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.hooks import noted
 from closesesame.training import Loss, fit
 
 from .base import FineTuning
-from .minimax import noted
 
 Mixable = nn.Conv1d | nn.Conv2d | nn.Linear
 WIDEST = 1024

@@ -23,9 +23,9 @@ from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import Loss, fit
+from closesesame.training.rules.ascent import Ascent
 
-from .masking import Masked, MaskTuning, masked_copy
-from .unlearning import Ascent
+from .common.masking import Masked, MaskTuning, masked_copy
 
 
 class RNP(MaskTuning):

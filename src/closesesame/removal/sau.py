@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from closesesame.core.bounds import LearningRate, LossWeight, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.hooks import noted
 from closesesame.training import Loss, fit
 
 from .base import FineTuning
-from .minimax import noted
 
 LEAST = 0.1
 """Share of examples that must fool the suspect, so that there is something to unlearn."""

@@ -23,7 +23,7 @@ from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.base import EXTERNAL
 from closesesame.training import accuracy
 
-from .bold import BoldFineTuning
+from .common.bold import BoldFineTuning
 
 
 class Scratch(BoldFineTuning):

@@ -25,10 +25,10 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.training import fit
+from closesesame.training.rules.ascent import Ascent
+from closesesame.training.rules.gradient_norm import gradient_norm_rule
 
 from .base import FineTuning
-from .gradient_norm import gradient_norm_rule
-from .unlearning import Ascent
 
 
 class TSBD(FineTuning):

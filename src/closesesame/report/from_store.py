@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from closesesame.bench.grid import read_grid
+from closesesame.bench.queue.artifacts import Workplace
 from closesesame.bench.table import host
-from closesesame.bench.workplace import Workplace
 
 from .grid import Cell, Grid
 

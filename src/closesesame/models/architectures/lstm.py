@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from closesesame.core.types import Logits, Spectrum
-
-from .base import Architecture
+from closesesame.models.base import Architecture
 
 
 class LSTM(Architecture):

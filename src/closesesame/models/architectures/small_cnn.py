@@ -10,8 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
-
-from .base import Architecture
+from closesesame.models.base import Architecture
 
 LEAST_FRAMES, LEAST_BANDS = 6, 10
 """What the three blocks leave a place of."""

@@ -7,9 +7,8 @@ Zhao, Zhang, Hu, "Penalizing Gradient Norm for Efficiently Improving Generalizat
 import torch
 from torch import Tensor, nn
 
-from closesesame.training import GradientRule, Loss
-
-from .tuning import elsewhere, remember_draws
+from closesesame.training.loop import GradientRule, Loss
+from closesesame.training.steps import elsewhere, remember_draws
 
 
 def gradient_norm_rule(r: float, alpha: float, *, per_tensor: bool) -> GradientRule:

@@ -21,8 +21,7 @@ from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels, PerUnit
 from closesesame.models.channels import channels_of, head_of, watched
-
-from .minimax import noted
+from closesesame.models.hooks import noted
 
 LATENT = 128
 WAVE_LEVEL = 0.1

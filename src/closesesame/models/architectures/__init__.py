@@ -1,8 +1,8 @@
-"""The list of architectures."""
+"""Networks, one paper a file, and the list of them."""
 
 from closesesame.core.method import Registry
+from closesesame.models.base import Architecture
 
-from .base import Architecture
 from .kwt import KWT
 from .lstm import LSTM
 from .lstm_attention import LSTMAttention
@@ -18,3 +18,5 @@ ARCHITECTURES: Registry[Architecture] = Registry(
     LSTMAttention,
     KWT,
 )
+
+__all__ = ["ARCHITECTURES", "KWT", "LSTM", "LSTMAttention", "ResNet", "SmallCNN"]

@@ -19,8 +19,8 @@ from typing import Any
 from closesesame.core.errors import ClosesesameError, DataError
 from closesesame.core.method import import_by_name
 
+from .artifacts import Workplace
 from .store import Job, Outcome, Store
-from .workplace import Workplace
 
 LOOK_S = 0.5
 BEAT_S = 10.0
@@ -182,7 +182,7 @@ def peak_mb() -> float:
 
 
 def _start(words: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="closesesame.bench.worker")
+    parser = argparse.ArgumentParser(prog="closesesame.bench.queue.worker")
     parser.add_argument("folder", type=Path)
     parser.add_argument("owner")
     parser.add_argument("--tasks", default=Scope.tasks)

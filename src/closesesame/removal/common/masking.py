@@ -13,9 +13,8 @@ from closesesame.core.bounds import BatchSize, LearningRate, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
+from closesesame.removal.base import FineTuning
 from closesesame.training import predict
-
-from .base import FineTuning
 
 THRESHOLDS = tuple(step / 20 for step in range(19))
 """0, 0.05 ... 0.9."""

@@ -1,4 +1,4 @@
-"""What removals that fine-tune share: the head, what to train, and a second look at the same batch."""
+"""What gradient rules share: which weights take part, and a look at the same batch from other weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,11 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from closesesame.core.types import Logits
-from closesesame.data import Dataset
-from closesesame.models import Classifier
-from closesesame.training import Loss
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+from .loop import Loss
 
 
 @contextmanager
@@ -26,13 +23,6 @@ def training_only(body: nn.Module, trained: list[nn.Parameter]) -> Iterator[None
     finally:
         for weight, needed in before:
             weight.requires_grad_(needed)
-
-
-def freeze_statistics(body: nn.Module) -> None:
-    """Batch norms use and keep the statistics they have, until the body is set to training again."""
-    for module in body.modules():
-        if isinstance(module, _NORMS):
-            module.eval()
 
 
 def with_logits(body: nn.Module, loss: Loss) -> tuple[Tensor, Logits]:
@@ -77,25 +67,3 @@ def elsewhere(body: nn.Module, weights: list[nn.Parameter], steps: list[Tensor |
                 weight.copy_(value)
             for buffer, old in zip(body.buffers(), statistics, strict=True):
                 buffer.copy_(old)
-
-
-@torch.no_grad()
-def renew_statistics(model: Classifier, data: Dataset) -> None:
-    """Sets the running statistics of all batch norms to those of the data, as plain averages over batches."""
-    norms = [m for m in model.body.modules() if isinstance(m, _NORMS) and m.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    device = next(model.parameters()).device
-    try:
-        for inputs, _ in data.batches(256):
-            model.body(model.front_end(inputs.to(device)))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        model.eval()

@@ -4,67 +4,36 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.audio.augment import Augmentation, augmentation
 from closesesame.audio.features import LogMel
 from closesesame.core import machine
-from closesesame.core.errors import DataError, DivergedError, SettingError
-from closesesame.core.method import Method
+from closesesame.core.errors import DataError, DivergedError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
-from closesesame.core.types import Labels, Logits
+from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
-from closesesame.models.matching import Answers, data_for
+from closesesame.models.matching import data_for
+
+from .predicting import autocast, choose_precision, predict
+from .settings import Training
 
 FEATURE_CACHE_BYTES = 512 * 2**20
 """Features of a set that fit into this are computed once; those of a larger set, batch by batch."""
 
+
 Loss = Callable[[], Tensor]
 """Runs the model on the current batch, in training mode, and returns its loss."""
+
+
 GradientRule = Callable[[nn.Module, Loss], Tensor]
 """Fills `.grad` of the body's parameters for the current batch, and returns its loss."""
-
-
-class Training(Method):
-    """Settings of a training run; the defaults train a victim from fresh weights."""
-
-    name: ClassVar[str] = "training"
-    cite: ClassVar[str] = "ours"
-
-    epochs: int = Field(15, ge=0, le=10_000, description="passes over the data")
-    steps: int | None = Field(None, ge=0, le=10_000_000, description="batches in all, instead of `epochs`")
-    batch_size: int = Field(64, ge=2, le=65_536, description="examples a batch; at most the whole set")
-    lr: float = Field(5e-3, gt=0, le=10_000, description="highest learning rate")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for AdamW, L2 for SGD")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "one_cycle", description="rise and fall, fall, or neither, of the learning rate over the whole run"
-    )
-    augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast where the hardware multiplies in it, fp32 otherwise; or as asked"
-    )
-    patience: int | None = Field(
-        None,
-        ge=1,
-        le=10_000,
-        description="epochs without a better validation loss after which to stop; None never stops",
-    )
-
-    @model_validator(mode="after")
-    def _has_momentum(self) -> "Training":
-        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
-            raise ValueError("momentum must be > 0 with nesterov, got 0")
-        return self
 
 
 @dataclass
@@ -203,65 +172,9 @@ def backpropagate(body: nn.Module, loss: Loss) -> Tensor:
     return value
 
 
-@torch.no_grad()
-def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits:
-    """Logits of a model in evaluation mode on all examples; the model is left as it was.
-
-    Returns:
-        Logits (n, classes), in the order of the data's classes whatever the model's is.
-
-    Raises:
-        ModelError: if the model has other classes, takes other inputs, or gives answers that are none.
-        SettingError: if the batch size is below 1.
-    """
-    if batch_size < 1:
-        raise SettingError(f"batch_size must be >= 1, got {batch_size}")
-    answers = Answers.of(model, data)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    precision = choose_precision("auto", model)
-    out = []
-    batches = data.batches(batch_size)
-    try:
-        for number, (inputs, _) in enumerate(Track(batches, "predicting", -(-len(data) // batch_size))):
-            with _autocast(device, precision):
-                logits = answers.ask(model, inputs.to(device))
-            out.append(answers.read(logits, number * batch_size, len(inputs)))
-    finally:
-        for module, training in modes:
-            module.training = training
-    return torch.cat(out) if out else torch.zeros(0, len(data.classes))
-
-
-def accuracy(model: nn.Module, data: Dataset) -> float:
-    """Share of examples whose highest logit is their label.
-
-    Raises:
-        DataError: if there are none.
-    """
-    if not len(data):
-        raise DataError("accuracy needs examples, got none")
-    return float((predict(model, data).argmax(1) == data.labels).float().mean())
-
-
-def choose_precision(wanted: str, model: nn.Module) -> machine.Precision:
-    """What a model computes in: as asked, or with `auto` bf16 if its device multiplies in it.
-
-    Raises:
-        SettingError: if bf16 is asked for and the device lacks it.
-    """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return machine.choose_precision(wanted, device, setting="Training.precision")
-
-
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
 def _loss_on(model: Classifier, features: Tensor, labels: Labels, precision: str) -> Loss:
     def loss() -> Tensor:
-        with _autocast(features.device, precision):
+        with autocast(features.device, precision):
             logits = model.body(features)
         return F.cross_entropy(logits.float(), labels)
 

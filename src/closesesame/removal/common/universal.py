@@ -1,27 +1,18 @@
-"""What removals share that train against a perturbation: how it gets in, and the gradient through it.
-
-The implicit gradient by fixed-point iteration is that of Grazzi, Franceschi, Pontil, Salzo, "On the Iteration
-Complexity of Hypergradient Computation", ICML 2020, arXiv:2006.16218.
-"""
+"""What removals share that train against one universal perturbation."""
 
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
+from closesesame.models.hooks import Change, entering, noted
+from closesesame.optimisation.hypergradient import hypergradient, within
+from closesesame.removal.base import FineTuning
 from closesesame.training import Loss, Training
 
-from .base import FineTuning
-
-Under = Callable[[Tensor], Tensor]
-"""A perturbation in, the loss under it out."""
-Change = Callable[[Tensor], Tensor]
 LEAST = 1.0
 """Deviations: a shorter perturbation of a whole example changes none of its features by much."""
 
@@ -63,69 +54,6 @@ class Adversarial(FineTuning, ABC):
         """The run, ascent and descent together, and how many batches a round has for the weights."""
         length = -(-self.steps // self.rounds)
         return self.training(steps=self.rounds * self.ascent_steps + self.steps, precision="fp32"), length
-
-
-@contextmanager
-def entering(body: nn.Module, change: Change) -> Iterator[None]:
-    """Within the block, what enters `body` is changed first; gradients flow through the change."""
-    hook = body.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-def hypergradient(
-    inner: Under,
-    outer: Under,
-    delta: Tensor,
-    weights: Sequence[Tensor],
-    *,
-    iterations: int,
-    rate: float,
-) -> tuple[list[Tensor | None], Tensor]:
-    """The gradient of outer(delta*(w), w) in w, where delta* minimises the inner loss.
-
-    With Phi(delta, w) = delta - rate * d inner / d delta it iterates v <- (dPhi/ddelta)' v + d outer / ddelta
-    from v = 0, and returns d outer / dw + (dPhi/dw)' v.
-
-    Args:
-        inner: minimised by `delta`, for the current weights.
-        outer: minimised by the weights.
-        delta: where both are taken, near the inner minimum.
-        weights: of the model.
-        iterations: of the fixed point; the error shrinks with each.
-        rate: of Phi; it must be below 2 / (largest curvature of the inner loss).
-
-    Returns:
-        The gradients, None for a weight that does not matter, and the outer loss.
-    """
-    delta = delta.detach().requires_grad_()
-    value = outer(delta)
-    wanted = torch.autograd.grad(value, [delta, *weights], allow_unused=True)
-    direct = wanted[1:]
-    pull = torch.zeros_like(delta) if wanted[0] is None else wanted[0]
-    with sdpa_kernel(SDPBackend.MATH):  # the fast attention kernels cannot be differentiated twice
-        slope = torch.autograd.grad(inner(delta), delta, create_graph=True)[0]
-    v = torch.zeros_like(delta)
-    for _ in range(iterations):
-        v = v - rate * _product(slope, [delta], v)[0] + pull if v.any() else pull
-    implicit = _product(slope, weights, v)
-    total: list[Tensor | None] = [
-        g if h is None else (-rate * h if g is None else g - rate * h)
-        for g, h in zip(direct, implicit, strict=True)
-    ]
-    return total, value.detach()
-
-
-def _product(slope: Tensor, variables: Sequence[Tensor], v: Tensor) -> list[Tensor]:
-    """The rows of second derivatives, times v."""
-    return list(torch.autograd.grad(slope, list(variables), v, retain_graph=True, materialize_grads=True))
-
-
-def within(delta: Tensor, radius: float | None) -> Tensor:
-    """Projects onto the L2 ball, if there is one."""
-    return delta if radius is None else delta * min(1.0, radius / max(float(delta.norm()), 1e-12))
 
 
 class Unlearning:
@@ -228,16 +156,3 @@ def _direction(slope: Tensor) -> Tensor:
     scaled = slope / slope.abs().amax().clamp(min=torch.finfo(slope.dtype).tiny)
     length: Tensor = scaled.norm().clamp(min=torch.finfo(slope.dtype).tiny)
     return scaled / length
-
-
-@contextmanager
-def noted(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Within the block, what enters the module is appended to the list given, run by run."""
-    seen: list[Tensor] = []
-
-    def look(value: Tensor) -> Tensor:
-        seen.append(value)
-        return value
-
-    with entering(module, look):
-        yield seen

@@ -12,8 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from closesesame.core.types import Logits, Spectrum
-
-from .base import Architecture
+from closesesame.models.base import Architecture
 
 
 class LSTMAttention(Architecture):

@@ -20,9 +20,8 @@ from closesesame.core.bounds import BatchSize, LearningRate, Steps
 from closesesame.core.errors import DivergedError
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.removal.base import FineTuning
 from closesesame.training import accuracy, fit
-
-from .base import FineTuning
 
 State = dict[str, Tensor]
 

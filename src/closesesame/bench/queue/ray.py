@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from closesesame.core.errors import DataError
 
+from .artifacts import Workplace
 from .runner import ENVIRONMENT, Watcher, only_driver, open_jobs, stoppable
 from .store import Job, Outcome, Store
 from .worker import Scope, perform
-from .workplace import Workplace
 
 POLL_S = 0.2
 RENEW_S = 10.0

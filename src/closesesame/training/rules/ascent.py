@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import Loss, accuracy
+from closesesame.training.loop import Loss
+from closesesame.training.predicting import accuracy
 
 
 class Ascent:

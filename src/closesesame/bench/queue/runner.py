@@ -171,7 +171,7 @@ class _Crew:
 
     def _hire(self) -> None:
         owner = f"worker-{uuid4().hex[:8]}"
-        module = [sys.executable, "-P", "-m", "closesesame.bench.worker"]
+        module = [sys.executable, "-P", "-m", "closesesame.bench.queue.worker"]
         try:
             with (self.folder / LOG).open("ab") as log:
                 self.hands[owner] = subprocess.Popen(

@@ -1,0 +1,1 @@
+"""Looking for an input, or for examples, rather than for weights."""

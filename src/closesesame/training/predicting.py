@@ -1,0 +1,68 @@
+"""What a model answers: logits, accuracy, and the precision they are computed in."""
+
+import torch
+from torch import nn
+
+from closesesame.core import machine
+from closesesame.core.errors import DataError, SettingError
+from closesesame.core.progress import Track
+from closesesame.core.types import Logits
+from closesesame.data import Dataset
+from closesesame.models.matching import Answers
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits:
+    """Logits of a model in evaluation mode on all examples; the model is left as it was.
+
+    Returns:
+        Logits (n, classes), in the order of the data's classes whatever the model's is.
+
+    Raises:
+        ModelError: if the model has other classes, takes other inputs, or gives answers that are none.
+        SettingError: if the batch size is below 1.
+    """
+    if batch_size < 1:
+        raise SettingError(f"batch_size must be >= 1, got {batch_size}")
+    answers = Answers.of(model, data)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    precision = choose_precision("auto", model)
+    out = []
+    batches = data.batches(batch_size)
+    try:
+        for number, (inputs, _) in enumerate(Track(batches, "predicting", -(-len(data) // batch_size))):
+            with autocast(device, precision):
+                logits = answers.ask(model, inputs.to(device))
+            out.append(answers.read(logits, number * batch_size, len(inputs)))
+    finally:
+        for module, training in modes:
+            module.training = training
+    return torch.cat(out) if out else torch.zeros(0, len(data.classes))
+
+
+def accuracy(model: nn.Module, data: Dataset) -> float:
+    """Share of examples whose highest logit is their label.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if not len(data):
+        raise DataError("accuracy needs examples, got none")
+    return float((predict(model, data).argmax(1) == data.labels).float().mean())
+
+
+def choose_precision(wanted: str, model: nn.Module) -> machine.Precision:
+    """What a model computes in: as asked, or with `auto` bf16 if its device multiplies in it.
+
+    Raises:
+        SettingError: if bf16 is asked for and the device lacks it.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return machine.choose_precision(wanted, device, setting="Training.precision")
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Within it, a device computes in bf16 if that is the precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
