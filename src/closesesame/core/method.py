@@ -24,6 +24,8 @@ class Method(Settings):
     """What it is called on the command line and in tables."""
     cite: ClassVar[str]
     """Where it was published: arXiv number, DOI, or venue and year; `ours` if nowhere."""
+    quick: ClassVar[dict[str, Any]] = {}
+    """Settings at which it takes a second on a hundred short clips, for tests of its contract."""
 
     @classmethod
     def parse(cls: type[M], settings: Mapping[str, object]) -> M:
@@ -52,7 +54,7 @@ class Method(Settings):
     def claims(cls) -> dict[str, Any]:
         """Returns what the class says of itself (its class variables), for lists and tables."""
         names = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})}
-        hidden = {"name", "cite", *cls.model_fields, *BaseModel.__annotations__, *dir(BaseModel)}
+        hidden = {"name", "cite", "quick", *cls.model_fields, *BaseModel.__annotations__, *dir(BaseModel)}
         return {name: getattr(cls, name) for name in sorted(names - hidden) if hasattr(cls, name)}
 
 
