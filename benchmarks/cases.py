@@ -24,14 +24,15 @@ from safetensors.torch import load_file, save_file
 from closesesame.attacks import ATTACKS
 from closesesame.attacks.files import load_trigger
 from closesesame.attacks.surrogate import SurrogateAttack
-from closesesame.bench import plan as planning
+from closesesame.bench import stages as planning
 from closesesame.bench.foresight import foresee
-from closesesame.bench.grid import check, open_store, read_grid, result_of, write_result
+from closesesame.bench.grid import open_store, read_grid
 from closesesame.bench.identity import Code
-from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import FILE, Outcome, Store
 from closesesame.bench.queue.worker import Scope, perform
 from closesesame.bench.recipe import Recipe, read_recipe
+from closesesame.bench.results import check, result_of, write_result
 from closesesame.core.described import Setting, settings_of
 from closesesame.core.disk import place as placed
 from closesesame.core.errors import ClosesesameError
@@ -79,7 +80,7 @@ RECIPE: Tree = {
     "data": [{"name": "tones", "sample_rate": RATE, "duration_s": SECONDS}],
     "model": [{"name": "resnet", "settings": {"widths": [2]}}],
     "attack": [{"name": "badnets"}, {"name": "blended", "rates": [0.25]}],
-    "defence": [{"name": "ft", "settings": {"steps": 2, "batch_size": 4}}, {"name": "clp"}],
+    "removal": [{"name": "ft", "settings": {"steps": 2, "batch_size": 4}}, {"name": "clp"}],
     "protocol": {"clean_from": "train", "budgets": ["published"]},
 }  # fmt: skip
 SOUND = ("WAV", "FLAC", "AIFF", "AU", "CAF", "W64", "OGG", "MP3")
@@ -174,12 +175,12 @@ class World:
             store.add(jobs)
             store.describe(
                 recipe=recipe.model_dump_json(),
-                cells=json.dumps([job.id for job in jobs if job.task == planning.SCORE]),
+                cells=json.dumps([job.id for job in jobs if job.task == planning.JUDGE]),
                 machine=machine,
                 code=json.dumps(planning.modules_of(jobs)),
             )
             while (job := store.claim("one")) is not None:
-                store.finish(job.id, "one", perform(job, Workplace(self.store), Scope().load()))
+                store.finish(job.id, "one", perform(job, ArtifactStore(self.store), Scope().load()))
             store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # noqa: SLF001
         write_result(result_of(self.store), self.result)
 
@@ -671,7 +672,7 @@ def _work(folder: Path) -> None:
             store.renew("me")
             store.finish(job.id, "me", Outcome(result={}))
         store.release("me", blame="it was killed")
-        store.rest_all_but([])
+        store.pause_all_but([])
         store.counts()
 
 

@@ -16,8 +16,8 @@ import torch
 
 from closesesame import __version__
 from closesesame.bench.protocol import Protocol
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.data import load_splits
 from closesesame.models import ResNet
 from closesesame.removal import FT, REMOVALS, Removal

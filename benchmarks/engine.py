@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from closesesame import __version__
-from closesesame.bench.plan import plan
-from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.runner import run
 from closesesame.bench.queue.store import Job, Store
 from closesesame.bench.queue.worker import Scope
 from closesesame.bench.recipe import read_recipe
-from closesesame.bench.table import host
+from closesesame.bench.stages import plan
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
+from closesesame.core.machine import host
 
 HERE = Path(__file__).parent
 RECIPES = HERE / "recipes"
@@ -41,15 +41,15 @@ TASKS = "benchmarks.engine"
 KILLS = 24
 
 
-def empty(job: Job, workplace: Workplace) -> int:
+def empty(job: Job, artifacts: ArtifactStore) -> int:
     """A cell that does nothing."""
-    del workplace
+    del artifacts
     return int(job.payload["number"])
 
 
-def sometimes_wrong(job: Job, workplace: Workplace) -> int:
+def sometimes_wrong(job: Job, artifacts: ArtifactStore) -> int:
     """A cell that fails if its number ends in 7."""
-    number = empty(job, workplace)
+    number = empty(job, artifacts)
     if number % 10 == 7:
         raise DataError(f"cell {number} fails by design")
     return number
@@ -177,7 +177,7 @@ def ray(folder: Path) -> list[dict[str, Any]]:
     killed = 0
     while driver.poll() is None:
         time.sleep(8)
-        tasks = _pgrep("-f", "ray::perform_far")
+        tasks = _pgrep("-f", "ray::perform_on_node")
         if tasks and killed < 3:
             os.kill(tasks[0], signal.SIGKILL)
             killed += 1

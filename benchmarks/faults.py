@@ -41,15 +41,15 @@ from rich.progress import track
 
 import closesesame.cli as program
 from closesesame import __version__, data, training
-from closesesame.bench import plan as planning
+from closesesame.bench import stages as planning
 from closesesame.bench.grid import open_store, read_grid
 from closesesame.bench.identity import Code
 from closesesame.bench.queue import runner, worker
 from closesesame.bench.queue.store import FILE
-from closesesame.bench.table import host
 from closesesame.cli import pages
 from closesesame.core.disk import Destination, write_whole
 from closesesame.core.errors import ClosesesameError
+from closesesame.core.machine import host
 from closesesame.report import build, page
 
 HERE = Path(__file__).parent
@@ -70,7 +70,7 @@ protocol = {{ clean_from = "train", budgets = ["published"] }}
 data = [{{ name = "clips", sample_rate = {RATE}, duration_s = {SECONDS}, split = "lists" }}]
 model = [{{ name = "resnet", settings = {{ widths = [2] }} }}]
 attack = [{{ name = "badnets" }}]
-defence = [{{ name = "ft", settings = {{ steps = 2, batch_size = 4 }} }}]
+removal = [{{ name = "ft", settings = {{ steps = 2, batch_size = 4 }} }}]
 """
 
 

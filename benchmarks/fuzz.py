@@ -33,12 +33,12 @@ from rich.progress import Progress
 
 from cases import KINDS, Act, World, check_sentence, hold
 from closesesame import __version__
-from closesesame.bench import plan as planning
+from closesesame.bench import stages as planning
 from closesesame.bench.queue.store import FILE
 from closesesame.bench.queue.worker import peak_mb
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import ClosesesameError, DataWarning
+from closesesame.core.machine import host
 
 OUT = Path(__file__).parent / "results" / "fuzz.json"
 MOST_CPU_S, MOST_MB = 10, 1_000

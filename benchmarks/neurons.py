@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 
 from closesesame import __version__
+from closesesame.bench.cells import JudgeCell
 from closesesame.bench.grid import open_store
-from closesesame.bench.plan import SCORE, plan
-from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.recipe import read_recipe
-from closesesame.bench.table import host
+from closesesame.bench.stages import JUDGE, cell_of, plan
 from closesesame.bench.tasks import exam_of
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.evaluation import neurons_of
 from closesesame.models import load_model
 
@@ -32,19 +33,25 @@ def main() -> None:
     """One row a model and trigger, written as soon as it is known; what is there is kept."""
     recipe, data, folder = map(Path, sys.argv[1:4])
     wanted = {job.id for job in plan(read_recipe(recipe), data)}
-    store, workplace = open_store(folder), Workplace(folder)
+    store, artifacts = open_store(folder), ArtifactStore(folder)
     rows = json.loads(OUT.read_text())["rows"] if OUT.exists() else []
     known = {tuple(row[field] for field in FIELDS) for row in rows}
-    for found in store.rows(SCORE):
-        about = found.job.payload
-        if found.job.id not in wanted or about["defence"] is not None:
+    for found in store.rows(JUDGE):
+        cell = cell_of(found.job)
+        assert isinstance(cell, JudgeCell)
+        if found.job.id not in wanted or cell.method is not None:
             continue
-        rate = about["attack"]["all_settings"]["rate"]
-        key = (about["data"]["name"], about["model"]["name"], about["attack_label"], rate, about["seed"])
+        key = (
+            cell.data.entry.name,
+            cell.labels["model"],
+            cell.labels["attack"],
+            cell.attack.rate,
+            cell.seed,
+        )
         if found.state != "done" or key in known:
             continue
-        model = load_model(workplace.artifact(about["judged"]))
-        neurons = neurons_of(model, exam_of(about, workplace), CLIPS, CHANNELS)
+        model = load_model(artifacts.artifact(cell.judged))
+        neurons = neurons_of(model, exam_of(cell, artifacts), CLIPS, CHANNELS)
         medians, counts = neurons.medians(), Counter(neurons.kinds())
         unit = medians["clean"] or float("nan")
         rows.append(

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from closesesame import __version__
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.models import ARCHITECTURES
 from closesesame.report.grid import Cell, Grid, write
 

@@ -95,7 +95,7 @@ def grid(content: Any) -> list[str]:
     parts = [title, about, "\n".join(lines)]
     if failed:
         parts.append(
-            "Failed: " + "; ".join(f"{row['attack']}, {row['defence']}: {row['error']}" for row in failed)
+            "Failed: " + "; ".join(f"{row['attack']}, {row['method']}: {row['error']}" for row in failed)
         )
     return parts
 
@@ -125,11 +125,13 @@ def matrix(content: Any) -> list[str]:
     head = ["model", "repair", "seeds", *(f"{attack}: ASR / RA / reference" for attack in attacks)]
     head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost", "s"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines_of = dict.fromkeys((row["data"], row["model"], row["clean_fraction"], defence(row)) for row in rows)
+    lines_of = dict.fromkeys(
+        (row["data"], row["model"], row["clean_fraction"], method_of(row)) for row in rows
+    )
     victims = list(dict.fromkeys(key[:2] for key in lines_of))
     for data, model, fraction, repair in sorted(lines_of, key=lambda key: victims.index(key[:2])):
         same = [row for row in rows if (row["data"], row["model"]) == (data, model)]
-        mine = [row for row in same if (row["clean_fraction"], defence(row)) == (fraction, repair)]
+        mine = [row for row in same if (row["clean_fraction"], method_of(row)) == (fraction, repair)]
         poisoned = [row for row in mine if row["poisoning_rate"]]
         label = victim_of(mine[0], rows)
         cells = [label, "*victim*" if repair == "none" else repair]
@@ -151,17 +153,17 @@ def lost_acc(repaired: Sequence[Row], rows: Sequence[Row]) -> str:
     """By how many points ACC is lower than that of the models before repair, as a mean; empty without one."""
     gaps = []
     for row in repaired:
-        if row["defence"] == "none":
+        if row["method"] == "none":
             return ""
         keys = ("attack", "poisoning_rate", "seed")
-        before = [r for r in rows if r["defence"] == "none" and all(r[key] == row[key] for key in keys)]
+        before = [r for r in rows if r["method"] == "none" and all(r[key] == row[key] for key in keys)]
         gaps += [r["acc"] - row["acc"] for r in before]
     return f"{100 * statistics.fmean(gaps):.1f}" if gaps else ""
 
 
 def catalogue(content: Any) -> list[str]:
     """A line an attack and model: what it plants at each poisoning rate, and how much it changes a clip."""
-    rows: list[Row] = [row for row in content["rows"] if row["defence"] == "none" and not row.get("error")]
+    rows: list[Row] = [row for row in content["rows"] if row["method"] == "none" and not row.get("error")]
     first, host = rows[0], content["host"]
     rates = sorted({row["poisoning_rate"] for row in rows if row["poisoning_rate"]})
     head = ["model", "attack", "seeds", "clean model: ACC", "ASR", "RA"]
@@ -205,12 +207,12 @@ def level(group: list[Row], name: str) -> str:
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that differ by their seed alone, repairs behind their victim in the order they were measured."""
-    names = ["none", *dict.fromkeys(defence(row) for row in rows)]
+    names = ["none", *dict.fromkeys(method_of(row) for row in rows)]
 
     def key(row: Row) -> tuple[Any, ...]:
         share = row["clean_fraction"] or 0
         where = row["data"], row["model"], row["attack"], row["poisoning_rate"]
-        return *where, names.index(defence(row)), share
+        return *where, names.index(method_of(row)), share
 
     return [list(group) for _, group in groupby(sorted(rows, key=key), key)]
 
@@ -221,11 +223,11 @@ def victim_of(row: Row, rows: Sequence[Row]) -> str:
     return f"{row['data']}, {row['model']}" if several else str(row["model"])
 
 
-def defence(row: Row) -> str:
+def method_of(row: Row) -> str:
     """The name of a repair with the settings that are not its defaults."""
     changed = ", ".join(f"{name} {value(given)}" for name, given in row["settings"].items())
-    named = row["defence"] != row["defence_name"]
-    return f"{row['defence']} ({changed})" if changed and not named else str(row["defence"])
+    named = row["method"] != row["method_name"]
+    return f"{row['method']} ({changed})" if changed and not named else str(row["method"])
 
 
 def mean(group: list[Row], name: str) -> float | None:
@@ -247,7 +249,7 @@ def line(group: list[Row], victim: str) -> str:
         victim,
         row["attack"],
         f"{100 * row['poisoning_rate']:g} %{poisoned}",
-        defence(row),
+        method_of(row),
         clean,
         str(len(group)),
         rate(group, "acc", "test_clips"),
@@ -343,13 +345,13 @@ def repairs(contents: dict[str, Any]) -> list[str]:
 def overview(rows: Sequence[Row], attacks: Sequence[str]) -> Iterator[list[str]]:
     """The cells of one model: its victims, and what removals leave, from the highest mean RA on."""
     poisoned = [row for row in rows if row["poisoning_rate"]]
-    found = {name: [row for row in poisoned if defence(row) == name] for name in map(defence, poisoned)}
+    found = {name: [row for row in poisoned if method_of(row) == name] for name in map(method_of, poisoned)}
 
     def right(name: str) -> tuple[bool, float]:
         return name != "none", -statistics.fmean(row["ra"] for row in found[name])
 
     for name in sorted(found, key=right):
-        harm = lost_acc([row for row in rows if not row["poisoning_rate"] and defence(row) == name], rows)
+        harm = lost_acc([row for row in rows if not row["poisoning_rate"] and method_of(row) == name], rows)
         seeds = str(len({row["seed"] for row in found[name]}))
         yield ["*victim*" if name == "none" else name, seeds, *pairs(found[name], attacks), harm]
 

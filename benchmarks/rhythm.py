@@ -9,8 +9,8 @@ from pathlib import Path
 
 from closesesame import Exam, __version__, load_splits, train
 from closesesame.attacks import Rhythm
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.models import ResNet
 from closesesame.training import Training
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from closesesame import Exam, __version__, load_splits, poison_several, train
 from closesesame.attacks.vsvc import VSVC, distant_voices
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.models import ResNet
 
 SEEDS, VOICES, RATE = (0, 1, 2), 3, 0.05

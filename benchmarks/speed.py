@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from closesesame import __version__
-from closesesame.bench.table import host
 from closesesame.core import machine
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
 from closesesame.training import Training, fit

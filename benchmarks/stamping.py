@@ -12,8 +12,8 @@ import torch
 
 from closesesame import __version__
 from closesesame.attacks import ATTACKS
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.data.speech import synthetic_speech
 
 RUNS, CLIPS, EPOCHS = 3, 128, 2

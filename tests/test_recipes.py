@@ -7,7 +7,6 @@ import pytest
 from closesesame.attacks import ATTACKS
 from closesesame.bench.recipe import read_recipe
 from closesesame.models import ARCHITECTURES
-from closesesame.removal import REMOVALS
 from closesesame.training import Training
 
 RECIPES = sorted((Path(__file__).parents[1] / "benchmarks" / "recipes").glob("*.toml"))
@@ -19,8 +18,9 @@ def test_every_method_and_setting_of_a_recipe_is_known(path: Path) -> None:
     Training(**recipe.training)
     for registry, entries in (
         (ATTACKS, recipe.attack),
-        (REMOVALS, recipe.defence),
         (ARCHITECTURES, recipe.model),
     ):
         for entry in entries:
             registry.make(entry.name, entry.settings)
+    for family, method in recipe.methods():
+        family.registry.make(method.name, method.settings)

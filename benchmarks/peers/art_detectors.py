@@ -20,8 +20,8 @@ from art.estimators.classification import PyTorchClassifier
 from closesesame import __version__, train
 from closesesame.attacks import BadNets
 from closesesame.bench.queue.worker import peak_mb
-from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
+from closesesame.core.machine import host
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
 

@@ -16,10 +16,10 @@ from closesesame import cli
 from closesesame.bench import grid as grid_module
 from closesesame.bench import tasks
 from closesesame.bench.identity import Machine
-from closesesame.bench.plan import REPAIR, SCORE, modules_of, plan
-from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import Outcome, Store
 from closesesame.bench.recipe import Recipe
+from closesesame.bench.stages import JUDGE, METHOD, cell_of, modules_of, plan
 from closesesame.data.folders import read_splits
 
 Folder = Callable[..., Path]
@@ -50,7 +50,7 @@ label = "<b>tone</b>"
 name = "own_methods:Unlucky"
 label = "unlucky"
 
-[[defence]]
+[[removal]]
 name = "ft"
 settings = { steps = 2 }
 """
@@ -153,23 +153,23 @@ def test_a_grid_with_methods_of_the_users_own(sesame: Sesame, folder_of: Folder,
     recipe.write_text(RECIPE)
     run = ("run", recipe, "--workers", 1, "--json")
     first = sesame(*run)
-    # Two triggers; a clean model and two victims, of which one cannot be planted; three repairs, one of which
-    # waits in vain. Rate 0 is measured though it was not asked for.
+    # Two triggers; two poisoned sets, of which one cannot be made; a clean model and two suspects; three
+    # repairs; two rows wait in vain. Rate 0 is measured though it was not asked for.
     assert {name: first.json[name] for name in ("done", "failed", "pending")} == {
-        "done": 12,
-        "failed": 4,
+        "done": 13,
+        "failed": 5,
         "pending": 0,
     }
     assert first.status == 1
     last = first.error.splitlines()[-1]
-    assert last.startswith("sesame: 4 jobs of this grid failed, the first is 'victim: unlucky 20 %")
+    assert last.startswith("sesame: 5 jobs of this grid failed, the first is 'poisoned set: unlucky 20 %")
     assert "the door bell is missing" in last
     assert "sesame bench status --store runs/grid" in last
 
     status = sesame("status", "--json").json
     assert status["failed"][0]["error"].startswith("the door bell is missing")
     rows = sesame("show", "--json").json
-    assert [(row["attack"], row["poisoning_rate"], row["defence"]) for row in rows] == [
+    assert [(row["attack"], row["poisoning_rate"], row["method"]) for row in rows] == [
         ("<b>tone</b>", 0.0, "none"),
         ("<b>tone</b>", 0.0, "ft"),
         ("<b>tone</b>", 0.2, "none"),
@@ -189,7 +189,7 @@ def test_a_grid_with_methods_of_the_users_own(sesame: Sesame, folder_of: Folder,
     assert rows[4]["snr_db"] is not None
     assert rows[6]["snr_db"] is None
     assert rows[3]["ra_reference_repaired"] == rows[1]["ra"]
-    assert {row["precision_score"] for row in rows[:6]} == {"fp32"}
+    assert {row["precision_judge"] for row in rows[:6]} == {"fp32"}
     lines = sesame("show", "--csv").out.splitlines()
     assert lines[0].startswith("data,task,model,attack")
     assert ",snr_db,lsd_db,pesq,stoi," in lines[0]
@@ -205,19 +205,19 @@ def test_a_grid_with_methods_of_the_users_own(sesame: Sesame, folder_of: Folder,
     assert {"recipe", "version", "host", "rows"} <= set(json.loads((tmp_path / "out.json").read_text()))
     assert "<b>tone</b>" not in (tmp_path / "grid.html").read_text()
 
-    # Changing one defence leaves the victims; nothing is done twice, whatever became of the cache. Models of
+    # Changing one removal leaves the suspects; nothing is done twice, whatever became of the cache. Models of
     # the user's own architecture are read again by new workers, which nothing but the recipe tells of it.
     shutil.rmtree(tmp_path / "runs" / "grid" / "cache")
     recipe.write_text(RECIPE.replace("steps = 2", "steps = 1"))
     again = sesame(*run)
-    assert (again.json["done"], again.json["failed"], again.status) == (12 + 5, 4 + 2, 1)
+    assert (again.json["done"], again.json["failed"], again.status) == (13 + 5, 5 + 2, 1)
 
-    # A trigger that is gone is not made anew: it might be another one than the victims know.
+    # A trigger that is gone is not made anew: it might be another one than the suspects know.
     for made in (tmp_path / "runs" / "grid" / "artifacts").glob("*/trigger.json"):
         shutil.rmtree(made.parent)
     recipe.write_text(RECIPE.replace("steps = 2", "steps = 3"))
     sesame(*run)
-    errors = [row["error"] for row in sesame("show", "--json").json if row["defence"] == "ft"]
+    errors = [row["error"] for row in sesame("show", "--json").json if row["method"] == "ft"]
     assert all("is not a trigger folder" in error for error in errors[:2])
 
 
@@ -234,7 +234,7 @@ def test_a_grid_with_an_own_model_is_extended_and_a_grid_without_failures_ends_w
     (tmp_path / "tiny.toml").write_text(recipe)
     sys.modules.pop("own_methods")
     ended = sesame("run", "tiny.toml", "--workers", 1, "--json")
-    assert (ended.status, ended.json["done"]) == (0, 9 + 4)
+    assert (ended.status, ended.json["done"]) == (0, 10 + 4)
     sesame("export", "out.json")
     assert sesame("check", "out.json").status == 0
     sys.modules.pop("own_methods")
@@ -260,10 +260,10 @@ REFUSED = {
         "Recipe.model[0].label must be of printable",
     ),
     "two of one name": (
-        (("steps = 2 }\n", 'steps = 2 }\n[[defence]]\nname = "ft"\n'),),
-        "two entries of defence called 'ft'; give one another label",
+        (("steps = 2 }\n", 'steps = 2 }\n[[removal]]\nname = "ft"\n'),),
+        "two entries of removal called 'ft'; give one another label",
     ),
-    "one bracket": ((("[[defence]]", "[defence]"),), "write [[defence]] above each entry"),
+    "one bracket": ((("[[removal]]", "[removal]"),), "write [[removal]] above each entry"),
     "version": (
         (('clean_from = "train"', 'version = "fair-1"'),),
         "Recipe.protocol has a version that is fixed, 'fair-1'; leave 'version' out",
@@ -319,7 +319,7 @@ AHEAD = {
     ),
     "too few clean": (
         (("[0.4]", "[0.02]"),),
-        "defence 'ft' on data set 'words': clean fraction 0.02 is 1 clips",
+        "removal 'ft' on data set 'words': clean fraction 0.02 is 1 clips",
     ),
     "no batch norm": (
         (
@@ -327,7 +327,7 @@ AHEAD = {
             ("settings = { widths = [8, 16] }", ""),
             ('"ft"\nsettings = { steps = 2 }', '"bnp"'),
         ),
-        "defence 'bnp' needs batch norm, and model 'narrow' has none",
+        "removal 'bnp' needs batch norm, and model 'narrow' has none",
     ),
     "model": (
         (('name = "resnet"', 'name = "own_methods:Twisted"'), ("settings = { widths = [8, 16] }", "")),
@@ -376,7 +376,7 @@ def test_a_removal_in_fp32_alone_is_refused_in_a_grid_of_another_precision(
     for precision in ("auto", "bf16"):
         recipe = changed(('clean_from = "train"', f'precision = "{precision}"'), ('"ft"', '"ibau"'))
         error = refused(recipe)
-        assert f"defence 'ibau' trains in fp32 alone, and precision = '{precision}'" in error
+        assert f"removal 'ibau' trains in fp32 alone, and precision = '{precision}'" in error
 
 
 def test_an_absurd_number_of_jobs_is_refused_with_the_number(
@@ -386,8 +386,9 @@ def test_an_absurd_number_of_jobs_is_refused_with_the_number(
     seeds = list(range(1000))
     rates = [round(0.001 * number, 3) for number in range(1, 300)]
     error = refused(changed(("[0]", str(seeds)), ("rates = [0.2]", f"rates = {rates}")))
-    # Two attacks at 300 rates: 600 scores bare and repaired, 599 victims and their repairs, two triggers.
-    assert f"makes {1000 * (2 + 2 * 600 + 2 * 599):,} jobs, and at most 100,000" in error
+    # Two attacks at 300 rates: two triggers, at most 600 poisoned sets, 599 suspects, each also repaired, and
+    # 600 rows of either.
+    assert f"makes up to {1000 * (2 + 600 + 2 * 599 + 2 * 600):,} jobs, and at most 100,000" in error
 
 
 @pytest.mark.parametrize(
@@ -443,7 +444,7 @@ def test_recordings_are_read_once_and_their_surprises_said(
         assert "note: " not in ended.out
     store = Store(tmp_path / "runs" / "grid")
     for row in store.rows():  # what a worker does
-        tasks.load_data(row.job.payload, Workplace(tmp_path / "runs" / "grid"))
+        tasks.load_data(cell_of(row.job), ArtifactStore(tmp_path / "runs" / "grid"))
     assert len(reads) == 1
 
 
@@ -465,7 +466,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data=[{"name": "a data set with a long name", "source": "synthetic"}],
         model=[{"name": "resnet", "label": "wide"}],
         attack=[{"name": "ultrasonic"}],
-        defence=[{"name": "ft_augmented"}],
+        removal=[{"name": "ft_augmented"}],
     )
     machine = Machine("fp32", "some", "2.0")
     jobs = plan(recipe, place, machine=machine)
@@ -473,16 +474,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.add(jobs)
     store.describe(
         recipe=recipe.model_dump_json(),
-        cells=json.dumps([job.id for job in jobs if job.task == SCORE]),
+        cells=json.dumps([job.id for job in jobs if job.task == JUDGE]),
         machine=json.dumps(machine.settings()),
         code=json.dumps(modules_of(jobs)),
     )
     rates = {"acc": 0.9, "asr": 0.1, "ra": 0.5, "ra_reference": 0.5}
     while (job := store.claim("me")) is not None:
         poisoned = "5 %: a data set" in job.label
-        if job.task == REPAIR and poisoned:
+        if job.task == METHOD and poisoned:
             store.finish(job.id, "me", Outcome(error=REASON))
-        elif job.task != SCORE or not poisoned:
+        elif job.task != JUDGE or not poisoned:
             store.finish(job.id, "me", Outcome(result=rates, seconds=1.0))
     store.close()
     return place
@@ -597,7 +598,7 @@ rates = [0.2]
 clean_fractions = [0.2]
 data = [{ name = "words", source = "set", sample_rate = 8000, duration_s = 0.5 }]
 attack = [{ name = "ultrasonic" }]
-defence = [{ name = "ft" }]
+removal = [{ name = "ft" }]
 """
 
 

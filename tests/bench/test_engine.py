@@ -17,16 +17,16 @@ import pytest
 
 from closesesame.bench import tasks
 from closesesame.bench.grid import run_grid
-from closesesame.bench.plan import SCORE, TRIGGER, VICTIM, plan
 from closesesame.bench.queue import runner as runner_module
 from closesesame.bench.queue import store as store_module
-from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.ray import run_on_ray
 from closesesame.bench.queue.runner import only_driver
 from closesesame.bench.queue.runner import run as drive
 from closesesame.bench.queue.store import Job, Outcome, Store
 from closesesame.bench.queue.worker import Scope, perform
 from closesesame.bench.recipe import AttackEntry, Recipe
+from closesesame.bench.stages import JUDGE, POISON, TRIGGER, plan
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
 
@@ -81,11 +81,11 @@ def test_what_another_recipe_left_open_rests_until_it_is_asked_for(tmp_path: Pat
     store = filled(tmp_path, left)
     asked = [left[0], job("d", "empty", ("a",), number=4)]
     store.add(asked)
-    store.rest_all_but(one.id for one in asked)
+    store.pause_all_but(one.id for one in asked)
     assert store.counts()["pending"] == 2
     run(tmp_path, workers=1)
     assert numbers() == {"a": 1, "b": None, "c": None, "d": 4}
-    store.rest_all_but(one.id for one in left)
+    store.pause_all_but(one.id for one in left)
     run(tmp_path, workers=1)
     assert numbers() == {"a": 1, "b": 2, "c": 3, "d": 4}
 
@@ -196,19 +196,19 @@ def test_kill_9_at_random_moments_loses_nothing_and_runs_nothing_twice(tmp_path:
     run(tmp_path / "calm", workers=2)
     filled(tmp_path / "storm", jobs).describe(tries="100")
     rng, kills = random.Random(0), 0
-    hand = driver(tmp_path / "storm")
+    process = driver(tmp_path / "storm")
     while kills < 6:
         time.sleep(rng.uniform(0.3, 0.9))
-        if hand.poll() is not None:
+        if process.poll() is not None:
             break
-        victims = workers_of(hand.pid)
-        target = hand.pid if kills % 3 == 2 or not victims else rng.choice(victims)
+        victims = workers_of(process.pid)
+        target = process.pid if kills % 3 == 2 or not victims else rng.choice(victims)
         os.kill(target, signal.SIGKILL)
         kills += 1
-        if target == hand.pid:
-            hand.wait()
-            hand = driver(tmp_path / "storm")
-    hand.wait(120)
+        if target == process.pid:
+            process.wait()
+            process = driver(tmp_path / "storm")
+    process.wait(120)
     assert kills >= 3
     assert results(tmp_path / "storm") == results(tmp_path / "calm")
     completions = Store(tmp_path / "storm").completions()
@@ -218,13 +218,13 @@ def test_kill_9_at_random_moments_loses_nothing_and_runs_nothing_twice(tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_puts_everything_back_in_order(tmp_path: Path, number: signal.Signals) -> None:
     store = filled(tmp_path, [job(f"j{i}", "slow", text="x", seconds=30) for i in range(4)])
-    hand = driver(tmp_path)
+    process = driver(tmp_path)
     until(lambda: store.counts()["leased"] == 2)
-    hand.send_signal(number)
-    hand.wait(20)
+    process.send_signal(number)
+    process.wait(20)
     assert store.counts() == {"pending": 4, "leased": 0, "done": 0, "failed": 0}
     assert all(row.tries == 0 for row in store.rows())
-    assert not workers_of(hand.pid)
+    assert not workers_of(process.pid)
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:
@@ -245,11 +245,11 @@ def test_a_second_driver_is_refused(tmp_path: Path) -> None:
 
 def test_workers_of_a_killed_driver_end_by_themselves(tmp_path: Path) -> None:
     store = filled(tmp_path, [job("j", "slow", text="x", seconds=60)])
-    hand = driver(tmp_path, workers=1)
+    process = driver(tmp_path, workers=1)
     until(lambda: store.counts()["leased"] == 1)
-    (worker,) = workers_of(hand.pid)
-    hand.kill()
-    hand.wait()
+    (worker,) = workers_of(process.pid)
+    process.kill()
+    process.wait()
     until(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text())
 
 
@@ -269,7 +269,7 @@ def test_peak_memory_is_that_of_the_job(tmp_path: Path) -> None:
 
 
 def test_the_cache_keeps_the_size_limit_and_makes_each_thing_once(tmp_path: Path) -> None:
-    place, made = Workplace(tmp_path, cache_bytes=2500), []
+    place, made = ArtifactStore(tmp_path, cache_bytes=2500), []
 
     def maker(name: str) -> Callable[[Path], None]:
         def make(folder: Path) -> None:
@@ -314,14 +314,18 @@ def test_a_trigger_is_made_once_for_whoever_uses_it(tmp_path: Path) -> None:
         data=[{"name": "speech", "source": "synthetic"}],
         model=[{"name": "resnet"}, {"name": "small_cnn"}],
         attack=[tone, {**tone, "label": "b", "settings": {"training_strength": 0.5}}],
-        defence=[{"name": "ft"}, {"name": "clp"}],
+        removal=[{"name": "ft"}, {"name": "clp"}],
     )
     jobs = plan(recipe, tmp_path)
     triggers = {job.payload["seed"]: job.id for job in jobs if job.task == TRIGGER}
     assert [job.task for job in jobs][:2] == [TRIGGER] * 2 != [job.task for job in jobs][2:4]
-    users = [job for job in jobs if job.task == SCORE or (job.task == VICTIM and job.payload["attack"])]
-    # seeds x models x attacks x (rates x (bare, ft at two lengths, clp) + victims)
-    assert len(users) == 2 * 2 * 2 * (3 * 4 + 2)
+    judges = [job for job in jobs if job.task == JUDGE]
+    poisoned = [job for job in jobs if job.task == POISON]
+    # seeds x models x attacks x rates x (bare, ft at two lengths, clp)
+    assert len(judges) == 2 * 2 * 2 * 3 * 4
+    # One set for both models: seeds x attacks x rates.
+    assert len(poisoned) == 2 * 2 * 2
+    users = [*judges, *poisoned]
     assert all(triggers[job.payload["seed"]] in job.needs for job in users)
     louder = recipe.model_copy(update={"attack": (AttackEntry(**tone, settings={"strength": 2}),)})
     assert not set(triggers.values()) & {job.id for job in plan(louder, tmp_path)}
@@ -344,15 +348,25 @@ def test_only_tasks_of_the_drivers_choice_run_whatever_a_row_says(tmp_path: Path
         Scope().load().find("tests.bench.tasks:empty")
 
 
-@pytest.mark.parametrize(("family", "task"), [("attack", "make_trigger"), ("model", "train_victim")])
+HOSTILE = {"name": "antigravity:Thing", "settings": {}, "all_settings": {}, "module": "antigravity"}
+CELL = {
+    "data": {"entry": {"name": "words"}, "fingerprint": "f"},
+    "seed": 0,
+    "machine": {},
+    "where": {"data_folder": "", "read_by": ""},
+}
+
+
+@pytest.mark.parametrize(("family", "task"), [("attack", "make_trigger"), ("model", "train_suspect")])
 def test_a_payload_makes_nobody_import_a_module(
     family: str, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tones: Splits
 ) -> None:
-    monkeypatch.setattr(tasks, "load_data", lambda about, workplace: tones)
-    about = {family: {"name": "antigravity:Thing", "settings": {}}, "seed": 0, "where": {}}
-    hostile = Job(id="a", task="t", payload=about)
+    monkeypatch.setattr(tasks, "load_data", lambda about, artifacts: tones)
+    hostile = Job(
+        id="a", task="t", payload=CELL | {family: HOSTILE} | ({"training": {}} if family == "model" else {})
+    )
     with pytest.raises(SettingError, match="'antigravity:Thing' is not ours"):
-        tasks.TABLE[task].__wrapped__(hostile, Workplace(tmp_path))  # type: ignore[attr-defined]
+        tasks.TABLE[task].__wrapped__(hostile, ArtifactStore(tmp_path))  # type: ignore[attr-defined]
     assert "antigravity" not in sys.modules
 
 
@@ -360,9 +374,9 @@ def test_the_payload_of_a_repair_makes_nobody_import_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "load_model", lambda folder: None)
-    about = {"defence": {"name": "antigravity:Thing", "settings": {}}, "victim": "v"}
+    payload = CELL | {"family": "removal", "method": HOSTILE, "suspect": "s"}
     with pytest.raises(SettingError, match="'antigravity:Thing' is not ours"):
-        tasks.repair_victim.__wrapped__(Job(id="a", task="t", payload=about), Workplace(tmp_path))  # type: ignore[attr-defined]
+        tasks.run_method.__wrapped__(Job(id="a", task="t", payload=payload), ArtifactStore(tmp_path))  # type: ignore[attr-defined]
     assert "antigravity" not in sys.modules
 
 
@@ -405,7 +419,7 @@ def test_a_task_that_ends_its_worker_again_and_again_ends_the_run(
 
 def test_a_result_that_is_no_json_fails_its_job_alone(tmp_path: Path) -> None:
     tasks = SCOPE.load()
-    outcome = perform(job("a", "unspeakable"), Workplace(tmp_path), tasks)
+    outcome = perform(job("a", "unspeakable"), ArtifactStore(tmp_path), tasks)
     assert outcome.result is None
     assert "not JSON serializable" in str(outcome.error)
 

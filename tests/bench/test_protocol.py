@@ -10,13 +10,15 @@ import torch
 
 from closesesame.attacks import Attack
 from closesesame.bench import tasks
-from closesesame.bench.grid import check, export, read_grid, run_grid
+from closesesame.bench.cells import JudgeCell, MethodCell, PoisonCell, TriggerCell
+from closesesame.bench.grid import read_grid, run_grid
 from closesesame.bench.identity import Machine, source_of
-from closesesame.bench.plan import FP32_ONLY, REPAIR, SCORE, VICTIM, plan
 from closesesame.bench.protocol import Protocol
-from closesesame.bench.queue.artifacts import Workplace
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import Job
-from closesesame.bench.recipe import Recipe
+from closesesame.bench.recipe import Recipe, read_recipe
+from closesesame.bench.results import check, export
+from closesesame.bench.stages import JUDGE, METHOD, POISON, TRAIN, cell_of, plan
 from closesesame.bench.table import as_csv, refuse_mixed
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
@@ -53,7 +55,7 @@ settings = {{ target = 1 }}
 
 def removal(name: str, **settings: object) -> str:
     given = ", ".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
-    return f'[[defence]]\nname = "{name}"\nsettings = {{ {given} }}\n'
+    return f'[[removal]]\nname = "{name}"\nsettings = {{ {given} }}\n'
 
 
 def write(place: Path, *removals: str, protocol: str = "") -> Path:
@@ -91,12 +93,11 @@ def test_the_test_part_is_never_clean_data(tones: Splits) -> None:
 
 def test_a_removal_is_measured_at_the_length_of_its_authors_and_at_ours() -> None:
     rows = Protocol().budgets_of(FT())
-    assert [(more, removal.steps, removal.batch_size) for more, removal in rows] == [  # type: ignore[attr-defined]
+    assert [(more, removal.steps, removal.batch_size) for more, removal in rows] == [
         ("", 1000, 256),
         (", 360 x 96", 360, 96),
     ]
-    rows = Protocol().budgets_of(IBAU(radius=3.0))
-    assert [removal.radius for _, removal in rows] == [3.0, 3.0]  # type: ignore[attr-defined]
+    assert [removal.radius for _, removal in Protocol().budgets_of(IBAU(radius=3.0))] == [3.0, 3.0]
     assert Protocol().budgets_of(FTAugmented()) == [("", FTAugmented())]  # it is ours
     assert Protocol().budgets_of(CLP()) == [("", CLP())]  # it does not train
     assert Protocol().budgets_of(FT(steps=7)) == [("", FT(steps=7))]  # the recipe says how long
@@ -111,43 +112,47 @@ def test_rate_0_is_in_every_grid_and_the_protocol_in_every_repair(folder_of: Fol
         rates=(0.2,),
         data=[{"name": "words", "source": "set", "sample_rate": 8000, "duration_s": 0.5}],
         attack=[{"name": "ultrasonic"}, {"name": "pitch", "rates": [0.1]}],
-        defence=[{"name": "ft"}],
+        removal=[{"name": "ft"}],
     )
     jobs = plan(made, tmp_path, machine=Machine("fp32", "some", "2.0"))
-    scores = [job.payload for job in jobs if job.task == SCORE]
-    found = {(about["attack_label"], about["attack"]["all_settings"]["rate"]) for about in scores}
+    scores = [JudgeCell.read(job.payload) for job in jobs if job.task == JUDGE]
+    found = {(cell.labels["attack"], cell.attack.rate) for cell in scores}
     assert found == {("ultrasonic", 0.0), ("ultrasonic", 0.2), ("pitch", 0.0), ("pitch", 0.1)}
     assert len(scores) == 4 * 3
-    assert len([job for job in jobs if job.task == VICTIM]) == 3
-    (clean,) = [job for job in jobs if job.task == VICTIM and job.payload["attack"] is None]
-    assert {about["reference"] for about in scores} == {clean.id}
-    bare = {about["judged"]: about for about in scores if about["defence"] is None}
+    assert len([job for job in jobs if job.task == TRAIN]) == 3
+    (clean,) = [job for job in jobs if job.task == TRAIN and job.payload["poisoned"] is None]
+    assert {cell.reference for cell in scores} == {clean.id}
+    bare = {cell.judged: cell for cell in scores if cell.method is None}
     assert len(bare) == 3
-    assert bare[clean.id]["attack"]["all_settings"]["rate"] == 0
-    repairs = [job.payload for job in jobs if job.task == REPAIR]
+    assert bare[clean.id].attack.rate == 0
+    repairs = [job.payload for job in jobs if job.task == METHOD]
     assert len(repairs) == 3 * 2
-    assert all(about["protocol"]["version"] == "fair-1" for about in repairs)
+    assert all(payload["protocol"]["version"] == "fair-1" for payload in repairs)
     for name, value in (("clean_from", "train"), ("untrusted_examples", 8), ("precision", "auto")):
         other = made.model_copy(update={"protocol": Protocol(**{name: value})})
         changed = {job.id for job in plan(other, tmp_path, machine=Machine("fp32", "some", "2.0"))}
-        assert not {job.id for job in jobs if job.task == REPAIR} & changed
+        assert not {job.id for job in jobs if job.task == METHOD} & changed
 
 
-def test_a_removal_that_asks_for_untrusted_data_needs_the_trigger_at_every_rate_but_0(tmp_path: Path) -> None:
+def test_a_removal_of_untrusted_data_needs_the_poisoned_set_at_every_rate_but_0(
+    tmp_path: Path,
+) -> None:
     made = Recipe(
         name="grid",
         rates=(0.05, 0.1),  # the first is the default of every attack
         data=[{"name": "speech", "source": "synthetic"}],
         attack=[{"name": "ultrasonic"}],
-        defence=[{"name": "ep"}, {"name": "clp"}],
+        removal=[{"name": "ep"}, {"name": "clp"}],
     )
     jobs = plan(made, tmp_path, machine=Machine("fp32", "some", "2.0"))
-    repairs = [job.payload for job in jobs if job.task == REPAIR]
-    given = [
-        (about["defence"]["name"], about["attack"]["all_settings"]["rate"] if "attack" in about else 0)
-        for about in repairs
-    ]
-    assert sorted(given) == [("clp", 0), ("clp", 0), ("clp", 0), ("ep", 0), ("ep", 0.05), ("ep", 0.1)]
+    rates = {job.id: job.payload["attack"]["all_settings"]["rate"] for job in jobs if job.task == POISON} | {
+        None: 0
+    }
+    cells = [(MethodCell.read(job.payload), job.needs) for job in jobs if job.task == METHOD]
+    given = [(cell.method.name, cell.untrusted, rates[cell.poisoned]) for cell, _ in cells]
+    clp, ep = ("clp", None, 0), ("ep", "sample")
+    assert sorted(given) == [clp, clp, clp, (*ep, 0), (*ep, 0.05), (*ep, 0.1)]
+    assert all(cell.poisoned in {None, *needs} and cell.suspect in needs for cell, needs in cells)
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -158,13 +163,14 @@ def test_a_repair_gets_what_the_protocol_draws(
     recipe = write(tmp_path, removal("ft", steps=2), removal("ep"), protocol=f'clean_from = "{part}"')
     seen: dict[str, Any] = {}
 
-    def note(about: dict[str, Any], workplace: Workplace) -> Any:
-        given = kept(about, workplace)
-        seen[f"{about['defence']['name']} {'attack' in about}"] = (given, tasks.load_data(about, workplace))
+    def note(cell: MethodCell, artifacts: ArtifactStore) -> Any:
+        given = kept(cell, artifacts)
+        examples = given.clean if given.untrusted is None else given.untrusted
+        seen[f"{cell.method.name} {cell.poisoned is not None}"] = examples, tasks.load_data(cell, artifacts)
         return given
 
-    kept, seeds = tasks.examples_for, list[int]()
-    monkeypatch.setattr(tasks, "examples_for", note)
+    kept, seeds = tasks.given_to, list[int]()
+    monkeypatch.setattr(tasks, "given_to", note)
 
     def repair(method: FT, model: object, tune: object, held_out: object, seed: int) -> dict[str, Any]:
         del method, model, tune, held_out
@@ -172,9 +178,7 @@ def test_a_repair_gets_what_the_protocol_draws(
         return {}
 
     monkeypatch.setattr(FT, "repair", repair)
-    from closesesame.bench.recipe import read_recipe
-
-    place = Workplace(tmp_path / "store")
+    place = ArtifactStore(tmp_path / "store")
     for job in plan(read_recipe(recipe), tmp_path):
         name = job.task.partition(":")[2]
         getattr(tasks, name)(job, place)
@@ -198,10 +202,10 @@ def test_a_repair_gets_what_the_protocol_draws(
 
 
 def test_rows_state_the_precision_of_their_own_jobs_and_a_mix_is_refused() -> None:
-    row = {"attack": "a", "defence": "none", "seed": 0, "precision_train": "fp32", "precision_score": "fp32"}
-    repaired = row | {"defence": "ibau", "precision_repair": "fp32"}
-    refuse_mixed([row, repaired, row | {"precision_train": None, "precision_score": None}])
-    for step in ("train", "repair", "score"):
+    row = {"attack": "a", "method": "none", "seed": 0, "precision_train": "fp32", "precision_judge": "fp32"}
+    repaired = row | {"method": "ibau", "precision_method": "fp32"}
+    refuse_mixed([row, repaired, row | {"precision_train": None, "precision_judge": None}])
+    for step in ("train", "method", "judge"):
         odd = repaired | {f"precision_{step}": "bf16"}
         with pytest.raises(
             DataError, match=f"have 2 .*bf16: {step} of a, ibau, seed 0.*set precision = 'fp32'"
@@ -215,7 +219,7 @@ def test_removals_in_fp32_alone_are_those_whose_code_says_so() -> None:
             cls.__module__ for cls in removal.__mro__ if cls.__module__.startswith("closesesame.removal.")
         )
         says = any('precision="fp32"' in source_of(module) for module in family)
-        assert says == issubclass(removal, FP32_ONLY), removal.name
+        assert says == removal.fp32_only, removal.name
 
 
 def test_a_clean_set_says_the_largest_share_that_can_be_had(tones: Splits) -> None:
@@ -249,10 +253,10 @@ def test_a_whole_grid_states_what_it_was_made_with(folder_of: Folder, tmp_path: 
     )
     run_grid(recipe, store, tmp_path, workers=1)
     _, rows = read_grid(store)
-    bare, fine_tuned = ([row for row in rows if row["defence"] == name] for name in ("none", "ft"))
+    bare, fine_tuned = ([row for row in rows if row["method"] == name] for name in ("none", "ft"))
     assert [row["poisoning_rate"] for row in bare] == [0.0, 0.2]
-    assert {row["precision_train"] for row in rows} == {"fp32"} == {row["precision_score"] for row in rows}
-    assert [row["precision_repair"] for row in (*bare, *fine_tuned)] == [None, None, "fp32", "fp32"]
+    assert {row["precision_train"] for row in rows} == {"fp32"} == {row["precision_judge"] for row in rows}
+    assert [row["precision_method"] for row in (*bare, *fine_tuned)] == [None, None, "fp32", "fp32"]
     assert [row["clean_from"] for row in (*bare, *fine_tuned)] == [None, None, "train", "train"]
     # DER is that of this row against the same victim, in this order.
     before, after = bare[1], fine_tuned[1]
@@ -271,11 +275,11 @@ def test_a_whole_grid_states_what_it_was_made_with(folder_of: Folder, tmp_path: 
     (tmp_path / "moved").mkdir()
     (tmp_path / "set").rename(tmp_path / "moved" / "set")
     assert check(out, tmp_path / "moved") == {"rows": 4, "same": 4, "changed_code": []}
-    content["code"]["closesesame.training"] = "another"
+    content["code"]["closesesame.training.loop"] = "another"
     content["rows"][0]["id"] = "another"
     out.write_text(json.dumps(content))
     found = check(out, tmp_path / "moved")
-    assert found == {"rows": 4, "same": 3, "changed_code": ["closesesame.training"]}
+    assert found == {"rows": 4, "same": 3, "changed_code": ["closesesame.training.loop"]}
     for text in ("no JSON", "{}", json.dumps({"rows": [1]})):
         out.write_text(text)
         with pytest.raises(DataError, match="is no result file"):
@@ -296,16 +300,16 @@ def test_a_job_planned_for_another_machine_is_refused(tmp_path: Path) -> None:
     done: list[str] = []
 
     @tasks.as_planned
-    def task(job: Job, workplace: Workplace) -> dict[str, Any]:
-        del workplace
+    def task(job: Job, artifacts: ArtifactStore) -> dict[str, Any]:
+        del artifacts
         done.append(job.id)
         return {}
 
     with pytest.raises(SettingError, match="planned for processor 'of another kind', and this machine has"):
-        task(job, Workplace(tmp_path))
+        task(job, ArtifactStore(tmp_path))
     assert not done
     fitting = Job(id="b", task="t", payload={"machine": here})
-    assert task(fitting, Workplace(tmp_path)) == {"precision": "fp32"}
+    assert task(fitting, ArtifactStore(tmp_path)) == {"precision": "fp32"}
     assert done == ["b"]
 
 
@@ -322,6 +326,8 @@ def test_no_attack_is_planned_with_a_path_in_its_settings(folder_of: Folder, tmp
         content = {name: value for name, value in job.payload.items() if name != "where"}
         assert str(tmp_path) not in json.dumps(content)
         if job.payload.get("attack"):
-            made_attack = tasks._attack(job.payload)
+            cell = cell_of(job)
+            assert isinstance(cell, TriggerCell | PoisonCell | JudgeCell)
+            made_attack = tasks._attack(cell.attack, cell.where)
             assert isinstance(made_attack, Attack)
             assert made_attack.sound == str(sound)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -11,14 +12,14 @@ from closesesame.audio.files import SUFFIXES
 from closesesame.audio.sounds import read_sound
 from closesesame.core.errors import ClosesesameError, DataError, ModelError
 from closesesame.data import Dataset, Splits
+from closesesame.families import Family
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
 from closesesame.models.matching import few
-from closesesame.removal import Removal
 from closesesame.removal.base import missing_sentence
 
-from .plan import attack_of, made, named, removal_of, sounds_of
 from .protocol import largest_share
-from .recipe import AttackEntry, DataEntry, Recipe
+from .recipe import AttackEntry, DataEntry, MethodEntry, Recipe
+from .stages import attack_of, made, named, sounds_of
 
 
 def foresee(recipe: Recipe, entry: DataEntry, splits: Splits, data_folder: Path) -> list[str]:
@@ -55,8 +56,9 @@ class _Ahead:
     data_folder: Path
 
     def check_parts(self) -> None:
-        """Every class has clips to train on, to test on, and to repair with where those are taken from."""
-        wanted = {"train", "test"} | ({self.recipe.protocol.clean_from} if self.recipe.defence else set())
+        """Every class has clips to train on, to test on, and where clean ones are drawn from."""
+        drawn = any("clean" in family.needs(method) for family, _, method in self._methods())
+        wanted = {"train", "test"} | ({self.recipe.protocol.clean_from} if drawn else set())
         for name, part in self.splits._asdict().items():
             missing = part.missing()
             if missing and name in wanted:
@@ -104,53 +106,58 @@ class _Ahead:
             )
 
     def check_models(self) -> None:
-        """Every model can be built for these clips, and every removal finds in it what it needs."""
+        """Every model can be built for these clips, and every method finds in it what it needs."""
         train = self.splits.train
         for entry in self.recipe.model:
             architecture: Architecture = made(ARCHITECTURES, entry)
             with named(f"model {entry.shown!r} on data set {self.entry.name!r}"):
                 model = _build(architecture, train)
-            for defence in self.recipe.defence:
-                needed = removal_of(defence).requires
-                if needed == "batch norm" and not _has_batch_norm(model):
+            for family, method_entry, method in self._methods():
+                if getattr(method, "requires", "") == "batch norm" and not _has_batch_norm(model):
                     raise ModelError(
-                        f"defence {defence.shown!r} needs {needed}, and model {entry.shown!r} has none; "
-                        "leave one of them out, or make two recipes"
+                        f"{family.name} {method_entry.shown!r} needs {method.requires}, and model "
+                        f"{entry.shown!r} has none; leave one of them out, or make two recipes"
                     )
 
     def check_clean_sets(self) -> None:
-        """Every removal gets clean clips enough to train on some and to check on the rest."""
-        for defence in self.recipe.defence:
-            removal = removal_of(defence)
-            for fraction, seed in self._draws(removal):
-                with named(f"defence {defence.shown!r} on data set {self.entry.name!r}"):
-                    self._check_clean_set(removal, fraction, seed)
+        """Every method gets clean clips enough to train on some and to check on the rest."""
+        for family, entry, method in self._methods():
+            for fraction, seed in self._draws(family, method):
+                with named(f"{family.name} {entry.shown!r} on data set {self.entry.name!r}"):
+                    self._check_clean_set(method, fraction, seed)
 
-    def _check_clean_set(self, removal: Removal, fraction: float, seed: int) -> None:
+    def _check_clean_set(self, method: Any, fraction: float, seed: int) -> None:
         clean = self._clean(fraction, seed)
-        if removal.data_free:
+        share = getattr(method, "hold_out", None)
+        if share is None or method.data_free:
             return
-        tune, held_out = clean.hold_out(removal.hold_out, seed) if len(clean) else (clean, clean)
+        tune, held_out = clean.hold_out(share, seed) if len(clean) else (clean, clean)
         if len(tune) < 2 or not len(held_out):
             raise DataError(
                 f"clean fraction {fraction:g} is {len(clean)} clips: {len(tune)} to train on and "
-                f"{len(held_out)} to check on, and {removal.name} needs 2 and 1 at least; raise "
+                f"{len(held_out)} to check on, and {method.name} needs 2 and 1 at least; raise "
                 f"clean_fractions to {8 / len(self.splits.train):.2g} or more"
             )
 
     def surprises(self) -> Iterator[str]:
-        """Clean sets without some class: a repair may make the model forget it."""
-        for defence in self.recipe.defence:
-            for fraction, seed in self._draws(removal_of(defence)):
+        """Clean sets without some class: a removal may make the model forget it."""
+        for family, _, method in self._methods():
+            if family.makes != "model":
+                continue
+            for fraction, seed in self._draws(family, method):
                 clean = self._clean(fraction, seed)
                 missing = clean.missing()
                 if missing and len(clean):
                     about = f"data set {self.entry.name!r}, clean fraction {fraction:g}, seed {seed}"
                     yield f"{about}: {missing_sentence(missing, len(clean.classes))}"
 
-    def _draws(self, removal: Removal) -> list[tuple[float, int]]:
-        """The shares of clean clips and the seeds that a removal gets them with."""
-        if removal.untrusted:  # its examples are of the training set, whatever the share
+    def _methods(self) -> Iterator[tuple[Family, MethodEntry, Any]]:
+        for family, entry in self.recipe.methods():
+            yield family, entry, made(family.registry, entry)
+
+    def _draws(self, family: Family, method: Any) -> list[tuple[float, int]]:
+        """The shares of clean clips and the seeds that a method gets them with."""
+        if "clean" not in family.needs(method):
             return []
         return [(share, seed) for share in self.recipe.clean_fractions for seed in self.recipe.seeds]
 

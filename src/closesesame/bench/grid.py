@@ -2,25 +2,22 @@
 
 import json
 import shutil
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from closesesame.core.disk import write_whole
 from closesesame.core.errors import ClosesesameError, DataError, SettingError
 from closesesame.core.method import import_by_name
 
 from .foresight import foresee
-from .identity import Contents, Machine, changed
-from .plan import SCORE, modules_of, named, plan
-from .queue.artifacts import Workplace
+from .identity import Contents, Machine
+from .queue.artifacts import ArtifactStore
 from .queue.runner import Watcher, only_driver, run
 from .queue.store import FILE, MOST_TRIES, Job, Store
 from .queue.worker import Scope
 from .recipe import Recipe, read_recipe
-from .table import Cell, cells, refuse_mixed, result_file
+from .stages import JUDGE, cell_of, modules_of, named, plan
+from .table import Row, refuse_mixed, rows_of
 from .tasks import keep_data, open_data, surprises_of
 
 LIMITS = {"workers": (1, 256), "timeout_s": (1, 30 * 24 * 3600), "tries": (1, 100)}
@@ -61,9 +58,10 @@ def run_grid(
     timeout_s: float = 3600.0,
     tries: int = MOST_TRIES,
     retry: bool = False,
+    device: str = "cpu",
     watch: Watcher | None = None,
 ) -> GridRun:
-    """Measures what is missing of a grid; what is there already is kept, and other recipes' jobs rest.
+    """Measures what is missing of a grid; what is there already is kept, and other recipes' jobs are paused.
 
     Args:
         recipe_file: TOML, see `Recipe`.
@@ -74,6 +72,7 @@ def run_grid(
         timeout_s: after which a job is taken from its worker.
         tries: how often a job is begun, if its worker dies or hangs each time.
         retry: do failed jobs again.
+        device: where models are trained, `cpu` or `cuda`.
         watch: called again and again, to show what goes on.
 
     Returns:
@@ -88,15 +87,15 @@ def run_grid(
     for module in scope.imports:
         import_by_name(module)
     fresh = _check_place(folder, recipe, data_folder)
-    contents, machine = Contents(folder / "contents.json"), Machine.here(recipe.protocol.precision)
+    contents, machine = Contents(folder / "contents.json"), Machine.here(recipe.protocol.precision, device)
     with named(recipe_file):
         jobs = plan(recipe, data_folder, contents=contents, machine=machine)
-    wanted = [job.id for job in jobs if job.task == SCORE]
+    wanted = [job.id for job in jobs if job.task == JUDGE]
     with only_driver(folder) as store:
         contents.save()
         try:
             with named(recipe_file):
-                notes = _look_ahead(recipe, jobs, data_folder, Workplace(folder))
+                notes = _look_ahead(recipe, jobs, data_folder, ArtifactStore(folder))
         except ClosesesameError:
             if fresh:  # nothing is begun that cannot be measured
                 shutil.rmtree(folder, ignore_errors=True)
@@ -111,7 +110,7 @@ def run_grid(
         )
         if retry:
             store.retry_failed()
-        store.rest_all_but(job.id for job in jobs)
+        store.pause_all_but(job.id for job in jobs)
     if ray is not None:
         from .queue.ray import run_on_ray
 
@@ -146,12 +145,14 @@ def _check_limits(**asked: float) -> None:
             raise SettingError(f"{name} must be {least:,} to {most:,}, got {value:g}")
 
 
-def _look_ahead(recipe: Recipe, jobs: list[Job], data_folder: Path, workplace: Workplace) -> tuple[str, ...]:
+def _look_ahead(
+    recipe: Recipe, jobs: list[Job], data_folder: Path, artifacts: ArtifactStore
+) -> tuple[str, ...]:
     """Reads each data set once, for all workers, and tries the recipe on it."""
     notes: list[str] = []
-    payloads = {job.payload["data"]["name"]: job.payload for job in jobs}
+    cells = {cell.data.entry.name: cell for cell in map(cell_of, jobs)}
     for entry in recipe.data:
-        place = keep_data(payloads[entry.name], workplace)
+        place = keep_data(cells[entry.name], artifacts)
         notes += [f"data set {entry.name!r}: {surprise}" for surprise in surprises_of(place)]
         notes += foresee(recipe, entry, open_data(place), data_folder)
     return tuple(notes)
@@ -162,18 +163,18 @@ def _failures(store: Store, jobs: set[str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(failed, key=lambda one: one[1].startswith("needs ")))
 
 
-def read_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
+def read_grid(folder: Path) -> tuple[Recipe, list[Row]]:
     """The recipe that was run last in a store, and its cells as far as they are known.
 
     Raises:
         DataError: if there is no grid, or it is damaged, or its cells were computed in more than one
             precision.
     """
-    recipe, found, *_ = _read(folder)
+    recipe, found, *_ = read_whole_grid(folder)
     return recipe, found
 
 
-def _read(folder: Path) -> tuple[Recipe, list[Cell], Machine, dict[str, str]]:
+def read_whole_grid(folder: Path) -> tuple[Recipe, list[Row], Machine, dict[str, str]]:
     """The recipe, its cells, and the machine and the code that they were planned for."""
     with closing(open_store(folder)) as store:
         about = store.description()
@@ -181,87 +182,9 @@ def _read(folder: Path) -> tuple[Recipe, list[Cell], Machine, dict[str, str]]:
             raise DataError(f"{store.file} holds no grid that was planned; start 'sesame bench run' again")
         try:
             read = {name: json.loads(about[name]) for name in ("recipe", "cells", "machine", "code")}
-            recipe, found = Recipe(**read["recipe"]), cells(store, set(read["cells"]))
+            recipe, found = Recipe(**read["recipe"]), rows_of(store, set(read["cells"]))
             machine, code = Machine(**read["machine"]), dict(read["code"])
             refuse_mixed(found)
         except (ValueError, KeyError, TypeError, AttributeError, SettingError) as error:
             raise store.damaged(f"{type(error).__name__}: {error}"[:120]) from error
     return recipe, found, machine, code
-
-
-def export(folder: Path, out: Path) -> dict[str, Any]:
-    """Writes the cells of a grid as a result file; an old file there is replaced. Returns its content."""
-    content = result_of(folder)
-    write_result(content, out)
-    return content
-
-
-def result_of(folder: Path) -> dict[str, Any]:
-    """The cells of a grid as the content of a result file.
-
-    Raises:
-        DataError: as `read_grid`.
-    """
-    recipe, rows, machine, code = _read(folder)
-    return result_file(recipe, rows, machine, code)
-
-
-def write_result(content: dict[str, Any], out: Path) -> Path:
-    """Writes a result file, whole or not at all. Returns its path."""
-    return write_whole(json.dumps(content, indent=1) + "\n", out)
-
-
-def check(file: Path, data_folder: Path) -> dict[str, Any]:
-    """Compares the ids of a result file with those that its recipe has now, on these data and with this code.
-
-    Args:
-        file: as `export` writes it.
-        data_folder: where the recipe's data sets and recordings lie; anywhere.
-
-    Returns:
-        How many rows there are, how many have the id they would have now, and the modules that changed since.
-
-    Raises:
-        DataError: if the file is not such a result file, or names methods of a module that was not imported
-            before, or the data are not there.
-    """
-    recipe, machine, known, rows = _read_result_file(file)
-    for module in recipe.foreign_modules():
-        if module not in sys.modules:
-            raise DataError(
-                f"{file} names methods of {module!r}; if you trust it, import that first, on the command "
-                f"line with --import {module}"
-            )
-    jobs = plan(recipe, data_folder, machine=machine)
-    ids = {job.id for job in jobs if job.task == SCORE}
-    return {
-        "rows": len(rows),
-        "same": sum(row in ids for row in rows),
-        "changed_code": changed(known, modules_of(jobs)),
-    }
-
-
-def _read_result_file(file: Path) -> tuple[Recipe, Machine, dict[str, str], list[str]]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise _no_result_file(file, "it is no JSON") from None
-    try:
-        return (
-            Recipe(**content["recipe_settings"]),
-            Machine(**content["machine"]),
-            dict(content["code"]),
-            [str(row["id"]) for row in content["rows"]],
-        )
-    except KeyError as error:
-        raise _no_result_file(file, f"it holds no {error}") from None
-    except SettingError as error:
-        raise _no_result_file(file, f"its recipe cannot be used: {error}") from None
-    except (ValueError, TypeError, AttributeError):
-        raise _no_result_file(file, "its recipe, machine, code or rows are of another form") from None
-
-
-def _no_result_file(file: Path, why: str) -> DataError:
-    return DataError(f"{file} is no result file: {why}; write one with 'sesame bench export'")

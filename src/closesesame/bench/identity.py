@@ -23,7 +23,8 @@ from .recipe import DataEntry
 
 OURS = "closesesame"
 NOT_FOLLOWED = tuple(
-    f"{OURS}.{name}" for name in ("bench", "report", "cli", "demo", "registries", "core.progress", "_version")
+    f"{OURS}.{name}"
+    for name in ("bench", "report", "cli", "demo", "registries", "families", "core.progress", "_version")
 )
 """The engine, the reports and the command line: they decide when a job runs and how it is shown."""
 FAMILIES = tuple(
@@ -40,7 +41,8 @@ FAMILIES = tuple(
 )
 """Packages whose `__init__` lists all methods of a family: a job depends on those that it runs alone."""
 ALWAYS = tuple(
-    f"{OURS}.{name}" for name in ("bench.tasks", "bench.protocol", "models.files", "attacks.files")
+    f"{OURS}.{name}"
+    for name in ("bench.tasks", "bench.judging", "bench.protocol", "models.files", "attacks.files")
 )
 """Modules that every job runs. Their own code counts; the methods they look up by name count where used."""
 
@@ -52,21 +54,26 @@ class Machine:
     precision: str
     processor: str
     torch: str
+    device: str = "cpu"
 
     @classmethod
-    def here(cls, precision: str) -> "Machine":
+    def here(cls, precision: str, device: str = "cpu") -> "Machine":
         """This machine.
 
         Args:
-            precision: `fp32`, `bf16`, or `auto` for bf16 where the processor has it.
+            precision: `fp32`, `bf16`, or `auto` for bf16 where the device has it.
+            device: where models are trained, `cpu` or `cuda`.
 
         Raises:
-            SettingError: if the processor lacks the precision.
+            SettingError: if there is no such device, or it lacks the precision.
         """
         import torch
 
-        chosen = machine.choose_precision(precision, torch.device("cpu"))
-        return cls(chosen, machine.processor_features(), torch.__version__)
+        if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+            raise SettingError(f"the device must be 'cpu', or 'cuda' where there is one, got {device!r}")
+        chosen = machine.choose_precision(precision, torch.device(device))
+        processor = machine.processor_features() if device == "cpu" else torch.cuda.get_device_name()
+        return cls(chosen, processor, torch.__version__, device)
 
     def settings(self) -> dict[str, str]:
         """As plain JSON values."""

@@ -1,15 +1,16 @@
 """The fair protocol: what a grid does alike for every removal; its version stands in every result file."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from closesesame.core.errors import DataError
+from closesesame.core.method import Method
 from closesesame.core.settings import Settings
 from closesesame.data import Dataset, Splits
-from closesesame.removal import Removal
 
+M = TypeVar("M", bound=Method)
 Part = Literal["validation", "train"]
 
 
@@ -79,18 +80,18 @@ class Protocol(Settings):
         """The part of a data set that clean examples come from."""
         return splits.train if self.clean_from == "train" else splits.validation
 
-    def budgets_of(self, removal: Removal) -> list[tuple[str, Removal]]:
-        """The removal at each length, with what to add to its label.
+    def budgets_of(self, method: M) -> list[tuple[str, M]]:
+        """A method at each length, with what to add to its label.
 
         There is one only if both are the same, if it does not train, or if the recipe itself says how long.
         """
         length = {"steps", "batch_size"}
-        if not length <= set(type(removal).model_fields) or length & removal.model_fields_set:
-            return [("", removal)]
-        ours = removal.model_copy(update={"steps": self.steps, "batch_size": self.batch_size})
-        rows = {"published": ("", removal), "ours": (f", {self.steps} x {self.batch_size}", ours)}
+        if not length <= set(type(method).model_fields) or length & method.model_fields_set:
+            return [("", method)]
+        ours = method.model_copy(update={"steps": self.steps, "batch_size": self.batch_size})
+        rows = {"published": ("", method), "ours": (f", {self.steps} x {self.batch_size}", ours)}
         found = [rows[name] for name in self.budgets]
-        return found[:1] if all(method == found[0][1] for _, method in found) else found
+        return found[:1] if all(one == found[0][1] for _, one in found) else found
 
 
 def largest_share(count: int, total: int) -> float:

@@ -1,16 +1,20 @@
 """A recipe names what a grid measures: a TOML file; a wrong key is refused with the nearest right one."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from closesesame.attacks import ATTACKS
 from closesesame.core.bounds import LONGEST_NAME, Duration, SampleRate, Seed
 from closesesame.core.errors import DataError, SettingError
+from closesesame.core.method import Registry
 from closesesame.core.settings import Settings
 from closesesame.data.folders import SplitRule, Task
+from closesesame.families import BY_NAME, FAMILIES, Family
+from closesesame.models import ARCHITECTURES
 
 from .protocol import Protocol
 
@@ -25,8 +29,30 @@ Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidat
 Label = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_printable)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MOST_ENTRIES = 1_000
-KINDS = ("data", "model", "attack", "defence")
-"""The tables of a recipe that may stand there several times."""
+LISTS = ("data", "model", "attack", *BY_NAME)
+"""What a recipe lists."""
+
+
+def _registry(kind: str) -> Registry[Any] | None:
+    known: dict[str, Registry[Any]] = {"attack": ATTACKS, "model": ARCHITECTURES}
+    return known.get(kind) or (BY_NAME[kind].registry if kind in BY_NAME else None)
+
+
+def _entries(given: Any, kind: str) -> Any:
+    """Entries as tables: a name alone is one, and `all` is every method there is."""
+    if isinstance(given, dict):
+        raise ValueError(  # noqa: TRY004 - pydantic makes a sentence of no other
+            f"has one [{kind}], and a list is wanted; write [[{kind}]] above each entry, also if it is the "
+            "only one"
+        )
+    registry = _registry(kind)
+    if given == "all" and registry is not None:
+        given = tuple(registry)
+    if isinstance(given, str):
+        given = (given,)
+    if not isinstance(given, list | tuple):
+        return given
+    return tuple({"name": entry} if isinstance(entry, str) else entry for entry in given)
 
 
 class DataEntry(Settings):
@@ -59,6 +85,12 @@ class MethodEntry(Settings):
         return self.label or self.name
 
 
+class ModelEntry(MethodEntry):
+    """An architecture, and how long its models train if not as long as those of the recipe."""
+
+    epochs: int | None = Field(None, ge=0, le=10_000, description="epochs, instead of those of [training]")
+
+
 class AttackEntry(MethodEntry):
     """An attack, and the poisoning rates it is tried at if not those of the recipe."""
 
@@ -75,7 +107,10 @@ class AttackEntry(MethodEntry):
 
 
 class Recipe(Settings):
-    """A grid: every data set x model x attack x rate x defence x clean fraction x seed."""
+    """A grid: every data set x model x attack x rate x method x clean fraction x seed.
+
+    An entry of a list is a table, or a name alone. Instead of a list of methods, `all` takes every one.
+    """
 
     name: Name = Field(description="what the grid is called")
     about: str = Field("", description="what it is to show")
@@ -87,42 +122,40 @@ class Recipe(Settings):
         (0.05,), min_length=1, max_length=MOST_ENTRIES, description="shares of the training set"
     )
     data: tuple[DataEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES, description="data sets")
-    model: tuple[MethodEntry, ...] = Field(
-        (MethodEntry(name="resnet"),), min_length=1, max_length=MOST_ENTRIES, description="models"
+    model: tuple[ModelEntry, ...] = Field(
+        (ModelEntry(name="resnet"),), min_length=1, max_length=MOST_ENTRIES, description="architectures"
     )
     attack: tuple[AttackEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES, description="attacks")
-    defence: tuple[MethodEntry, ...] = Field(
-        (), max_length=MOST_ENTRIES, description="removals; `none` is always measured"
-    )
-    training: dict[str, Any] = Field({}, description="settings of the training of victims")
-    protocol: Protocol = Field(Protocol(), description="what holds for every removal alike")
+    removal: tuple[MethodEntry, ...] = Field((), max_length=MOST_ENTRIES, description="removals")
+    training: dict[str, Any] = Field({}, description="settings of the training of suspects")
+    protocol: Protocol = Field(Protocol(), description="what holds for every method alike")
     tuned_on: str = Field(
         "", description="which bench the defaults of its methods were chosen on, for the head of its tables"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _entries_in_double_brackets(cls, given: dict[str, Any]) -> dict[str, Any]:
-        for kind in KINDS:
-            if isinstance(given.get(kind), dict):
-                raise ValueError(  # noqa: TRY004 - pydantic makes a sentence of no other
-                    f"has one [{kind}], and a list is wanted; write [[{kind}]] above each entry, also if it "
-                    "is the only one"
-                )
-        return given
+    def _short_entries(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {key: _entries(value, key) if key in LISTS else value for key, value in given.items()}
 
     @model_validator(mode="after")
     def _names_tell_apart(self) -> "Recipe":
-        for kind in KINDS:
+        for kind in LISTS:
             names = [entry.name if kind == "data" else entry.shown for entry in getattr(self, kind)]
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"has two entries of {kind} called {name!r}; give one another label")
         return self
 
+    def methods(self) -> Iterator[tuple[Family, MethodEntry]]:
+        """All methods that are measured, with their families."""
+        for family in FAMILIES:
+            for entry in getattr(self, family.name):
+                yield family, entry
+
     def foreign_modules(self) -> tuple[str, ...]:
         """The modules of methods that are not ours: what stands before the colon of `module:Class`."""
-        entries: Iterable[MethodEntry] = (*self.model, *self.attack, *self.defence)
+        entries = (*self.model, *self.attack, *(entry for _, entry in self.methods()))
         return tuple(dict.fromkeys(entry.name.partition(":")[0] for entry in entries if ":" in entry.name))
 
     def rates_of(self, attack: AttackEntry) -> tuple[float, ...]:

@@ -1,133 +1,104 @@
-"""What a grid found, as plain rows: one a cell, numbers or the error."""
+"""What a grid found, as plain rows: one a cell, with figures or the error."""
 
 import csv
 import io
-import json
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from closesesame import __version__
 from closesesame.core.errors import DataError
-from closesesame.evaluation import STEALTH
-
-from .identity import Machine
-from .plan import SCORE, WHERE
-from .queue.store import Row, Store
-from .recipe import Recipe
-
-Cell = dict[str, Any]
-STEPS = ("train", "repair", "score")
-"""The jobs behind a row; each computed in a precision of its own, which its row states."""
-FIELDS = (
-    *("data", "task", "model", "attack", "poisoning_rate", "clean_fraction", "defence", "seed", "state"),
-    *("acc", "asr", "ra", "ra_reference", "ra_reference_repaired", "der"),
-    *("clean_from", "held_out", "held_out_acc_before", "held_out_acc", "seconds", "peak_mb"),
-    *(f"precision_{step}" for step in STEPS),
-    *STEALTH,
-    *(
-        "training_clips",
-        "poisoned_clips",
-        "poisoned_share_of_target",
-        "test_clips",
-        "triggered_clips",
-        "error",
-    ),
+from closesesame.evaluation import der
+from closesesame.evaluation.measures import (
+    ACC,
+    ASR,
+    DER,
+    MEASURES,
+    OF_TRIGGERS,
+    PEAK_MB,
+    RA,
+    RA_REFERENCE_REPAIRED,
+    SECONDS,
 )
 
+from .cells import JudgeCell
+from .queue.store import Row as Job
+from .queue.store import Store
+from .stages import JUDGE, NO_METHOD
 
-def cells(store: Store, ids: set[str] | None = None) -> list[Cell]:
+Row = dict[str, Any]
+STEPS = ("train", "method", "judge")
+"""The jobs behind a row; each computed in a precision of its own, which its row states."""
+OF_METHOD = ("tuned_on", "held_out", "held_out_acc_before", "held_out_acc", "chosen")
+"""What a method says of itself."""
+OF_POISON = ("training_clips", "poisoned_clips", "poisoned_share_of_target")
+FIELDS = (
+    *("data", "task", "model", "attack", "poisoning_rate", "clean_fraction", "family", "method", "seed"),
+    *("state", *MEASURES, "test_clips", "triggered_clips", "clean_from", *OF_METHOD[:-1], *OF_POISON),
+    *(f"precision_{step}" for step in STEPS),
+    "error",
+)
+"""The columns of a table as CSV."""
+
+
+def rows_of(store: Store, ids: set[str] | None = None) -> list[Row]:
     """One row a cell, in the order of the recipe.
 
     Args:
         store: the grid's.
-        ids: the score jobs to take; all if None.
+        ids: the judge jobs to take; all if None.
     """
-    rows = {row.job.id: row for row in store.rows()}
-    scores = [row for row in rows.values() if row.job.task == SCORE and (ids is None or row.job.id in ids)]
-    bare = {_victim_key(row): row for row in scores if row.job.payload["defence"] is None}
-    never_poisoned = {_repair_key(row): row for row in scores if not _rate(row)}
-    return [_cell(row, rows, bare[_victim_key(row)], never_poisoned.get(_repair_key(row))) for row in scores]
+    jobs = {row.job.id: row for row in store.rows()}
+    asked = [row for row in jobs.values() if row.job.task == JUDGE and (ids is None or row.job.id in ids)]
+    return [_row(row, jobs) for row in asked]
 
 
-def _rate(row: Row) -> float:
-    return float(row.job.payload["attack"]["all_settings"]["rate"])
-
-
-def _repair_key(row: Row) -> str:
-    """What a row has in common with the row of the never-poisoned model after the same repair."""
-    about = row.job.payload
-    names = (
-        "data",
-        "model",
-        "training",
-        "trigger",
-        "defence",
-        "clean_fraction",
-        "clean_from",
-        "seed",
-        "machine",
-    )
-    return json.dumps([about.get(name) for name in names], sort_keys=True)
-
-
-def _victim_key(row: Row) -> str:
-    about = row.job.payload
-    names = ("data", "model", "training", "attack", "attack_label", "seed", "machine")
-    return json.dumps([about[name] for name in names], sort_keys=True)
-
-
-def _cell(row: Row, rows: Mapping[str, Row], bare: Row, reference: Row | None) -> Cell:
-    about, defence = row.job.payload, row.job.payload["defence"]
-    judged, victim = rows[about["judged"]], rows[bare.job.payload["judged"]]
-    scores, before, made = row.result or {}, bare.result or {}, victim.result or {}
-    repair = {} if defence is None else judged.result or {}
-    precision = dict(zip(STEPS, (made, repair, scores), strict=True))
-    return {
-        "id": row.job.id,
-        "data": about["data"]["name"],
-        "task": about["data"]["task"],
-        "model": about.get("model_label", about["model"]["name"]),
-        "attack": about["attack_label"],
-        "poisoning_rate": about["attack"]["all_settings"]["rate"],
-        "clean_fraction": about.get("clean_fraction"),
-        "clean_from": None if defence is None else _source(about),
-        "defence": "none" if defence is None else defence["label"],
-        "defence_name": "none" if defence is None else defence["name"],
-        "seed": about["seed"],
-        "state": row.state,
-        **{
-            name: scores.get(name)
-            for name in ("acc", "asr", "ra", "ra_reference", "test_clips", "triggered_clips")
-        },
-        "ra_reference_repaired": None if reference is None else (reference.result or {}).get("ra"),
-        "der": None if defence is None else _der(before, scores),
-        **{name: before.get(name) for name in STEALTH},
-        "held_out": repair.get("held_out"),
-        "held_out_acc_before": repair.get("acc_before"),
-        "held_out_acc": repair.get("acc_after"),
-        "seconds": judged.seconds if defence is None else repair.get("seconds"),
-        "peak_mb": judged.peak_mb,
-        "training_clips": made.get("training_clips"),
-        "poisoned_clips": made.get("poisoned_clips"),
-        "poisoned_share_of_target": made.get("poisoned_share_of_target"),
-        **{f"precision_{step}": result.get("precision") for step, result in precision.items()},
-        "settings": {} if defence is None else defence["settings"],
-        "attack_settings": {
-            "name": about["attack"]["name"],
-            **about["attack"]["settings"],
-            **{field: Path(place).name for field, place in about[WHERE].get("sounds", {}).items()},
-        },
-        "training_settings": about["training"],
-        "chosen": repair.get("chosen", {}),
-        "error": row.error,
+def _row(judged: Job, jobs: Mapping[str, Job]) -> Row:
+    cell = JudgeCell.read(judged.job.payload)
+    made_by, found = jobs[cell.judged], judged.result or {}
+    bare = judged if cell.bare is None else jobs[cell.bare]
+    reference = judged if cell.on_reference is None else jobs[cell.on_reference]
+    suspect, before = jobs[cell.suspect].result or {}, bare.result or {}
+    poisoned = {} if cell.poisoned is None else jobs[cell.poisoned].result or {}
+    said = {} if cell.method is None else made_by.result or {}
+    precision = dict(zip(STEPS, (suspect, said, found), strict=True))
+    seconds = made_by.seconds if said.get("seconds") is None else said["seconds"]
+    measured = {key: found.get(key) for key in MEASURES} | {
+        DER.key: None if cell.method is None else _der(before, found),
+        RA_REFERENCE_REPAIRED.key: (reference.result or {}).get(RA.key),
+        SECONDS.key: seconds,
+        PEAK_MB.key: made_by.peak_mb,
+        **{measure.key: before.get(measure.key) for measure in OF_TRIGGERS},
     }
-
-
-def _source(about: Mapping[str, Any]) -> str:
-    return "untrusted" if about["defence"]["untrusted"] else str(about["clean_from"])
+    return {
+        "id": judged.job.id,
+        "data": cell.data.entry.name,
+        "task": cell.data.entry.task,
+        "model": cell.labels["model"],
+        "attack": cell.labels["attack"],
+        "poisoning_rate": cell.attack.rate,
+        "clean_fraction": cell.clean_fraction,
+        "clean_from": cell.clean_from,
+        "family": cell.family,
+        "method": cell.labels["method"],
+        "method_name": NO_METHOD if cell.method is None else cell.method.name,
+        "seed": cell.seed,
+        "state": judged.state,
+        **measured,
+        **{name: found.get(name) for name in ("test_clips", "triggered_clips")},
+        **{name: said.get(name) for name in OF_METHOD},
+        **{name: poisoned.get(name) for name in OF_POISON},
+        "training_clips": suspect.get("training_clips"),
+        "poisoned_clips": poisoned.get("poisoned_clips", 0),
+        **{f"precision_{step}": result.get("precision") for step, result in precision.items()},
+        "settings": {} if cell.method is None else cell.method.settings,
+        "attack_settings": {
+            "name": cell.attack.name,
+            **cell.attack.settings,
+            **{name: Path(place).name for name, place in cell.where.sounds.items()},
+        },
+        "training_settings": cell.training,
+        "error": judged.error,
+    }
 
 
 def precisions(rows: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -147,9 +118,7 @@ def refuse_mixed(rows: Iterable[Mapping[str, Any]]) -> None:
         for step in STEPS:
             precision = row.get(f"precision_{step}")
             if precision is not None:
-                first.setdefault(
-                    precision, f"{step} of {row['attack']}, {row['defence']}, seed {row['seed']}"
-                )
+                first.setdefault(precision, f"{step} of {row['attack']}, {row['method']}, seed {row['seed']}")
     if len(first) > 1:
         found = "; ".join(f"{precision}: {what}" for precision, what in first.items())
         raise DataError(
@@ -159,59 +128,15 @@ def refuse_mixed(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _der(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
-    from closesesame.evaluation import der
-
-    if before.get("asr") is None or after.get("asr") is None:
+    if before.get(ASR.key) is None or after.get(ASR.key) is None:
         return None
-    return der(before["acc"], before["asr"], after["acc"], after["asr"])
+    return der(before[ACC.key], before[ASR.key], after[ACC.key], after[ASR.key])
 
 
-def as_csv(rows: list[Cell]) -> str:
+def as_csv(rows: list[Row]) -> str:
     """The plain fields of all rows as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def result_file(
-    recipe: Recipe, rows: list[Cell], machine: Machine, code: Mapping[str, str]
-) -> dict[str, Any]:
-    """The content of a file of `benchmarks/results`; `check` of `grid` compares it with what is there now.
-
-    Args:
-        recipe: what was run.
-        rows: its cells.
-        machine: what they were computed on.
-        code: a hash of each module that took part.
-
-    Raises:
-        DataError: if the rows were computed in more than one precision.
-    """
-    refuse_mixed(rows)
-    return {
-        "recipe": recipe.name,
-        "about": recipe.about,
-        "version": __version__,
-        "protocol": recipe.protocol.about(),
-        "tuned_on": recipe.tuned_on,
-        "host": host(),
-        "machine": machine.settings(),
-        "recipe_settings": recipe.model_dump(mode="json"),
-        "code": dict(code),
-        "rows": rows,
-    }
-
-
-def host() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import torch
-
-    return {
-        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }

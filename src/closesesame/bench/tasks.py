@@ -1,15 +1,15 @@
-"""What the jobs of a grid do: make a trigger, train a victim, repair it, score a model."""
+"""What the jobs of a grid do: make a trigger, poison, train a suspect, run a method, judge what it made."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from closesesame.attacks import ATTACKS, Attack, Trigger
+from closesesame.attacks import ATTACKS, Attack, Poisoned, Trigger
 from closesesame.attacks.files import load_trigger
 from closesesame.audio import files
 from closesesame.core import machine
@@ -18,21 +18,35 @@ from closesesame.data import Dataset, Splits
 from closesesame.data.folders import read_splits
 from closesesame.data.speech import synthetic_speech
 from closesesame.data.stored import open_dataset, open_splits, store_dataset, store_splits
-from closesesame.evaluation import STEALTH, Exam, Scores, stealth_of
+from closesesame.evaluation import Exam, stealth_of
+from closesesame.evaluation.measures import OF_TRIGGERS
+from closesesame.families import BY_NAME, KINDS, Given
 from closesesame.models import ARCHITECTURES, load_model, save_model
-from closesesame.removal import REMOVALS
 from closesesame.training import Training, train
 
+from .cells import (
+    AttackPlan,
+    Cell,
+    JudgeCell,
+    MethodCell,
+    PoisonCell,
+    TrainCell,
+    TriggerCell,
+    Where,
+    settings_of,
+)
 from .identity import Machine, check_data, identity
-from .plan import WHERE, settings_of
+from .judging import Truth, judged_by
 from .protocol import Protocol
-from .queue.artifacts import Workplace
+from .queue.artifacts import ArtifactStore
 from .queue.store import Job
 from .queue.worker import Task
-from .recipe import DataEntry
 
 Result = dict[str, Any]
+C = TypeVar("C", bound=Cell)
 SURPRISES = "surprises.json"
+ROLES = "roles.json"
+"""Of a poisoned set: which of its examples are poisoned, and which are cover clips."""
 
 
 def as_planned(task: Task) -> Task:
@@ -42,112 +56,134 @@ def as_planned(task: Task) -> Task:
     """
 
     @wraps(task)
-    def run(job: Job, workplace: Workplace) -> Result:
+    def run(job: Job, store: ArtifactStore) -> Result:
         planned = job.payload["machine"]
-        here = Machine.here(planned["precision"]).settings()
+        here = Machine.here(planned["precision"], planned["device"]).settings()
         if here != planned:
             name = next(name for name in planned if here[name] != planned[name])
             raise SettingError(
                 f"this job was planned for {name} {planned[name]!r}, and this machine has {here[name]!r}; "
                 "numbers of both do not belong in one table"
             )
-        with machine.precision(planned["precision"]) as trained:
-            result: Result = task(job, workplace)
+        with machine.precision(planned["precision"]) as trained, machine.repeatable(planned["device"]):
+            result: Result = task(job, store)
         return result | {"precision": "+".join(sorted(trained)) or planned["precision"]}
 
     return run
 
 
 @as_planned
-def make_trigger(job: Job, workplace: Workplace) -> Result:
-    """Makes the trigger of an attack, once for all victims and scores: some attacks train a model for it.
+def make_trigger(job: Job, store: ArtifactStore) -> Result:
+    """Makes the trigger of an attack, once for all rates and models: some attacks train a model for it.
 
-    It is kept as victims are, not made again: made on another processor it is another trigger.
+    It is kept as models are, not made again: made on another processor it is another trigger.
     """
-    about = job.payload
-    splits, attack = load_data(about, workplace), _attack(about)
-    assert attack is not None
-    workplace.keep(job.id, lambda folder: attack.trigger(splits.train, about["seed"]).save(folder))
+    cell = TriggerCell.read(job.payload)
+    attack, train_part = _attack(cell.attack, cell.where), load_data(cell, store).train
+    store.keep(job.id, lambda folder: attack.trigger(train_part, cell.seed).save(folder))
     return {}
 
 
 @as_planned
-def train_victim(job: Job, workplace: Workplace) -> Result:
-    """Poisons the training set, if there is an attack, and trains a model on it."""
-    about = job.payload
-    splits, attack = load_data(about, workplace), _attack(about)
-    dataset, poisoned_clips, share = splits.train, 0, 0.0
-    if attack is not None:
-        trigger = _trigger(attack, about, workplace)
-        poisoned = attack.poison(splits.train, about["seed"], trigger=trigger)
-        dataset, share = poisoned.dataset, poisoned.share_of_target
-        poisoned_clips = int(poisoned.mask.sum())
-    architecture = ARCHITECTURES.recall(about["model"]["name"], about["model"]["settings"])
-    model = train(architecture, dataset, Training(**about["training"]), seed=about["seed"])
-    workplace.keep(job.id, lambda folder: save_model(model, folder))
+def poison(job: Job, store: ArtifactStore) -> Result:
+    """Poisons the training set; what it replaced is kept, the rest is that of the data set."""
+    cell = PoisonCell.read(job.payload)
+    train_part, attack = load_data(cell, store).train, _attack(cell.attack, cell.where)
+    trigger = _trigger(cell.attack, cell.where, cell.trigger, store)
+    poisoned = attack.poison(train_part, cell.seed, trigger=trigger)
+    store.keep(job.id, lambda folder: _keep_poisoned(poisoned, folder))
     return {
-        "training_clips": len(dataset),
-        "poisoned_clips": poisoned_clips,
-        "poisoned_share_of_target": share,
+        "training_clips": len(train_part),
+        "poisoned_clips": int(poisoned.mask.sum()),
+        "poisoned_share_of_target": poisoned.share_of_target,
     }
 
 
 @as_planned
-def repair_victim(job: Job, workplace: Workplace) -> Result:
-    """Repairs a victim with the examples that the protocol gives to its removal."""
-    about = job.payload
-    model = load_model(workplace.artifact(about["victim"]))
-    removal = REMOVALS.recall(about["defence"]["name"], about["defence"]["settings"])
-    repair = removal.remove(model, examples_for(about, workplace), about["seed"])
-    workplace.keep(job.id, lambda folder: save_model(repair.model, folder))
-    return {
-        "tuned_on": repair.tuned_on,
-        "held_out": repair.held_out,
-        "acc_before": repair.acc_before,
-        "acc_after": repair.acc_after,
-        "seconds": repair.seconds,
-        "chosen": repair.chosen,
-    }
-
-
-def examples_for(about: Mapping[str, Any], workplace: Workplace) -> Dataset:
-    """Clean examples, or for a removal that asks for such, examples of what the victim was trained on."""
-    splits, seed = load_data(about, workplace), about["seed"]
-    given = {name: value for name, value in about["protocol"].items() if name != "version"}
-    protocol = Protocol(**given)
-    if not about["defence"]["untrusted"]:
-        return protocol.clean_examples(splits, about["clean_fraction"], seed)
-    attack, untrusted = _attack(about), splits.train
-    if attack is not None:
-        untrusted = attack.poison(splits.train, seed, trigger=_trigger(attack, about, workplace)).dataset
-    return untrusted.sample(min(1.0, protocol.untrusted_examples / len(untrusted)), seed)
+def train_suspect(job: Job, store: ArtifactStore) -> Result:
+    """Trains a model on a poisoned set, or the clean reference model on the clean one."""
+    cell = TrainCell.read(job.payload)
+    architecture, device = ARCHITECTURES.recall(cell.model.name, cell.model.settings), cell.machine["device"]
+    data = untrusted_set(cell, cell.poisoned, store)
+    model = train(architecture, data, Training(**cell.training), seed=cell.seed, device=device)
+    store.keep(job.id, lambda folder: save_model(model, folder))
+    return {"training_clips": len(data)}
 
 
 @as_planned
-def score_model(job: Job, workplace: Workplace) -> Result:
-    """Measures a model with the trigger of an attack on the test set; and the trigger, at its victim."""
-    about = job.payload
-    exam = exam_of(about, workplace)
-    found = _flat(exam.score(load_model(workplace.artifact(about["judged"]))))
-    if about["defence"] is None:
-        workplace.keep(job.id, lambda folder: _keep_sounds(exam, folder))
-        changes = stealth_of(exam)
+def run_method(job: Job, store: ArtifactStore) -> Result:
+    """Runs a method on what its family is given, and keeps what it makes."""
+    cell = MethodCell.read(job.payload)
+    family = BY_NAME[cell.family]
+    method = family.registry.recall(cell.method.name, cell.method.settings)
+    made = family.run(method, given_to(cell, store), cell.seed)
+    store.keep(job.id, lambda folder: KINDS[family.makes].save(made.artifact, folder))
+    return made.about
+
+
+def given_to(cell: MethodCell, store: ArtifactStore) -> Given:
+    """What a method is given: the parts of the data and the models that its cell names."""
+    splits, untrusted, clean = load_data(cell, store), None, None
+    protocol = None
+    if cell.protocol is not None:
+        protocol = Protocol(**{name: value for name, value in cell.protocol.items() if name != "version"})
+    if cell.untrusted is not None:
+        untrusted = untrusted_set(cell, cell.poisoned, store)
+        if cell.untrusted == "sample":
+            assert protocol is not None
+            untrusted = untrusted.sample(min(1.0, protocol.untrusted_examples / len(untrusted)), cell.seed)
+    if cell.clean_fraction is not None and protocol is not None:
+        clean = protocol.clean_examples(splits, cell.clean_fraction, cell.seed)
+    return Given(
+        suspect=None
+        if cell.suspect is None
+        else load_model(store.artifact(cell.suspect), cell.machine["device"]),
+        clean=clean,
+        untrusted=untrusted,
+        architecture=None
+        if cell.model is None
+        else ARCHITECTURES.recall(cell.model.name, cell.model.settings),
+        training=None if cell.training is None else Training(**cell.training),
+    )
+
+
+@as_planned
+def judge(job: Job, store: ArtifactStore) -> Result:
+    """Measures what a job made; of a suspect as it is, also how much the trigger changes clips."""
+    cell = JudgeCell.read(job.payload)
+    kind = "model" if cell.method is None else BY_NAME[cell.family].makes
+    truth = truth_of(cell, store)
+    artifact = KINDS[kind].load(store.artifact(cell.judged), cell.machine["device"])
+    found = judged_by(kind, artifact, truth)
+    if cell.method is None:
+        store.keep(job.id, lambda folder: _keep_sounds(truth.exam, folder))
+        changes = stealth_of(truth.exam)
         measured = {} if changes is None else changes.as_json()
-        found |= {name: measured.get(name) for name in STEALTH}
+        found |= {measure.key: measured.get(measure.key) for measure in OF_TRIGGERS}
     return found
 
 
-def load_data(about: Mapping[str, Any], workplace: Workplace) -> Splits:
+def truth_of(cell: JudgeCell, store: ArtifactStore) -> Truth:
+    """What only the judge knows: the test set with the trigger, and which clips are poisoned."""
+    return Truth(
+        make_exam=lambda: exam_of(cell, store),
+        load_suspect=lambda: load_model(store.artifact(cell.suspect), cell.machine["device"]),
+        poisoned=_poisoned_ids(cell.poisoned, store),
+        target=None if cell.poisoned is None else load_trigger(store.artifact(cell.trigger)).target_name,
+    )
+
+
+def load_data(cell: Cell, store: ArtifactStore) -> Splits:
     """The data set of a job, decoded once for all workers."""
-    return open_data(keep_data(about, workplace))
+    return open_data(keep_data(cell, store))
 
 
-def keep_data(about: Mapping[str, Any], workplace: Workplace) -> Path:
+def keep_data(cell: Cell, store: ArtifactStore) -> Path:
     """Decodes the data set of a job into the cache, unless it is there, with what was noticed on the way.
 
     Args:
-        about: the payload of any job on it.
-        workplace: whose cache.
+        cell: of any job on it.
+        store: whose cache.
 
     Returns:
         The folder in the cache.
@@ -155,8 +191,8 @@ def keep_data(about: Mapping[str, Any], workplace: Workplace) -> Path:
     Raises:
         DataError: if it cannot be read, or changed since it was planned.
     """
-    data, where = about["data"], about[WHERE]
-    entry = DataEntry(**{name: data[name] for name in DataEntry.model_fields})
+    data, where = cell.data, cell.where
+    entry, data_folder = data.entry, Path(where.data_folder)
 
     def make(folder: Path) -> None:
         rate, duration = entry.sample_rate, entry.duration_s
@@ -164,8 +200,8 @@ def keep_data(about: Mapping[str, Any], workplace: Workplace) -> Path:
         if entry.source == "synthetic":
             splits = synthetic_speech(sample_rate=rate, duration_s=duration)
         else:
-            check_data(entry, Path(where["data_folder"]), data["fingerprint"])
-            place = entry.place(Path(where["data_folder"]))
+            check_data(entry, data_folder, data.fingerprint)
+            place = entry.place(data_folder)
             read = read_splits(
                 place, sample_rate=rate, duration_s=duration, task=entry.task, split=entry.split
             )
@@ -173,7 +209,7 @@ def keep_data(about: Mapping[str, Any], workplace: Workplace) -> Path:
         store_splits(splits, folder)
         (folder / SURPRISES).write_text(json.dumps(surprises), encoding="utf-8")
 
-    return workplace.cached(f"data-{identity(data['fingerprint'], where['read_by'])}", make)
+    return store.cached(f"data-{identity(data.fingerprint, where.read_by)}", make)
 
 
 @lru_cache(maxsize=2)
@@ -187,29 +223,56 @@ def surprises_of(folder: Path) -> list[str]:
     return list(json.loads((folder / SURPRISES).read_text(encoding="utf-8")))
 
 
-def _attack(about: Mapping[str, Any]) -> Attack | None:
-    attack = about.get("attack")
-    return None if attack is None else ATTACKS.recall(attack["name"], settings_of(attack, about[WHERE]))
+def untrusted_set(cell: Cell, poisoned: str | None, store: ArtifactStore) -> Dataset:
+    """The training set as a poison job left it; the clean one if there is none."""
+    train_part = load_data(cell, store).train
+    if poisoned is None:
+        return train_part
+    changed = open_dataset(store.artifact(poisoned))
+    row_of = {name: row for row, name in enumerate(train_part.ids)}
+    rows = torch.tensor([row_of[name] for name in changed.ids], dtype=torch.long)
+    labels = train_part.labels.clone()
+    labels[rows] = changed.labels
+    inputs = train_part.inputs.replace(rows, changed.inputs[:])
+    return train_part.with_inputs(inputs).with_labels(labels)
 
 
-def exam_of(about: Mapping[str, Any], workplace: Workplace) -> Exam:
+def _keep_poisoned(poisoned: Poisoned, folder: Path) -> None:
+    store_dataset(poisoned.dataset.where(poisoned.mask | poisoned.covers), folder)
+    roles = {
+        role: poisoned.dataset.where(mask).ids
+        for role, mask in (("poisoned", poisoned.mask), ("cover", poisoned.covers))
+    }
+    (folder / ROLES).write_text(json.dumps(roles), encoding="utf-8")
+
+
+def _poisoned_ids(job: str | None, store: ArtifactStore) -> frozenset[str]:
+    if job is None:
+        return frozenset()
+    roles: Mapping[str, list[str]] = json.loads((store.artifact(job) / ROLES).read_text(encoding="utf-8"))
+    return frozenset(roles["poisoned"])
+
+
+def exam_of(cell: JudgeCell, store: ArtifactStore) -> Exam:
     """The test set with its triggered clips, which are stamped once for all models."""
-    splits, attack = load_data(about, workplace), _attack(about)
-    reference = load_model(workplace.artifact(about["reference"]))
-    if attack is None:
-        return Exam(splits.test)
-    trigger = _trigger(attack, about, workplace)
+    test = load_data(cell, store).test
+    trigger = _trigger(cell.attack, cell.where, cell.trigger, store)
 
     def make(folder: Path) -> None:
-        store_dataset(trigger.stamp_dataset(splits.test), folder)
+        store_dataset(trigger.stamp_dataset(test), folder)
 
-    triggered = open_dataset(workplace.cached(f"triggered-{about['trigger']}", make))
-    return Exam(splits.test, trigger, reference, triggered=triggered)
+    triggered = open_dataset(store.cached(f"triggered-{cell.trigger}", make))
+    reference = load_model(store.artifact(cell.reference), cell.machine["device"])
+    return Exam(test, trigger, reference, triggered=triggered)
 
 
-def _trigger(attack: Attack, about: Mapping[str, Any], workplace: Workplace) -> Trigger:
+def _attack(attack: AttackPlan, where: Where) -> Attack:
+    return ATTACKS.recall(attack.name, settings_of(attack, where))
+
+
+def _trigger(attack: AttackPlan, where: Where, made_by: str, store: ArtifactStore) -> Trigger:
     """The trigger that was made, with the settings that differ between those who use it."""
-    return replace(load_trigger(workplace.artifact(about["trigger"])), attack=attack)
+    return replace(load_trigger(store.artifact(made_by)), attack=_attack(attack, where))
 
 
 def _keep_sounds(exam: Exam, folder: Path) -> None:
@@ -222,17 +285,7 @@ def _keep_sounds(exam: Exam, folder: Path) -> None:
     files.write(folder / "triggered.wav", exam.triggered.inputs[[row]][0], exam.triggered.sample_rate)
 
 
-def _flat(scores: Scores) -> Result:
-    """Scores as the fields of a result row."""
-    rates = {"acc": scores.acc, "asr": scores.asr, "ra": scores.ra, "ra_reference": scores.ra_reference}
-    found: Result = {name: None if rate is None else rate.value for name, rate in rates.items()}
-    return found | {
-        "test_clips": scores.acc.of,
-        "triggered_clips": None if scores.asr is None else scores.asr.of,
-    }
-
-
 TABLE: dict[str, Task] = {
-    task.__name__: task for task in (make_trigger, train_victim, repair_victim, score_model)
+    task.__name__: task for task in (make_trigger, poison, train_suspect, run_method, judge)
 }
 """All that a worker does; a store can ask for nothing else."""

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -36,6 +36,7 @@ def bench_run(
     timeout_s: float = 3600.0,
     tries: int = 3,
     retry: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
     json: Json = False,
 ) -> None:
     """Measure all that is missing of a grid; it may be stopped, and killed, at any time.
@@ -58,6 +59,8 @@ def bench_run(
         How often a job is begun, if its worker dies or hangs each time; 1 to 100.
     retry
         Do failed jobs again.
+    device
+        Where models are trained.
     """
     from closesesame.bench.grid import run_grid
     from closesesame.bench.queue.watch import watching
@@ -72,6 +75,7 @@ def bench_run(
             timeout_s=timeout_s,
             tries=tries,
             retry=retry,
+            device=device,
             watch=watch,
         )
     notes(ended.notes)
@@ -149,7 +153,7 @@ def _short(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         **{name: row[name] for name in ("data", "model", "attack")},
         "rate": _percent(row["poisoning_rate"]),
-        "defence": row["defence"],
+        "method": row["method"],
         "clean": _percent(row["clean_fraction"]),
         "seed": str(row["seed"]),
         **{name: NONE if row[of] is None else f"{row[of]:.3f}" for name, of in FIGURES.items()},
@@ -192,7 +196,7 @@ def bench_export(
     out
         The JSON file.
     """
-    from closesesame.bench.grid import result_of, write_result
+    from closesesame.bench.results import result_of, write_result
 
     file = Destination(out, kind="file", force=force, inputs=(store,))
     content = result_of(store)
@@ -212,7 +216,7 @@ def bench_check(file: Path, *, data: Path = Path(), json: Json = False) -> None:
     data
         Where the recipe's data sets and recordings lie.
     """
-    from closesesame.bench.grid import check
+    from closesesame.bench.results import check
 
     found = check(file, data)
     answer(json, found, lambda: facts(found | {"changed_code": ", ".join(found["changed_code"]) or "none"}))

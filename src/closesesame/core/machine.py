@@ -4,10 +4,11 @@ Everything that is left to the machine (`auto`) asks here, so that a whole job c
 """
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import SettingError
 
@@ -156,3 +157,36 @@ def _lack(device: "torch.device") -> str:
         name, value = _isa_limit()
         return f"AMX or AVX512-BF16, and {name}={value} forbids them"
     return "a processor with AMX or AVX512-BF16, and this one has neither"
+
+
+def host() -> dict[str, Any]:
+    """What figures are measured on, for the head of a result file."""
+    import torch
+
+    return {
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """Within the block a GPU gives the same numbers again, in all digits of fp32; a processor always does."""
+    if device == "cpu":
+        yield
+        return
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    convolutions = torch.backends.cudnn
+    before = convolutions.allow_tf32, convolutions.deterministic, convolutions.benchmark
+    convolutions.allow_tf32, convolutions.deterministic, convolutions.benchmark = False, True, False
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, convolutions.deterministic, convolutions.benchmark = before
+        torch.use_deterministic_algorithms(mode=False)

@@ -26,6 +26,8 @@ class Method(Settings):
     """Where it was published: arXiv number, DOI, or venue and year; `ours` if nowhere."""
     quick: ClassVar[dict[str, Any]] = {}
     """Settings at which it takes a second on a hundred short clips, for tests of its contract."""
+    fp32_only: ClassVar[bool] = False
+    """Whether it computes in fp32 whatever it is asked: bf16 has too few digits for what it does."""
 
     @classmethod
     def parse(cls: type[M], settings: Mapping[str, object]) -> M:
@@ -54,7 +56,15 @@ class Method(Settings):
     def claims(cls) -> dict[str, Any]:
         """Returns what the class says of itself (its class variables), for lists and tables."""
         names = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", {})}
-        hidden = {"name", "cite", "quick", *cls.model_fields, *BaseModel.__annotations__, *dir(BaseModel)}
+        hidden = {
+            "name",
+            "cite",
+            "quick",
+            "fp32_only",
+            *cls.model_fields,
+            *BaseModel.__annotations__,
+            *dir(BaseModel),
+        }
         return {name: getattr(cls, name) for name in sorted(names - hidden) if hasattr(cls, name)}
 
 

@@ -58,6 +58,7 @@ class BTIDBF(FineTuning):
 
     name: ClassVar[str] = "bti_dbf"
     cite: ClassVar[str] = "ICLR 2024"
+    fp32_only: ClassVar[bool] = True
     cost: ClassVar[str] = "tens of times the training of the model"
 
     rounds: int = Field(5, ge=1, le=1000, description="of all three steps")

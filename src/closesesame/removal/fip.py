@@ -41,6 +41,7 @@ class FIP(FineTuning):
 
     name: ClassVar[str] = "fip"
     cite: ClassVar[str] = "arXiv:2409.00863"
+    fp32_only: ClassVar[bool] = True
     cost: ClassVar[str] = "about four times plain fine-tuning"
 
     trace_weight: LossWeight = Field(0.01, description="of the trace of the Fisher matrix, eta_F")

@@ -45,6 +45,7 @@ class NPD(FineTuning):
 
     name: ClassVar[str] = "npd"
     cite: ClassVar[str] = "arXiv:2306.16697"
+    fp32_only: ClassVar[bool] = True
     cost: ClassVar[str] = "several times the training of the model"
 
     depth: float = Field(0.75, ge=0, le=1, description="where the layer is: 0 is the first place, 1 the last")

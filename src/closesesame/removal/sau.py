@@ -40,6 +40,7 @@ class SAU(FineTuning):
 
     name: ClassVar[str] = "sau"
     cite: ClassVar[str] = "arXiv:2307.10562"
+    fp32_only: ClassVar[bool] = True
     cost: ClassVar[str] = "tens of times the training of the model"
 
     bound: float = Field(0.8, gt=0, le=1000, description="L-infinity bound of a perturbation, in deviations")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from closesesame.bench.grid import read_grid
-from closesesame.bench.queue.artifacts import Workplace
-from closesesame.bench.table import host
+from closesesame.bench.queue.artifacts import ArtifactStore
+from closesesame.core.machine import host
 
 from .grid import Cell, Grid
 
@@ -16,7 +16,7 @@ def grid_of(folder: Path) -> Grid:
         DataError: if the folder holds no grid.
     """
     recipe, rows = read_grid(folder)
-    workplace, first_seed = Workplace(folder), recipe.seeds[0]
+    artifacts, first_seed = ArtifactStore(folder), recipe.seeds[0]
     return Grid(
         name=recipe.name,
         about=recipe.about,
@@ -25,7 +25,7 @@ def grid_of(folder: Path) -> Grid:
             Cell(
                 id=row["id"],
                 row=row,
-                sounds=_sounds(workplace.artifact(row["id"])) if row["seed"] == first_seed else None,
+                sounds=_sounds(artifacts.artifact(row["id"])) if row["seed"] == first_seed else None,
             )
             for row in rows
         ),

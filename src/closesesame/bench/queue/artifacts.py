@@ -10,7 +10,7 @@ from pathlib import Path
 CACHE_BYTES = 4 * 2**30
 
 
-class Workplace:
+class ArtifactStore:
     """`artifacts/<job>/` beside the store, and `cache/<key>/`.
 
     What is made appears under its name whole or not at all, so workers may make the same thing side by side.

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from closesesame.core.errors import DataError
 
-from .artifacts import Workplace
+from .artifacts import ArtifactStore
 from .runner import ENVIRONMENT, Watcher, only_driver, open_jobs, stoppable
 from .store import Job, Outcome, Store
 from .worker import Scope, perform
@@ -61,7 +61,7 @@ def run_on_ray(
     )
     try:
         with stoppable(), only_driver(folder) as store:
-            fleet = _Fleet(ray, folder, store, scope or Scope())
+            fleet = _Running(ray, folder, store, scope or Scope())
             fleet.work(watch)
     finally:
         ray.shutdown()
@@ -70,7 +70,7 @@ def run_on_ray(
 
 
 @dataclass
-class _Fleet:
+class _Running:
     ray: Any
     folder: Path
     store: Store
@@ -81,36 +81,36 @@ class _Fleet:
         self.grid = hashlib.sha256(place.encode()).hexdigest()[:12]
 
     def work(self, watch: Watcher | None) -> None:
-        far = self.ray.remote(max_retries=0, num_cpus=1)(perform_far)
+        far = self.ray.remote(max_retries=0, num_cpus=1)(perform_on_node)
         slots = int(self.ray.cluster_resources().get("CPU", 1))
-        workplace, flying = Workplace(self.folder), dict[Any, tuple[Job, str]]()
+        artifacts, running = ArtifactStore(self.folder), dict[Any, tuple[Job, str]]()
         renewed = time.monotonic()
         try:
             while open_jobs(self.store):
-                while len(flying) < slots:
+                while len(running) < slots:
                     owner = f"ray-{uuid4().hex[:8]}"
                     job = self.store.claim(owner)
                     if job is None:
                         break
-                    needed = {need: pack(workplace.artifact(need)) for need in job.needs}
-                    flying[far.remote(job, needed, self.grid, self.scope)] = job, owner
-                if flying:
-                    ready, _ = self.ray.wait(list(flying), timeout=POLL_S)
+                    needed = {need: pack(artifacts.artifact(need)) for need in job.needs}
+                    running[far.remote(job, needed, self.grid, self.scope)] = job, owner
+                if running:
+                    ready, _ = self.ray.wait(list(running), timeout=POLL_S)
                     for reference in ready:
-                        self._land(reference, *flying.pop(reference), workplace)
+                        self._collect(reference, *running.pop(reference), artifacts)
                 else:
                     time.sleep(POLL_S)
                 if time.monotonic() - renewed > RENEW_S:
                     renewed = time.monotonic()
-                    for _, owner in flying.values():
+                    for _, owner in running.values():
                         self.store.renew(owner)
                 if watch is not None:
                     watch(self.store)
         finally:
-            for _, owner in flying.values():
+            for _, owner in running.values():
                 self.store.release(owner)
 
-    def _land(self, reference: Any, job: Job, owner: str, workplace: Workplace) -> None:
+    def _collect(self, reference: Any, job: Job, owner: str, artifacts: ArtifactStore) -> None:
         try:
             outcome, files = self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:  # its modules are not there
@@ -119,7 +119,7 @@ class _Fleet:
             self.store.release(owner, blame="its worker died; is there memory enough on every node?")
             return
         if files:
-            workplace.keep(job.id, lambda folder: unpack(files, folder))
+            artifacts.keep(job.id, lambda folder: unpack(files, folder))
         self.store.finish(job.id, owner, outcome)
 
 
@@ -128,15 +128,15 @@ def last_words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def perform_far(job: Job, needed: dict[str, Files], grid: str, scope: Scope) -> tuple[Outcome, Files]:
+def perform_on_node(job: Job, needed: dict[str, Files], grid: str, scope: Scope) -> tuple[Outcome, Files]:
     """Does one job on a node, in a folder of that node; returns its outcome and its files."""
     tasks = scope.load()
-    workplace = Workplace(node_folder(grid))
+    artifacts = ArtifactStore(node_folder(grid))
     for need, files in needed.items():
         if files:
-            workplace.keep(need, lambda folder, files=files: unpack(files, folder))  # type: ignore[misc]
-    outcome = perform(job, workplace, tasks)
-    return outcome, pack(workplace.artifact(job.id))
+            artifacts.keep(need, lambda folder, files=files: unpack(files, folder))  # type: ignore[misc]
+    outcome = perform(job, artifacts, tasks)
+    return outcome, pack(artifacts.artifact(job.id))
 
 
 def node_folder(grid: str) -> Path:

@@ -101,7 +101,7 @@ def run(
         KeyboardInterrupt: after everything was put back in order.
     """
     with stoppable(), only_driver(folder) as store:
-        crew = _Crew(folder, store, timeout_s, scope or Scope())
+        crew = _Workers(folder, store, timeout_s, scope or Scope())
         try:
             while open_jobs(store):
                 crew.replace_lost(workers)
@@ -109,7 +109,7 @@ def run(
                     watch(store)
                 time.sleep(POLL_S)
         finally:
-            crew.dismiss()
+            crew.stop()
             if watch is not None:
                 watch(store)
 
@@ -121,44 +121,44 @@ def open_jobs(store: Store) -> int:
 
 
 @dataclass
-class _Crew:
+class _Workers:
     folder: Path
     store: Store
     timeout_s: float
     scope: Scope
 
     def __post_init__(self) -> None:
-        self.hands: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.deaths, self.finished = 0, -1
         log = self.folder / LOG
         self.log_start = log.stat().st_size if log.exists() else 0
 
     def replace_lost(self, workers: int) -> None:
         self._take_from_late()
-        for owner, hand in list(self.hands.items()):
-            if hand.poll() is not None:
-                self._bury(owner, hand.returncode)
-        while len(self.hands) < min(workers, open_jobs(self.store)):
-            self._hire()
+        for owner, process in list(self.processes.items()):
+            if process.poll() is not None:
+                self._give_back(owner, process.returncode)
+        while len(self.processes) < min(workers, open_jobs(self.store)):
+            self._start_worker()
 
     def _take_from_late(self) -> None:
         late = time.time() - self.timeout_s
         for owner, _, started in self.store.leased():
-            if started < late and owner in self.hands:
-                hand = self.hands.pop(owner)
-                hand.kill()
-                hand.wait()
+            if started < late and owner in self.processes:
+                process = self.processes.pop(owner)
+                process.kill()
+                process.wait()
                 self.store.release(owner, blame=f"it took longer than --timeout-s {self.timeout_s:g}")
 
-    def _bury(self, owner: str, status: int) -> None:
+    def _give_back(self, owner: str, status: int) -> None:
         """Gives back the job of a worker that is gone.
 
         Raises:
             DataError: if it said that no work is possible, or is one of many in a row that ended through
                 no job's fault.
         """
-        del self.hands[owner]
-        blame = "" if status == CANNOT_WORK else _fate(status)
+        del self.processes[owner]
+        blame = "" if status == CANNOT_WORK else _how_it_ended(status)
         if self.store.release(owner, blame=blame) and blame:
             return
         counts = self.store.counts()
@@ -167,14 +167,14 @@ class _Crew:
         self.finished = finished
         if status == CANNOT_WORK or (self.deaths >= MOST_DEATHS and open_jobs(self.store)):
             said = last_line(self.folder / LOG, self.log_start) if status > 0 else ""
-            raise DataError(f"no worker can work in {self.folder}: {said or _fate(status)}")
+            raise DataError(f"no worker can work in {self.folder}: {said or _how_it_ended(status)}")
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         owner = f"worker-{uuid4().hex[:8]}"
         module = [sys.executable, "-P", "-m", "closesesame.bench.queue.worker"]
         try:
             with (self.folder / LOG).open("ab") as log:
-                self.hands[owner] = subprocess.Popen(
+                self.processes[owner] = subprocess.Popen(
                     [*module, str(self.folder), owner, *self.scope.words()],
                     env=os.environ | ENVIRONMENT,
                     stdin=subprocess.DEVNULL,
@@ -184,22 +184,22 @@ class _Crew:
         except OSError as error:
             raise DataError(f"no worker can be started: {error.filename}: {error.strerror}") from None
 
-    def dismiss(self) -> None:
-        for hand in self.hands.values():
-            if hand.poll() is None:
-                hand.send_signal(signal.SIGTERM)
+    def stop(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
         end = time.monotonic() + GRACE_S
-        for hand in self.hands.values():
+        for process in self.processes.values():
             try:
-                hand.wait(max(0.0, end - time.monotonic()))
+                process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                hand.kill()
-                hand.wait()
-        for owner in self.hands:
+                process.kill()
+                process.wait()
+        for owner in self.processes:
             self.store.release(owner)
 
 
-def _fate(status: int) -> str:
+def _how_it_ended(status: int) -> str:
     """How a worker ended, as the middle of a sentence."""
     if status >= 0:
         return f"its worker ended with status {status}; see {LOG} in the store"

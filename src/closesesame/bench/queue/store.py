@@ -49,8 +49,8 @@ CREATE TABLE IF NOT EXISTS attempt (
 );
 CREATE INDEX IF NOT EXISTS attempt_of ON attempt (job);
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS resting (job TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE VIEW IF NOT EXISTS awake AS SELECT * FROM job WHERE id NOT IN (SELECT job FROM resting);
+CREATE TABLE IF NOT EXISTS paused (job TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE VIEW IF NOT EXISTS active AS SELECT * FROM job WHERE id NOT IN (SELECT job FROM paused);
 """
 
 
@@ -60,7 +60,7 @@ class Job:
 
     Attributes:
         id: identity: a hash of all that its result depends on.
-        task: `module:function` that does it, called with the job and the workplace.
+        task: `module:function` that does it, called with the job and the artifacts.
         payload: plain JSON values.
         needs: ids of jobs that must be done before.
         label: what a person reads in lists.
@@ -234,12 +234,12 @@ class Store:
                         self._fail(cursor, job.id, _because(*failed))
         return added
 
-    def rest_all_but(self, jobs: Iterable[str]) -> None:
+    def pause_all_but(self, jobs: Iterable[str]) -> None:
         """Lets pending jobs that are not among these rest: no worker gets them, and they are not counted."""
         with self._transaction() as cursor:
-            cursor.execute("DELETE FROM resting")
-            cursor.execute("INSERT INTO resting SELECT id FROM job WHERE state IN ('pending', 'leased')")
-            cursor.executemany("DELETE FROM resting WHERE job = ?", [(job,) for job in jobs])
+            cursor.execute("DELETE FROM paused")
+            cursor.execute("INSERT INTO paused SELECT id FROM job WHERE state IN ('pending', 'leased')")
+            cursor.executemany("DELETE FROM paused WHERE job = ?", [(job,) for job in jobs])
 
     def claim(self, owner: str) -> Job | None:
         """Leases the first job that is ready, or one whose lease has run out; None if there is none."""
@@ -247,7 +247,7 @@ class Store:
         with self._transaction() as cursor:
             self._take_back(cursor, "lease_until < ?", now, f"its worker did not answer for {LEASE_S:g} s")
             found = cursor.execute(
-                "SELECT id, task, payload, label FROM awake WHERE state = 'pending' AND waits_for = 0"
+                "SELECT id, task, payload, label FROM active WHERE state = 'pending' AND waits_for = 0"
                 " ORDER BY number LIMIT 1"
             ).fetchone()
             if found is None:
@@ -364,14 +364,14 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, without those that rest."""
-        found = dict(self._query("SELECT state, count(*) FROM awake GROUP BY state"))
+        found = dict(self._query("SELECT state, count(*) FROM active GROUP BY state"))
         return {state: found.get(state, 0) for state in ("pending", "leased", "done", "failed")}
 
     def seconds_by_task(self) -> dict[str, tuple[float, int]]:
         """Mean seconds of done jobs and number of open ones, by task: what an estimate needs."""
         rows = self._query(
             "SELECT task, avg(CASE state WHEN 'done' THEN seconds END),"
-            " sum(state IN ('pending', 'leased')) FROM awake GROUP BY task"
+            " sum(state IN ('pending', 'leased')) FROM active GROUP BY task"
         )
         return {str(task): (mean or 0.0, waiting) for task, mean, waiting in rows}
 

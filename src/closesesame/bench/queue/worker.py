@@ -19,7 +19,7 @@ from typing import Any
 from closesesame.core.errors import ClosesesameError, DataError
 from closesesame.core.method import import_by_name
 
-from .artifacts import Workplace
+from .artifacts import ArtifactStore
 from .store import Job, Outcome, Store
 
 LOOK_S = 0.5
@@ -28,7 +28,7 @@ IDLE_S = 0.2
 CANNOT_WORK = 75
 """Exit status of a worker that cannot work at all; its job is not to blame."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
-Task = Callable[[Job, Workplace], Any]
+Task = Callable[[Job, ArtifactStore], Any]
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ def main(folder: Path, owner: str, scope: Scope) -> None:
     Raises:
         ClosesesameError: if no work is possible here, or it cannot be recorded.
     """
-    tasks, store, workplace = scope.load(), Store(folder), Workplace(folder)
+    tasks, store, artifacts = scope.load(), Store(folder), ArtifactStore(folder)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
-    threading.Thread(target=_beat, args=(folder, owner, os.getppid()), daemon=True).start()
+    threading.Thread(target=_heartbeat, args=(folder, owner, os.getppid()), daemon=True).start()
     try:
         while True:
             job = store.claim(owner)
             if job is not None:
-                store.finish(job.id, owner, perform(job, workplace, tasks))
+                store.finish(job.id, owner, perform(job, artifacts, tasks))
             elif _is_over(store):
                 return
             else:
@@ -104,7 +104,7 @@ def main(folder: Path, owner: str, scope: Scope) -> None:
         raise
 
 
-def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
+def perform(job: Job, artifacts: ArtifactStore, tasks: Tasks) -> Outcome:
     """Does one job; an exception becomes an error in one sentence.
 
     Raises:
@@ -114,7 +114,7 @@ def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
     _forget_peak()
     outcome = Outcome()
     try:
-        result = tasks.find(job.task)(job, workplace)
+        result = tasks.find(job.task)(job, artifacts)
         json.dumps(result)  # here, where the job is to blame, and not when it is recorded
         outcome.result = result
     except ClosesesameError as error:
@@ -122,7 +122,7 @@ def perform(job: Job, workplace: Workplace, tasks: Tasks) -> Outcome:
     except OSError as error:
         if error.errno in FULL:
             raise DataError(
-                f"{workplace.folder}: the disk is full; make room and start 'sesame bench run' again: what "
+                f"{artifacts.folder}: the disk is full; make room and start 'sesame bench run' again: what "
                 "is recorded is kept"
             ) from error
         outcome.error = _one_line(f"{error.filename or 'a file'}: {error.strerror or error}")
@@ -150,7 +150,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _beat(folder: Path, owner: str, parent: int) -> None:
+def _heartbeat(folder: Path, owner: str, parent: int) -> None:
     """Renews the lease; a worker whose driver is gone ends at once, so that nobody works behind its back."""
     store = Store(folder)
     renewed = time.monotonic()
