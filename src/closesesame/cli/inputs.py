@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S
+from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S, SplitRule, Task
 from closesesame.core.errors import ModelError, SettingError
 
 from .outputs import notes
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from closesesame.evaluation import Exam
     from closesesame.models import Card, Classifier
 
-Task = Literal["word", "speaker"]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
 Force = Annotated[
     bool, Parameter(name="--force", negative="", help="Replace what an earlier run made in the same place.")
@@ -34,7 +33,6 @@ Seed = Annotated[
     int, Parameter(help="Of everything that is drawn at random.", validator=Number(gte=0, lt=2**63))
 ]
 Fraction = Annotated[float, Parameter(validator=Number(gt=0, lte=1))]
-Split = Literal["auto", "manifest", "folders", "lists", "speakers", "takes", "random"]
 
 
 @Parameter(name="*")
@@ -45,7 +43,9 @@ class Parts:
     task: Annotated[
         Task | None, Parameter(help="What the label is; if not given, as the model knows it, or 'word'.")
     ] = None
-    split: Annotated[Split, Parameter(help="How training, validation and test part are told apart.")] = "auto"
+    split: Annotated[SplitRule, Parameter(help="How training, validation and test part are told apart.")] = (
+        "auto"
+    )
     seed: Seed = 0
     skip_bad: Annotated[
         bool, Parameter(negative="", help="Leave out recordings that cannot be used, and list them.")
