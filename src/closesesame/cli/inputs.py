@@ -15,7 +15,7 @@ from .outputs import notes
 if TYPE_CHECKING:
     from closesesame.data import Dataset, Read, Splits
     from closesesame.evaluation import Exam
-    from closesesame.models import Card, Classifier
+    from closesesame.models import Classifier, ModelCard
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
 Force = Annotated[
@@ -28,7 +28,7 @@ Set = Annotated[
 Data = Annotated[
     str, Parameter(help="Folder of recordings, a table of them (.csv), or 'synthetic'; see 'sesame data'.")
 ]
-Device = Annotated[str, Parameter(help="What computes: cpu, cuda, or cuda:N.")]
+Device = Annotated[str, Parameter(help="What computes: cpu, cuda, cuda:N, mps, or auto for a GPU.")]
 Seed = Annotated[
     int, Parameter(help="Of everything that is drawn at random.", validator=Number(gte=0, lt=2**63))
 ]
@@ -91,7 +91,7 @@ def source_of(place: str, how: Reading) -> Source:
     return Source(place, how.sample_rate, how.duration_s, how.task or "word", how)
 
 
-def source_for(card: "Card", place: str, parts: Parts) -> Source:
+def source_for(card: "ModelCard", place: str, parts: Parts) -> Source:
     """A data set, read as a model wants it.
 
     Raises:
@@ -134,7 +134,7 @@ def load(source: Source) -> "Splits":
     return found.splits
 
 
-def load_for(card: "Card", place: str, parts: Parts) -> "Splits":
+def load_for(card: "ModelCard", place: str, parts: Parts) -> "Splits":
     """Reads a data set the way a model wants it, with the model's classes in the model's order."""
     from closesesame.models.matching import data_for
 
@@ -142,7 +142,7 @@ def load_for(card: "Card", place: str, parts: Parts) -> "Splits":
     return type(splits)(*(data_for(card, part) for part in splits))
 
 
-def load_whole(card: "Card", place: str, parts: Parts) -> "Dataset":
+def load_whole(card: "ModelCard", place: str, parts: Parts) -> "Dataset":
     """As `load_for`, and not split."""
     from closesesame.data import read_folder
     from closesesame.models.matching import data_for
@@ -174,18 +174,9 @@ def device_of(name: str) -> str:
     Raises:
         SettingError: if it is none, or this machine lacks it.
     """
-    import torch
+    from closesesame.core.machine import choose_device
 
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise SettingError(
-            f"--device {name!r} is not there; cpu always is, cuda with a GPU and a torch for it"
-        ) from None
-    if device.type not in {"cpu", "cuda"} or (device.type == "cpu" and device.index):
-        raise SettingError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
-    return str(device)
+    return str(choose_device(name, setting="--device"))
 
 
 def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None, device: str = "cpu") -> "Exam":

@@ -20,7 +20,7 @@ from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 
 from .dataset import Dataset, Splits, assign_parts
-from .espeak import Engine, find_engine
+from .espeak import RATE_HZ, Engine, find_engine
 from .rows import Rows
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")

@@ -2,8 +2,9 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from closesesame.core import machine
 from closesesame.core.method import Method
 
 Optimizer = Literal["adamw", "sgd"]
@@ -32,12 +33,22 @@ class Training(Method):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast where the hardware multiplies in it, fp32 otherwise; or as asked"
     )
+    device: str = Field(
+        "cpu", description="where a new model is trained and stays: cpu, cuda, cuda:N, mps, or auto for a GPU"
+    )
     patience: int | None = Field(
         None,
         ge=1,
         le=10_000,
         description="epochs without a better validation loss after which to stop; None never stops",
     )
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, device: str) -> str:
+        if not machine.names_device(device):
+            raise ValueError(f"must be {machine.DEVICES}, got {device!r}")
+        return device
 
     @model_validator(mode="after")
     def _has_momentum(self) -> "Training":
