@@ -128,7 +128,7 @@ def test_labels_stay_with_their_examples(monkeypatch: pytest.MonkeyPatch) -> Non
         pairs.append((model_sees[-1][:, 0], labels))
         return logits.square().mean()
 
-    monkeypatch.setattr("closesesame.training.F.cross_entropy", spy)
+    monkeypatch.setattr("closesesame.training.loop.F.cross_entropy", spy)
     model = line()
     with features_of(model) as model_sees:
         fit(model, numbered(10), Training(steps=4, batch_size=4, **PLAIN), seed=0)
@@ -304,7 +304,7 @@ def test_training_stops_after_patience_epochs_without_a_better_one_and_keeps_the
 ) -> None:
     # Its bias says after which epoch a model was; the losses are read from a list.
     found = iter([5.0, 4.0, 4.5, 3.0, 3.0, 6.0, 1.0])
-    monkeypatch.setattr("closesesame.training.F.cross_entropy", lambda *_: torch.tensor(next(found)))
+    monkeypatch.setattr("closesesame.training.loop.F.cross_entropy", lambda *_: torch.tensor(next(found)))
     model = line()
     bias = layer_of(model).bias
 
@@ -340,7 +340,7 @@ def test_features_computed_batch_by_batch_give_the_same_model(
 ) -> None:
     few, short = tones.train.take(torch.arange(64)), QUICK.model_copy(update={"epochs": 1})
     kept = train(SMALL, few, short, seed=0)
-    monkeypatch.setattr("closesesame.training.FEATURE_CACHE_BYTES", 0)
+    monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", 0)
     computed = train(SMALL, few, short, seed=0)
     x = few.inputs[:4]
     assert torch.allclose(kept(x), computed(x), atol=1e-4)
