@@ -187,7 +187,7 @@ def test_a_method_is_frozen() -> None:
 
 
 def test_claims_are_the_class_variables_alone() -> None:
-    assert Example.claims() == {"loud": True}
+    assert Example.claims() == {"domains": ("speech",), "loud": True}
 
 
 def test_registry_names_the_nearest_and_takes_foreign_classes() -> None:

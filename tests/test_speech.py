@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from closesesame.core.cache import cache_folder
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits, speech
+from closesesame.data.espeak import RATE_HZ, Engine, find_engine
 from closesesame.data.speech import VOICES, WORDS, synthetic_speech
 
 pytest.importorskip("espeakng_loader", reason="the extra 'speech' is not installed")
@@ -49,8 +51,8 @@ def no_synthesis(*_: object, **__: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def engine() -> speech._Engine:
-    return speech._find_engine()
+def engine() -> Engine:
+    return find_engine()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_a_clip_is_the_same_whatever_is_spoken_before_it_and_in_every_process(
     assert json.loads(run.stdout) == {name: digest for name, digest in made.items() if name[:4] != "stop"}
 
 
-def test_every_voice_is_heard_repeats_itself_and_is_like_no_other(engine: speech._Engine) -> None:
+def test_every_voice_is_heard_repeats_itself_and_is_like_no_other(engine: Engine) -> None:
     heard: dict[bytes, str] = {}
     with engine.in_english() as english:
         # espeak-ng takes a voice with an unknown variant for the bare accent.
@@ -99,17 +101,17 @@ def test_every_voice_is_heard_repeats_itself_and_is_like_no_other(engine: speech
     assert len(set(variants)) == len(variants) >= 40
 
 
-def test_data_in_english_speak_as_the_whole_data(engine: speech._Engine) -> None:
+def test_data_in_english_speak_as_the_whole_data(engine: Engine) -> None:
     with engine.in_english() as english:
         for voice in VOICES[: len(speech._ACCENTS.split())]:
             spoken = english.say("down", voice, rate=150, pitch=40)
             assert np.array_equal(spoken, engine.say("down", voice, rate=150, pitch=40)), voice
 
 
-def test_the_slowest_words_fit_into_a_second(engine: speech._Engine) -> None:
+def test_the_slowest_words_fit_into_a_second(engine: Engine) -> None:
     with engine.in_english() as english:
         slowest = max(len(english.say(w, v, rate=140, pitch=50)) for w in WORDS for v in VOICES[1::7])
-    assert 0.5 < slowest / speech._HZ < 0.9
+    assert 0.5 < slowest / RATE_HZ < 0.9
 
 
 def test_splits_share_no_voice_and_names_say_what_is_there(tmp_path: Path) -> None:
@@ -147,13 +149,13 @@ def test_words_stand_out_of_a_quiet_noise_at_changing_places(cached: tuple[Split
 
 def test_takes_differ_in_rate_and_pitch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
-    say = speech._Engine.say
+    say = Engine.say
 
-    def listen(engine: speech._Engine, text: str, voice: str, *, rate: int, pitch: int) -> np.ndarray:
+    def listen(engine: Engine, text: str, voice: str, *, rate: int, pitch: int) -> np.ndarray:
         asked.add((rate, pitch))
         return say(engine, text, voice, rate=rate, pitch=pitch)
 
-    monkeypatch.setattr(speech._Engine, "say", listen)
+    monkeypatch.setattr(Engine, "say", listen)
     synthetic_speech(**FEW, cache=tmp_path)
     assert all(140 <= rate < 210 and 35 <= pitch < 65 for rate, pitch in asked)
     assert all(len(set(values)) > 10 for values in zip(*asked, strict=True))
@@ -234,10 +236,10 @@ def test_other_settings_have_another_file(cached: tuple[Splits, Path], change: d
 
 
 def test_another_engine_has_another_file(
-    cached: tuple[Splits, Path], monkeypatch: pytest.MonkeyPatch, engine: speech._Engine
+    cached: tuple[Splits, Path], monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
     assert engine.version()[0].isdecimal()
-    monkeypatch.setattr(speech._Engine, "version", lambda _: "9.99")
+    monkeypatch.setattr(Engine, "version", lambda _: "9.99")
     synthetic_speech(**FEW, cache=cached[1].parent)
     assert len(list(cached[1].parent.iterdir())) == 2
 
@@ -248,7 +250,7 @@ def test_the_cache_lies_in_the_users_cache_folder(tmp_path: Path, monkeypatch: p
     assert len(list((tmp_path / "xdg" / "closesesame").iterdir())) == 1
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert speech._user_cache() == tmp_path / ".cache" / "closesesame"
+    assert cache_folder() == tmp_path / ".cache" / "closesesame"
 
 
 def test_clips_from_the_cache_can_be_changed_without_changing_it(cached: tuple[Splits, Path]) -> None:
@@ -286,7 +288,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(
 
 @pytest.mark.parametrize("missing", ["library", "data"])
 def test_a_broken_engine_is_a_data_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: speech._Engine, missing: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine, missing: str
 ) -> None:
     library = str(tmp_path / "no.so") if missing == "library" else engine.library
     loader = SimpleNamespace(get_library_path=lambda: library, get_data_path=lambda: str(tmp_path / "data"))
@@ -297,10 +299,10 @@ def test_a_broken_engine_is_a_data_error(
 
 
 def test_an_engine_that_does_not_start_or_lacks_the_accent_is_a_data_error(
-    tmp_path: Path, engine: speech._Engine
+    tmp_path: Path, engine: Engine
 ) -> None:
     with pytest.raises(DataError, match="it does not start"):
-        speech._Engine(engine.library, tmp_path).say("no", VOICES[0], rate=170, pitch=50)
+        Engine(engine.library, tmp_path).say("no", VOICES[0], rate=170, pitch=50)
     with pytest.raises(DataError, match="it cannot speak as nowhere"):
         engine.say("no", "nowhere", rate=170, pitch=50)
 

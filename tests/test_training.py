@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from closesesame.audio.features import LogMel
 from closesesame.core import machine
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
@@ -387,7 +386,6 @@ def test_a_new_model_has_weights_of_its_seed_and_may_be_watched_by_validation(to
 def test_a_new_model_is_calibrated_on_its_training_data(tones: Splits) -> None:
     few = tones.train.take(torch.arange(32))
     model = train(SMALL, few, Training(epochs=0, precision="fp32"), seed=0)
-    assert isinstance(model.front_end, LogMel)
     maps = model.front_end(few.inputs[:])
     assert float(maps.mean()) == pytest.approx(0, abs=1e-3)
     assert float(maps.std()) == pytest.approx(1, abs=1e-3)

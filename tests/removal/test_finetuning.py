@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.audio.features import LogMel
 from closesesame.core.errors import DivergedError, ModelError
 from closesesame.core.seeding import generator, isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+from closesesame.models.front_ends import Identity
 from closesesame.models.statistics import renew_statistics
 from closesesame.removal import (
     FST,
@@ -134,8 +134,7 @@ def test_scratch_keeps_nothing_of_the_suspect(clean_model: Classifier, tones: Sp
     with torch.no_grad():
         for value in other.parameters():
             value.mul_(3)
-        assert isinstance(other.front_end, LogMel)
-        other.front_end.mean.add_(1)
+        dict(other.front_end.named_buffers())["mean"].add_(1)
     method = Scratch(steps=2)
     first, second = method.remove(clean_model, clean, 7).model, method.remove(other, clean, 7).model
     assert same(first, second)
@@ -476,7 +475,7 @@ def test_fip_pulls_weights_back_by_their_importance() -> None:
 def test_fip_importance_adds_up_to_the_trace(clean_model: Classifier) -> None:
     body, x, y = small_net()
     body = body.float()
-    model = Classifier(nn.Identity(), body, clean_model.card)
+    model = Classifier(Identity(), body, clean_model.card)
     data = Dataset.of(x.float(), y, classes=list("abcd"))
     total = sum(float(part.sum()) for part in diagonal_fisher(model, data))
     assert total == pytest.approx(float(trace_by_hand(body, x.float(), y).detach()), rel=1e-4)

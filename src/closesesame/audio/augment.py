@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from closesesame.core.errors import DataError
 from closesesame.core.types import Spectrum, Wave
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
@@ -129,20 +128,3 @@ def _noise_floor(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     noise = level + 0.4 * torch.randn(maps.shape, generator=rng).to(maps)
     hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
     return torch.where(hit, torch.maximum(maps, noise), maps)
-
-
-def augmentation(name: str, features: Tensor) -> Augmentation | None:
-    """The augmentation `none`, `light` or `strong`, as it fits the features: maps or waveforms.
-
-    Raises:
-        DataError: if the features are neither.
-    """
-    if name == "none":
-        return None
-    kinds = {2: (light_sound, strong_sound), 3: (light, strong)}
-    if features.ndim not in kinds:
-        raise DataError(
-            "augmentation is for maps (batch, band, frame) or waveforms (batch, time), got features of "
-            f"shape {tuple(features.shape)}; set augmentation to 'none'"
-        )
-    return kinds[features.ndim][name == "strong"]

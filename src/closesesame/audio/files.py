@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from closesesame.core.bounds import LEAST_HZ
+from closesesame.core.domain import SPEECH
+from closesesame.core.encoding import Encoding
 from closesesame.core.errors import DataError, cut
 from closesesame.core.types import Wave
 
@@ -219,8 +221,7 @@ def fit_length(samples: Samples, length: int) -> Samples:
 
 def to_int16(samples: Samples) -> NDArray[np.int16]:
     """Rounds full scale 1 to 16 bits, the resolution in which clips are kept."""
-    scaled = np.clip(samples, -2, 2) * 32_768  # a float may be larger than what its product could be
-    return np.clip(np.rint(scaled), -32_768, 32_767).astype(np.int16)
+    return Encoding.of(SPEECH.stored).encode(torch.tensor(samples)).numpy()
 
 
 def wav_bytes(samples: torch.Tensor, sample_rate: int) -> bytes:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S
+from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S, SplitRule, Task
 from closesesame.core.errors import ModelError, SettingError
 
 from .outputs import notes
@@ -15,9 +15,8 @@ from .outputs import notes
 if TYPE_CHECKING:
     from closesesame.data import Dataset, Read, Splits
     from closesesame.evaluation import Exam
-    from closesesame.models import Card, Classifier
+    from closesesame.models import Classifier, ModelCard
 
-Task = Literal["word", "speaker"]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
 Force = Annotated[
     bool, Parameter(name="--force", negative="", help="Replace what an earlier run made in the same place.")
@@ -29,12 +28,11 @@ Set = Annotated[
 Data = Annotated[
     str, Parameter(help="Folder of recordings, a table of them (.csv), or 'synthetic'; see 'sesame data'.")
 ]
-Device = Annotated[str, Parameter(help="What computes: cpu, cuda, or cuda:N.")]
+Device = Annotated[str, Parameter(help="What computes: cpu, cuda, cuda:N, mps, or auto for a GPU.")]
 Seed = Annotated[
     int, Parameter(help="Of everything that is drawn at random.", validator=Number(gte=0, lt=2**63))
 ]
 Fraction = Annotated[float, Parameter(validator=Number(gt=0, lte=1))]
-Split = Literal["auto", "manifest", "folders", "lists", "speakers", "takes", "random"]
 
 
 @Parameter(name="*")
@@ -45,7 +43,9 @@ class Parts:
     task: Annotated[
         Task | None, Parameter(help="What the label is; if not given, as the model knows it, or 'word'.")
     ] = None
-    split: Annotated[Split, Parameter(help="How training, validation and test part are told apart.")] = "auto"
+    split: Annotated[SplitRule, Parameter(help="How training, validation and test part are told apart.")] = (
+        "auto"
+    )
     seed: Seed = 0
     skip_bad: Annotated[
         bool, Parameter(negative="", help="Leave out recordings that cannot be used, and list them.")
@@ -91,7 +91,7 @@ def source_of(place: str, how: Reading) -> Source:
     return Source(place, how.sample_rate, how.duration_s, how.task or "word", how)
 
 
-def source_for(card: "Card", place: str, parts: Parts) -> Source:
+def source_for(card: "ModelCard", place: str, parts: Parts) -> Source:
     """A data set, read as a model wants it.
 
     Raises:
@@ -134,7 +134,7 @@ def load(source: Source) -> "Splits":
     return found.splits
 
 
-def load_for(card: "Card", place: str, parts: Parts) -> "Splits":
+def load_for(card: "ModelCard", place: str, parts: Parts) -> "Splits":
     """Reads a data set the way a model wants it, with the model's classes in the model's order."""
     from closesesame.models.matching import data_for
 
@@ -142,7 +142,7 @@ def load_for(card: "Card", place: str, parts: Parts) -> "Splits":
     return type(splits)(*(data_for(card, part) for part in splits))
 
 
-def load_whole(card: "Card", place: str, parts: Parts) -> "Dataset":
+def load_whole(card: "ModelCard", place: str, parts: Parts) -> "Dataset":
     """As `load_for`, and not split."""
     from closesesame.data import read_folder
     from closesesame.models.matching import data_for
@@ -174,18 +174,9 @@ def device_of(name: str) -> str:
     Raises:
         SettingError: if it is none, or this machine lacks it.
     """
-    import torch
+    from closesesame.core.machine import choose_device
 
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise SettingError(
-            f"--device {name!r} is not there; cpu always is, cuda with a GPU and a torch for it"
-        ) from None
-    if device.type not in {"cpu", "cuda"} or (device.type == "cpu" and device.index):
-        raise SettingError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
-    return str(device)
+    return str(choose_device(name, setting="--device"))
 
 
 def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None, device: str = "cpu") -> "Exam":

@@ -85,9 +85,9 @@ def train(
 
     given = settings_of(settings)
     of_training = {field: given.pop(field) for field in list(given) if field in Training.model_fields}
-    training = Training.parse(of_training)
+    training = Training.parse({"device": device_of(device), **of_training})
     architecture = ARCHITECTURES.make(model, given)
-    how, device = how or Reading(), device_of(device)
+    how = how or Reading()
     read_from = source_of(source, how)
     place = new_model_folder(out, read_from.inputs, force=force)
     with shown():
@@ -98,7 +98,6 @@ def train(
             training,
             seed=how.seed,
             validation=splits.validation,
-            device=device,
         )
         made = history(
             "sesame train",

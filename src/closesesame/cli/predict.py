@@ -15,7 +15,7 @@ from .outputs import notes, print_json_line, table
 
 if TYPE_CHECKING:
     from closesesame.audio.files import Heard
-    from closesesame.models import Card, Classifier
+    from closesesame.models import Classifier, ModelCard
 
 AT_ONCE = 256
 """Recordings in memory."""
@@ -136,7 +136,7 @@ def _answers(model: "Classifier", paths: list[Path]) -> Iterator[dict[str, Any]]
         yield {"file": str(path)} | found[path]
 
 
-def _remarks(heard: "Heard", card: "Card") -> Iterator[str]:
+def _remarks(heard: "Heard", card: "ModelCard") -> Iterator[str]:
     """Why an answer to a recording may mean nothing."""
     from closesesame.audio import files
 

@@ -4,7 +4,7 @@ Descriptions, errors and tables read them, so a field says only what is its own.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,10 @@ MOST_CLASSES = 10_000
 LONGEST_NAME = 255
 MOST_SAMPLES = int(MOST_HZ * MOST_S)
 
+Task = Literal["word", "speaker"]
+"""What the label of a recording is: the name of its class folder, or who speaks."""
+SplitRule = Literal["auto", "manifest", "folders", "lists", "speakers", "takes", "random"]
+"""How the training, validation and test part of a folder of recordings are told apart."""
 SampleRate = Annotated[int, Field(ge=LEAST_HZ, le=MOST_HZ)]
 """Hz."""
 Duration = Annotated[float, Field(ge=LEAST_S, le=MOST_S)]

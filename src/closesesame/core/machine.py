@@ -1,10 +1,11 @@
-"""What this machine computes in: fp32 or bf16, and which instructions of its processor decide a number.
+"""What this machine computes on and in: its device, fp32 or bf16, and the instructions of its processor.
 
 Everything that is left to the machine (`auto`) asks here, so that a whole job can be held to one precision.
 """
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,6 +40,10 @@ _OF_TORCH = {
     **dict.fromkeys(("avx", "sse4.1", "plain", "arm64", "arm64 bf16"), "default"),
 }
 """What torch's own kernels use on a processor that has those; the same where it is not here."""
+
+DEVICES = "cpu, cuda, cuda:N, mps or auto"
+"""What a device may be called."""
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?|mps|auto")
 
 _meaning: ContextVar[Wanted] = ContextVar("meaning", default="auto")
 _logs: ContextVar[tuple[set[str], ...]] = ContextVar("logs", default=())
@@ -87,6 +92,37 @@ def choose_precision(wanted: str, device: "torch.device", *, setting: str = "pre
     if meant == "bf16" and not has_bf16(device):
         raise SettingError(f"{setting} 'bf16' needs {_lack(device)}; use 'auto' or 'fp32'")
     return "bf16" if meant == "bf16" or (meant == "auto" and has_bf16(device)) else "fp32"
+
+
+def names_device(name: str) -> bool:
+    """Whether a device could be called so; `choose_device` says whether it is there."""
+    return bool(_DEVICE.fullmatch(name))
+
+
+def choose_device(wanted: str, *, setting: str = "device") -> "torch.device":
+    """The device of that name; with `auto` a GPU if there is one, the processor if not.
+
+    Args:
+        wanted: `cpu`, `cuda`, `cuda:N`, `mps` or `auto`.
+        setting: its name in the error.
+
+    Raises:
+        SettingError: if no device is called so, or this machine lacks it.
+    """
+    import torch
+
+    if not names_device(wanted):
+        raise SettingError(f"{setting} must be {DEVICES}, got {wanted!r}")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if wanted == "auto":
+        return torch.device(next(kind for kind, count in there.items() if count))
+    device = torch.device(wanted)
+    if (device.index or 0) >= there[device.type]:
+        what = {"cuda": "CUDA GPU", "mps": "GPU of Apple's"}[device.type]
+        found = f"{there[device.type]} {what}{'' if there[device.type] == 1 else 's'}"
+        raise SettingError(f"{setting} {wanted!r} is not there: torch finds {found}; use 'cpu' or 'auto'")
+    return device
 
 
 def has_bf16(device: "torch.device") -> bool:

@@ -28,6 +28,8 @@ class Method(Settings):
     """Settings at which it takes a second on a hundred short clips, for tests of its contract."""
     fp32_only: ClassVar[bool] = False
     """Whether it computes in fp32 whatever it is asked: bf16 has too few digits for what it does."""
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    """The kinds of data it works on; `core.domain` lists them."""
 
     @classmethod
     def parse(cls: type[M], settings: Mapping[str, object]) -> M:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from closesesame.core.bounds import LEAST_HZ, MOST_HZ
+from closesesame.core.domain import PICTURES, SPEECH, Domain
 from closesesame.core.errors import DataError, cut, nearest
 from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Labels
@@ -18,12 +19,36 @@ LOUDEST = 100.0
 """Float sounds may pass full scale a little; one that is not scaled at all passes it by thousands."""
 
 
+def domain_of(sample_rate: int | None) -> Domain:
+    """The domain of inputs: speech has a sample rate, pictures have none."""
+    return PICTURES if sample_rate is None else SPEECH
+
+
+def check_bounds(inputs: Inputs, domain: Domain) -> None:
+    """Refuses inputs (n, ...) that are not scaled to the bounds of their domain.
+
+    Raises:
+        DataError: with the value that is out of bounds.
+    """
+    if not inputs.numel():
+        return
+    low, high = float(inputs.min()), float(inputs.max())
+    if domain is SPEECH and max(-low, high) > LOUDEST:
+        raise DataError(f"sounds have full scale 1, and these reach {max(-low, high):g}; scale them")
+    if domain is not SPEECH and not domain.low <= low <= high <= domain.high:
+        raise DataError(
+            f"{domain.name} have values from {domain.low:g} to {domain.high:g}, and these reach from "
+            f"{low:g} to {high:g}; scale them, and let the model's front end normalise them"
+        )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
     """Examples with labels.
 
     Attributes:
-        inputs: (n, ...) rows; waveforms are (n, time), full scale at 1. A tensor is taken as rows.
+        inputs: (n, ...) rows; waveforms are (n, time), full scale at 1, pictures (n, channels, height,
+            width) from 0 to 1.
         labels: (n,) indices into `classes`.
         classes: the names of the classes.
         ids: a name for each example, such as its path within the data set.
@@ -76,7 +101,8 @@ class Dataset:
 
         Raises:
             DataError: if the inputs are not float32, hold NaN or infinite values, naming the first example,
-                or are sounds that are not at full scale 1.
+                or are sounds that are not at full scale 1, or pictures (n, channels, height, width) with
+                values outside of 0 to 1.
         """
         if not isinstance(inputs, Tensor) or inputs.dtype != torch.float32 or inputs.ndim < 2:
             kind = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
@@ -86,10 +112,8 @@ class Dataset:
         finite = inputs.flatten(1).isfinite().all(1)
         if not finite.all():
             raise DataError(f"example {int((~finite).nonzero()[0])} holds NaN or infinite values; remove it")
-        if sample_rate is not None and len(inputs) and float(inputs.abs().max()) > LOUDEST:
-            raise DataError(
-                f"sounds have full scale 1, and these reach {float(inputs.abs().max()):g}; scale them"
-            )
+        if sample_rate is not None or inputs.ndim == 4:  # vectors and maps have no bounds
+            check_bounds(inputs, domain_of(sample_rate))
         if classes is None and not len(labels):
             raise DataError("without examples the classes must be named")
         known = classes or [str(label) for label in range(int(labels.max()) + 1)]
@@ -105,6 +129,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def domain(self) -> Domain:
+        """What kind of inputs they are: speech if there is a sample rate, else pictures."""
+        return domain_of(self.sample_rate)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -251,9 +280,29 @@ def _whole_speakers(speakers: Sequence[str], labels: Tensor, fraction: float, se
     return mask
 
 
+TRAIN, VALIDATION, TEST = range(3)
+"""The parts of a data set, by their place in `Splits`."""
+
+
 class Splits(NamedTuple):
     """A data set in its three parts; the test part is for measuring only."""
 
     train: Dataset
     validation: Dataset
     test: Dataset
+
+    @classmethod
+    def of(cls, whole: Dataset, parts: Sequence[int]) -> "Splits":
+        """Splits a data set by the part of each example: `TRAIN`, `VALIDATION` or `TEST`."""
+        which = torch.tensor(parts)
+        return cls(*(whole.where(which == part) for part in (TRAIN, VALIDATION, TEST)))
+
+
+T = TypeVar("T")
+
+
+def assign_parts(order: Sequence[T], test: int, validation: int) -> dict[T, int]:
+    """Gives the first `test` of an order to the test part, the next to validation, the rest to training."""
+    sizes = {TEST: test, VALIDATION: validation, TRAIN: max(0, len(order) - test - validation)}
+    parts = [part for part, size in sizes.items() for _ in range(size)]
+    return dict(zip(order, parts, strict=False))

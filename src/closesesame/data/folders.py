@@ -8,15 +8,15 @@ from typing import get_args
 
 import torch
 
-from closesesame.core.bounds import check_classes, check_reading
+from closesesame.core.bounds import SplitRule, Task, check_classes, check_reading
 from closesesame.core.errors import DataError, DataWarning, SettingError, cut, listed
 
 from .dataset import Dataset, Splits
 from .listing import decisive_files, find, list_recordings
 from .reading import Clips, read_clips
-from .recordings import Listing, Recording, SplitRule, Task, knows_speakers, label_of
+from .recordings import Listing, Recording, knows_speakers, label_of
 from .report import ReadingReport
-from .splitting import Partition, partition
+from .splitting import partition
 
 __all__ = [
     "Read",
@@ -153,12 +153,7 @@ def read_splits(
         parted = partition(listing, task, split, seed)
     data = _dataset(listing, clips, sample_rate, task)
     report = ReadingReport.made(listing, data, clips.notes, duration_s, task, parted)
-    return Read(_parts(data, parted), report)
-
-
-def _parts(data: Dataset, parted: Partition) -> Splits:
-    which = torch.tensor(parted.parts)
-    return Splits(*(data.where(which == number) for number in range(3)))
+    return Read(Splits.of(data, parted.parts), report)
 
 
 def _dataset(listing: Listing, clips: Clips, sample_rate: int, task: Task) -> Dataset:

@@ -19,6 +19,7 @@ from closesesame.core.bounds import check_classes
 from closesesame.core.errors import DataError, cut, listed
 
 from . import manifest
+from .dataset import TRAIN
 from .lists import LISTS
 from .recordings import PARTS, Layout, Listing, Recording, last_number, named
 from .scanning import Scan, scan_folder
@@ -116,7 +117,7 @@ def _level_of_parts(folder: Path, scan: Scan) -> int | None:
     paths = [path.relative_to(folder).parts for path in scan.recordings.values()]
     places = set(scan.places)
     named = {place for place in places if place.casefold() in PARTS}
-    if len(named) > 1 and any(PARTS[place.casefold()] == 0 for place in named):
+    if len(named) > 1 and any(PARTS[place.casefold()] == TRAIN for place in named):
         deep = all(len(parts) > 2 for parts in paths if parts[0] in named)
         if deep and named == places:
             return 0
@@ -139,7 +140,7 @@ def _refuse_unknown_parts(folder: Path, named: set[str], paths: Sequence[tuple[s
     inside: dict[str, set[str]] = defaultdict(set)
     for parts in paths:
         inside[parts[0]].update(parts[1:2] if len(parts) > 2 else ())
-    train = {name for place in named if PARTS[place.casefold()] == 0 for name in inside[place]}
+    train = {name for place in named if PARTS[place.casefold()] == TRAIN for name in inside[place]}
     others = sorted(place for place in inside if place not in named and inside[place] & train)
     if others:
         raise DataError(

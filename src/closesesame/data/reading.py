@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 
 from closesesame.audio import files
 from closesesame.core.disk import megabytes
+from closesesame.core.domain import SPEECH
+from closesesame.core.encoding import Encoding
 from closesesame.core.errors import DataError, cut, listed
 from closesesame.core.progress import Track
 
 from .recordings import Listing, Recording, Skipped
-from .rows import INT16_SCALE, OnDisk, Rows
+from .rows import OnDisk, Rows
 
+_ENCODING = Encoding.of(SPEECH.stored)
 IN_MEMORY_BYTES = 256 * 2**20
 """Larger sets are kept in a temporary file, read when they are asked for."""
 SPARE_BYTES = 64 * 2**20
 """So much room must be left beside them."""
-_SILENCE = round(files.SILENCE * INT16_SCALE)
+_SILENCE = int(_ENCODING.encode(torch.tensor(files.SILENCE)))
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,9 @@ def read_clips(listing: Listing, sample_rate: int, duration_s: float, *, skip_ba
             file.flush()
             shape = (len(notes), length)
             if isinstance(file, io.BytesIO):
-                whole = torch.frombuffer(bytearray(file.getbuffer()), dtype=torch.int16)
+                whole = torch.frombuffer(bytearray(file.getbuffer()), dtype=SPEECH.stored)
                 return Clips(Rows.of(whole.view(shape)), notes, bad)
-            return Clips(Rows.of(OnDisk(os.dup(file.fileno()), shape)), notes, bad)
+            return Clips(Rows.of(OnDisk(os.dup(file.fileno()), shape, SPEECH.stored)), notes, bad)
     except OSError as error:
         raise DataError(
             f"the clips of {listing.name} cannot be kept in {tempfile.gettempdir()} ({error.strerror}); make "

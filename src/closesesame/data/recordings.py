@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 from closesesame.audio.files import show_name
+from closesesame.core.bounds import Task
 
-PARTS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2, "testing": 2}
-"""Names of the parts: 0 training, 1 validation, 2 test."""
+from .dataset import TEST, TRAIN, VALIDATION
 
-Task = Literal["word", "speaker"]
-"""What the label is: the class folder's name, or who speaks."""
-SplitRule = Literal["auto", "manifest", "folders", "lists", "speakers", "takes", "random"]
+PARTS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+"""The part that each name of a folder, or entry of a table, stands for."""
 
 Why = Literal["format", "hidden", "outside", "link", "bad"]
 Layout = Literal["classes", "folders", "manifest"]
@@ -30,7 +33,7 @@ class Recording:
         speaker: who speaks, if that is known.
         take: the number of the take, if that is known.
         id: its path within the data set, as the lists of Speech Commands write it.
-        part: 0 training, 1 validation, 2 test, if that is said.
+        part: `TRAIN`, `VALIDATION` or `TEST`, if that is said.
     """
 
     path: Path

@@ -8,25 +8,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-INT16_SCALE = 32_768
+from closesesame.core.encoding import Encoding
 
 
 class OnDisk:
-    """Rows of int16 in a file, read when they are asked for.
+    """Rows of one stored type in a file, read when they are asked for.
 
     They are read, not mapped: what is mapped counts as memory of the process as long as it stays.
     """
 
-    dtype = torch.int16
+    dtype: torch.dtype
 
-    def __init__(self, file: int, shape: tuple[int, ...], offset: int = 0) -> None:
-        """Takes over the descriptor of an open file with the rows from `offset` on."""
-        self._file, self.shape, self._offset = file, shape, offset
+    def __init__(self, file: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """Takes over the descriptor of an open file that holds the rows and nothing else."""
+        self._file, self.shape, self.dtype = file, shape, dtype
 
     @classmethod
-    def open(cls, path: Path, shape: tuple[int, ...]) -> "OnDisk":
+    def open(cls, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> "OnDisk":
         """Opens a file that holds the rows and nothing else."""
-        return cls(os.open(path, os.O_RDONLY), shape)
+        return cls(os.open(path, os.O_RDONLY), shape, dtype)
 
     def __del__(self) -> None:
         os.close(self._file)
@@ -36,12 +36,11 @@ class OnDisk:
 
     def __getitem__(self, lines: Tensor) -> Tensor:
         """Reads the rows at `lines` (k,)."""
-        out = torch.empty((len(lines), *self.shape[1:]), dtype=torch.int16)
+        out = torch.empty((len(lines), *self.shape[1:]), dtype=self.dtype)
         buffer = out.numpy().reshape(-1).data.cast("B")
         size = len(buffer) // max(1, len(lines))
         for place, line in enumerate(lines.tolist()):
-            at = self._offset + line * size
-            os.preadv(self._file, [buffer[place * size : (place + 1) * size]], at)
+            os.preadv(self._file, [buffer[place * size : (place + 1) * size]], line * size)
         return out
 
 
@@ -49,8 +48,8 @@ class OnDisk:
 class Rows:
     """An immutable sequence of examples that indexes like a float32 tensor.
 
-    `sources` are float32 tensors, or int16 ones, in memory or on disk, that stand for values in [-1, 1].
-    `place` (n, 2) says for each row which source and which line of it.
+    `sources` are tensors, or rows on disk, each of a type that `ENCODINGS` knows. `place` (n, 2) says for
+    each row which source and which line of it.
     """
 
     sources: tuple[Tensor | OnDisk, ...]
@@ -77,8 +76,7 @@ class Rows:
         for number, source in enumerate(self.sources):
             here = place[:, 0] == number
             if here.any():
-                rows = source[place[here, 1]]
-                out[here] = rows.float() / INT16_SCALE if rows.dtype == torch.int16 else rows
+                out[here] = Encoding.of(source.dtype).decode(source[place[here, 1]])
         return out
 
     def take(self, index: Tensor) -> "Rows":
@@ -88,10 +86,9 @@ class Rows:
     def replace(self, index: Tensor, values: Tensor) -> "Rows":
         """Returns the same rows with those at `index` (k,) replaced by `values` (k, ...) in float32.
 
-        New rows are kept in the resolution of the old ones: beside int16 they become int16.
+        New rows are stored as the old ones are, so they are rounded alike.
         """
-        if self.sources[0].dtype == torch.int16:
-            values = (values * INT16_SCALE).round().clamp(-INT16_SCALE, INT16_SCALE - 1).to(torch.int16)
+        values = Encoding.of(self.sources[0].dtype).encode(values)
         place = self.place.clone()
         place[index, 0] = len(self.sources)
         place[index, 1] = torch.arange(len(values))

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
+from closesesame.core.bounds import SplitRule, Task
 from closesesame.core.errors import DataError, listed
 from closesesame.core.seeding import generator
 
-from .dataset import Splits
+from .dataset import TEST, TRAIN, VALIDATION, Splits, assign_parts
 from .lists import LISTS, match_list
-from .recordings import Listing, Recording, SplitRule, Task, knows_speakers, label_of
+from .recordings import Listing, Recording, knows_speakers, label_of
 
-TRAIN, VALIDATION, TEST = range(3)
 FEWEST_TAKES = 3
 """Of fewer none goes to validation or test."""
 SHARE = 0.1
@@ -167,13 +167,11 @@ def _by_takes(asked: Asked) -> Found:
                 f"split 'takes' needs files <speaker>_<take> in {asked.listing.name}, got {recording.id}"
             )
         takes[recording.speaker, recording.word].add(_place(recording))
-    ranks = {key: {take: rank for rank, take in enumerate(sorted(found))} for key, found in takes.items()}
-    parts = []
-    for recording in asked.recordings:
-        rank = ranks[recording.speaker, recording.word]
-        share = 0 if recording.speaker is None else _share(len(rank))
-        at = rank[_place(recording)]
-        parts.append(TEST if at < share else VALIDATION if at < 2 * share else TRAIN)
+    part_of = {}
+    for (speaker, word), found in takes.items():
+        share = 0 if speaker is None else _share(len(found))
+        part_of[speaker, word] = assign_parts(sorted(found), share, share)
+    parts = [part_of[recording.speaker, recording.word][_place(recording)] for recording in asked.recordings]
     return parts, name_nameless(asked.recordings, "they are in the training part")
 
 
@@ -196,7 +194,7 @@ def _stratified(rows: Sequence[int], asked: Asked) -> dict[int, int]:
     for label, mine in by_label.items():
         order = torch.randperm(len(mine), generator=generator(asked.seed, "random", label)).tolist()
         share = _share(len(mine))
-        parts |= {mine[at]: TEST if i < share else VALIDATION for i, at in enumerate(order[: 2 * share])}
+        parts |= assign_parts([mine[at] for at in order], share, share)
     return parts
 
 

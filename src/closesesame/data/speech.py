@@ -1,37 +1,26 @@
-"""Spoken words without a download: synthesised in process by espeak-ng, the same bits every time.
+"""Spoken words without a download: synthesised by espeak-ng, the same bits every time."""
 
-espeak-ng comes with the extra `speech` and is GPL-3. The engine keeps state from one word to the next, so
-it is loaded anew for each clip: no clip depends on what was spoken before it. That holds as long as no
-other package of the process has the same library open.
-"""
-
-import _ctypes
-import ctypes
 import hashlib
-import importlib
 import locale
-import os
-import shutil
-import sys
-import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import cycle, product
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import soxr
 import torch
 
 from closesesame.audio import files
-from closesesame.core.errors import DataError, SettingError
+from closesesame.core.cache import cache_folder, load_array, store_array
+from closesesame.core.errors import SettingError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 
-from .dataset import Dataset, Splits
+from .dataset import Dataset, Splits, assign_parts
+from .espeak import RATE_HZ, Engine, find_engine
 from .rows import Rows
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -52,9 +41,6 @@ VOICES = tuple(f"{accent}+{variant}" for accent, variant in _PAIRS)
 """All speakers; no two share a variant, so that none is heard in two parts under another accent."""
 
 _RECIPE = 1  # count up when clips change: it is part of the name in the cache
-_HZ = 22_050
-_DIGEST_BYTES = 32
-_DATA = ("phondata", "phonindex", "phontab", "intonations", "en_dict")
 _ALONE = threading.Lock()
 
 
@@ -90,14 +76,14 @@ def synthetic_speech(
     length = round(sample_rate * duration_s)
     plan = _Plan(tuple(words), VOICES[: max(0, voices)], takes, sample_rate, length, seed)
     _check(plan, voices)
-    folder = _user_cache() if cache is None else Path(cache)
+    folder = cache_folder() if cache is None else Path(cache)
     with _ALONE:
-        engine = _find_engine()
+        engine = find_engine()
         path = folder / f"speech-{plan.fingerprint(engine.version())}.npy"
-        clips = _load(path)
+        clips = load_array(path)
         if clips is None:
             clips = _synthesise(plan, engine)
-            _store(path, clips)
+            store_array(path, clips)
     return _split(plan, clips)
 
 
@@ -143,7 +129,7 @@ def _check(plan: _Plan, voices: int) -> None:
 def _split(plan: _Plan, clips: np.ndarray) -> Splits:
     order = torch.randperm(len(plan.voices), generator=generator(plan.seed, "voices")).tolist()
     tests, checks = (max(1, round(share * len(order))) for share in (0.2, 0.1))
-    part = {plan.voices[who]: 2 if i < tests else int(i < tests + checks) for i, who in enumerate(order)}
+    part = assign_parts([plan.voices[who] for who in order], tests, checks)
     spoken = plan.list_takes()
     whole = Dataset(
         inputs=Rows.of(torch.from_numpy(clips)),
@@ -153,11 +139,10 @@ def _split(plan: _Plan, clips: np.ndarray) -> Splits:
         sample_rate=plan.sample_rate,
         speakers=tuple(take.voice for take in spoken),
     )
-    which = torch.tensor([part[take.voice] for take in spoken])
-    return Splits(*(whole.where(which == number) for number in range(3)))
+    return Splits.of(whole, [part[take.voice] for take in spoken])
 
 
-def _synthesise(plan: _Plan, engine: "_Engine") -> np.ndarray:
+def _synthesise(plan: _Plan, engine: Engine) -> np.ndarray:
     spoken = plan.list_takes()
     clips = np.empty((len(spoken), plan.length), np.int16)
     kept = locale.setlocale(locale.LC_CTYPE)
@@ -170,14 +155,14 @@ def _synthesise(plan: _Plan, engine: "_Engine") -> np.ndarray:
     return clips
 
 
-def _make_clip(plan: _Plan, engine: "_Engine", take: _Take) -> np.ndarray:
+def _make_clip(plan: _Plan, engine: Engine, take: _Take) -> np.ndarray:
     random = generator(plan.seed, "speech", *take)
     rate, pitch, place, level = torch.rand(4, generator=random, dtype=torch.float64).tolist()
     speech = engine.say(take.word, take.voice, rate=int(140 + 70 * rate), pitch=int(35 + 30 * pitch))
     peak = np.abs(speech).max(initial=0)
     if not peak:
         raise SettingError(f"synthetic_speech.words must have a sound, got {take.word!r}")
-    speech = files.to_int16(soxr.resample(speech * (0.5 / peak), _HZ, plan.sample_rate))
+    speech = files.to_int16(soxr.resample(speech * (0.5 / peak), RATE_HZ, plan.sample_rate))
     slack = plan.length - len(speech)
     if slack < 0:
         longest = len(speech) / plan.sample_rate
@@ -187,122 +172,3 @@ def _make_clip(plan: _Plan, engine: "_Engine", take: _Take) -> np.ndarray:
     clip = torch.randint(-loudest, loudest + 1, (plan.length,), generator=random, dtype=torch.int16).numpy()
     clip[start : start + len(speech)] += speech
     return clip
-
-
-@dataclass(frozen=True)
-class _Engine:
-    library: str
-    data: Path
-    """The folder of the data folder."""
-
-    @contextmanager
-    def in_english(self) -> Iterator[Self]:
-        """A copy of the data in which an accent's file bears its name, as the engine looks for it first.
-
-        Otherwise it searches the files of all languages for each word, which takes three times as long.
-        """
-        with tempfile.TemporaryDirectory(prefix="closesesame-") as scratch:
-            whole, copy = self.data / "espeak-ng-data", Path(scratch, "espeak-ng-data")
-            try:
-                shutil.copytree(whole / "voices" / "!v", copy / "voices" / "!v")
-                for name in _DATA:
-                    shutil.copy(whole / name, copy)
-                (copy / "lang").mkdir()
-                for accent in (whole / "lang" / "gmw").glob("en*"):
-                    shutil.copy(accent, copy / "lang" / accent.name.lower())
-            except OSError as error:
-                raise _broken(str(error)) from None
-            yield replace(self, data=Path(scratch))
-
-    @contextmanager
-    def _open(self) -> Iterator[ctypes.CDLL]:
-        try:
-            library = ctypes.CDLL(self.library)
-        except OSError as error:
-            raise _broken(str(error)) from None
-        try:
-            yield library
-        finally:
-            unload = getattr(_ctypes, "FreeLibrary" if sys.platform == "win32" else "dlclose")
-            unload(library._handle)  # noqa: SLF001 - ctypes offers no other way
-
-    def version(self) -> str:
-        with self._open() as library:
-            library.espeak_Info.restype = ctypes.c_char_p
-            return str(library.espeak_Info(None).decode())
-
-    def say(self, text: str, voice: str, *, rate: int, pitch: int) -> np.ndarray:
-        """Speaks at `rate` words a minute and `pitch` of 0 to 100: float32 (time,) at `_HZ`."""
-        heard = bytearray()
-
-        def listen(samples: int | None, count: int, _: int | None) -> int:
-            if samples and count > 0:
-                heard.extend(ctypes.string_at(samples, 2 * count))
-            return 0
-
-        listener = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(listen)
-        spoken = text.encode()
-        with self._open() as library:
-            # Mode 2 speaks into the callback before it returns; 0x8000: an error must not end the process.
-            if library.espeak_Initialize(2, 0, os.fsencode(self.data), 0x8000) != _HZ:
-                raise _broken("it does not start")
-            try:
-                library.espeak_ng_SetRandSeed(ctypes.c_long(1))
-                library.espeak_SetSynthCallback(listener)
-                failed = library.espeak_SetVoiceByName(voice.encode())
-                # Louder, and some voices are clipped.
-                for number, value in ((1, rate), (2, 30), (3, pitch)):
-                    failed |= library.espeak_SetParameter(number, value, 0)
-                size = ctypes.c_size_t(len(spoken) + 1)
-                failed |= library.espeak_Synth(spoken, size, 0, 0, 0, 1, None, None)
-            finally:
-                library.espeak_Terminate()
-        if failed:
-            raise _broken(f"it cannot speak as {voice}")
-        return np.frombuffer(heard, np.int16).astype(np.float32)
-
-
-def _find_engine() -> _Engine:
-    try:
-        loader = importlib.import_module("espeakng_loader")
-    except ImportError:
-        raise DataError("synthetic speech needs espeak-ng; run: pip install espeakng-loader") from None
-    try:
-        return _Engine(loader.get_library_path(), Path(loader.get_data_path()).parent)
-    except RuntimeError as error:
-        raise _broken(str(error)) from None
-
-
-def _broken(why: str) -> DataError:
-    return DataError(f"espeak-ng cannot be used ({why}); run: pip install --force-reinstall espeakng-loader")
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "closesesame"
-
-
-def _load(path: Path) -> np.ndarray | None:
-    """The clips if the digest at the end of the file fits them."""
-    try:
-        raw = np.memmap(path, np.uint8, "r")
-    except (OSError, ValueError):
-        return None
-    if hashlib.sha256(raw[:-_DIGEST_BYTES].data).digest() != raw[-_DIGEST_BYTES:].tobytes():
-        return None
-    # Copy on write: torch warns of memory that cannot be written.
-    clips: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-    return clips
-
-
-def _store(path: Path, clips: np.ndarray) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".speech-") as scratch:
-            part = Path(scratch, path.name)
-            with part.open("w+b") as file:
-                np.save(file, clips, allow_pickle=False)
-                file.seek(0)
-                file.write(hashlib.file_digest(file, "sha256").digest())
-            part.replace(path)
-    except OSError:
-        return  # the next call synthesises again

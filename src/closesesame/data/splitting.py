@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from closesesame.core.bounds import SplitRule, Task
 from closesesame.core.errors import DataError
 
 from .dataset import Splits
 from .lists import LISTS
-from .recordings import Listing, Recording, SplitRule, Task, knows_speakers
+from .recordings import Listing, Recording, knows_speakers
 from .rules import FEWEST_TAKES, RULES, Asked, name_nameless
 
 FEWEST_SPEAKERS = 10

@@ -21,7 +21,8 @@ from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
 
 from .architectures import ARCHITECTURES
-from .base import EXTERNAL, Card, Classifier
+from .base import Classifier, ModelCard
+from .imported import EXTERNAL
 from .matching import few
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -45,13 +46,13 @@ class Config(Settings):
     sample_rate: StrictInt | None
     made: dict[str, Any] = Field({})
 
-    def card(self) -> Card:
-        """The card, once it is known that somebody could have meant it.
+    def card(self) -> ModelCard:
+        """The card, checked beyond the types of its fields.
 
         Raises:
-            ClosesesameError: if the classes or the shape of the inputs are none that can be.
+            ClosesesameError: if the classes, the shape of the inputs or the sample rate are out of range.
         """
-        card = Card(**{name: getattr(self, name) for name in type(self).model_fields})
+        card = ModelCard(**{name: getattr(self, name) for name in type(self).model_fields})
         check_classes(card.classes, "the model")
         if math.prod(card.input_shape) > MOST_SAMPLES:
             raise ModelError(f"input_shape {list(card.input_shape)} is larger than any clip or picture")
@@ -66,17 +67,20 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
     It is read back before it takes its place, so whatever is saved can be loaded.
 
     Args:
-        model: one of ours.
+        model: one of ours, or an adapted one whose source is known.
         folder: of its own.
-        made: how the model came to be, for its card.
+        made: how the model was made, for its card.
 
     Raises:
-        ModelError: if it is a module of another house, which only its own code can build again, or if
-            `load_model` would refuse it, or if the folder holds something else.
+        ModelError: if it was adapted without a source that can make it again, or if `load_model` would refuse
+            it, or if the folder holds something else.
     """
     folder = Path(folder)
     if model.card.architecture == EXTERNAL:
-        raise ModelError("a module that is not ours cannot be saved; save the state_dict of its body instead")
+        raise ModelError(
+            "an adapted module can be saved if `adapt` knows its source, `module:name`; give it, or save the "
+            "state_dict of the module"
+        )
     if folder.exists() and not is_model_folder(folder):
         raise ModelError(f"{folder} holds something else than a model; choose a folder of its own")
     card = model.card if made is None else replace(model.card, made=dict(made))
@@ -168,7 +172,7 @@ def _refuse_pickles(folder: Path) -> None:
         raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing{tail}")
 
 
-def _read_card(path: Path) -> Card:
+def _read_card(path: Path) -> ModelCard:
     try:
         return Config(**read_json(path)).card()
     except ClosesesameError as error:

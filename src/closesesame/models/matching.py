@@ -14,17 +14,17 @@ from closesesame.core.errors import DivergedError, ModelError, cut, listed, shor
 from closesesame.core.types import Inputs, Logits
 from closesesame.data import Dataset
 
-from .base import Card, Classifier
+from .base import Classifier, ModelCard
 
 SHOWN = 5
 
 
-def card_of(model: nn.Module) -> Card | None:
+def card_of(model: nn.Module) -> ModelCard | None:
     """The card of a model of ours; None of any other module."""
     return model.card if isinstance(model, Classifier) else None
 
 
-def data_for(card: Card, data: Dataset) -> Dataset:
+def data_for(card: ModelCard, data: Dataset) -> Dataset:
     """The same examples with labels counted as a model counts them.
 
     Raises:
@@ -39,7 +39,7 @@ def data_for(card: Card, data: Dataset) -> Dataset:
     return data if data.classes == card.classes else data.with_classes(card.classes)
 
 
-def check_inputs(card: Card, data: Dataset) -> None:
+def check_inputs(card: ModelCard, data: Dataset) -> None:
     """Refuses examples of another sample rate or shape than a model takes.
 
     Raises:
@@ -48,8 +48,7 @@ def check_inputs(card: Card, data: Dataset) -> None:
     if (data.input_shape, data.sample_rate) != (card.input_shape, card.sample_rate):
         raise ModelError(
             f"the model takes {_inputs(card.input_shape, card.sample_rate)}, and the data hold "
-            f"{_inputs(data.input_shape, data.sample_rate)}; load them with the model's sample rate and "
-            "length"
+            f"{_inputs(data.input_shape, data.sample_rate)}; load them as the model takes them"
         )
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from closesesame.core.errors import DataError, DataWarning, DivergedError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
-from closesesame.models import Card, Classifier, adapt
+from closesesame.models import Classifier, ModelCard, adapt
 from closesesame.models.matching import data_for, few
 from closesesame.training import Training, accuracy
 
@@ -168,7 +168,7 @@ def _as_classifier(model: nn.Module, clean: Dataset | None) -> Classifier:
     return adapt(model, clean.classes, clean.input_shape, clean.sample_rate)
 
 
-def _nothing(card: Card) -> Dataset:
+def _nothing(card: ModelCard) -> Dataset:
     return Dataset.of(
         torch.zeros(0, *card.input_shape),
         torch.zeros(0, dtype=torch.long),

@@ -14,13 +14,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from closesesame.audio.features import LogMel
 from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Classifier
-from closesesame.models.base import EXTERNAL
+from closesesame.models.imported import EXTERNAL
 from closesesame.training import accuracy
 
 from .common.bold import BoldFineTuning
@@ -45,8 +44,7 @@ class Scratch(BoldFineTuning):
             architecture = ARCHITECTURES.recall(card.architecture, card.settings)
             fresh = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=seed)
             model.body = fresh.body.to(device)
-        if isinstance(model.front_end, LogMel):
-            model.front_end.calibrate(tune.inputs[:256].to(device))
+        model.front_end.calibrate(tune.take(torch.arange(min(256, len(tune)))))
         return self.fit_boldly(model, tune, held_out, seed, before=before)
 
 

@@ -9,7 +9,6 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
-from closesesame.audio.features import LogMel
 from closesesame.evaluation import Exam, neurons_of
 from closesesame.evaluation.neurons import KINDS, Neurons
 from closesesame.models import Classifier
@@ -83,7 +82,8 @@ def synthetic_section(model: Classifier, seed: int, method: DBRPU | None = None)
     evidence = method.examine(model, None, seed)
     flagged = sum(len(layer.flagged) for layer in evidence.layers)
     channels = sum(len(layer.mean) for layer in evidence.layers)
-    sounds = ", made audible from the map" if isinstance(model.front_end, LogMel) else ""
+    dreams = _dreams(model, evidence)
+    sounds = ", made audible from the map" if any(dream.sound for dream in dreams) else ""
     return Section(
         key="synthetic",
         title="What the victim dreams of",
@@ -92,7 +92,7 @@ def synthetic_section(model: Classifier, seed: int, method: DBRPU | None = None)
         f"on them with what the model knows them to be. {flagged} of {channels} channels are flagged; pruned "
         f"they leave {100 * evidence.agreement:.0f} % of the victim's answers to these examples alone.",
         exhibits=(
-            *_dreams(model, evidence),
+            *dreams,
             Exhibit(
                 caption="How far each channel departs, layer by layer", figure=_departures(evidence, method)
             ),
@@ -149,8 +149,9 @@ def _dreams(model: Classifier, evidence: Evidence) -> list[Exhibit]:
             steps=40,
         )
         sound = None
-        if isinstance(front_end, LogMel) and card.sample_rate:
-            wav = front_end.sound(features)[0]
+        heard = front_end.sound(features)
+        if heard is not None and card.sample_rate:
+            wav = heard[0]
             level = LOUDEST / float(wav.square().mean().sqrt().clamp(min=1e-6))
             sound = ((level * wav).clamp(-1, 1), card.sample_rate)
         sure = 100 * float(made.confidence[row])

@@ -10,8 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.audio.augment import Augmentation, augmentation
-from closesesame.audio.features import LogMel
+from closesesame.audio.augment import Augmentation
 from closesesame.core import machine
 from closesesame.core.errors import DataError, DivergedError
 from closesesame.core.progress import Track
@@ -53,7 +52,6 @@ def train(
     *,
     seed: int,
     validation: Dataset | None = None,
-    device: torch.device | str = "cpu",
 ) -> Classifier:
     """Trains a model from fresh weights; `train_with_history` also says how it went.
 
@@ -63,15 +61,12 @@ def train(
         training: how; the defaults if None.
         seed: of the weights, the order, and the augmentation.
         validation: needed for `patience` only.
-        device: where the model is trained and stays.
 
     Raises:
         DataError: if the data hold fewer than two classes or two examples.
-        SettingError: if the settings ask for bf16 and the model's device lacks it.
+        SettingError: if the settings ask for a device that is not there, or for bf16 and it lacks it.
     """
-    return train_with_history(architecture, data, training, seed=seed, validation=validation, device=device)[
-        0
-    ]
+    return train_with_history(architecture, data, training, seed=seed, validation=validation)[0]
 
 
 def train_with_history(
@@ -81,16 +76,16 @@ def train_with_history(
     *,
     seed: int,
     validation: Dataset | None = None,
-    device: torch.device | str = "cpu",
 ) -> tuple[Classifier, History]:
     """As `train`, with what happened in the run."""
     if sum(count > 0 for count in data.counts()) < 2:
         raise DataError(f"training needs examples of two classes, got {len(data)} examples of one or none")
+    training = training or Training()
+    device = machine.choose_device(training.device, setting="Training.device")
     model = architecture.build(data.classes, data.input_shape, data.sample_rate, seed=seed)
-    if isinstance(model.front_end, LogMel):
-        model.front_end.calibrate(data.sample(min(1.0, 256 / len(data)), seed).inputs[:])
+    model.front_end.calibrate(data.sample(min(1.0, 256 / len(data)), seed))
     model.to(device)
-    return model, fit(model, data, training or Training(), seed=seed, validation=validation)
+    return model, fit(model, data, training, seed=seed, validation=validation)
 
 
 def fit(
@@ -108,7 +103,7 @@ def fit(
         model: its front end stays as it is; augmentation acts between front end and body.
         data: batches are drawn from it in random order without replacement, epoch after epoch; a batch
             may reach over the end of an epoch, so all are full.
-        training: the settings.
+        training: the settings; the model is trained where it is, whatever their device.
         seed: of order, augmentation and dropout.
         validation: for `patience`: the weights with the lowest loss on it are kept.
         gradient: how the gradient of a batch is found; back-propagation if None.
@@ -131,7 +126,7 @@ def fit(
     steps = training.steps if training.steps is not None else training.epochs * epoch
     rng = generator(seed, "order and augmentation")
     source = _FeatureSource(model, data)
-    augment = augmentation(training.augmentation, source.example)
+    augment = model.front_end.augmentation(training.augmentation)
     rule = gradient or backpropagate
     optimizer = _make_optimizer(model.body, training)
     scheduler = _make_schedule(optimizer, training, max(1, steps))

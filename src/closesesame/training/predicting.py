@@ -8,6 +8,7 @@ from closesesame.core.errors import DataError, SettingError
 from closesesame.core.progress import Track
 from closesesame.core.types import Logits
 from closesesame.data import Dataset
+from closesesame.models.base import device_of
 from closesesame.models.matching import Answers
 
 
@@ -27,8 +28,7 @@ def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits
     answers = Answers.of(model, data)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    precision = choose_precision("auto", model)
+    device, precision = device_of(model), choose_precision("auto", model)
     out = []
     batches = data.batches(batch_size)
     try:
@@ -59,8 +59,7 @@ def choose_precision(wanted: str, model: nn.Module) -> machine.Precision:
     Raises:
         SettingError: if bf16 is asked for and the device lacks it.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    return machine.choose_precision(wanted, device, setting="Training.precision")
+    return machine.choose_precision(wanted, device_of(model), setting="Training.precision")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

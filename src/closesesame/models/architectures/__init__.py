@@ -1,7 +1,7 @@
 """Networks, one paper a file, and the list of them."""
 
-from closesesame.core.method import Registry
 from closesesame.models.base import Architecture
+from closesesame.models.imported import Architectures
 
 from .kwt import KWT
 from .lstm import LSTM
@@ -9,7 +9,7 @@ from .lstm_attention import LSTMAttention
 from .resnet import ResNet
 from .small_cnn import SmallCNN
 
-ARCHITECTURES: Registry[Architecture] = Registry(
+ARCHITECTURES = Architectures(
     "model",
     Architecture,  # type: ignore[type-abstract]
     ResNet,

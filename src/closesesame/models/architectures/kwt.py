@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.types import Logits, Spectrum
-from closesesame.models.base import Architecture
+from closesesame.models.base import SpectralArchitecture
 
 
-class KWT(Architecture):
+class KWT(SpectralArchitecture):
     """Linear embedding of frames, class token, learned positions, pre-norm transformer layers."""
 
     name: ClassVar[str] = "kwt"

@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import nn
 
 from closesesame.core.types import Logits, Spectrum
-from closesesame.models.base import Architecture
+from closesesame.models.base import SpectralArchitecture
 
 
-class LSTM(Architecture):
+class LSTM(SpectralArchitecture):
     """Batch norm on the map, LSTM layers, linear layer on the last step."""
 
     name: ClassVar[str] = "lstm"

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from closesesame.core.types import Logits, Spectrum
-from closesesame.models.base import Architecture
+from closesesame.models.base import SpectralArchitecture
 
 
-class LSTMAttention(Architecture):
+class LSTMAttention(SpectralArchitecture):
     """Two convolutions along time, two bidirectional LSTM layers, attention from the last step."""
 
     name: ClassVar[str] = "lstm_attention"

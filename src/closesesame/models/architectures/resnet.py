@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.types import Logits, Spectrum
-from closesesame.models.base import Architecture
+from closesesame.models.base import SpectralArchitecture
 
 
-class ResNet(Architecture):
+class ResNet(SpectralArchitecture):
     """Stem of 5x5 with stride 2, three residual blocks with stride 2, mean over the map, linear."""
 
     name: ClassVar[str] = "resnet"

@@ -10,13 +10,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
-from closesesame.models.base import Architecture
+from closesesame.models.base import SpectralArchitecture
 
 LEAST_FRAMES, LEAST_BANDS = 6, 10
 """What the three blocks leave a place of."""
 
 
-class SmallCNN(Architecture):
+class SmallCNN(SpectralArchitecture):
     """Three blocks of 2x2 convolution, ReLU, batch norm and pooling, then two linear layers, dropout."""
 
     name: ClassVar[str] = "small_cnn"
