@@ -105,7 +105,7 @@ def train_suspect(job: Job, store: ArtifactStore) -> Result:
     cell = TrainCell.read(job.payload)
     architecture, device = ARCHITECTURES.recall(cell.model.name, cell.model.settings), cell.machine["device"]
     data = untrusted_set(cell, cell.poisoned, store)
-    model = train(architecture, data, Training(**cell.training), seed=cell.seed, device=device)
+    model = train(architecture, data, Training(**(cell.training | {"device": device})), seed=cell.seed)
     store.keep(job.id, lambda folder: save_model(model, folder))
     return {"training_clips": len(data)}
 
@@ -143,7 +143,9 @@ def given_to(cell: MethodCell, store: ArtifactStore) -> Given:
         architecture=None
         if cell.model is None
         else ARCHITECTURES.recall(cell.model.name, cell.model.settings),
-        training=None if cell.training is None else Training(**cell.training),
+        training=None
+        if cell.training is None
+        else Training(**(cell.training | {"device": cell.machine["device"]})),
     )
 
 
