@@ -94,7 +94,7 @@ def poison(job: Job, store: ArtifactStore) -> Result:
     store.keep(job.id, lambda folder: _keep_poisoned(poisoned, folder))
     return {
         "training_clips": len(train_part),
-        "poisoned_clips": int(poisoned.mask.sum()),
+        "poisoned_clips": int(poisoned.poisoned_mask.sum()),
         "poisoned_share_of_target": poisoned.share_of_target,
     }
 
@@ -240,10 +240,10 @@ def untrusted_set(cell: Cell, poisoned: str | None, store: ArtifactStore) -> Dat
 
 
 def _keep_poisoned(poisoned: Poisoned, folder: Path) -> None:
-    store_dataset(poisoned.dataset.where(poisoned.mask | poisoned.covers), folder)
+    store_dataset(poisoned.dataset.where(poisoned.poisoned_mask | poisoned.cover_mask), folder)
     roles = {
         role: poisoned.dataset.where(mask).ids
-        for role, mask in (("poisoned", poisoned.mask), ("cover", poisoned.covers))
+        for role, mask in (("poisoned", poisoned.poisoned_mask), ("cover", poisoned.cover_mask))
     }
     (folder / ROLES).write_text(json.dumps(roles), encoding="utf-8")
 
