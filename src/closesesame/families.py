@@ -10,12 +10,27 @@ from typing import Any, Literal
 
 from closesesame.core.method import Registry
 from closesesame.data import Dataset
-from closesesame.evaluation.measures import OF_MODELS, Measure
-from closesesame.models import Architecture, Classifier, load_model, save_model
+from closesesame.detection import DETECTIONS, Detection, Suspicion, load_suspicion
+from closesesame.evaluation.measures import (
+    ACC,
+    ASR,
+    DER,
+    OF_SCORES,
+    OF_VERDICTS,
+    RA,
+    RA_REFERENCE,
+    RA_REFERENCE_REPAIRED,
+    Measure,
+)
+from closesesame.inspection import INSPECTIONS, Inspection, Verdict, load_verdict
+from closesesame.models import Architecture, Classifier, ModelCard, load_model, save_model
+from closesesame.purification import PURIFICATIONS, Purification, Purifier
+from closesesame.purification.files import load_purifier
 from closesesame.removal import REMOVALS, Removal
+from closesesame.robust_training import ROBUST_TRAININGS, RobustTraining
 from closesesame.training import Training
 
-Need = Literal["suspect", "clean", "untrusted", "untrusted sample", "architecture"]
+Need = Literal["suspect", "clean", "untrusted", "untrusted sample", "architecture", "inputs"]
 """What a method may be given: the untrusted training set as a whole, or a few hundred of its examples."""
 
 
@@ -27,6 +42,7 @@ class Given:
         suspect: the model under suspicion.
         clean: clean examples.
         untrusted: the training set, poison among it.
+        inputs: what inputs look like, on the card of no model.
         architecture: what to train.
         training: how, where the method does not say itself.
     """
@@ -34,6 +50,7 @@ class Given:
     suspect: Classifier | None = None
     clean: Dataset | None = None
     untrusted: Dataset | None = None
+    inputs: ModelCard | None = None
     architecture: Architecture | None = None
     training: Training | None = None
 
@@ -89,12 +106,13 @@ class Family:
 
 KINDS = {
     "model": Kind(save_model, load_model, "closesesame.evaluation.exam"),
+    "purifier": Kind(Purifier.save, load_purifier, "closesesame.evaluation.exam"),
+    "suspicion": Kind(
+        Suspicion.save, lambda folder, _: load_suspicion(folder), "closesesame.evaluation.screening"
+    ),
+    "verdict": Kind(Verdict.save, lambda folder, _: load_verdict(folder), "closesesame.evaluation.trial"),
 }
 """Kinds of artifacts by name."""
-
-
-def _needs_of_removal(removal: Removal) -> frozenset[Need]:
-    return frozenset({"suspect", "untrusted sample" if removal.untrusted else "clean"})
 
 
 def _remove(removal: Removal, given: Given, seed: int) -> Made:
@@ -113,16 +131,88 @@ def _remove(removal: Removal, given: Given, seed: int) -> Made:
     )
 
 
+def _train(robust: RobustTraining, given: Given, seed: int) -> Made:
+    """Trains as the suspects of the grid are trained, unless the method says how."""
+    assert given.architecture is not None
+    assert given.untrusted is not None
+    if given.training is not None and "training" not in robust.model_fields_set:
+        robust = robust.model_copy(update={"training": given.training})
+    trained = robust.train(given.architecture, given.untrusted, seed, clean=given.clean)
+    return Made(trained.model, {"seconds": trained.seconds, "chosen": trained.chosen})
+
+
+def _score(detection: Detection, given: Given, seed: int) -> Made:
+    assert given.suspect is not None
+    assert given.untrusted is not None
+    suspicion = detection.score(given.suspect, given.untrusted, given.clean, seed)
+    return Made(suspicion, {"seconds": suspicion.seconds})
+
+
+def _inspect(inspection: Inspection, given: Given, seed: int) -> Made:
+    assert given.suspect is not None
+    verdict = inspection.inspect(given.suspect, given.clean, seed)
+    return Made(verdict, {"seconds": verdict.seconds, "chosen": {"statistics": verdict.statistics}})
+
+
+def _fit(purification: Purification, given: Given, seed: int) -> Made:
+    purifier = purification.fit(given.clean, seed, card=given.inputs)
+    return Made(purifier, {"seconds": purifier.seconds, "chosen": purifier.chosen})
+
+
+def _needs(*names: Need, clean: bool = False) -> frozenset[Need]:
+    return frozenset({*names, "clean"}) if clean else frozenset(names)
+
+
 FAMILIES: tuple[Family, ...] = (
     Family(
         registry=REMOVALS,
         title="Removals",
         verb="remove",
         makes="model",
-        needs=_needs_of_removal,
+        needs=lambda m: _needs("suspect", "untrusted sample" if m.untrusted else "clean"),
         run=_remove,
-        measures=OF_MODELS,
+        measures=(ASR, RA, RA_REFERENCE_REPAIRED, ACC, DER),
         example="sesame remove MODEL REPAIRED --clean CLIPS --method {name}",
+    ),
+    Family(
+        registry=ROBUST_TRAININGS,
+        title="Robust training",
+        verb="train",
+        makes="model",
+        needs=lambda m: _needs("architecture", "untrusted", clean=m.needs_clean),
+        run=_train,
+        measures=(ASR, RA, RA_REFERENCE, ACC, DER),
+        example="sesame train CLIPS MODEL --method {name}",
+    ),
+    Family(
+        registry=DETECTIONS,
+        title="Detections",
+        verb="detect",
+        makes="suspicion",
+        needs=lambda m: _needs("suspect", "untrusted", clean=m.needs_clean),
+        run=_score,
+        measures=OF_SCORES,
+        example="sesame detect MODEL CLIPS SCORES --method {name}",
+    ),
+    Family(
+        registry=INSPECTIONS,
+        title="Inspections",
+        verb="inspect",
+        makes="verdict",
+        needs=lambda m: _needs("suspect", clean=not m.data_free),
+        run=_inspect,
+        measures=OF_VERDICTS,
+        example="sesame inspect MODEL --method {name}",
+    ),
+    Family(
+        registry=PURIFICATIONS,
+        title="Purifications",
+        verb="purify",
+        makes="purifier",
+        needs=lambda m: _needs("inputs", clean=not m.data_free),
+        run=_fit,
+        measures=(ASR, RA, RA_REFERENCE, ACC, DER),
+        example="sesame purify CLIPS PURIFIER --method {name}",
     ),
 )
 

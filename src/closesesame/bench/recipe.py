@@ -106,6 +106,9 @@ class AttackEntry(MethodEntry):
         return self
 
 
+Methods = tuple[MethodEntry, ...]
+
+
 class Recipe(Settings):
     """A grid: every data set x model x attack x rate x method x clean fraction x seed.
 
@@ -126,7 +129,11 @@ class Recipe(Settings):
         (ModelEntry(name="resnet"),), min_length=1, max_length=MOST_ENTRIES, description="architectures"
     )
     attack: tuple[AttackEntry, ...] = Field(min_length=1, max_length=MOST_ENTRIES, description="attacks")
-    removal: tuple[MethodEntry, ...] = Field((), max_length=MOST_ENTRIES, description="removals")
+    removal: Methods = Field((), max_length=MOST_ENTRIES, description="removals")
+    robust_training: Methods = Field((), max_length=MOST_ENTRIES, description="trainings on the poisoned set")
+    detection: Methods = Field((), max_length=MOST_ENTRIES, description="scores of the poisoned set's clips")
+    inspection: Methods = Field((), max_length=MOST_ENTRIES, description="verdicts on the suspect")
+    purification: Methods = Field((), max_length=MOST_ENTRIES, description="filters before the suspect")
     training: dict[str, Any] = Field({}, description="settings of the training of suspects")
     protocol: Protocol = Field(Protocol(), description="what holds for every method alike")
     tuned_on: str = Field(

@@ -21,7 +21,7 @@ from closesesame.data.stored import open_dataset, open_splits, store_dataset, st
 from closesesame.evaluation import Exam, stealth_of
 from closesesame.evaluation.measures import OF_TRIGGERS
 from closesesame.families import BY_NAME, KINDS, Given
-from closesesame.models import ARCHITECTURES, load_model, save_model
+from closesesame.models import ARCHITECTURES, ModelCard, load_model, save_model
 from closesesame.training import Training, train
 
 from .cells import (
@@ -140,6 +140,7 @@ def given_to(cell: MethodCell, store: ArtifactStore) -> Given:
         else load_model(store.artifact(cell.suspect), cell.machine["device"]),
         clean=clean,
         untrusted=untrusted,
+        inputs=_inputs_of(splits.train),
         architecture=None
         if cell.model is None
         else ARCHITECTURES.recall(cell.model.name, cell.model.settings),
@@ -147,6 +148,10 @@ def given_to(cell: MethodCell, store: ArtifactStore) -> Given:
         if cell.training is None
         else Training(**(cell.training | {"device": cell.machine["device"]})),
     )
+
+
+def _inputs_of(data: Dataset) -> ModelCard:
+    return ModelCard("none", {}, data.classes, data.input_shape, data.sample_rate)
 
 
 @as_planned
