@@ -47,7 +47,7 @@ from closesesame.bench.identity import Code
 from closesesame.bench.queue import runner, worker
 from closesesame.bench.queue.store import FILE
 from closesesame.bench.table import host
-from closesesame.cli import pages
+from closesesame.cli.verbs import report
 from closesesame.core.disk import Destination, write_whole
 from closesesame.core.errors import ClosesesameError
 from closesesame.report import build, page
@@ -686,7 +686,7 @@ def run(wanted: Sequence[str], most: int | None, kept: Path) -> list[Tally]:
     torch.set_num_threads(1)
     shared = Code()
     patch.object(planning, "Code", lambda: shared).start()
-    patch.object(pages, "now", lambda: "then").start()
+    patch.object(report, "now", lambda: "then").start()
     known: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
     tallies = [Tally(**(one | {"ends": Counter(one["ends"])})) for one in known]
     scratch = Path(tempfile.mkdtemp(prefix="closesesame-faults-"))
