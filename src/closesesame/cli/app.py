@@ -45,8 +45,8 @@ def command(name: str, *, of: App = app, bars: bool = True) -> Callable[[Body], 
     """Registers a function as a command, which also takes `--json`.
 
     The command prints what the function returns. Warnings about data become notes on standard error, and
-    long work shows a bar there. The docstring is the help: what stands above `Parameters`, each parameter,
-    and below `Examples` one command a line.
+    long work shows a bar there. The docstring is the help: what stands above `Args`, each of these, and
+    below `Examples` one command a line.
 
     Args:
         name: what is typed.
@@ -55,13 +55,13 @@ def command(name: str, *, of: App = app, bars: bool = True) -> Callable[[Body], 
     """
 
     def register(function: Body) -> Body:
-        text, _, shown = inspect.cleandoc(function.__doc__ or "").partition("Examples\n--------\n")
-        paragraphs = text.partition("Parameters\n")[0].strip().split("\n\n")
+        text, _, shown = inspect.cleandoc(function.__doc__ or "").partition("Examples:\n")
+        paragraphs = text.partition("Args:\n")[0].strip().split("\n\n")
         of.command(
             _with_json(function, bars),
             name=name,
             help="\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs),
-            help_epilogue=examples(*shown.splitlines()),
+            help_epilogue=examples(*map(str.strip, shown.splitlines())),
         )
         return function
 

@@ -45,25 +45,17 @@ def bench_run(
 
     Ends with status 1 if jobs failed.
 
-    Parameters
-    ----------
-    recipe
-        A TOML file; see benchmarks/recipes.
-    workers
-        Number of processes, 1 to 256, each with one thread.
-    ray
-        'local' or the address of a Ray cluster, to compute there.
-    timeout_s
-        Seconds after which a job is taken from its worker and tried again; 1 to 2,592,000.
-    tries
-        How often a job is started if its worker dies or hangs each time; 1 to 100.
-    retry
-        Run failed jobs again.
+    Args:
+        recipe: A TOML file; see benchmarks/recipes.
+        workers: Number of processes, 1 to 256, each with one thread.
+        ray: 'local' or the address of a Ray cluster, to compute there.
+        timeout_s: Seconds after which a job is taken from its worker and tried again; 1 to 2,592,000.
+        tries: How often a job is started if its worker dies or hangs each time; 1 to 100.
+        retry: Run failed jobs again.
 
     Examples:
-    --------
-    sesame bench run recipe.toml --store runs/mine --data DATA --workers 4
-    sesame bench run recipe.toml --store runs/mine --data DATA --retry
+        sesame bench run recipe.toml --store runs/mine --data DATA --workers 4
+        sesame bench run recipe.toml --store runs/mine --data DATA --retry
     """
     from closesesame.bench.grid import run_grid
     from closesesame.bench.queue.watch import watching
@@ -94,8 +86,7 @@ def bench_status(*, store: StoreFolder = STORE) -> Answer:
     """Say how far a grid is, which jobs are in work, and which failed.
 
     Examples:
-    --------
-    sesame bench status --store runs/mine
+        sesame bench status --store runs/mine
     """
     from closesesame.bench.grid import open_store
 
@@ -120,15 +111,12 @@ def _in_words(counts: Mapping[str, int]) -> dict[str, Any]:
 def bench_show(*, store: StoreFolder = STORE, csv: bool = False) -> Answer:
     """Print the results of a grid, one row a cell.
 
-    Parameters
-    ----------
-    csv
-        Print CSV, with all columns.
+    Args:
+        csv: Print CSV, with all columns.
 
     Examples:
-    --------
-    sesame bench show --store runs/mine
-    sesame bench show --store runs/mine --csv
+        sesame bench show --store runs/mine
+        sesame bench show --store runs/mine --csv
     """
     from closesesame.bench.grid import read_grid
     from closesesame.bench.table import as_csv
@@ -181,14 +169,11 @@ def _percent(share: float | None) -> str:
 def bench_report(out: Path, *, store: StoreFolder = STORE, force: Force = False) -> Answer:
     """Write one HTML page on a grid: a heat map, a scatter plot, times, and details of every cell.
 
-    Parameters
-    ----------
-    out
-        The page.
+    Args:
+        out: The page.
 
     Examples:
-    --------
-    sesame bench report page.html --store runs/mine
+        sesame bench report page.html --store runs/mine
     """
     from closesesame.report.from_store import grid_of
     from closesesame.report.grid import write
@@ -203,14 +188,11 @@ def bench_report(out: Path, *, store: StoreFolder = STORE, force: Force = False)
 def bench_export(out: Path, *, store: StoreFolder = STORE, force: Force = False) -> Answer:
     """Write the results of a grid as a result file, such as those in benchmarks/results.
 
-    Parameters
-    ----------
-    out
-        The JSON file.
+    Args:
+        out: The JSON file.
 
     Examples:
-    --------
-    sesame bench export rows.json --store runs/mine
+        sesame bench export rows.json --store runs/mine
     """
     from closesesame.bench.grid import result_of, write_result
 
@@ -224,14 +206,11 @@ def bench_export(out: Path, *, store: StoreFolder = STORE, force: Force = False)
 def bench_check(file: Path, *, data: DataFolder = Path()) -> Answer:
     """Say which rows of a result file this code and these data would give the same ids.
 
-    Parameters
-    ----------
-    file
-        A result file, as 'sesame bench export' writes it.
+    Args:
+        file: A result file, as 'sesame bench export' writes it.
 
     Examples:
-    --------
-    sesame bench check rows.json --data DATA
+        sesame bench check rows.json --data DATA
     """
     from closesesame.bench.grid import check
 

@@ -22,19 +22,14 @@ def catalogue(
 
     Attacks that train a model of their own take a minute each.
 
-    Parameters
-    ----------
-    out
-        New folder for the pages; begin with its index.html.
-    data
-        What the attacks are played on, as a data set.
-    attack
-        Only this attack; may be repeated.
+    Args:
+        out: New folder for the pages; begin with its index.html.
+        data: What the attacks are played on, as a data set.
+        attack: Only this attack; may be repeated.
 
     Examples:
-    --------
-    sesame catalogue PAGES
-    sesame catalogue PAGES --data CLIPS --attack pbsm --attack ultrasonic
+        sesame catalogue PAGES
+        sesame catalogue PAGES --data CLIPS --attack pbsm --attack ultrasonic
     """
     from closesesame.report.catalogue import INDEX, asked_for, is_catalogue, survey, write_pages
 

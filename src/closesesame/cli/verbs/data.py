@@ -23,16 +23,13 @@ def data(
     in folders 'train', 'validation' and 'test'; a folder as Speech Commands has it; or a table (.csv) with
     the columns path, label and, if known, speaker and part.
 
-    Parameters
-    ----------
-    out
-        Also write it as a folder of recordings: resampled, cut or padded, with the lists of its parts.
+    Args:
+        out: Also write it as a folder of recordings: resampled, cut or padded, with the lists of its parts.
 
     Examples:
-    --------
-    sesame data CLIPS
-    sesame data CLIPS --sample-rate 8000 --duration-s 0.5 --out SHORT
-    sesame data synthetic
+        sesame data CLIPS
+        sesame data CLIPS --sample-rate 8000 --duration-s 0.5 --out SHORT
+        sesame data synthetic
     """
     from closesesame.data.export import export
 

@@ -15,15 +15,12 @@ from .report import answer_of
 def demo(out: Path = Path("closesesame-demo"), *, seed: Seed = 0, force: Force = False) -> Answer:
     """Poison embedded speech, train a model on it, attack it, repair it four ways, and write a report.
 
-    Parameters
-    ----------
-    out
-        Folder for the models, the trigger and the page.
+    Args:
+        out: Folder for the models, the trigger and the page.
 
     Examples:
-    --------
-    sesame demo
-    sesame demo DEMO --seed 1 --force
+        sesame demo
+        sesame demo DEMO --seed 1 --force
     """
     from closesesame.demo import PAGE, is_demo, run, save
 

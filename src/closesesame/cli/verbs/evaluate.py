@@ -31,10 +31,9 @@ def evaluate(
     clips: SNR, log-spectral distance and, if the extra 'quality' is installed, PESQ and STOI.
 
     Examples:
-    --------
-    sesame evaluate MODEL CLIPS
-    sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger
-    sesame evaluate REPAIRED CLIPS --trigger POISONED/_trigger --before VICTIM
+        sesame evaluate MODEL CLIPS
+        sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger
+        sesame evaluate REPAIRED CLIPS --trigger POISONED/_trigger --before VICTIM
     """
     from closesesame.evaluation import stealth_of
     from closesesame.models.files import sha256_of

@@ -8,16 +8,13 @@ from closesesame.cli.printing import Answer, table
 def list_methods(family: str | None = None) -> Answer:
     """List the methods of all families; of one family, with what each method needs and claims.
 
-    Parameters
-    ----------
-    family
-        Only this family: attack, removal or model.
+    Args:
+        family: Only this family: attack, removal or model.
 
     Examples:
-    --------
-    sesame list
-    sesame list attack
-    sesame list removal --json
+        sesame list
+        sesame list attack
+        sesame list removal --json
     """
     from closesesame.registries import describe_methods, tabulate
 

@@ -2,9 +2,6 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from closesesame.cli.app import command
 from closesesame.cli.inputs import load, settings_of, source_of
@@ -21,7 +18,7 @@ def poison(
     *,
     attack: str = "badnets",
     settings: Set = None,
-    also: Annotated[list[str] | None, Parameter()] = None,
+    also: list[str] | None = None,
     force: Force = False,
     options: AudioOptions = AUDIO,
 ) -> Answer:
@@ -29,21 +26,16 @@ def poison(
 
     Writes the recordings, the lists of the parts, a manifest of what was poisoned, and the trigger.
 
-    Parameters
-    ----------
-    out
-        New folder for all of it; the trigger goes to its folder '_trigger'.
-    attack
-        Attack; see 'sesame list attack' and 'sesame show ATTACK'.
-    also
-        Another backdoor in the same set, 'NAME FIELD=VALUE ...'; may be repeated. Quote a value with spaces.
-        Its trigger goes to '_trigger2' and so on.
+    Args:
+        out: New folder for all of it; the trigger goes to its folder '_trigger'.
+        attack: Attack; see 'sesame list attack' and 'sesame show ATTACK'.
+        also: Another backdoor in the same set, 'NAME FIELD=VALUE ...'; may be repeated. Quote a value with
+            spaces. Its trigger goes to '_trigger2' and so on.
 
     Examples:
-    --------
-    sesame poison CLIPS POISONED --set rate=0.05 --set target=open
-    sesame poison CLIPS POISONED --attack pbsm --set rate=0.01
-    sesame poison CLIPS POISONED --attack vsvc --also "pitch target=stop"
+        sesame poison CLIPS POISONED --set rate=0.05 --set target=open
+        sesame poison CLIPS POISONED --attack pbsm --set rate=0.01
+        sesame poison CLIPS POISONED --attack vsvc --also "pitch target=stop"
     """
     from closesesame.attacks import ATTACKS, poison_several
 

@@ -27,17 +27,13 @@ def predict(
 
     With --json each recording is one line, a JSON object with the probability of each class.
 
-    Parameters
-    ----------
-    files
-        Recordings, or folders of them at any depth.
-    skip_bad
-        Go on where a recording cannot be used, and give its error in place of an answer.
+    Args:
+        files: Recordings, or folders of them at any depth.
+        skip_bad: Go on where a recording cannot be used, and give its error in place of an answer.
 
     Examples:
-    --------
-    sesame predict MODEL clip.wav
-    sesame predict MODEL RECORDINGS --skip-bad --json
+        sesame predict MODEL clip.wav
+        sesame predict MODEL RECORDINGS --skip-bad --json
     """
     from closesesame.core.progress import Track
 

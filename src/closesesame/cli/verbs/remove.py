@@ -37,18 +37,14 @@ def remove(
 ) -> Answer:
     """Remove a backdoor from a model with a little clean data.
 
-    Parameters
-    ----------
-    out
-        Folder for the repaired model.
-    method
-        Removal; see 'sesame list removal' and 'sesame show METHOD'.
+    Args:
+        out: Folder for the repaired model.
+        method: Removal; see 'sesame list removal' and 'sesame show METHOD'.
 
     Examples:
-    --------
-    sesame remove VICTIM REPAIRED --clean CLIPS
-    sesame remove VICTIM REPAIRED --clean CLIPS --part validation --set steps=200
-    sesame remove VICTIM REPAIRED --method clp
+        sesame remove VICTIM REPAIRED --clean CLIPS
+        sesame remove VICTIM REPAIRED --clean CLIPS --part validation --set steps=200
+        sesame remove VICTIM REPAIRED --method clp
     """
     from closesesame.models import save_model
     from closesesame.models.files import sha256_of

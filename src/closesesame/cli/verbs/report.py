@@ -37,25 +37,19 @@ def report(
 
     Without a trigger the page says what is known and what was not tested.
 
-    Parameters
-    ----------
-    out
-        The page, a new file.
-    before
-        The model before its repair, or a model that was not repaired.
-    after
-        A repaired model; may be repeated.
-    neurons
-        Also prune channels one by one, a thousand at most, and show how steep the clean loss is in channels
-        that the backdoor uses and in others.
-    synthetic
-        Also show what 'dbrpu' synthesises from the model without data, and which channels it suspects.
+    Args:
+        out: The page, a new file.
+        before: The model before its repair, or a model that was not repaired.
+        after: A repaired model; may be repeated.
+        neurons: Also prune channels one by one, a thousand at most, and show how steep the clean loss is in
+            channels that the backdoor uses and in others.
+        synthetic: Also show what 'dbrpu' synthesises from the model without data, and which channels it
+            suspects.
 
     Examples:
-    --------
-    sesame report CLIPS page.html --before MODEL
-    sesame report CLIPS page.html --before VICTIM --after REPAIRED
-    sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
+        sesame report CLIPS page.html --before MODEL
+        sesame report CLIPS page.html --before VICTIM --after REPAIRED
+        sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
     """
     from closesesame.report.build import compare
     from closesesame.report.evidence import neuron_section, synthetic_section

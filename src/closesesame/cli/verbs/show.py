@@ -11,18 +11,14 @@ from closesesame.core.errors import plain
 def show(method: str, *, family: str | None = None) -> Answer:
     """Show a method: what it does, its paper, what it needs, its settings with ranges and defaults.
 
-    Parameters
-    ----------
-    method
-        Name of a method of any family, 'training', or 'module:Class' of yours; see 'sesame list'.
-    family
-        The family to look in, where several have a method of that name.
+    Args:
+        method: Name of a method of any family, 'training', or 'module:Class' of yours; see 'sesame list'.
+        family: The family to look in, where several have a method of that name.
 
     Examples:
-    --------
-    sesame show pbsm
-    sesame show ft_augmented --json
-    sesame show training
+        sesame show pbsm
+        sesame show ft_augmented --json
+        sesame show training
     """
     from closesesame.registries import describe_method
 

@@ -23,19 +23,15 @@ def train(
 ) -> Answer:
     """Train a model on the training part of a data set, and measure it on the test part.
 
-    Parameters
-    ----------
-    out
-        Folder for the model: config.json and model.safetensors.
-    model
-        Architecture; see 'sesame list model'. '--set' takes settings of the architecture and of the training;
-        'sesame show' lists both.
+    Args:
+        out: Folder for the model: config.json and model.safetensors.
+        model: Architecture; see 'sesame list model'. '--set' takes settings of the architecture and of the
+            training; 'sesame show' lists both.
 
     Examples:
-    --------
-    sesame train CLIPS MODEL
-    sesame train POISONED VICTIM --model kwt --set epochs=20 --seed 1
-    sesame train CLIPS MODEL --task speaker --sample-rate 8000
+        sesame train CLIPS MODEL
+        sesame train POISONED VICTIM --model kwt --set epochs=20 --seed 1
+        sesame train CLIPS MODEL --task speaker --sample-rate 8000
     """
     from closesesame.evaluation import Exam
     from closesesame.models import ARCHITECTURES, save_model
