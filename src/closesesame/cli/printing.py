@@ -14,10 +14,10 @@ from closesesame.core.wording import said
 if TYPE_CHECKING:
     from closesesame.evaluation import Scores
 
-LONG = 18
+LONG = 20
 """Characters from which a column may be wrapped."""
-NARROW = 13
-"""Characters that a wrapped column needs: those of an interval of a rate."""
+NARROW = 12
+"""Characters that a wrapped column needs."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,8 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
     cells = [[plain(said(row.get(column, ""))) for column in columns] for row in rows]
-    widest = [max(map(len, (column, *own))) for column, *own in zip(columns, *cells, strict=True)]
-    needed = sum(NARROW if width > LONG else width for width in widest) + 3 * len(columns) + 1
-    if needed > Console().width:
+    widest = _widths(columns, cells)
+    if _drawn(NARROW if width > LONG else width for width in widest) > Console().width:
         _blocks(columns, cells)
         return
     drawn = Table()
@@ -88,6 +87,15 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     for row in cells:
         drawn.add_row(*map(Text, row))
     Console().print(drawn)
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, (column, *own))) for column, *own in zip(columns, *cells, strict=True)]
+
+
+def _drawn(widths: Iterable[int]) -> int:
+    """Characters of a row whose columns have these widths, with its lines."""
+    return sum(width + 3 for width in widths) + 1
 
 
 def _blocks(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
@@ -114,6 +122,8 @@ def facts(found: Mapping[str, Any]) -> None:
 def scores_table(rows: "Sequence[tuple[str, Scores, float | None]]") -> None:
     """Prints what was measured of each model, and below it what holds for all of them.
 
+    Intervals lose their decimals, outwards, where the terminal is too narrow for them.
+
     Args:
         rows: name of a model, its scores, and its DER if there is a model before the repair.
     """
@@ -124,13 +134,30 @@ def scores_table(rows: "Sequence[tuple[str, Scores, float | None]]") -> None:
         values[DER] = None if der is None else DER.said(der)
     known = [measure for measure in OF_MODELS if any(values[measure] is not None for values in found)]
     own = [measure for measure in known if measure.better]
-    lines = [
-        {"model": name} | {measure.name: values[measure] for measure in own}
-        for (name, _, _), values in zip(rows, found, strict=True)
-    ]
-    table(("model", *(measure.name for measure in own)), lines)
-    # What no model makes better or worse is of the clean reference, and the same in all rows.
+    named = [(name, values) for (name, _, _), values in zip(rows, found, strict=True)]
+    full = [{"model": name} | {one.name: said(values[one]) for one in own} for name, values in named]
+    short = [{"model": name} | {one.heading: _short(values[one]) for one in own} for name, values in named]
+    shown = short if _fits(short) and not _fits(full) else full
+    table(tuple(shown[0]), shown)
+    # What no model makes better or worse is of the clean reference model, and the same in all rows.
     facts({measure.name: found[0][measure] for measure in known if not measure.better})
+
+
+def _fits(rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether a table of these rows needs no wrapping."""
+    from rich.console import Console
+
+    return _drawn(_widths(tuple(rows[0]), [tuple(row.values()) for row in rows])) <= Console().width
+
+
+def _short(value: object) -> str:
+    """A rate in percent without its unit, and its interval without decimals."""
+    from closesesame.evaluation import Rate
+
+    if not isinstance(value, Rate):
+        return said(value)
+    low, high = value.interval
+    return f"{100 * value.value:.1f} [{math.floor(100 * low)}, {math.ceil(100 * high)}]"
 
 
 def _finite(content: Any) -> Any:
