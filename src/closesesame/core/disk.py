@@ -12,7 +12,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -45,6 +45,29 @@ def place(path: Path, make: Make, *, kind: Literal["file", "folder"] = "file") -
     finally:
         _remove(made)
     return path
+
+
+def write_folder(files: Mapping[str, bytes], folder: Path | str, known: Collection[str]) -> Path:
+    """Writes files into a folder of their own, whole or not at all; an old one of the kind is replaced.
+
+    Args:
+        files: contents by name.
+        folder: may be there if it holds nothing else than `known`.
+        known: names that such a folder may hold.
+
+    Raises:
+        DataError: if the folder holds something else.
+    """
+    folder = Path(folder)
+    if _exists(folder) and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= set(known)):
+        raise DataError(f"{folder} holds something else than {' and '.join(known)}; choose another name")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(made: Path) -> None:
+        for name, content in files.items():
+            (made / name).write_bytes(content)
+
+    return place(folder, write, kind="folder")
 
 
 @contextmanager

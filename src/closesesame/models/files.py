@@ -131,13 +131,13 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
         architecture = ARCHITECTURES.recall(card.architecture, card.settings)
     except SettingError as error:
         raise ModelError(f"{folder / CONFIG}: {error}") from None
-    state = _read_weights(folder / WEIGHTS)
+    state = read_weights(folder / WEIGHTS)
     misfit = f"its {WEIGHTS} does not fit its {CONFIG}"
     try:
         # Without memory first: a hostile config may ask for more of it than there is.
         with torch.device("meta"):
             planned = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
-        state = _fitted(state, planned, misfit)
+        state = fitted(state, planned, misfit)
         model = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
         model.load_state_dict(state)
     except ClosesesameError as error:
@@ -175,7 +175,12 @@ def _read_card(path: Path) -> Card:
         raise ModelError(f"{path} is not a model's config: {error}") from None
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        ModelError: if it is missing or damaged, or a tensor holds NaN or infinite values.
+    """
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -192,7 +197,7 @@ def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
             raise ModelError(f"{what}: weight {cut(name)!r} holds NaN or infinite values")
 
 
-def _fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> dict[str, torch.Tensor]:
+def fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> dict[str, torch.Tensor]:
     """The weights under the names that the planned model has for them, in the shapes that it has.
 
     Raises:

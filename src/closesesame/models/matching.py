@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import DivergedError, ModelError, cut, listed, short
+from closesesame.core.errors import DataError, DivergedError, ModelError, cut, listed, short
 from closesesame.core.types import Inputs, Logits
 from closesesame.data import Dataset
 
-from .base import Card, Classifier
+from .base import Card, Classifier, adapt
 
 SHOWN = 5
 
@@ -22,6 +22,31 @@ SHOWN = 5
 def card_of(model: nn.Module) -> Card | None:
     """The card of a model of ours; None of any other module."""
     return model.card if isinstance(model, Classifier) else None
+
+
+def as_classifier(model: nn.Module, data: Dataset | None) -> Classifier:
+    """Any module as a model of the house: one that is not ours has the classes of the data, in their order.
+
+    Raises:
+        DataError: if it is not ours and there are no data.
+    """
+    if isinstance(model, Classifier):
+        return model
+    if data is None:
+        raise DataError(
+            "a module that is not ours does not know its classes: give clean examples, or use `adapt`"
+        )
+    return adapt(model, data.classes, data.input_shape, data.sample_rate)
+
+
+def no_examples(card: Card) -> Dataset:
+    """A data set without examples, of the classes and inputs of a model."""
+    return Dataset.of(
+        torch.zeros(0, *card.input_shape),
+        torch.zeros(0, dtype=torch.long),
+        classes=card.classes,
+        sample_rate=card.sample_rate,
+    )
 
 
 def data_for(card: Card, data: Dataset) -> Dataset:
@@ -47,8 +72,8 @@ def check_inputs(card: Card, data: Dataset) -> None:
     """
     if (data.input_shape, data.sample_rate) != (card.input_shape, card.sample_rate):
         raise ModelError(
-            f"the model takes {_inputs(card.input_shape, card.sample_rate)}, and the data hold "
-            f"{_inputs(data.input_shape, data.sample_rate)}; load them with the model's sample rate and "
+            f"the model takes {say_inputs(card.input_shape, card.sample_rate)}, and the data hold "
+            f"{say_inputs(data.input_shape, data.sample_rate)}; load them with the model's sample rate and "
             "length"
         )
 
@@ -141,7 +166,8 @@ def few(names: Sequence[str]) -> str:
     return listed([repr(cut(name)) for name in names], SHOWN, longest=70)
 
 
-def _inputs(shape: tuple[int, ...], sample_rate: int | None) -> str:
+def say_inputs(shape: tuple[int, ...], sample_rate: int | None) -> str:
+    """Inputs for a sentence: clips by length and sample rate, pictures by shape."""
     if sample_rate is None or len(shape) != 1:
         return f"inputs of shape {list(shape)}"
     return f"clips of {shape[0] / sample_rate:g} s at {sample_rate:,} Hz"

@@ -7,15 +7,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, final
 
-import torch
 from pydantic import Field
 from torch import nn
 
 from closesesame.core.errors import DataError, DataWarning, DivergedError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
-from closesesame.models import Card, Classifier, adapt
-from closesesame.models.matching import data_for, few
+from closesesame.models import Classifier
+from closesesame.models.matching import as_classifier, data_for, few, no_examples
 from closesesame.training import Training, accuracy
 
 
@@ -58,8 +57,8 @@ class Removal(Method, ABC):
         Warns:
             DataWarning: if a class of the model has no clean example.
         """
-        suspect = _as_classifier(model, clean)
-        clean = _nothing(suspect.card) if clean is None else data_for(suspect.card, clean)
+        suspect = as_classifier(model, clean)
+        clean = no_examples(suspect.card) if clean is None else data_for(suspect.card, clean)
         started = time.perf_counter()
         tune, held_out = clean.hold_out(self.hold_out, seed) if len(clean) else (clean, clean)
         if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
@@ -156,25 +155,6 @@ class Repair:
         if self.acc_before is None or self.acc_after is None:
             return 0
         return round((self.acc_before - self.acc_after) * self.held_out)
-
-
-def _as_classifier(model: nn.Module, clean: Dataset | None) -> Classifier:
-    if isinstance(model, Classifier):
-        return model
-    if clean is None:
-        raise DataError(
-            "a module that is not ours does not know its classes: give clean examples, or use `adapt`"
-        )
-    return adapt(model, clean.classes, clean.input_shape, clean.sample_rate)
-
-
-def _nothing(card: Card) -> Dataset:
-    return Dataset.of(
-        torch.zeros(0, *card.input_shape),
-        torch.zeros(0, dtype=torch.long),
-        classes=card.classes,
-        sample_rate=card.sample_rate,
-    )
 
 
 def missing_sentence(missing: tuple[str, ...], classes: int) -> str:

@@ -1,0 +1,163 @@
+"""The contract of a detection: a model and examples in, a suspicion score for each example out."""
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, final
+
+import torch
+from jaxtyping import Float64
+from pydantic import Field, StrictFloat, StrictStr
+from torch import Tensor, nn
+
+from closesesame.core.disk import write_folder
+from closesesame.core.errors import ClosesesameError, DataError, DivergedError, ModelError, cut
+from closesesame.core.json_files import read_json, to_json
+from closesesame.core.method import Method
+from closesesame.core.settings import Settings
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.models.matching import as_classifier, data_for, no_examples
+
+SCORES = "suspicion.json"
+MOST_BYTES = 2**28
+"""Of a file of scores: a million examples with long names."""
+
+
+class Detection(Method, ABC):
+    """A way to find poisoned examples with the model that was trained on them, or triggered inputs.
+
+    It sees the model, the examples and, if it says so, clean examples: no trigger, no poison mask, no target
+    label.
+    """
+
+    of: ClassVar[Literal["training clips", "inputs"]]
+    """What it screens: a training set, whose labels it may use, or inputs at run time, which have none."""
+    needs_clean: ClassVar[bool] = False
+    """Whether it needs clean examples beside those that it scores."""
+
+    @final
+    def score(self, model: nn.Module, examples: Dataset, clean: Dataset | None, seed: int) -> "Suspicion":
+        """Scores every example; higher is more suspicious.
+
+        Args:
+            model: trained on the examples, or the one that will classify them; it is not changed. Any module
+                from inputs to logits will do.
+            examples: what to screen. A detection of inputs is not shown their labels.
+            clean: examples known to be clean; may be None if the method does not need any, and is then not
+                looked at.
+            seed: of everything drawn.
+
+        Raises:
+            DataError: if there is nothing to score, or clean examples are missing.
+            ModelError: if examples or clean examples do not fit the model, or the model gives no answers.
+            DivergedError: if a score is NaN or infinite.
+        """
+        if not len(examples):
+            raise DataError(f"{self.name} needs examples to score, got none")
+        if self.needs_clean and not clean:
+            raise DataError(f"{self.name} needs clean examples beside those that it scores")
+        suspect = as_classifier(model, examples)
+        shown = data_for(suspect.card, examples)
+        if self.of == "inputs":
+            shown = shown.with_labels(torch.zeros_like(shown.labels))
+        known = data_for(suspect.card, clean) if self.needs_clean and clean else no_examples(suspect.card)
+        started = time.perf_counter()
+        copied = copy.deepcopy(suspect).requires_grad_(False).eval()
+        scores = self.suspicion(copied, shown, known, seed).detach().double().cpu()
+        if scores.shape != (len(examples),):
+            raise ModelError(
+                f"{self.name} gave scores of shape {list(scores.shape)} for {len(examples)} examples"
+            )
+        return Suspicion(
+            ids=examples.ids,
+            scores=scores,
+            method=self.full_name(),
+            settings=self.settings(),
+            seconds=time.perf_counter() - started,
+        )
+
+    @abstractmethod
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        """Hook: the scores (n,), higher for what is more suspicious.
+
+        Args:
+            model: a copy of the suspect, in evaluation mode, without gradients of its weights.
+            examples: labels counted as the model counts them; all 0 if inputs are scored.
+            clean: clean examples; without rows if the method does not need any.
+            seed: of everything drawn.
+        """
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Suspicion:
+    """How suspicious each example is.
+
+    Attributes:
+        ids: of the examples, in their order.
+        scores: (n,) higher is more suspicious; only their order means something.
+        method: which gave them.
+        settings: of the method.
+        seconds: how long it took.
+
+    Raises:
+        DataError: if there is not one score for each id.
+        DivergedError: if a score is NaN or infinite.
+    """
+
+    ids: tuple[str, ...]
+    scores: Float64[Tensor, " n"]
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.scores):
+            raise DataError(f"{len(self.ids)} examples have {len(self.scores)} scores; each needs one")
+        broken = ~self.scores.isfinite()
+        if broken.any():
+            name = cut(self.ids[int(broken.nonzero()[0])])
+            raise DivergedError(f"{self.method} gave {name!r} a score that is NaN or infinite")
+
+    def save(self, folder: Path | str) -> Path:
+        """Writes `suspicion.json` into a folder of its own, whole or not at all."""
+        about = {
+            "method": self.method,
+            "settings": self.settings,
+            "seconds": self.seconds,
+            "ids": self.ids,
+            "scores": self.scores.tolist(),
+        }
+        return write_folder({SCORES: to_json(about)}, folder, (SCORES,))
+
+
+class _About(Settings):
+    """What stands in `suspicion.json`, as it is checked."""
+
+    method: StrictStr
+    settings: dict[str, Any]
+    seconds: Annotated[StrictFloat, Field(ge=0)]
+    ids: tuple[StrictStr, ...]
+    scores: tuple[StrictFloat, ...]
+
+
+def load_suspicion(folder: Path | str) -> Suspicion:
+    """Reads what `Suspicion.save` wrote; the method that it names is not run or imported.
+
+    Raises:
+        DataError: if it is missing or damaged.
+    """
+    path = Path(folder) / SCORES
+    try:
+        about = _About(**read_json(path, MOST_BYTES))
+        return Suspicion(
+            ids=about.ids,
+            scores=torch.tensor(about.scores, dtype=torch.float64),
+            method=about.method,
+            settings=about.settings,
+            seconds=about.seconds,
+        )
+    except ClosesesameError as error:
+        raise DataError(f"{path} cannot be used: {error}") from None

@@ -1,0 +1,69 @@
+"""Purifiers read from disk: `purifier.json` and `purifier.safetensors`, as `Purifier.save` writes them."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, StrictFloat, StrictInt, StrictStr
+
+from closesesame.core.bounds import MOST_SAMPLES, check_reading
+from closesesame.core.errors import ClosesesameError, ModelError, short
+from closesesame.core.json_files import read_json
+from closesesame.core.settings import Settings
+from closesesame.models.files import fitted, read_weights
+
+from . import PURIFICATIONS
+from .base import ABOUT, WEIGHTS, Purifier
+
+
+class _About(Settings):
+    """What stands in `purifier.json`, as it is checked."""
+
+    purification: StrictStr
+    settings: dict[str, Any]
+    sample_rate: StrictInt | None
+    input_shape: tuple[Annotated[StrictInt, Field(ge=1, le=MOST_SAMPLES)], ...] = Field(
+        min_length=1, max_length=4
+    )
+    chosen: dict[str, Any]
+    seconds: Annotated[StrictFloat, Field(ge=0)]
+
+
+def load_purifier(folder: Path | str, device: torch.device | str = "cpu") -> Purifier:
+    """Reads a purifier folder; weights are checked before they are used, and no code in it is run.
+
+    Args:
+        folder: with `purifier.json` and `purifier.safetensors`.
+        device: where the purifier goes.
+
+    Raises:
+        ModelError: if there is none, or it is damaged, or its method or one of its settings is unknown.
+    """
+    folder = Path(folder)
+    try:
+        about = _About(**read_json(folder / ABOUT))
+        if math.prod(about.input_shape) > MOST_SAMPLES:
+            raise ModelError(f"input_shape {list(about.input_shape)} is larger than any clip or picture")
+        if about.sample_rate is not None:
+            check_reading(about.sample_rate, about.input_shape[0] / about.sample_rate)
+        purification = PURIFICATIONS.recall(about.purification, about.settings)
+    except ClosesesameError as error:
+        raise ModelError(f"{folder / ABOUT} cannot be used: {error}") from None
+    state = read_weights(folder / WEIGHTS)
+    misfit = f"its {WEIGHTS} does not fit its {ABOUT}"
+    try:
+        # Without memory first: a hostile file may ask for more of it than there is.
+        with torch.device("meta"):
+            planned = purification.network(about.sample_rate, about.input_shape)
+        state = fitted(state, planned, misfit)
+        network = purification.network(about.sample_rate, about.input_shape)
+        network.load_state_dict(state)
+    except ClosesesameError as error:
+        raise ModelError(f"{folder}: {error}") from None
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
+        raise ModelError(f"{folder}: {misfit}: {short(error)}") from None
+    purifier = Purifier(
+        purification, network, about.sample_rate, about.input_shape, about.chosen, about.seconds
+    )
+    return purifier.to(device)

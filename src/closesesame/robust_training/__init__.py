@@ -1,0 +1,14 @@
+"""Ways to train a model without a backdoor on data that may be poisoned, one paper a file."""
+
+from closesesame.core.method import Registry
+
+from .base import RobustTraining, TrainedRobustly
+from .plain import Plain
+
+ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
+    "robust_training",
+    RobustTraining,  # type: ignore[type-abstract]
+    Plain,
+)
+
+__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "TrainedRobustly"]

@@ -1,0 +1,30 @@
+"""Plain training: no protection at all, the row that every robust training is compared with."""
+
+from typing import Any, ClassVar
+
+import torch
+
+from closesesame.data import Dataset
+from closesesame.models import Architecture, Classifier
+from closesesame.training import train
+
+from .base import RobustTraining
+
+
+class Plain(RobustTraining):
+    """Train on all of the untrusted set as if it were clean, which gives the bare victim."""
+
+    name: ClassVar[str] = "plain"
+    cite: ClassVar[str] = "ours"
+
+    def learn(
+        self,
+        architecture: Architecture,
+        untrusted: Dataset,
+        clean: Dataset | None,
+        seed: int,
+        device: torch.device,
+    ) -> tuple[Classifier, dict[str, Any]]:
+        """As `closesesame.training.train`, bit by bit."""
+        del clean
+        return train(architecture, untrusted, self.training, seed=seed, device=device), {}
