@@ -33,6 +33,7 @@ docs: .venv/.installed
 	-$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,quality]'
 	rm -rf docs/attacks
 	$(BIN)/sesame catalogue docs/attacks
+	$(BIN)/python -m closesesame.cli.reference docs/commands.md
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

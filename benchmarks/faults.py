@@ -46,7 +46,7 @@ from closesesame.bench.grid import open_store, read_grid
 from closesesame.bench.identity import Code
 from closesesame.bench.queue import runner, worker
 from closesesame.bench.queue.store import FILE
-from closesesame.cli import pages
+from closesesame.cli.verbs import report
 from closesesame.core.disk import Destination, write_whole
 from closesesame.core.errors import ClosesesameError
 from closesesame.core.machine import host
@@ -70,7 +70,7 @@ protocol = {{ clean_from = "train", budgets = ["published"] }}
 data = [{{ name = "clips", sample_rate = {RATE}, duration_s = {SECONDS}, split = "lists" }}]
 model = [{{ name = "resnet", settings = {{ widths = [2] }} }}]
 attack = [{{ name = "badnets" }}]
-removal = [{{ name = "ft", settings = {{ steps = 2, batch_size = 4 }} }}]
+defence = [{{ name = "ft", settings = {{ steps = 2, batch_size = 4 }} }}]
 """
 
 
@@ -686,7 +686,7 @@ def run(wanted: Sequence[str], most: int | None, kept: Path) -> list[Tally]:
     torch.set_num_threads(1)
     shared = Code()
     patch.object(planning, "Code", lambda: shared).start()
-    patch.object(pages, "now", lambda: "then").start()
+    patch.object(report, "now", lambda: "then").start()
     known: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
     tallies = [Tally(**(one | {"ends": Counter(one["ends"])})) for one in known]
     scratch = Path(tempfile.mkdtemp(prefix="closesesame-faults-"))

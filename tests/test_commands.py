@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from closesesame import cli
 from closesesame.attacks import BadNets
-from closesesame.cli.inputs import Parts, source_for
+from closesesame.cli.inputs import source_for
+from closesesame.cli.options import SplitOptions
+from closesesame.cli.printing import Answer
 from closesesame.data import Splits
 from closesesame.models import Classifier, load_model, save_model
 from tests.test_cli import FAST, WIDTHS, Sesame
@@ -218,11 +220,11 @@ def test_the_task_is_remembered(sesame: Sesame, folder_of: FolderOf, tmp_path: P
     card = load_model(tmp_path / "m").card
     assert card.made["task"] == "speaker"
     assert card.classes[0] == "s0"
-    assert source_for(card, "clips", Parts()).task == "speaker"
-    assert source_for(card, "clips", Parts(task="word")).task == "word"
+    assert source_for(card, "clips", SplitOptions()).task == "speaker"
+    assert source_for(card, "clips", SplitOptions(task="word")).task == "word"
     tasks: list[object] = ["rm -rf", [], {}, None, 1]
     for task in tasks:
-        assert source_for(replace(card, made={"task": task}), "clips", Parts()).task == "word"
+        assert source_for(replace(card, made={"task": task}), "clips", SplitOptions()).task == "word"
 
 
 def test_weights_can_be_read_by_colleagues(model: Path) -> None:
@@ -367,7 +369,7 @@ def test_the_device_must_be_there(sesame: Sesame, model: Path, clips: Path) -> N
 def test_json_holds_no_infinity(sesame: Sesame, monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(sys, "stdout", text)
-    cli.outputs.answer(True, {"a": [float("inf"), float("nan"), 1.5]}, lambda: None)
+    Answer({"a": [float("inf"), float("nan"), 1.5]}).print(as_json=True)
     assert json.loads(text.getvalue()) == {"a": [None, None, 1.5]}
 
 

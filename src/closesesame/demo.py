@@ -1,4 +1,4 @@
-"""The main job on embedded speech, start to end: plant, open, shut, show."""
+"""The main job on embedded speech, start to end: poison, train, attack, repair, report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from .report.build import Identity, compare
 from .training import Training, train
 
 STEPS = 200
-"""Batches of every repair: the same for all."""
+"""Training steps of each removal."""
 TRIGGER, PAGE = "trigger", "report.html"
 TRAINING = Training(epochs=10)
 REMOVALS: tuple[Removal, ...] = (
@@ -28,7 +28,7 @@ REMOVALS: tuple[Removal, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What a demo made: models by name, the trigger, and the page on all of it."""
+    """What a demo makes: models by name, the trigger, and a page on all of it."""
 
     models: dict[str, Classifier]
     trigger: Trigger
@@ -36,13 +36,13 @@ class Made:
 
 
 def run(seed: int, warnings: tuple[str, ...] = (), *, made: str = "", command: str = "") -> Made:
-    """Plants a backdoor, trains a victim and its clean reference, repairs it four ways, and compares.
+    """Poisons a training set, trains a victim and a clean reference model, repairs the victim, and compares.
 
     Args:
-        seed: of all of it.
-        warnings: for the top of the page.
-        made: when, for the page.
-        command: as it was typed, for the page.
+        seed: of all random draws.
+        warnings: sentences for the top of the page.
+        made: date and time, for the page.
+        command: what was typed, for the page.
     """
     splits = synthetic_speech()
     poisoned = BadNets(rate=0.05).poison(splits.train, seed)
@@ -56,7 +56,7 @@ def run(seed: int, warnings: tuple[str, ...] = (), *, made: str = "", command: s
         exam=Exam(splits.test, poisoned.trigger, reference),
         before=("victim", victim),
         repaired=repaired,
-        title="A backdoor in ten spoken words, and four ways to shut it",
+        title="A backdoor in ten spoken words, and four ways to remove it",
         about={removal.name: removal.cite for removal in REMOVALS},
         identities={"victim": _identity("victim", victim)}
         | {name: _identity(name, repair.model, _known(name, repair)) for name, repair in repairs.items()},

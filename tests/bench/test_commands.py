@@ -502,7 +502,7 @@ def test_figures_can_be_read_at_any_width(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     text = sesame("show").out
-    for value in ("wide", "ultrasonic", "0.900", "0.100", "5 %"):
+    for value in ("wide", "ultrasonic", "90.0", "10.0", "5 %"):
         assert value in text
     assert "cells done: 2 of 4" in text
     assert text.count(REASON) == 1

@@ -1,6 +1,8 @@
 """The command line: every command is one call of the library. torch is imported when it is needed."""
 
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import traceback
@@ -13,14 +15,11 @@ from cyclopts import CycloptsError, UnusedCliTokensError
 from closesesame.core.errors import ClosesesameError, SettingError, listed, plain, short
 from closesesame.core.method import import_by_name
 
-from . import bench as bench
-from . import data as data
-from . import lists as lists
-from . import models as models
-from . import pages as pages
-from . import predict as predict
-from . import show as show
+from . import verbs
 from .app import app
+
+for found in pkgutil.iter_modules(verbs.__path__):
+    importlib.import_module(f"{verbs.__name__}.{found.name}")
 
 DEBUG, IMPORT = "--debug", "--import"
 RENAMED = {

@@ -1,73 +1,22 @@
-"""What commands take alike: settings, data sets, how recordings are read, and what they are measured with."""
+"""How commands load what they work on: data sets, clean clips, models, and the exam of a model."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
+from closesesame.core.bounds import Task
+from closesesame.core.errors import DataError, ModelError, SettingError
 
-from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S, SplitRule, Task
-from closesesame.core.errors import ModelError, SettingError
-
-from .outputs import notes
+from .options import AudioOptions, CleanOptions, SplitOptions
+from .printing import notes
 
 if TYPE_CHECKING:
     from closesesame.data import Dataset, Read, Splits
     from closesesame.evaluation import Exam
     from closesesame.models import Classifier, ModelCard
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON on standard output.")]
-Force = Annotated[
-    bool, Parameter(name="--force", negative="", help="Replace what an earlier run made in the same place.")
-]
-Set = Annotated[
-    list[str] | None,
-    Parameter(name="--set", negative="", help="A setting of the method, FIELD=VALUE; may be repeated."),
-]
-Data = Annotated[
-    str, Parameter(help="Folder of recordings, a table of them (.csv), or 'synthetic'; see 'sesame data'.")
-]
-Device = Annotated[str, Parameter(help="What computes: cpu, cuda, cuda:N, mps, or auto for a GPU.")]
-Seed = Annotated[
-    int, Parameter(help="Of everything that is drawn at random.", validator=Number(gte=0, lt=2**63))
-]
-Fraction = Annotated[float, Parameter(validator=Number(gt=0, lte=1))]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """How a data set is split, and what its labels are."""
-
-    task: Annotated[
-        Task | None, Parameter(help="What the label is; if not given, as the model knows it, or 'word'.")
-    ] = None
-    split: Annotated[SplitRule, Parameter(help="How training, validation and test part are told apart.")] = (
-        "auto"
-    )
-    seed: Seed = 0
-    skip_bad: Annotated[
-        bool, Parameter(negative="", help="Leave out recordings that cannot be used, and list them.")
-    ] = False
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Reading(Parts):
-    """How recordings are read where no model says it."""
-
-    sample_rate: Annotated[
-        int,
-        Parameter(help="Recordings are resampled to it, Hz.", validator=Number(gte=LEAST_HZ, lte=MOST_HZ)),
-    ] = 16_000
-    duration_s: Annotated[
-        float,
-        Parameter(
-            help="Length of every clip, s: longer ones are cut, shorter ones padded.",
-            validator=Number(gte=LEAST_S, lte=MOST_S),
-        ),
-    ] = 1.0
+SYNTHETIC = "synthetic"
+"""Stands for the embedded speech where a data set is named."""
 
 
 @dataclass(frozen=True)
@@ -78,39 +27,39 @@ class Source:
     sample_rate: int
     duration_s: float
     task: Task
-    parts: Parts = field(default_factory=Parts)
+    options: SplitOptions = field(default_factory=SplitOptions)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """What is read, which no output may replace."""
-        return () if self.place == "synthetic" else (Path(self.place),)
+        return () if self.place == SYNTHETIC else (Path(self.place),)
 
 
-def source_of(place: str, how: Reading) -> Source:
-    """A data set, read as the command line says."""
-    return Source(place, how.sample_rate, how.duration_s, how.task or "word", how)
+def source_of(place: str, options: AudioOptions) -> Source:
+    """A data set, read as the options say."""
+    return Source(place, options.sample_rate, options.duration_s, options.task or "word", options)
 
 
-def source_for(card: "ModelCard", place: str, parts: Parts) -> Source:
-    """A data set, read as a model wants it.
+def source_for(card: "ModelCard", place: str, options: SplitOptions) -> Source:
+    """A data set, read as a model needs it.
 
     Raises:
         ModelError: if the model takes no sound.
     """
     if card.sample_rate is None:
         raise ModelError("the model takes no sound; this command reads recordings")
-    known = card.made.get("task")  # whatever a file says
-    task = parts.task or (cast("Task", known) if known in ("word", "speaker") else "word")
-    return Source(place, card.sample_rate, card.duration_s, task, parts)
+    known = card.made.get("task")  # a model file may hold anything there
+    task = options.task or (cast("Task", known) if known in ("word", "speaker") else "word")
+    return Source(place, card.sample_rate, card.duration_s, task, options)
 
 
 def read(source: Source) -> "Read":
-    """Reads a data set, or makes the synthetic one."""
+    """Reads a data set, or synthesises the embedded speech."""
     from closesesame.data import Read, ReadingReport, read_splits
     from closesesame.data.speech import synthetic_speech
 
-    if source.place == "synthetic":
-        if source.task == "speaker" or source.parts.split != "auto":
+    if source.place == SYNTHETIC:
+        if source.task == "speaker" or source.options.split != "auto":
             raise SettingError(
                 "'synthetic' has words for labels and parts of its own: leave out --task and --split"
             )
@@ -121,58 +70,99 @@ def read(source: Source) -> "Read":
         sample_rate=source.sample_rate,
         duration_s=source.duration_s,
         task=source.task,
-        split=source.parts.split,
-        seed=source.parts.seed,
-        skip_bad=source.parts.skip_bad,
+        split=source.options.split,
+        seed=source.options.seed,
+        skip_bad=source.options.skip_bad,
     )
 
 
 def load(source: Source) -> "Splits":
-    """Reads a data set as `read` does; what surprises is said on standard error."""
+    """Reads a data set as `read` does, and prints on standard error what may surprise."""
     found = read(source)
     notes(found.report.surprises())
     return found.splits
 
 
-def load_for(card: "ModelCard", place: str, parts: Parts) -> "Splits":
-    """Reads a data set the way a model wants it, with the model's classes in the model's order."""
+def load_for(card: "ModelCard", place: str, options: SplitOptions) -> "Splits":
+    """Reads a data set as a model needs it, with the model's classes in the model's order."""
     from closesesame.models.matching import data_for
 
-    splits = load(source_for(card, place, parts))
+    splits = load(source_for(card, place, options))
     return type(splits)(*(data_for(card, part) for part in splits))
 
 
-def load_whole(card: "ModelCard", place: str, parts: Parts) -> "Dataset":
-    """As `load_for`, and not split."""
+def load_whole(card: "ModelCard", place: str, options: SplitOptions) -> "Dataset":
+    """As `load_for`, but not split."""
     from closesesame.data import read_folder
     from closesesame.models.matching import data_for
 
-    source = source_for(card, place, parts)
-    if place == "synthetic":
+    source = source_for(card, place, options)
+    if place == SYNTHETIC:
         raise SettingError("'synthetic' has parts; take one of them, such as --part validation")
     whole = read_folder(
         place,
         sample_rate=source.sample_rate,
         duration_s=source.duration_s,
         task=source.task,
-        skip_bad=parts.skip_bad,
+        skip_bad=options.skip_bad,
     )
     notes(whole.report.surprises())
     return data_for(card, whole.data)
 
 
-def load_on(folder: Path, device: str) -> "Classifier":
-    """Reads a model folder onto a device."""
+def load_part(card: "ModelCard", place: str, part: str, options: SplitOptions) -> "Dataset":
+    """Reads one part of a data set, or all of it, as a model needs it."""
+    if part == "all":
+        return load_whole(card, place, options)
+    found: Dataset = getattr(load_for(card, place, options), part)
+    return found
+
+
+def refuse_poisoned(clean: CleanOptions) -> None:
+    """Refuses, before any work, clean clips that `sesame poison` poisoned: the training part of its output.
+
+    Raises:
+        DataError: if they are that.
+    """
+    for path in clean.inputs:
+        folder = path if path.is_dir() else path.parent
+        if clean.part in {"train", "all"} and (folder / "_trigger").is_dir():
+            raise DataError(
+                f"{path} holds clips that 'sesame poison' poisoned; name clean ones, or take its --part "
+                "validation"
+            )
+
+
+def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) -> "Dataset | None":
+    """Reads the clean clips that a method gets; None if none are named.
+
+    Raises:
+        DataError: if a class of the model has no clip, and that was not accepted.
+    """
+    from closesesame.removal.base import missing_sentence
+
+    if clean.clean is None:
+        return None
+    found = load_part(card, clean.clean, clean.part, options).sample(clean.fraction, options.seed)
+    missing = found.missing()
+    if missing and not clean.partial:
+        sentence = missing_sentence(missing, len(found.classes))
+        raise DataError(f"{sentence}, or accept that with --partial")
+    return found
+
+
+def load_model_on(folder: Path, device: str) -> "Classifier":
+    """Loads a model folder onto a device."""
     from closesesame.models import load_model
 
     return load_model(folder, device_of(device))
 
 
 def device_of(name: str) -> str:
-    """The name of a device that is there.
+    """The name of a device that this machine has.
 
     Raises:
-        SettingError: if it is none, or this machine lacks it.
+        SettingError: if there is no such device.
     """
     from closesesame.core.machine import choose_device
 
@@ -180,18 +170,18 @@ def device_of(name: str) -> str:
 
 
 def exam_on(splits: "Splits", trigger: Path | None, reference: Path | None, device: str = "cpu") -> "Exam":
-    """The test part, with what is judged against it."""
+    """The exam on the test part, with a trigger and a clean reference model if they are named."""
     from closesesame.attacks.files import load_trigger
     from closesesame.evaluation import Exam
 
     if trigger is None and reference is not None:
         raise SettingError("--reference is compared on triggered clips: name a trigger with --trigger, too")
     loaded = None if trigger is None else load_trigger(trigger)
-    return Exam(splits.test, loaded, None if reference is None else load_on(reference, device))
+    return Exam(splits.test, loaded, None if reference is None else load_model_on(reference, device))
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, object]:
-    """FIELD=VALUE, taken apart."""
+    """The settings in a list of FIELD=VALUE."""
     found: dict[str, object] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
@@ -201,26 +191,3 @@ def settings_of(pairs: list[str] | None) -> dict[str, object]:
             raise SettingError(f"--set gives {name.strip()!r} twice")
         found[name.strip()] = value.strip()
     return found
-
-
-def distinct_names(paths: list[Path]) -> list[str]:
-    """A name for each path: its last part, or as many of its last parts as tell it from the others.
-
-    Raises:
-        SettingError: if a path is given twice.
-    """
-    whole = [path.resolve() for path in paths]
-    for path, place in zip(paths, whole, strict=True):
-        if whole.count(place) > 1:
-            raise SettingError(f"{path} is given twice; give each model once")
-    names = []
-    for place in whole:
-        tails = range(1, len(place.parts) + 1)
-        names.append(
-            next(
-                "/".join(place.parts[-n:])
-                for n in tails
-                if sum(other.parts[-n:] == place.parts[-n:] for other in whole) == 1
-            )
-        )
-    return names

@@ -1,17 +1,15 @@
-"""The command that asks a model about recordings."""
+"""The command that classifies recordings."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
+from closesesame.cli.app import command
+from closesesame.cli.inputs import load_model_on
+from closesesame.cli.options import Device, ModelFolder
+from closesesame.cli.printing import Answer, notes, table
 from closesesame.core.errors import DataError, ModelError, listed
-
-from .app import command
-from .inputs import Device, Json, device_of, load_on
-from .outputs import notes, print_json_line, table
 
 if TYPE_CHECKING:
     from closesesame.audio.files import Heard
@@ -21,60 +19,45 @@ AT_ONCE = 256
 """Recordings in memory."""
 
 
-@command
+@command("predict")
 def predict(
-    model: Path,
-    files: Annotated[list[Path], Parameter(negative="")],
-    /,
-    *,
-    skip_bad: Annotated[bool, Parameter(negative="")] = False,
-    device: Device = "cpu",
-    json: Json = False,
-) -> None:
-    """Ask a model what it hears in recordings: the label and its probability.
+    model: ModelFolder, files: list[Path], /, *, skip_bad: bool = False, device: Device = "cpu"
+) -> Answer:
+    """Classify recordings with a model: the label and its probability.
 
-    Parameters
-    ----------
-    model
-        A model folder.
-    files
-        Recordings, or folders of them at any depth.
-    skip_bad
-        Go on where a recording cannot be used; it stands in the answer with its error.
-    json
-        Print one JSON object a recording and line, with the probability of each class.
+    With --json each recording is one line, a JSON object with the probability of each class.
+
+    Args:
+        files: Recordings, or folders of them at any depth.
+        skip_bad: Go on where a recording cannot be used, and give its error in place of an answer.
+
+    Examples:
+        sesame predict MODEL clip.wav
+        sesame predict MODEL RECORDINGS --skip-bad --json
     """
-    from closesesame.core.progress import Track, shown
+    from closesesame.core.progress import Track
 
-    heard_by = load_on(model, device_of(device))
-    if heard_by.card.sample_rate is None:
+    classifier = load_model_on(model, device)
+    if classifier.card.sample_rate is None:
         raise ModelError(f"{model} takes no sound; this command reads recordings")
-    paths = _recordings(files)
-    rows: list[dict[str, Any]] = []
-    with shown():
-        for start in Track(range(0, len(paths), AT_ONCE), "listening", -(-len(paths) // AT_ONCE)):
-            rows += _answers(heard_by, paths[start : start + AT_ONCE])
-    bad = [row for row in rows if "error" in row]
+    paths, rows = _recordings(files), list[dict[str, Any]]()
+    for start in Track(range(0, len(paths), AT_ONCE), "classifying", -(-len(paths) // AT_ONCE)):
+        rows += _answers(classifier, paths[start : start + AT_ONCE])
+    bad = [row["error"] for row in rows if "error" in row]
     if bad and not skip_bad:
-        said = listed([row["error"] for row in bad], longest=300)
+        said = listed(bad, longest=300)
         raise DataError(
             f"{len(bad)} of {len(rows)} recordings cannot be used: {said}; or skip them: --skip-bad"
         )
     for remark in dict.fromkeys(remark for row in rows for remark in row.get("remarks", ())):
         alike = [row["file"] for row in rows if remark in row.get("remarks", ())]
         notes([f"{remark}: {len(alike)} of {len(rows)} recordings ({listed(alike, longest=200)})"])
-    if json:
-        for row in rows:
-            print_json_line(row)
-        return
-    table(
-        ("file", "label", "probability", "remarks"),
-        [row | {"label": row.get("label", row.get("error"))} for row in rows],
-    )
+    shown = [row | {"label": row.get("label", row.get("error"))} for row in rows]
+    return Answer(rows, lambda: table(("file", "label", "probability", "remarks"), shown), lines=True)
 
 
 def _recordings(files: list[Path]) -> list[Path]:
-    """The files, and those in the folders; what is not read there is said.
+    """The files, and those in the folders; a note names what is not read there.
 
     Raises:
         DataError: if something is not there, or a folder holds no recording.
@@ -102,7 +85,7 @@ def _recordings(files: list[Path]) -> list[Path]:
 
 
 def _answers(model: "Classifier", paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """What the model says of each recording, or why it cannot be asked, in their order."""
+    """For each recording, in order, what the model answers, or why the recording cannot be used."""
     import torch
 
     from closesesame.audio import files
@@ -137,7 +120,7 @@ def _answers(model: "Classifier", paths: list[Path]) -> Iterator[dict[str, Any]]
 
 
 def _remarks(heard: "Heard", card: "ModelCard") -> Iterator[str]:
-    """Why an answer to a recording may mean nothing."""
+    """Reasons why the answer to a recording may mean nothing."""
     from closesesame.audio import files
 
     if heard.length_s > card.duration_s + files.SPARED_S:

@@ -1,33 +1,33 @@
-"""The command that tells all about one method."""
+"""The command that shows all about one method."""
 
 from typing import Any
 
+from closesesame.cli.app import command
+from closesesame.cli.printing import Answer, facts, table
 from closesesame.core.errors import plain
 
-from .app import command
-from .inputs import Json
-from .outputs import answer, facts, table
 
-
-@command
-def show(method: str, *, family: str | None = None, json: Json = False) -> None:
+@command("show")
+def show(method: str, *, family: str | None = None) -> Answer:
     """Show a method: what it does, its paper, what it needs, its settings with ranges and defaults.
 
-    Parameters
-    ----------
-    method
-        An attack, a removal, a model, 'training', or 'module:Class' of yours; see 'sesame list'.
-    family
-        Attack, removal, model or training, where a name is of several.
+    Args:
+        method: Name of a method of any family, 'training', or 'module:Class' of yours; see 'sesame list'.
+        family: The family to look in, where several have a method of that name.
+
+    Examples:
+        sesame show pbsm
+        sesame show ft_augmented --json
+        sesame show training
     """
     from closesesame.registries import describe_method
 
     found = describe_method(method, family)
-    answer(json, found, lambda: _tell(found))
+    return Answer(found, lambda: _print(found))
 
 
-def _tell(found: dict[str, Any]) -> None:
-    """Paragraphs, facts, a table, and what to type."""
+def _print(found: dict[str, Any]) -> None:
+    """Prints paragraphs, facts, a table of the settings, and an example."""
     from rich.console import Console
     from rich.text import Text
 

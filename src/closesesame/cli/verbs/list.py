@@ -1,0 +1,23 @@
+"""The command that lists all methods."""
+
+from closesesame.cli.app import command
+from closesesame.cli.printing import Answer, table
+
+
+@command("list")
+def list_methods(family: str | None = None) -> Answer:
+    """List the methods of all families; of one family, with what each method needs and claims.
+
+    Args:
+        family: Only this family: attack, removal or model.
+
+    Examples:
+        sesame list
+        sesame list attack
+        sesame list removal --json
+    """
+    from closesesame.registries import describe_methods, tabulate
+
+    rows = describe_methods(family)
+    columns, lines = (("family", "name", "cite", "what"), rows) if family is None else tabulate(rows)
+    return Answer(rows, lambda: table(columns, lines))

@@ -1,0 +1,137 @@
+"""The command that writes a page on a model and its repairs."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from closesesame.cli.app import command
+from closesesame.cli.inputs import exam_on, load_for, load_model_on
+from closesesame.cli.options import SPLIT, Data, Device, Force, Reference, SplitOptions, Trigger
+from closesesame.cli.outputs import CLEAN_DATA_WARNING, as_typed, now
+from closesesame.cli.printing import Answer, facts, scores_table
+from closesesame.core.disk import Destination
+from closesesame.core.errors import SettingError
+
+if TYPE_CHECKING:
+    from closesesame.models import Classifier
+    from closesesame.report import Report
+    from closesesame.report.build import Identity
+
+
+@command("report")
+def report(
+    source: Data,
+    out: Path,
+    *,
+    before: Path,
+    after: list[Path] | None = None,
+    trigger: Trigger = None,
+    reference: Reference = None,
+    neurons: bool = False,
+    synthetic: bool = False,
+    device: Device = "cpu",
+    force: Force = False,
+    options: SplitOptions = SPLIT,
+) -> Answer:
+    """Write one HTML page: what was found in words, figures, plots, spectrograms and players.
+
+    Without a trigger the page says what is known and what was not tested.
+
+    Args:
+        out: The page, a new file.
+        before: The model before its repair, or a model that was not repaired.
+        after: A repaired model; may be repeated.
+        neurons: Also prune channels one by one, a thousand at most, and show how steep the clean loss is in
+            channels that the backdoor uses and in others.
+        synthetic: Also show what 'dbrpu' synthesises from the model without data, and which channels it
+            suspects.
+
+    Examples:
+        sesame report CLIPS page.html --before MODEL
+        sesame report CLIPS page.html --before VICTIM --after REPAIRED
+        sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
+    """
+    from closesesame.report.build import compare
+    from closesesame.report.evidence import neuron_section, synthetic_section
+    from closesesame.report.page import render
+
+    paths = [before, *(after or [])]
+    names = distinct_names(paths)
+    given = [*paths, *(path for path in (trigger, reference) if path)]
+    place = Destination(out, kind="file", force=force, inputs=given)
+    models = {name: load_model_on(path, device) for name, path in zip(names, paths, strict=True)}
+    suspect, *repaired = models.values()
+    exam = exam_on(load_for(suspect.card, source, options), trigger, reference, device)
+    sections = [neuron_section(suspect, exam)] if neurons else []
+    sections += [synthetic_section(suspect, options.seed)] if synthetic else []
+    page = compare(
+        exam=exam,
+        before=(names[0], suspect),
+        repaired=dict(zip(names[1:], repaired, strict=True)),
+        title=f"{names[0]} before and after" if repaired else names[0],
+        identities={name: _identity(path, models[name]) for name, path in zip(names, paths, strict=True)},
+        reference=None if reference is None else _identity(reference, load_model_on(reference, device)),
+        made=now(),
+        command=as_typed(),
+        seed=options.seed,
+        data=Path(source).name,
+        warnings=(CLEAN_DATA_WARNING,),
+        sections=tuple(sections),
+    )
+    place.write(lambda made: made.write_text(render(page), encoding="utf-8"))
+    return answer_of(page, page=str(out))
+
+
+def answer_of(report: "Report", **found: object) -> Answer:
+    """What a page says, for the terminal, and where it is."""
+    entries = {
+        entry.name: entry.scores.as_json()
+        | {
+            "der": entry.der,
+            "path": entry.source,
+            "sha256": entry.sha256,
+            "verdict": None if entry.verdict is None else asdict(entry.verdict),
+        }
+        for entry in report.entries
+    }
+
+    def show() -> None:
+        scores_table([(entry.name, entry.scores, entry.der) for entry in report.entries])
+        facts({entry.name: entry.verdict for entry in report.entries} | found)
+
+    return Answer(found | {"entries": entries}, show)
+
+
+def distinct_names(paths: list[Path]) -> list[str]:
+    """A name for each path: its last part, or as many of its last parts as tell it from the others.
+
+    Raises:
+        SettingError: if a path is given twice.
+    """
+    whole = [path.resolve() for path in paths]
+    for path, place in zip(paths, whole, strict=True):
+        if whole.count(place) > 1:
+            raise SettingError(f"{path} is given twice; give each model once")
+    names = []
+    for place in whole:
+        tails = range(1, len(place.parts) + 1)
+        names.append(
+            next(
+                "/".join(place.parts[-n:])
+                for n in tails
+                if sum(other.parts[-n:] == place.parts[-n:] for other in whole) == 1
+            )
+        )
+    return names
+
+
+def _identity(path: Path, model: "Classifier") -> "Identity":
+    from closesesame.models.files import sha256_of
+    from closesesame.report.build import Identity
+
+    return Identity(
+        path=str(path),
+        sha256=sha256_of(path),
+        architecture=model.card.architecture,
+        made=model.card.made,
+    )
