@@ -15,6 +15,7 @@ from closesesame.core.errors import ModelError, SettingError
 from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Inputs, Logits
+from closesesame.data import Dataset
 
 from .size import check_size
 
@@ -62,6 +63,16 @@ class Classifier(nn.Module):
         self.front_end = front_end
         self.body = body
         self.card = card
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next((weight.device for weight in self.parameters()), torch.device("cpu"))
+
+    @torch.no_grad()
+    def features(self, data: Dataset, batch_size: int = 256) -> Tensor:
+        """What the front end makes of all examples (n, ...), on the model's device."""
+        return torch.cat([self.front_end(inputs.to(self.device)) for inputs, _ in data.batches(batch_size)])
 
     def forward(self, inputs: Inputs) -> Logits:
         """Inputs to logits."""

@@ -6,6 +6,10 @@ from pydantic import Field, model_validator
 
 from closesesame.core.method import Method
 
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["one_cycle", "cosine", "constant"]
+Augmentation = Literal["none", "light", "strong"]
+
 
 class Training(Method):
     """Settings of a training run; the defaults train a victim from fresh weights."""
@@ -17,14 +21,14 @@ class Training(Method):
     steps: int | None = Field(None, ge=0, le=10_000_000, description="batches in all, instead of `epochs`")
     batch_size: int = Field(64, ge=2, le=65_536, description="examples a batch; at most the whole set")
     lr: float = Field(5e-3, gt=0, le=10_000, description="highest learning rate")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum")
+    optimizer: Optimizer = Field("adamw", description="AdamW, or SGD with momentum")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
     weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for AdamW, L2 for SGD")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+    schedule: Schedule = Field(
         "one_cycle", description="rise and fall, fall, or neither, of the learning rate over the whole run"
     )
-    augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
+    augmentation: Augmentation = Field("light", description="of the features")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast where the hardware multiplies in it, fp32 otherwise; or as asked"
     )
