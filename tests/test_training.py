@@ -15,7 +15,7 @@ from closesesame.core import machine
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
-from closesesame.training import History, Loss, Training, accuracy, fit, predict, train
+from closesesame.training import Batch, History, Training, accuracy, fit, predict, train
 from tests.conftest import QUICK, SMALL, make_tones
 
 PLAIN: dict[str, Any] = {"augmentation": "none", "precision": "fp32"}
@@ -129,7 +129,7 @@ def test_labels_stay_with_their_examples(monkeypatch: pytest.MonkeyPatch) -> Non
         pairs.append((model_sees[-1][:, 0], labels))
         return logits.square().mean()
 
-    monkeypatch.setattr("closesesame.training.F.cross_entropy", spy)
+    monkeypatch.setattr("closesesame.training.loop.F.cross_entropy", spy)
     model = line()
     with features_of(model) as model_sees:
         fit(model, numbered(10), Training(steps=4, batch_size=4, **PLAIN), seed=0)
@@ -215,10 +215,10 @@ def test_what_is_frozen_and_the_front_end_are_not_trained(tones: Splits) -> None
 def test_the_rule_gets_no_gradient_of_an_earlier_batch_and_its_losses_are_averaged_by_epoch() -> None:
     losses = iter([1.0, 2.0, 3.0, 5.0, 8.0, 0.0, 9.0])
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         assert all(p.grad is None for p in body.parameters())
         assert body.training
-        loss().backward()  # type: ignore[no-untyped-call]
+        batch.loss(body).backward()
         return torch.tensor(next(losses))
 
     history = fit(line(), numbered(8), Training(steps=7, batch_size=4, **PLAIN), seed=0, gradient=rule)
@@ -305,11 +305,11 @@ def test_training_stops_after_patience_epochs_without_a_better_one_and_keeps_the
 ) -> None:
     # Its bias says after which epoch a model was; the losses are read from a list.
     found = iter([5.0, 4.0, 4.5, 3.0, 3.0, 6.0, 1.0])
-    monkeypatch.setattr("closesesame.training.F.cross_entropy", lambda *_: torch.tensor(next(found)))
+    monkeypatch.setattr("closesesame.training.loop.F.cross_entropy", lambda *_: torch.tensor(next(found)))
     model = line()
     bias = layer_of(model).bias
 
-    def count(body: nn.Module, loss: Loss) -> Tensor:
+    def count(body: nn.Module, batch: Batch) -> Tensor:
         bias.data += 1
         return torch.zeros(())
 
@@ -341,7 +341,7 @@ def test_features_computed_batch_by_batch_give_the_same_model(
 ) -> None:
     few, short = tones.train.take(torch.arange(64)), QUICK.model_copy(update={"epochs": 1})
     kept = train(SMALL, few, short, seed=0)
-    monkeypatch.setattr("closesesame.training.FEATURE_CACHE_BYTES", 0)
+    monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", 0)
     computed = train(SMALL, few, short, seed=0)
     x = few.inputs[:4]
     assert torch.allclose(kept(x), computed(x), atol=1e-4)

@@ -81,7 +81,7 @@ def train(
     from closesesame.core.progress import shown
     from closesesame.evaluation import Exam
     from closesesame.models import ARCHITECTURES, save_model
-    from closesesame.training import Training, train_with_history
+    from closesesame.training import Training, fit, untrained
 
     given = settings_of(settings)
     of_training = {field: given.pop(field) for field in list(given) if field in Training.model_fields}
@@ -92,14 +92,8 @@ def train(
     place = new_model_folder(out, read_from.inputs, force=force)
     with shown():
         splits = load(read_from)
-        trained, course = train_with_history(
-            architecture,
-            splits.train,
-            training,
-            seed=how.seed,
-            validation=splits.validation,
-            device=device,
-        )
+        trained = untrained(architecture, splits.train, seed=how.seed, device=device)
+        course = fit(trained, splits.train, training, seed=how.seed, validation=splits.validation)
         made = history(
             "sesame train",
             data=Path(source).name,
