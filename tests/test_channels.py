@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
+from closesesame.data import Splits
 from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.channels import (
     Channels,
@@ -17,6 +18,7 @@ from closesesame.models.channels import (
     scaled,
     watched,
 )
+from tests.removal.rules import Net, model_of
 
 RNG = torch.Generator
 
@@ -254,3 +256,13 @@ def test_watched_sees_what_the_batch_norm_takes() -> None:
 def test_a_network_without_layers_is_refused() -> None:
     with pytest.raises(ModelError, match="no channels"):
         channels_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(2, 4))
+
+
+def test_the_head_is_found_wherever_it_is_listed(clean_model: Classifier, tones: Splits) -> None:
+    body = nn.Sequential(nn.AdaptiveAvgPool2d((1, 5)), nn.Flatten(), Net())
+    assert head_in(model_of(body, clean_model)) is body[2].head
+    assert body.training
+    for tail in (nn.LayerNorm(4), nn.Linear(4, 4).requires_grad_(False)):
+        body[2] = Net(tail=tail)
+        if isinstance(tail, nn.Linear):
+            assert head_in(model_of(body, clean_model)) is tail

@@ -14,7 +14,7 @@ from closesesame.core import machine
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
-from closesesame.training import History, Loss, Training, accuracy, fit, predict, train
+from closesesame.training import Batch, History, Training, accuracy, fit, predict, train
 from tests.conftest import QUICK, SMALL, make_tones
 
 PLAIN: dict[str, Any] = {"augmentation": "none", "precision": "fp32"}
@@ -214,10 +214,10 @@ def test_what_is_frozen_and_the_front_end_are_not_trained(tones: Splits) -> None
 def test_the_rule_gets_no_gradient_of_an_earlier_batch_and_its_losses_are_averaged_by_epoch() -> None:
     losses = iter([1.0, 2.0, 3.0, 5.0, 8.0, 0.0, 9.0])
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         assert all(p.grad is None for p in body.parameters())
         assert body.training
-        loss().backward()  # type: ignore[no-untyped-call]
+        batch.loss(body).backward()
         return torch.tensor(next(losses))
 
     history = fit(line(), numbered(8), Training(steps=7, batch_size=4, **PLAIN), seed=0, gradient=rule)
@@ -308,7 +308,7 @@ def test_training_stops_after_patience_epochs_without_a_better_one_and_keeps_the
     model = line()
     bias = layer_of(model).bias
 
-    def count(body: nn.Module, loss: Loss) -> Tensor:
+    def count(body: nn.Module, batch: Batch) -> Tensor:
         bias.data += 1
         return torch.zeros(())
 

@@ -56,7 +56,7 @@ class Elsewhere(Tensor):
         return run(func, args, kwargs or {})
 
 
-class OtherDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OtherDevice(TorchDispatchMode):
     """Sees to what is made on the other device while it is entered."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -91,7 +91,7 @@ def test_a_trigger_follows_its_clips_to_their_device(
     name: str, settings: dict[str, Any], tones: Splits
 ) -> None:
     trigger, clips = made(name, settings).trigger(tones.train, 0), tones.test.inputs[:2]
-    with OtherDevice():  # type: ignore[no-untyped-call]
+    with OtherDevice():
         out = trigger.attack.apply(Elsewhere(clips), trigger.state, trigger.sample_rate)
     assert out.device.type == "meta"
     assert out.dtype == torch.float32
@@ -102,13 +102,13 @@ def test_a_trigger_follows_its_clips_to_their_device(
 def test_cover_clips_follow_their_clips_to_their_device(name: str, tones: Splits) -> None:
     trigger, clips = made(name, {}).trigger(tones.train, 0), tones.test.inputs[:2]
     rng = torch.Generator().manual_seed(0)
-    with OtherDevice():  # type: ignore[no-untyped-call]
+    with OtherDevice():
         mine, others = Elsewhere(clips), Elsewhere(clips.flip(0))
         out = trigger.attack.cover_clips(mine, others, trigger.state, trigger.sample_rate, rng)
     assert out.device.type == "meta"
 
 
 def test_what_is_left_on_the_cpu_is_seen() -> None:
-    mode = OtherDevice()  # type: ignore[no-untyped-call]
+    mode = OtherDevice()
     with mode, pytest.raises(RuntimeError, match="add.Tensor mixes devices"):
         Elsewhere(torch.ones(3)) + torch.ones(3)

@@ -11,8 +11,12 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.removal import ANP
 from closesesame.removal.anp import noise_rule
-from closesesame.removal.common.masking import masked_copy
+from closesesame.removal.common.masking import (
+    masked_copy,
+)
 from closesesame.training import Training, accuracy, fit
+from tests.removal.pictures import Plain, drawn, plain
+from tests.removal.rules import batch_of, scripted
 from tests.removal.stained import Stained, stained
 from tests.removal.tiny import BARE, TRIGGER, asr, vectors
 
@@ -68,7 +72,7 @@ def test_the_noise_makes_the_loss_worse() -> None:
         losses.append(float(value.detach()))
         return value
 
-    noise_rule(0.4, 1, 0.2, torch.Generator().manual_seed(0))(masked, loss)
+    noise_rule(0.4, 1, 0.2, torch.Generator().manual_seed(0))(masked, scripted(loss))
     drawn, climbed, without = losses
     assert climbed > drawn
     assert climbed > without
@@ -97,3 +101,40 @@ def test_the_published_settings() -> None:
     assert (method.eps, method.ascent_steps, method.alpha, method.lr) == (0.4, 1, 0.2, 0.2)
     assert (method.steps, method.batch_size, method.threshold, method.momentum) == (2000, 128, 0.2, 0.9)
     assert (method.tolerance, method.rise) == (0.1, None)
+
+
+def logits_under(net: Plain, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """By hand: the batch norm's scale times `scale`, its shift times `shift`, batch statistics."""
+    y = net.conv(x)
+    centred = (y - y.mean((0, 2, 3), keepdim=True)) / (
+        y.var((0, 2, 3), correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    y = centred * (net.norm.weight * scale)[:, None, None] + (net.norm.bias * shift)[:, None, None]
+    return net.head(torch.relu(y).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_anp_climbs_once_along_the_sign_and_mixes_two_losses() -> None:
+    model, net = plain()
+    with torch.no_grad():
+        net.norm.bias.uniform_(-1, 1, generator=torch.Generator().manual_seed(5))
+    twin, masked = masked_copy(model)
+    masked.train()
+    x, labels = drawn(12, 3, 8, 8), torch.arange(12) % 4
+
+    noise_rule(0.4, 1, 0.2, torch.Generator().manual_seed(9))(twin.body, batch_of(x, labels))
+    rng = torch.Generator().manual_seed(9)
+    noise = [(0.4 * (2 * torch.rand(24, generator=rng) - 1)).requires_grad_() for _ in range(2)]
+    mask = torch.ones(24, requires_grad=True)
+    net.requires_grad_(False)
+
+    def by_hand(scale: Tensor, shift: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits_under(net, x, scale, shift), labels)
+
+    slopes = torch.autograd.grad(by_hand(1 + noise[0], 1 + noise[1]), noise)
+    worse = [n.detach() + 0.4 * g.sign() for n, g in zip(noise, slopes, strict=True)]
+    total = 0.2 * by_hand(mask, torch.ones(24)) + 0.8 * by_hand(mask + worse[0], 1 + worse[1])
+    total.backward()
+    assert mask.grad is not None
+    assert masked.masks[0].grad is not None
+    assert torch.allclose(masked.masks[0].grad, mask.grad, atol=1e-5)
+    assert all(w.grad is None for w in masked.body.parameters())

@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closesesame.core.errors import ModelError
 from closesesame.data import Dataset
 from closesesame.models import Classifier, adapt
 from closesesame.models.channels import channels_in
 from closesesame.removal import BNP
 from closesesame.removal.bnp import clean_statistics
 from closesesame.training import accuracy
+from tests.conftest import WORDS
+from tests.removal.pictures import pictures, plain
 from tests.removal.stained import Stained, stained
 from tests.removal.tiny import asr, vectors
 
@@ -95,3 +98,23 @@ def test_a_planted_backdoor_is_shut_by_clean_clips() -> None:
 
 def test_the_published_number_of_deviations() -> None:
     assert BNP().u == pytest.approx(3)
+
+
+def test_bnp_prunes_the_channel_whose_statistics_saw_something_else() -> None:
+    model, net = plain()
+    (found,) = clean_statistics(model, channels_in(model), pictures(300))
+    net.norm.running_mean, net.norm.running_var = found[0].clone(), found[1].clone()
+    net.norm.running_mean[7] += 3 * found[1][7].sqrt()
+    repair = BNP().remove(model, pictures(300), 0)
+    norm = repair.model.body.norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert repair.chosen == {"pruned_channels": 1, "of": 24}
+    assert float(norm.weight[7].detach()) == 0
+    assert torch.equal(norm.bias, net.norm.bias)  # the authors' code leaves the shift
+
+
+def test_bnp_needs_batch_norm() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 4))
+    model = adapt(net, WORDS, (3, 8, 8), None)
+    with pytest.raises(ModelError, match="compares batch-norm statistics; this model has no batch norm"):
+        BNP().remove(model, pictures(20), 0)

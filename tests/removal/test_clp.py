@@ -1,12 +1,16 @@
 """CLP: how far is too far, on which side, and what counts as the gain of a channel."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from closesesame.models import Classifier, adapt
+from closesesame.models.channels import channels_in, channels_of
 from closesesame.removal import CLP
+from closesesame.removal.clp import lipschitz_bound
 from closesesame.training import accuracy
+from tests.removal.pictures import plain
 from tests.removal.tiny import asr, vectors, victim
 
 
@@ -79,3 +83,34 @@ def test_clp_shuts_a_trigger_that_its_unit_amplifies() -> None:
     assert asr(victim(), unseen) == 1
     assert asr(repaired, unseen) < 0.1
     assert accuracy(repaired, unseen) == accuracy(victim(), unseen) > 0.9
+
+
+def test_clp_is_the_largest_singular_value_times_the_gain() -> None:
+    model, net = plain()
+    kernels = net.conv.weight.detach().numpy().reshape(24, 3, 9)
+    largest = np.array([np.linalg.svd(kernel, compute_uv=False)[0] for kernel in kernels])
+    assert net.norm.running_var is not None
+    gain = net.norm.weight.detach().abs().numpy() / np.sqrt(net.norm.running_var.numpy() + 1e-5)
+    (layer,) = channels_in(model)
+    assert np.allclose(lipschitz_bound(layer).numpy(), largest * gain, rtol=1e-5)
+    first = nn.Linear(2, 3)
+    linear = nn.Sequential(first, nn.ReLU(), nn.Linear(3, 4))
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[3.0, 4.0], [0.0, 2.0], [-5.0, 12.0]]))
+    (layer,) = channels_of(linear, torch.zeros(1, 2))
+    assert lipschitz_bound(layer).tolist() == pytest.approx([5, 2, 13])
+
+
+def test_clp_prunes_the_one_channel_that_amplifies_and_needs_no_data() -> None:
+    model, net = plain()
+    with torch.no_grad():
+        net.norm.weight.fill_(1)
+        net.norm.weight[5] = 40
+        net.norm.bias.fill_(1)
+    repair = CLP().remove(model, None, 0)
+    norm = repair.model.body.norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert repair.chosen == {"pruned_channels": 1, "of": 24}
+    assert norm.weight.detach().nonzero().flatten().tolist() == [c for c in range(24) if c != 5]
+    assert float(norm.bias[5].detach()) == 0
+    assert CLP(u=100).remove(model, None, 0).chosen["pruned_channels"] == 0

@@ -2,11 +2,16 @@
 
 import pytest
 import torch
+from torch import nn
 
+from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
-from closesesame.models import Classifier
+from closesesame.models import Classifier, adapt
 from closesesame.removal import EP, REMOVALS
+from closesesame.removal.ep import low_entropy
 from closesesame.training import accuracy
+from tests.conftest import WORDS
+from tests.removal.pictures import Plain, drawn, pictures
 from tests.removal.stained import Stained, mixture, stained
 from tests.removal.tiny import asr, triggered, vectors
 
@@ -56,3 +61,36 @@ def test_its_settings_arrive() -> None:
 
 def test_it_alone_asks_for_untrusted_examples() -> None:
     assert [name for name, method in REMOVALS.items() if method.untrusted] == ["ep"]
+
+
+@pytest.mark.parametrize("bin_width", [0.01, 0.1])
+def test_ep_finds_the_planted_mixture(bin_width: float) -> None:
+    values = drawn(500, 64, seed=1) * (1 + torch.arange(64)) + torch.arange(64) ** 2
+    assert low_entropy(values, bin_width, 3).tolist() == []
+    planted = [3, 31, 60]
+    values[:50, planted] += 6 * (1 + torch.tensor(planted, dtype=torch.float32))
+    assert low_entropy(values, bin_width, 3).tolist() == planted
+    values[:, 10] = 4  # a channel that never changes counts for nothing
+    assert low_entropy(values, bin_width, 3).tolist() == planted
+
+
+def test_ep_takes_the_highest_place_and_prunes_the_shift_if_asked() -> None:
+    with isolated(0), torch.no_grad():
+        net = Plain()
+        net.conv.weight.normal_(0, 0.01)
+        net.conv.weight[4, :, 1, 1] = 3.0  # channel 4 answers to a bright spot, and to nothing else
+        net.norm.bias.fill_(1)
+    model = adapt(net, WORDS, (3, 8, 8), None)
+    data = pictures(400)
+    inputs = 0.1 * data.inputs[:].clone()
+    inputs[::10, :, 4, 4] = 20.0
+    poisoned = Dataset.of(inputs, data.labels, classes=WORDS)
+    repair = EP(bin_width=0.1, shift=True).remove(model, poisoned, 0)
+    norm = repair.model.body.norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert (norm.weight == 0).nonzero().flatten().tolist() == [4]
+    assert float(norm.bias[4].detach()) == 0
+    kept = EP(bin_width=0.1).remove(model, poisoned, 0).model.body.norm
+    assert isinstance(kept, nn.BatchNorm2d)
+    assert float(kept.weight[4].detach()) == 0
+    assert float(kept.bias[4].detach()) == 1

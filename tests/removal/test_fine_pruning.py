@@ -6,10 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from closesesame.data import Dataset
-from closesesame.models import Classifier, adapt
+from closesesame.core.errors import ModelError
+from closesesame.data import Dataset, Splits
+from closesesame.models import Classifier, SmallCNN, adapt
+from closesesame.models.channels import channels_in, head_in
 from closesesame.removal import FinePruning
+from closesesame.removal.fine_pruning import last_convolution, mean_activation, mean_output
 from closesesame.training import accuracy
+from tests.conftest import WORDS
+from tests.removal.pictures import pictures, plain
 from tests.removal.tiny import BARE, asr, assert_same, moved, state, vectors, victim
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -118,3 +123,80 @@ def test_fine_pruning_shuts_a_trigger_on_a_unit_that_clean_data_leave_idle() -> 
     assert chosen["pruned_units"] >= 1
     assert asr(model, unseen) < 0.1
     assert accuracy(model, unseen) > 0.9
+
+
+class Known(nn.Module):
+    """Units with known mean activations; units 1 and 3 carry the classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 4, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features.mean((1, 2))[:, None].abs()
+        logits: Tensor = self.head(torch.cat([0.5 * x, 3 * x, 0.1 * x, 2 * x], 1))
+        return logits
+
+
+def test_fine_pruning_ranks_units_by_mean_activation(tones: Splits, clean_model: Classifier) -> None:
+    model = Classifier(clean_model.front_end, Known(), clean_model.card)
+    activation = mean_activation(model, head_in(model), tones.validation)
+    assert activation.argsort().tolist() == [2, 0, 3, 1]
+    assert activation / activation[0] == pytest.approx([1, 6, 0.2, 4], rel=1e-4)
+
+
+def test_fine_pruning_stops_within_the_tolerance_and_pruned_units_stay_dead(
+    tones: Splits, clean_model: Classifier
+) -> None:
+    clean = tones.train.sample(0.3, 0)
+    method = FinePruning(tolerance=0.1, step=0.1, steps=3)
+    repair = method.remove(clean_model, clean, 0)
+    pruned = repair.chosen["pruned_units"]
+    assert 0 < pruned < repair.chosen["of"] == 16
+    dead = (head_in(repair.model).weight == 0).all(0)
+    assert int(dead.sum()) == pruned
+    # Without fine-tuning, the kept step is within the tolerance and one more step is not.
+    bare = FinePruning(tolerance=0.1, step=0.1, steps=0).remove(clean_model, clean, 0)
+    _, held_out = clean.hold_out(method.hold_out, 0)
+    allowed = 0.9 * accuracy(clean_model, held_out)
+    assert accuracy(bare.model, held_out) >= allowed
+    layer = head_in(bare.model)
+    tune, _ = clean.hold_out(method.hold_out, 0)
+    order = mean_activation(clean_model, head_in(clean_model), tune).argsort()
+    with torch.no_grad():
+        layer.weight[:, order[: pruned + 2]] = 0
+    assert accuracy(bare.model, held_out) < allowed
+
+
+def test_fine_pruning_needs_a_linear_layer(clean_model: Classifier, tones: Splits) -> None:
+    body = nn.Sequential(nn.Conv1d(40, 4, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    model = Classifier(clean_model.front_end, body, clean_model.card)
+    with pytest.raises(ModelError, match="ends in a linear layer; this one does not"):
+        FinePruning().remove(model, tones.train.sample(0.2, 0), 0)
+
+
+def test_fine_pruning_of_the_last_convolution(tones: Splits, clean_model: Classifier) -> None:
+    clean = tones.train.sample(0.3, 0)
+    last = last_convolution(clean_model)
+    assert last.name == "blocks.1.skip"
+    repair = FinePruning(layer="convolution", step=0.1, steps=2).remove(clean_model, clean, 0)
+    norm = last_convolution(repair.model).norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    tune, _ = clean.hold_out(0.2, 0)
+    order = mean_output(clean_model, last, tune).argsort()
+    dead = order[: repair.chosen["pruned_units"]]
+    assert sorted(dead.tolist()) == (norm.weight == 0).nonzero().flatten().tolist() != []
+    assert float(norm.bias[dead].detach().abs().max()) == 0
+
+
+def test_fine_pruning_ranks_channels_by_their_positive_part() -> None:
+    model, net = plain()
+    with torch.no_grad():
+        net.norm.weight.fill_(1)
+        net.norm.bias.copy_(torch.linspace(-30, 30, 24))  # the first are never on, though far from zero
+    (layer,) = channels_in(model)
+    found = mean_output(model, layer, pictures(20))
+    values = net.norm.eval()(net.conv(pictures(20).inputs[:])).detach().relu().mean((0, 2, 3))
+    assert torch.allclose(found, values, rtol=0.02, atol=0.02)
+    assert float(found[0]) < float(found[23])
+    assert last_convolution(SmallCNN().build(WORDS, (4000,), 8000, seed=0)).name == "9"

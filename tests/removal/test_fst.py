@@ -9,9 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.seeding import isolated
+from closesesame.data import Splits
 from closesesame.models import Classifier
-from closesesame.removal import FST, FETuning, FTInit, LinearProbe
+from closesesame.removal import (
+    FST,
+    FETuning,
+    FTInit,
+    LinearProbe,
+)
+from closesesame.removal.fst import shift_rule
 from closesesame.training import accuracy
+from tests.removal.rules import (
+    exact,
+    part,
+    small_net,
+)
 from tests.removal.tiny import (
     BARE,
     Tiny,
@@ -110,3 +122,44 @@ def test_fst_shuts_a_trigger_that_the_linear_probe_leaves_open() -> None:
     FST(lr=0.1, augmentation="none").repair(shifted, tune, vectors(6, 2), 0)
     assert asr(shifted, unseen) < 0.2
     assert accuracy(shifted, unseen) > 0.9
+
+
+def test_fst_adds_alpha_times_the_old_head_at_its_norm() -> None:
+    body, x, y = small_net()
+    old = 2 * torch.ones_like(body.head.weight)
+    before = body.head.weight.detach().clone()
+    shift_rule(body.head, old, 0.3)(body, exact(x, y))
+    now = body.head.weight.detach()
+    assert float(now.norm()) == pytest.approx(2 * 24**0.5)
+    assert torch.allclose(now / now.norm(), before / before.norm())
+    plain = torch.autograd.grad(F.cross_entropy(body(x), y), body.head.weight)[0]
+    assert body.head.weight.grad is not None
+    assert torch.allclose(body.head.weight.grad, plain + 0.6)
+
+
+def test_fst_turns_the_head_away_and_keeps_its_length(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.2, 0)
+    old = part(clean_model.body, "head", nn.Linear).weight.detach()
+    cosines = []
+    for alpha in (0.0, 1.0):
+        repair = FST(alpha=alpha, steps=20).remove(clean_model, clean, 0)
+        new = part(repair.model.body, "head", nn.Linear).weight.detach()
+        assert float(new.norm()) == pytest.approx(float(old.norm()), rel=1e-5)
+        cosines.append(repair.chosen["cosine"])
+    assert cosines[1] < cosines[0] - 0.3
+
+
+def test_each_of_the_four_trains_its_own_part(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.1, 0)
+    before = clean_model.body.state_dict()
+    fresh = FTInit(steps=0).remove(clean_model, clean, 0).model.body.state_dict()
+
+    def moved(body: nn.Module, start: dict[str, Tensor]) -> set[str]:
+        return {key for key, value in body.state_dict().items() if not torch.equal(value, start[key])}
+
+    heads = {"head.weight", "head.bias"}
+    assert moved(clean_model.body, fresh) == heads
+    assert moved(LinearProbe(steps=3).remove(clean_model, clean, 0).model.body, before) == heads
+    features = moved(FETuning(steps=3).remove(clean_model, clean, 0).model.body, fresh)
+    assert features == set(before) - heads
+    assert moved(FTInit(steps=3).remove(clean_model, clean, 0).model.body, fresh) == set(before)

@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 import torch
 
+from closesesame.core.errors import DivergedError
+from closesesame.data import Splits
 from closesesame.models import Classifier
-from closesesame.removal import FTAugmented
+from closesesame.removal import (
+    FTAugmented,
+)
 from closesesame.training import Training, accuracy, fit
 from tests.guarded import assert_never_trained_on_held_out
 from tests.removal.tiny import assert_same, moved, state, tiny, vectors
@@ -101,3 +105,32 @@ def test_adamw_is_not_trained_on_held_out_examples_either() -> None:
     model = trained().requires_grad_(True).eval()
     assert_never_trained_on_held_out(repair, model, TUNE, HELD_OUT)
     assert tried[0] == "adamw"
+
+
+def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean = tones.train.sample(0.2, 0)
+    calm = FTAugmented(lr=0.01, steps=20).remove(clean_model, clean, 0)
+    assert calm.chosen == {"optimizer": "sgd", "lr": 0.01}
+    after = FTAugmented(lr=1e4, adamw_lr=0.002, steps=20).remove(clean_model, clean, 0)
+    assert after.chosen == {"optimizer": "adamw", "lr": 0.002}
+    all_the_way = FTAugmented(optimizer="adamw", lr=0.002, wreck=1.0, steps=20).remove(clean_model, clean, 0)
+    end, found = all_the_way.model.body.state_dict(), after.model.body.state_dict()
+    for name, start in clean_model.body.state_dict().items():
+        kept = start + 0.75 * (end[name] - start) if start.is_floating_point() else end[name]
+        torch.testing.assert_close(found[name], kept)  # and nothing of the wreck is left
+
+
+def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.2, 0)
+    bold = FTAugmented(lr=10.0, wreck=1.0, steps=20).remove(clean_model, clean, 3)
+    assert bold.chosen == {"optimizer": "sgd", "lr": 10.0}
+    assert bold.lost > 1
+    both = FTAugmented(lr=10.0, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)
+    assert both.chosen == bold.chosen
+    wrecked = bold.model.body.state_dict()
+    for name, value in both.model.body.state_dict().items():
+        torch.testing.assert_close(value, wrecked[name])
+    with pytest.raises(DivergedError, match="diverged"):
+        FTAugmented(lr=1e4, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)

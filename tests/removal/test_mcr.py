@@ -6,13 +6,23 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from closesesame.core.seeding import derive, generator
+from closesesame.data import Splits
 from closesesame.models import Classifier
-from closesesame.removal import MCR
+from closesesame.removal import (
+    MCR,
+)
 from closesesame.removal.mcr import curve_rule
 from closesesame.training import Training, accuracy, fit, predict
+from tests.removal.rules import (
+    HESSIAN,
+    Quadratic,
+    part,
+    same,
+)
 from tests.removal.tiny import BARE, body_of, moved, state, tiny, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -97,3 +107,47 @@ def test_the_point_nearest_to_the_middle_that_is_accurate_enough_is_chosen(able:
         assert not moved(model, state(along[places[-1]]))
     assert len(set(places)) > 3
     assert places[-1] == 6  # the middle, where all is allowed
+
+
+def test_mcr_at_the_ends_is_the_suspect_and_the_copy(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.1, 0)
+    assert same(MCR(t=0, steps=3).remove(clean_model, clean, 0).model, clean_model)
+    still = MCR(t=1, steps=0).remove(clean_model, clean, 0).model
+    assert same(still, clean_model)
+    tuned = MCR(t=1, steps=3).remove(clean_model, clean, 0).model
+    assert not same(tuned, clean_model)
+    again = MCR(t=1, steps=3, points=5).remove(clean_model, clean, 0).model
+    assert same(tuned, again)
+
+
+def test_mcr_trains_the_bend_at_a_random_point_of_the_curve() -> None:
+    start, bend, end = Quadratic(), Quadratic(), Quadratic()
+    with torch.no_grad():
+        bend.one.fill_(0.5)
+        bend.two.fill_(-1.0)
+        end.one.fill_(2.0)
+        end.two.fill_(3.0)
+    before = bend.weights().detach().clone()
+    t = float(torch.rand(1, generator=generator(1)))
+    curve_rule(start, end, generator(1))(bend, bend.batch())
+    assert torch.equal(bend.weights(), before)
+    w = before.clone().requires_grad_()
+    phi = (1 - t) ** 2 * start.weights().detach() + 2 * t * (1 - t) * w + t**2 * end.weights().detach()
+    assert torch.allclose(bend.gradient(), torch.autograd.grad(phi @ HESSIAN @ phi / 2, w)[0])
+
+
+def test_mcr_chooses_the_middle_if_it_is_accurate_and_counts_statistics_anew(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean = tones.train.sample(0.2, 0)
+    repair = MCR(steps=5, lr=1e-4).remove(clean_model, clean, 0)
+    assert repair.chosen == {"t": 0.5}
+    tune, _ = clean.hold_out(0.2, 0)
+    model = repair.model
+    norm = part(model.body, "norm", nn.BatchNorm2d)
+    stem = part(model.body, "stem", nn.Conv2d)(model.front_end(tune.inputs[:])[:, None])
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert torch.allclose(norm.running_mean, stem.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_var, stem.var((0, 2, 3)), rtol=1e-4)
+    assert norm.momentum == 0.1

@@ -10,12 +10,19 @@ from torch.nn import functional as F
 
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
-from closesesame.data import Dataset
+from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
 from closesesame.models.channels import channels_in, put_out, stages_of
-from closesesame.removal import NAD
-from closesesame.removal.nad import sites
-from closesesame.training import Training, fit
+from closesesame.removal import (
+    NAD,
+)
+from closesesame.removal.nad import attention as attention_of
+from closesesame.removal.nad import distillation_rule, sites
+from closesesame.training import Batch, Training, fit
+from tests.removal.rules import (
+    batch_of,
+    model_of,
+)
 from tests.removal.tiny import BARE, assert_same, moved, state
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -76,8 +83,8 @@ def test_the_teacher_is_tuned_and_the_student_drawn_to_it_with_its_own_weight_at
     teacher, student = copy.deepcopy(model), copy.deepcopy(model)
     assert method.repair(model, tune, waves(4), 0) == {"layers": ["stem", "blocks.0", "norm"]}
 
-    def draw(body: nn.Module, loss: Any) -> Tensor:
-        total: Tensor = loss()
+    def draw(body: nn.Module, batch: Batch) -> Tensor:
+        total = batch.loss(body)
         assert isinstance(body, Net)
         assert isinstance(teacher.body, Net)
         body.norm.track_running_stats = False  # a second pass: by the statistics of the batch, not noted
@@ -85,7 +92,7 @@ def test_the_teacher_is_tuned_and_the_student_drawn_to_it_with_its_own_weight_at
         for beta, (mine, his) in zip((3, 50, 9), pairs, strict=True):
             total = total + beta * F.mse_loss(attention(mine, 1.5), attention(his, 1.5).detach())
         body.norm.track_running_stats = True
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
     def train(which: Classifier, lr: float, steps: int, **more: Any) -> None:
@@ -170,3 +177,53 @@ def test_a_network_whose_first_part_stops_the_gradient_has_stages_behind_it() ->
 def test_stages_of_one_place_do_not_count() -> None:
     with pytest.raises(ModelError, match="compares maps over time or frequency; no layer"):
         sites(nn.Sequential(nn.Conv1d(2, 4, 9), nn.Flatten(), nn.Linear(4, 3)), torch.randn(2, 2, 9))
+
+
+def test_nad_attention_by_hand() -> None:
+    maps = torch.tensor([[[3.0, 0.0], [0.0, -2.0]], [[1.0, 1.0], [1.0, 1.0]]])
+    # Squares summed over channels: (9, 4) and (2, 2); their lengths are sqrt(97) and sqrt(8).
+    expected = torch.tensor([[9 / 97**0.5, 4 / 97**0.5], [0.5**0.5, 0.5**0.5]])
+    assert torch.allclose(attention_of(maps, 2.0), expected)
+    assert torch.allclose(attention_of(maps, 1.0)[0], torch.tensor([3.0, 2.0]) / 13**0.5)
+
+
+class Two(nn.Module):
+    """A convolution that makes a map, one that leaves a single place, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv1d(1, 3, 3, bias=False)
+        self.two = nn.Conv1d(3, 2, 6, bias=False)
+        self.head = nn.Linear(2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.two(torch.relu(self.one(x[:, None]))).flatten(1))
+        return out
+
+
+def test_nad_adds_beta_times_the_difference_of_attention_where_there_are_places() -> None:
+    with isolated(0):
+        student, teacher, x = Two(), Two(), torch.randn(5, 8)
+    y = torch.tensor([0, 1, 2, 3, 0])
+    found = [sites(body, x) for body in (student, teacher)]
+    assert [stage.name for stage in found[0]] == ["one"]
+    rule = distillation_rule(teacher, found[0], found[1], (700.0,), 2.0)
+    rule(student, batch_of(x, y))
+    a, b = (body.one(x[:, None]).square().sum(1) for body in (student, teacher))
+    a, b = (F.normalize(value, dim=1) for value in (a, b))
+    loss = F.cross_entropy(student(x), y) + 700 * F.mse_loss(a, b.detach())
+    assert student.one.weight.grad is not None
+    expected = torch.autograd.grad(loss, student.one.weight)[0]
+    assert torch.allclose(student.one.weight.grad, expected, rtol=1e-4, atol=1e-5)
+    assert teacher.one.weight.grad is None
+
+
+def test_nad_names_the_blocks_and_refuses_a_model_without_maps(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean = tones.train.sample(0.1, 0)
+    layers = NAD(steps=1, teacher_steps=1).remove(clean_model, clean, 0).chosen["layers"]
+    assert layers == ["norm", "blocks.0", "blocks.1"]
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(40 * 51, 8), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.raises(ModelError, match="compares maps over time or frequency; no layer"):
+        NAD().remove(model_of(flat, clean_model), clean, 0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from closesesame.data import Splits
+from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.removal import NPD
 from closesesame.removal.npd import against, place
@@ -23,9 +23,21 @@ def test_its_length_is_that_of_the_code_on_2500_examples() -> None:
     assert (method.warmup * method.steps, method.warmup_lr) == (100, 1e-4)
 
 
-def _mixing(method: NPD) -> Tensor:
+def mislabelled() -> Dataset:
+    """The clips, every eighth of them with a wrong label."""
+    data = clips()
+    return data.with_labels(torch.where(torch.arange(40) % 8 == 0, 3, data.labels))
+
+
+def _beside(logits: Tensor, labels: Tensor) -> Tensor:
+    """The most likely class that is not the label, example by example."""
+    ranked = logits.argsort(1, descending=True)
+    return torch.tensor([int(row[row != label][0]) for row, label in zip(ranked, labels, strict=True)])
+
+
+def _mixing(method: NPD, data: Dataset) -> Tensor:
     """The layer that was folded in: the weights of the first layer, which are the identity, times it."""
-    weight: Tensor = repaired(method).get_submodule("body.mix").weight[..., 0]  # type: ignore[index]
+    weight: Tensor = repaired(method, data=data).get_submodule("body.mix").weight[..., 0]  # type: ignore[index]
     return weight.detach()
 
 
@@ -37,18 +49,21 @@ def _polarized(mixing: Tensor, x: Tensor) -> Tensor:
 
 
 def test_each_loss_has_its_own_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The examples are moved to another class than the second most likely: then all four losses differ.
-    data = clips()
+    # The examples are moved to another class than the second most likely: then all four losses differ. Every
+    # eighth label is another class than what is heard, so labels and predictions cannot be swapped.
+    data = mislabelled()
     x, y = data.inputs[:], data.labels
     away = torch.zeros(1, 8, 6)
     away[:, 3] = 1.7
     monkeypatch.setattr(NPD, "_perturbation", lambda *_: away)
     mixing = torch.eye(8, requires_grad=True)
-    label, aim = _polarized(mixing, x).topk(2, 1).indices.T
+    predicted = _polarized(mixing, x).argmax(1)
+    assert (predicted != y).any()
+    aim = _beside(_polarized(mixing, x), y)
     logits = _polarized(mixing, x + away)
-    best = logits.scatter(1, label[:, None], -torch.inf).argmax(1)
+    best = _beside(logits, y)
     assert (best != aim).any()
-    losses = [F.cross_entropy(_polarized(mixing, x), y), F.cross_entropy(logits, label)]
+    losses = [F.cross_entropy(_polarized(mixing, x), y), F.cross_entropy(logits, predicted)]
     losses += [against(logits, best), against(logits, aim)]
     loss = sum(weight * value for weight, value in zip((1.3, 0.7, 0.5, 0.2), losses, strict=True))
     assert isinstance(loss, Tensor)
@@ -64,21 +79,21 @@ def test_each_loss_has_its_own_weight(monkeypatch: pytest.MonkeyPatch) -> None:
             wrong=0.5,
             aimed=0.2,
             **PLAIN,
-        )
+        ),
+        data,
     )
     assert torch.allclose(wanted, found, atol=1e-5)
 
 
 def test_a_warm_up_and_two_steps_are_those_written_out_by_hand() -> None:
     # A step of the warm-up and two steps, followed by hand: two steps of 0.5 by sign within a ball of 2.
-    data = clips()
-    x, y, unit = data.inputs[:], data.labels, float(clips().inputs[:].std())
+    data = mislabelled()
+    x, y, unit = data.inputs[:], data.labels, float(data.inputs[:].std())
     mixing = torch.eye(8, requires_grad=True)
     slope = torch.autograd.grad(F.cross_entropy(_polarized(mixing, x), y), mixing)[0]
     mixing = (mixing - 0.3 * slope).detach().requires_grad_()
     for _ in range(2):
-        ranked = _polarized(mixing, x).argsort(1, descending=True)
-        label, aim = ranked[:, 0], ranked[:, 1]
+        predicted, aim = _polarized(mixing, x).argmax(1), _beside(_polarized(mixing, x), y)
         delta = torch.zeros_like(x)
         for number in range(2):
             delta.requires_grad_()
@@ -89,8 +104,8 @@ def test_a_warm_up_and_two_steps_are_those_written_out_by_hand() -> None:
             delta = delta * (2 * unit / delta.flatten(1).norm(dim=1).clamp(min=2 * unit)).view(-1, 1, 1)
         assert float(delta.flatten(1).norm(dim=1).max()) == pytest.approx(2 * unit, rel=1e-4)
         logits = _polarized(mixing, x + delta)
-        best = logits.scatter(1, label[:, None], -torch.inf).argmax(1)
-        loss = 1.3 * F.cross_entropy(_polarized(mixing, x), y) + 0.7 * F.cross_entropy(logits, label)
+        best = _beside(logits, y)
+        loss = 1.3 * F.cross_entropy(_polarized(mixing, x), y) + 0.7 * F.cross_entropy(logits, predicted)
         loss = loss + 0.5 * against(logits, best) + 0.2 * against(logits, aim)
         mixing = (mixing - 0.4 * torch.autograd.grad(loss, mixing)[0]).detach().requires_grad_()
     found = _mixing(
@@ -108,7 +123,8 @@ def test_a_warm_up_and_two_steps_are_those_written_out_by_hand() -> None:
             step=0.5,
             ascent_steps=2,
             **PLAIN,
-        )
+        ),
+        data,
     )
     assert torch.allclose(mixing, found, atol=1e-5)
 

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from closesesame.data import Dataset
+from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.removal import RNP
-from closesesame.removal.common.masking import masked_copy
+from closesesame.removal.common.masking import (
+    masked_copy,
+)
 from closesesame.training import accuracy
+from closesesame.training.rules.ascent import Ascent
 from tests.removal.tiny import BARE, suspect, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -106,3 +109,10 @@ def test_the_published_lengths() -> None:
     assert (method.unlearning_steps, method.steps, method.batch_size) == (80, 80, 128)
     assert (method.floor, method.unlearning_lr, method.lr, method.alpha) == (0.2, 0.01, 0.2, 0.2)
     assert len(channels_in(suspect())) == 1
+
+
+def test_rnp_unlearns_until_the_floor(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.2, 0)
+    chosen = RNP(floor=0.3, unlearning_steps=60, steps=1).remove(clean_model, clean, 0).chosen
+    assert 0 < chosen["unlearning_batches"] < 60
+    assert chosen["unlearning_batches"] % Ascent.LOOK == 0

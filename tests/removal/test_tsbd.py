@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from closesesame.data import Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.removal import TSBD
@@ -69,3 +70,29 @@ def test_unlearning_ends_at_the_floor() -> None:
         method = TSBD(**SETTINGS, **UNLEARN | {"floor": floor, "unlearning_steps": 40}, steps=0)
         batches.append(method.repair(suspect(), data, vectors(8, 1), 0)["unlearning_batches"])
     assert batches[0] < batches[1] < batches[2] <= 40
+
+
+def test_tsbd_zeroes_what_changed_most_within_the_neurons_that_changed_most() -> None:
+    changes = [
+        torch.tensor([[0.0, 9.0, 0.0], [4.0, 3.0, 5.0]]),  # 9, 12
+        torch.tensor([[8.0, 0.5], [1.0, 1.0], [2.0, 0.0]]),  # 8.5, 2, 2
+    ]
+    first, second = most_changed(changes, 0.4, 0.5)  # 2 neurons of 5, with 6 weights of which 3 go
+    assert first.tolist() == [[False, True, False], [True, False, True]]
+    assert not second.any()
+    first, second = most_changed(changes, 0.6, 0.5)  # 3 neurons, 8 weights of which 4 go: 9, 8, 5, 4
+    assert first.tolist() == [[False, True, False], [True, False, True]]
+    assert second.tolist() == [[True, False], [False, False], [False, False]]
+    assert not any(mask.any() for mask in most_changed(changes, 0.0, 0.5))
+    assert all(mask.all() for mask in most_changed(changes, 1.0, 1.0))
+
+
+def test_tsbd_zeroes_in_the_model_as_it_was(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.sample(0.2, 0)
+    repair = TSBD(steps=0, unlearning_steps=8, unlearning_lr=0.01).remove(clean_model, clean, 0)
+    zeroed = 0
+    for layer, before in zip(channels_in(repair.model), channels_in(clean_model), strict=True):
+        now, then = layer.rows(), before.rows()
+        assert torch.equal(now[now != 0], then[now != 0])
+        zeroed += int(((now == 0) & (then != 0)).sum())
+    assert zeroed == repair.chosen["zeroed_weights"] > 0

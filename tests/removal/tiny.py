@@ -120,3 +120,11 @@ def assert_same(model: nn.Module, expected: nn.Module) -> None:
     other = expected.state_dict()
     for name, value in model.state_dict().items():
         assert torch.allclose(value, other[name], rtol=1e-4, atol=1e-5), name
+
+
+class BrokenError(Exception):
+    """What the tests break with."""
+
+
+def breaks() -> Tensor:
+    raise BrokenError

@@ -62,7 +62,7 @@ class FlowMur(SurrogateAttack):
             stamped = (clips + laid(sound, places, clips.shape[-1])) / 2
             wanted = torch.full_like(labels, train.label_of(self.target))
             optimizer.zero_grad()
-            F.cross_entropy(model(stamped), wanted).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(model(stamped), wanted).backward()
             optimizer.step()
             with torch.no_grad():
                 sound.clamp_(-self.peak, self.peak)

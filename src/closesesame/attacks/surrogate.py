@@ -81,7 +81,7 @@ class JointTraining(SurrogateAttack, ABC):
                 hiding = F.cross_entropy(unmoved.float(), labels)
                 loss = F.cross_entropy(logits.float(), wanted) + self.hiding_weight * hiding + extra
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 if not all(weight.isfinite().all() for weight in weights):
                     raise DivergedError(

@@ -168,7 +168,7 @@ def _instructions() -> str:
 def _has_onednn() -> bool:
     import torch
 
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return bool(torch.backends.mkldnn.is_available())
 
 
 def _isa_limit() -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 
 from .base import Classifier
@@ -37,3 +38,10 @@ def renew_statistics(model: Classifier, data: Dataset) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.eval()
+
+
+def running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[PerUnit, PerUnit]:
+    """Mean and variance that a batch norm predicts with."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var

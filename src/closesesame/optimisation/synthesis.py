@@ -20,8 +20,9 @@ from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels, PerUnit
-from closesesame.models.channels import channels_of, head_of, watched
-from closesesame.models.hooks import noted
+from closesesame.models.channels import Channels, channels_of, head_of, watched
+from closesesame.models.hooks import inputs_of
+from closesesame.models.statistics import running_statistics
 
 LATENT = 128
 WAVE_LEVEL = 0.1
@@ -151,7 +152,7 @@ def _train(decoder: Decoder, body: nn.Module, example: Tensor, method: Synthesis
     bar = Track(range(method.steps), "synthesis", method.steps)
     for _ in bar:
         features = decoder(torch.randn(method.batch_size, LATENT, generator=rng).to(example))
-        with noted(head) as seen, watched(layers if method.statistics else []) as maps:
+        with inputs_of(head) as seen, watched(layers if method.statistics else []) as maps:
             logits = frozen(features)
         loss = generator_loss(logits, seen[-1] if seen else None, method)
         if method.statistics:
@@ -165,17 +166,18 @@ def _train(decoder: Decoder, body: nn.Module, example: Tensor, method: Synthesis
             learning.step()
             loss = loss - method.disagreement * (student(features) - logits).abs().mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         bar.note(f"loss {float(loss.detach()):.2f}")
 
 
-def _statistics_loss(layers: list, maps: list[Tensor]) -> Tensor:  # type: ignore[type-arg]
+def _statistics_loss(layers: list[Channels], maps: list[Tensor]) -> Tensor:
     total = torch.zeros((), device=maps[0].device) if maps else torch.zeros(())
     for layer, values in zip(layers, maps, strict=True):
-        norm = layer.statistics
-        total = total + (values.mean((0, 2)) - norm.running_mean).square().mean()
-        total = total + (values.var((0, 2)) - norm.running_var).square().mean()
+        assert layer.statistics is not None
+        mean, variance = running_statistics(layer.statistics)
+        total = total + (values.mean((0, 2)) - mean).square().mean()
+        total = total + (values.var((0, 2)) - variance).square().mean()
     return total
 
 

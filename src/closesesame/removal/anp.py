@@ -19,7 +19,7 @@ from closesesame.core.bounds import Steps
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import GradientRule, Loss, fit
+from closesesame.training import Batch, GradientRule, fit
 
 from .common.masking import Masked, MaskTuning, masked_copy
 
@@ -51,21 +51,21 @@ class ANP(MaskTuning):
 def noise_rule(eps: float, ascent_steps: int, alpha: float, rng: Generator) -> GradientRule:
     """Gradient of alpha CE + (1 - alpha) CE under noise; the noise climbs along the sign of its gradient."""
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(body, Masked)
         body.clamp()
         noises = [(eps * (2 * torch.rand(len(m), generator=rng) - 1)).to(m) for m in [*body.masks] * 2]
         for _ in range(ascent_steps):
             noises = [noise.requires_grad_() for noise in noises]
             body.noise, body.shift_noise = noises[: len(noises) // 2], noises[len(noises) // 2 :]
-            slopes = torch.autograd.grad(loss(), noises, allow_unused=True)
+            slopes = torch.autograd.grad(batch.loss(body), noises, allow_unused=True)
             noises = [_climbed(noise, g, eps / ascent_steps) for noise, g in zip(noises, slopes, strict=True)]
         body.noise, body.shift_noise = noises[: len(noises) // 2], noises[len(noises) // 2 :]
-        disturbed = loss()
+        disturbed = batch.loss(body)
         body.noise = body.shift_noise = None
-        total = alpha * loss() + (1 - alpha) * disturbed
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
+        loss = alpha * batch.loss(body) + (1 - alpha) * disturbed
+        loss.backward()
+        return loss
 
     return rule
 

@@ -40,13 +40,13 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.hooks import Change, entering, noted
-from closesesame.training import GradientRule, Loss, fit
+from closesesame.training import Batch, GradientRule, fit
 
 from .base import FineTuning
 
 Units = Tensor
 Shape = torch.Size
+Change = Callable[[Tensor], Tensor]
 MOST_RESTARTS = 4
 """Times that a mask is found anew; its weight grows tenfold each time."""
 SATURATED = 0.05, 0.95
@@ -99,13 +99,10 @@ class BTIDBF(FineTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """The class is named after the first round, from what G changes the model's predictions to."""
         del held_out
-        device = next(model.parameters()).device
-        with torch.no_grad():
-            features = torch.cat([model.front_end(x.to(device)) for x, _ in tune.batches(256)])
-        labels = tune.labels.to(device)
+        features, labels = model.features(tune), tune.labels.to(model.device)
         maps = Maps(model.body, features[:BATCH])
         with isolated(seed, "trigger generator"):
-            made = Residual(features).to(device)
+            made = Residual(features).to(model.device)
         rng = generator(seed, "trigger generator")
         optimizer = torch.optim.Adam(made.parameters(), self.generator_lr)
         shifted: int | None = None
@@ -119,7 +116,7 @@ class BTIDBF(FineTuning):
             for _ in Track(range(self.generator_steps), "trigger generator", self.generator_steps):
                 batch = self._draw(features, rng)
                 optimizer.zero_grad()
-                self._invert(body, maps, made, batch, mask, shifted).backward()  # type: ignore[no-untyped-call]
+                self._invert(body, maps, made, batch, mask, shifted).backward()
                 optimizer.step()
             if number == 0:
                 with torch.no_grad():
@@ -156,7 +153,7 @@ class BTIDBF(FineTuning):
             weight = 100 if far > 0.1 else 0.01
             loss = F.cross_entropy(logits, wanted) + F.mse_loss(moved[0], units[0]) + weight * far
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
 
     def _decouple(
@@ -199,21 +196,19 @@ class BTIDBF(FineTuning):
         return loss + F.cross_entropy(logits, torch.full_like(logits[:, 0], target, dtype=torch.long))
 
     def _unlearning(self, maps: "Maps", made: nn.Module, rng: Generator) -> GradientRule:
-        def rule(body: nn.Module, loss: Loss) -> Tensor:
-            def some(features: Tensor) -> Tensor:
-                rows = torch.randperm(len(features), generator=rng)[: int(self.share * len(features)) + 1]
-                mixed = features.clone()
-                with torch.no_grad():
-                    mixed[rows] = made(features[rows])
-                return mixed
-
-            with noted(body) as plain, entering(body, some), maps.of(body) as units:
-                value = loss()
+        def rule(body: nn.Module, batch: Batch) -> Tensor:
+            rows = torch.randperm(len(batch.labels), generator=rng)
+            rows = rows[: int(self.share * len(rows)) + 1]
+            mixed = batch.features.clone()
+            with torch.no_grad():
+                mixed[rows] = made(batch.features[rows])
+            with maps.of(body) as units:
+                loss = batch.with_features(mixed).loss(body)
             with maps.of(body) as clean:
-                body(plain[0])
-            value = value + F.mse_loss(clean[0], units[0])
-            value.backward()  # type: ignore[no-untyped-call]
-            return value.detach()
+                batch.logits(body)
+            loss = loss + F.mse_loss(clean[0], units[0])
+            loss.backward()
+            return loss.detach()
 
         return rule
 
@@ -298,11 +293,11 @@ class _Watch(TorchFunctionMode):
         def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             self.shapes, self.batch = [], len(inputs[0])
             changed = (self.change(inputs[0]), *inputs[1:]) if self.change and self.wanted == 0 else None
-            self.__enter__()  # type: ignore[no-untyped-call]
+            self.__enter__()
             return changed
 
         def stop(*_: object) -> None:
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self.__exit__(None, None, None)
 
         hooks = [body.register_forward_pre_hook(start), body.register_forward_hook(stop, always_call=True)]
         try:
@@ -388,7 +383,7 @@ def decouple(
         loss = F.cross_entropy(under(mask), labels) - F.cross_entropy(under(1 - mask), labels)
         loss = loss + weight * mask.mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return (raw.tanh() / 2 + 0.5).detach()
 

@@ -25,7 +25,7 @@ from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, head_in
-from closesesame.training import Loss, accuracy, backpropagate, fit, predict
+from closesesame.training import Batch, accuracy, backpropagate, fit, predict
 
 from .base import FineTuning
 
@@ -58,9 +58,9 @@ class FinePruning(FineTuning):
         pruned = self._prune(model, module, order, prune, held_out)
         dead = order[:pruned]
 
-        def rule(body: nn.Module, loss: Loss) -> Tensor:
+        def rule(body: nn.Module, batch: Batch) -> Tensor:
             prune(dead)  # again and again: the last step has moved them
-            return backpropagate(body, loss)
+            return backpropagate(body, batch)
 
         fit(model, tune, self.training(), seed=seed, gradient=rule)
         prune(dead)

@@ -23,10 +23,11 @@ from torch.nn import functional as F
 from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, WeightDecay
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
+from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import GradientRule, Loss, fit
-from closesesame.training.steps import elsewhere, remember_draws, with_logits
+from closesesame.training import Batch, GradientRule, fit
+from closesesame.training.steps import elsewhere, remember_draws
 
 from .base import FineTuning
 
@@ -93,30 +94,30 @@ def trace_rule(
     """
     old = [weight.detach().clone() for weight in body.parameters()]
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         weights = list(body.parameters())
         put_back = remember_draws(body)
-        value, logits = with_logits(body, loss)
-        signs = (2 * torch.randint(2, (len(logits), 1), generator=rng) - 1).to(logits)
-        plain = torch.autograd.grad(value, weights, allow_unused=True, retain_graph=True)
-        here = probe(value, logits, weights, signs)
+        losses = batch.losses(body)
+        loss = losses.mean()
+        signs = (2 * torch.randint(2, losses.shape, generator=rng) - 1).to(losses)
+        plain = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+        here = probe(losses, weights, signs)
         length = torch.stack([g.norm() for g in here if g is not None]).norm().clamp(min=1e-12)
         steps = [None if g is None else radius * g / length for g in here]
         with elsewhere(body, weights, steps):
             put_back()
-            there = probe(*with_logits(body, loss), weights, signs)
+            there = probe(batch.losses(body), weights, signs)
         for w, g, a, b, kept, first in zip(weights, plain, here, there, importance, old, strict=True):
             if g is None or a is None or b is None:
                 w.grad = None
                 continue
             bent = 2 * (b - a) * length / radius
             w.grad = g + trace_weight * bent + keep_weight * kept * (w.detach() - first)
-        return value
+        return loss
 
     return rule
 
 
-def probe(value: Tensor, logits: Tensor, weights: list[nn.Parameter], signs: Tensor) -> Gradients:
-    """The gradient of sum of s_i loss_i / sqrt(n), without knowing the labels: n dCE/dz_i is dloss_i/dz_i."""
-    (error,) = torch.autograd.grad(value, logits, retain_graph=True)
-    return torch.autograd.grad(logits, weights, math.sqrt(len(logits)) * signs * error, allow_unused=True)
+def probe(losses: PerUnit, weights: list[nn.Parameter], signs: PerUnit) -> Gradients:
+    """The gradient of sum of s_i loss_i / sqrt(n)."""
+    return torch.autograd.grad((signs * losses).sum() / math.sqrt(len(losses)), weights, allow_unused=True)

@@ -25,7 +25,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.statistics import freeze_statistics
-from closesesame.training import GradientRule, Loss, backpropagate, fit
+from closesesame.training import Batch, GradientRule, backpropagate, fit
 from closesesame.training.steps import training_only
 
 from .base import FineTuning
@@ -100,21 +100,20 @@ class FST(_HeadTuning):
         return {"cosine": float(torch.cosine_similarity(head.weight.detach().flatten(), old.flatten(), 0))}
 
 
-def frozen_features(body: nn.Module, loss: Loss) -> Tensor:
+def frozen_features(body: nn.Module, batch: Batch) -> Tensor:
     """Back-propagation that leaves batch-norm statistics alone."""
     freeze_statistics(body)
-    return backpropagate(body, loss)
+    return backpropagate(body, batch)
 
 
 def shift_rule(head: nn.Linear, old: Tensor, alpha: float) -> GradientRule:
     """The gradient of CE + alpha <w, w_old>, with ||w|| = ||w_old|| held before each step (equation 1)."""
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
-        del body
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         project(head, old)
-        value = loss() + alpha * (head.weight * old).sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        loss = batch.loss(body) + alpha * (head.weight * old).sum()
+        loss.backward()
+        return loss
 
     return rule
 

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import GradientRule, Loss, fit
-from closesesame.training.steps import elsewhere, remember_draws, with_logits
+from closesesame.training import Batch, GradientRule, fit
+from closesesame.training.steps import elsewhere, remember_draws
 
 from .base import FineTuning
 
@@ -49,17 +49,17 @@ class FTSAM(FineTuning):
 def sharpness_rule(rho: float, smoothing: float) -> GradientRule:
     """The gradient at w + rho T^2 g / ||T g|| with T = diag |w|, equations 4 to 6 of the paper."""
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         weights = [w for w in body.parameters() if w.requires_grad]
         put_back = remember_draws(body)
-        value = smoothed(body, loss, smoothing)
-        here = torch.autograd.grad(value, weights, allow_unused=True)
+        loss = smoothed_loss(body, batch, smoothing)
+        here = torch.autograd.grad(loss, weights, allow_unused=True)
         with elsewhere(body, weights, ascent(weights, here, rho)):
             put_back()
-            there = torch.autograd.grad(smoothed(body, loss, smoothing), weights, allow_unused=True)
+            there = torch.autograd.grad(smoothed_loss(body, batch, smoothing), weights, allow_unused=True)
         for w, gradient in zip(weights, there, strict=True):
             w.grad = gradient
-        return value
+        return loss
 
     return rule
 
@@ -74,11 +74,11 @@ def ascent(
     return [None if g is None else rho * w.square() * g / norm for w, g in pairs]
 
 
-def smoothed(body: nn.Module, loss: Loss, smoothing: float) -> Tensor:
+def smoothed_loss(body: nn.Module, batch: Batch, smoothing: float) -> Tensor:
     """Cross-entropy against labels of which a share is spread evenly over all other classes."""
     if smoothing == 0:
-        return loss()
-    value, logits = with_logits(body, loss)
-    classes = logits.shape[1]
-    whole = -F.log_softmax(logits.float(), 1).sum(1).mean()
-    return (1 - smoothing) * value + smoothing * (whole - value) / (classes - 1)
+        return batch.loss(body)
+    logits = batch.logits(body)
+    own = F.cross_entropy(logits.float(), batch.labels)
+    of_all = -F.log_softmax(logits.float(), 1).sum(1).mean()
+    return (1 - smoothing) * own + smoothing * (of_all - own) / (logits.shape[1] - 1)

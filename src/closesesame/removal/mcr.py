@@ -24,7 +24,7 @@ from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.statistics import renew_statistics
-from closesesame.training import GradientRule, Loss, accuracy, fit, predict
+from closesesame.training import Batch, GradientRule, accuracy, fit, predict
 
 from .base import FineTuning
 
@@ -96,21 +96,21 @@ def curve_rule(start: nn.Module, end: nn.Module, rng: torch.Generator) -> Gradie
     """The gradient for the bend at a random t: 2 t (1 - t) times the one for phi(t)."""
     ends = list(zip(start.parameters(), end.parameters(), strict=True))
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         t = float(torch.rand(1, generator=rng))
         weights = list(body.parameters())
         bend = [weight.detach().clone() for weight in weights]
         with torch.no_grad():
             for weight, (first, last) in zip(weights, ends, strict=True):
                 weight.copy_(bezier(first, weight, last, t))
-        value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        loss = batch.loss(body)
+        loss.backward()
         with torch.no_grad():
             for weight, kept in zip(weights, bend, strict=True):
                 weight.copy_(kept)
                 if weight.grad is not None:
                     weight.grad.mul_(2 * t * (1 - t))
-        return value
+        return loss
 
     return rule
 

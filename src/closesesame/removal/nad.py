@@ -30,7 +30,7 @@ from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import ByChannel, Stage, put_out, stages_of
-from closesesame.training import GradientRule, Loss, Training, fit
+from closesesame.training import Batch, GradientRule, Training, fit
 
 from .base import FineTuning
 
@@ -70,7 +70,7 @@ class NAD(FineTuning):
             fit(teacher, tune, training, seed=derive(seed, f"teacher {part}"))
         teacher.requires_grad_(False)
         with torch.no_grad():
-            example = model.front_end(tune.inputs[:2].to(next(model.parameters()).device))
+            example = model.front_end(tune.inputs[:2].to(model.device))
         own, taught = sites(model.body, example), sites(teacher.body, example)
         rule = distillation_rule(teacher.body, own, taught, self.betas[-len(own) :], self.power)
         for part, training in enumerate(self.parts(self.steps)):
@@ -106,22 +106,16 @@ def distillation_rule(
 ) -> GradientRule:
     """The gradient of CE + sum of beta times the mean squared difference of attention."""
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
-        def teach(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            with torch.no_grad():  # here, in the hook, the precision is that of the student's own pass
-                teacher(inputs[0])
-
-        hook = body.register_forward_pre_hook(teach)
-        try:
-            with put_out(student_stages) as own, put_out(teacher_stages) as taught:
-                value: Tensor = loss()
-                for beta, mine, his in zip(betas, own, taught, strict=True):
-                    apart = attention(mine, power) - attention(his, power)
-                    value = value + beta * apart.square().mean()
-        finally:
-            hook.remove()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
+        with torch.no_grad(), put_out(teacher_stages) as taught:
+            batch.logits(teacher)
+        with put_out(student_stages) as own:
+            loss = batch.loss(body)
+        for beta, mine, his in zip(betas, own, taught, strict=True):
+            difference = attention(mine, power) - attention(his, power)
+            loss = loss + beta * difference.square().mean()
+        loss.backward()
+        return loss
 
     return rule
 

@@ -20,8 +20,9 @@ from closesesame.core.bounds import BatchSize, LossWeight, Steps, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+from closesesame.models.hooks import inputs_of, outputs_of
 from closesesame.models.statistics import freeze_statistics
-from closesesame.training import GradientRule, Loss, fit
+from closesesame.training import Batch, GradientRule, fit
 from closesesame.training.steps import training_only
 
 from .base import FineTuning
@@ -56,16 +57,11 @@ class NGF(FineTuning):
 
 def diagonal_fisher(model: Classifier, head: nn.Linear, data: Dataset) -> Weights:
     """The diagonal of the empirical Fisher matrix of the head on all examples, as the model stands."""
-    device = next(model.parameters()).device
-    total, labels = torch.zeros((), device=device), data.labels.to(device)
-    for start in range(0, len(data), 256):
-        features = model.front_end(data.inputs[start : start + 256].to(device))
-        batch = labels[start : start + 256]
-
-        def loss(features: Tensor = features, batch: Tensor = batch) -> Tensor:
-            return nn.functional.cross_entropy(model.body(features), batch)
-
-        total = total + per_example(head, loss)[1].square().sum(0)
+    total = torch.zeros((), device=model.device)
+    for index in torch.arange(len(data)).split(256):
+        features = model.front_end(data.inputs[index].to(model.device))
+        batch = Batch(features, data.labels[index].to(model.device), index)
+        total = total + per_example(head, model.body, batch)[1].square().sum(0)
     return total / len(data)
 
 
@@ -73,37 +69,32 @@ def natural_rule(head: nn.Linear, importance: Weights, damping: float, regularis
     """The gradient (F + damping)^-1 grad [CE + eta / 2 sum of importance (w - w_old)^2]."""
     old = flat(head).detach().clone()
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         freeze_statistics(body)
-        value, gradients = per_example(head, loss)
+        loss, gradients = per_example(head, body, batch)
         pull = regularisation * importance * (flat(head).detach() - old)
         step = natural(gradients, gradients.mean(0) + pull, damping)
         weights = head.weight.numel()
         head.weight.grad = step[:weights].view_as(head.weight)
         if head.bias is not None:
             head.bias.grad = step[weights:]
-        return value
+        return loss
 
     return rule
 
 
-def per_example(head: nn.Linear, loss: Loss) -> tuple[Tensor, PerExample]:
+def per_example(head: nn.Linear, body: nn.Module, batch: Batch) -> tuple[Tensor, PerExample]:
     """The mean loss of a batch, and the gradient of each example's own loss for the head."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    hook = head.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
-    try:
-        value = loss()
-    finally:
-        hook.remove()
-    entering, leaving = seen[-1]
-    (error,) = torch.autograd.grad(value, leaving)
+    with inputs_of(head) as entering, outputs_of(head) as leaving:
+        loss = batch.loss(body)
+    (error,) = torch.autograd.grad(loss, leaving[-1])
     n = len(error)
     error = n * error.float().reshape(n, -1, head.out_features)
-    units = entering.detach().float().reshape(n, -1, head.in_features)
+    units = entering[-1].detach().float().reshape(n, -1, head.in_features)
     parts = [(error.mT @ units).flatten(1)]
     if head.bias is not None:
         parts.append(error.sum(1))
-    return value.detach(), torch.cat(parts, 1)
+    return loss.detach(), torch.cat(parts, 1)
 
 
 def natural(gradients: PerExample, direction: Weights, damping: float) -> Weights:

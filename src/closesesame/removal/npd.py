@@ -2,8 +2,9 @@
 
 Zhu, Wei, Zha, Wu, "Neural Polarizer: A Lightweight and Effective Backdoor Defense via Purifying Poisoned
 Features", NeurIPS 2023, arXiv:2306.16697. The layer mixes channels, starts as the identity, and is the only
-thing trained: on clean examples x and on x', perturbed towards the second most likely class t, with l1
-CE(x, y) + l2 CE(x', f(x)) - l3 log(1 - p(x', best wrong class)) - l4 log(1 - p(x', t)).
+thing trained: on clean examples x of class y and on x', perturbed towards t, the most likely class of x
+beside y, with l1 CE(x, y) + l2 CE(x', f(x)) - l3 log(1 - p(x', u)) - l4 log(1 - p(x', t)), where f(x) is the
+model's own class of x and u the most likely class of x' beside y.
 
 Defaults are those of the authors' code, which is part of BackdoorBench: SGD with a constant learning rate,
 and in batches of 128 of 2,500 examples 5 epochs of warm-up and 50 epochs: 100 and 1,000 steps. The warm-up
@@ -13,8 +14,7 @@ Ours differs: the batch norm behind the layer is left out, so that the layer can
 weights behind it when it is done, and the repaired model has the shape of the suspect; so the warm-up,
 which also finds that norm's statistics, does little. Every layer that takes the same activations shares the
 layer, so nothing gets around it by a skip connection. Bound and step, 3 and 0.1 for pictures in 0..1, are
-counted in deviations of the features, of which such a picture has about 4 in 1. The model's own prediction
-of x stands for its label where t and the best wrong class are chosen.
+counted in deviations of the features, of which such a picture has about 4 in 1.
 """
 
 from typing import Any, ClassVar, Literal
@@ -28,10 +28,10 @@ from torch.nn.utils import parametrize
 from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import derive
+from closesesame.core.types import Labels, Logits
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.hooks import noted
-from closesesame.training import Loss, fit
+from closesesame.training import Batch, backpropagate, fit
 
 from .base import FineTuning
 
@@ -74,7 +74,7 @@ class NPD(FineTuning):
         del held_out
         model.eval()
         with torch.no_grad():
-            example = model.front_end(tune.inputs[:2].to(next(model.parameters()).device))
+            example = model.front_end(tune.inputs[:2].to(model.device))
         layers = place(model.body, example, self.depth)
         model.requires_grad_(False)
         inputs = layers[0].weight.shape[1]
@@ -101,29 +101,27 @@ class NPD(FineTuning):
         change = float((polarizer.mixing.detach() - torch.eye(inputs, device=example.device)).norm())
         return {"before": [names[layer] for layer in layers], "change": round(change, 3)}
 
-    def _rule(self, body: nn.Module, loss: Loss) -> Tensor:
+    def _rule(self, body: nn.Module, batch: Batch) -> Tensor:
         body.eval()
-        with noted(body) as seen:
-            value = self.clean * loss()
-        features = seen[0]
+        loss = self.clean * batch.loss(body)
         with torch.no_grad():
-            ranked = body(features).topk(2, 1).indices
-        label, aim = ranked[:, 0], ranked[:, 1]
-        logits = body(features + self._perturbation(body, features, aim))
-        likely = logits.detach().scatter(1, label[:, None], -torch.inf).argmax(1)
-        value = value + self.adversarial * F.cross_entropy(logits, label)
-        value = value + self.wrong * against(logits, likely) + self.aimed * against(logits, aim)
-        value.backward()  # type: ignore[no-untyped-call]
-        return value.detach()
+            logits = body(batch.features)
+        predicted, aim = logits.argmax(1), best_other(logits, batch.labels)
+        logits = body(batch.features + self._perturbation(body, batch.features, aim))
+        wrong = best_other(logits.detach(), batch.labels)
+        loss = loss + self.adversarial * F.cross_entropy(logits, predicted)
+        loss = loss + self.wrong * against(logits, wrong) + self.aimed * against(logits, aim)
+        loss.backward()
+        return loss.detach()
 
-    def _perturbation(self, body: nn.Module, features: Tensor, aim: Tensor) -> Tensor:
+    def _perturbation(self, body: nn.Module, features: Tensor, aim: Labels) -> Tensor:
         """Towards the class `aim`, until most of the batch is there."""
         unit, across = float(features.std()), [-1] + [1] * (features.ndim - 1)
         delta = torch.zeros_like(features)
-        for _ in range(self.ascent_steps):
+        for number in range(self.ascent_steps):
             delta.requires_grad_()
             logits = body(features + delta)
-            if (logits.argmax(1) == aim).float().mean() > 0.6:
+            if number and (logits.argmax(1) == aim).float().mean() > 0.6:
                 break
             slope = torch.autograd.grad(F.cross_entropy(logits, aim), delta)[0]
             delta = delta.detach() - self.step * unit * slope.sign()
@@ -132,12 +130,15 @@ class NPD(FineTuning):
         return delta.detach()
 
 
-def _warm(body: nn.Module, loss: Loss) -> Tensor:
+def _warm(body: nn.Module, batch: Batch) -> Tensor:
     """The clean loss alone, of the model as it predicts."""
     body.eval()
-    value = loss()
-    value.backward()  # type: ignore[no-untyped-call]
-    return value.detach()
+    return backpropagate(body, batch).detach()
+
+
+def best_other(logits: Logits, labels: Labels) -> Labels:
+    """The most likely class of each example beside its label."""
+    return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
 
 
 def against(logits: Tensor, label: Tensor) -> Tensor:

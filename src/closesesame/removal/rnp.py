@@ -22,7 +22,7 @@ from closesesame.core.bounds import LearningRate, Steps, WeightDecay
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import Loss, fit
+from closesesame.training import Batch, fit
 from closesesame.training.rules.ascent import Ascent
 
 from .common.masking import Masked, MaskTuning, masked_copy
@@ -64,9 +64,9 @@ class RNP(MaskTuning):
         masks = [mask.detach() for mask in masked.masks]
         return {"unlearning_batches": ascent.batches} | self.prune(model, masks, held_out)
 
-    def _recover(self, body: nn.Module, loss: Loss) -> Tensor:
+    def _recover(self, body: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(body, Masked)
         body.clamp()
-        value = self.alpha * loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+        loss = self.alpha * batch.loss(body)
+        loss.backward()
+        return loss

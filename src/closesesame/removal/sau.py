@@ -2,17 +2,16 @@
 
 Wei, Zhang, Zha, Wu, "Shared Adversarial Unlearning: Backdoor Mitigation by Unlearning Shared Adversarial
 Examples", NeurIPS 2023, arXiv:2307.10562. What fools the suspect and the repaired model alike looks most
-like the trigger. Within |delta| <= bound each clean example is moved to maximise beta1 (CE(f(x'), y) +
-CE(f0(x'), y)) / 2 - beta2 JS(f(x'), f0(x')), the first for what is not fooled yet, the second for what is
-not fooled into the same class; then the model f learns CE(f(x), y) plus -log(1 - p(f(x'), f0's class of
-x')) where the suspect f0 is fooled. Defaults as in the authors' code, which is part of BackdoorBench: Adam
-with a constant learning rate (its schedule is made and never stepped), statistics of the batch norms kept,
-no augmentation, 100 epochs of 2,500 examples in batches of 256: 1,000 steps.
+like the trigger. Within |delta| <= bound each clean example x of class y is moved to x', which maximises
+beta1 (CE(f(x'), y) + CE(f0(x'), y)) / 2 - beta2 JS(f(x'), f0(x')): a cross-entropy counts while its model
+gives x' the class it gives x, the divergence unless both give x' one and the same other class. Then f
+learns CE(f(x), y), plus -log(1 - p(f(x'), f0's class of x')) where the suspect f0 gives x' a class that is
+neither y nor what it gives x. Defaults as in the authors' code, which is part of BackdoorBench: Adam with a
+constant learning rate (its schedule is made and never stepped), statistics of the batch norms kept, no
+augmentation, 100 epochs of 2,500 examples in batches of 256: 1,000 steps.
 
 Ours differs: bound and step, 0.2 for pictures in 0..1, are 0.8 deviations of the features, which is what
-0.2 is to a picture; the suspect's prediction of x stands for its label in the risk and in the question who
-is fooled, since a gradient rule is given the loss and not the labels; both forms of the last logarithm,
-which the code averages against rounding, are one.
+0.2 is to a picture; both forms of the last logarithm, which the code averages against rounding, are one.
 """
 
 import copy
@@ -24,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate, LossWeight, WeightDecay
+from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.hooks import noted
-from closesesame.training import Loss, fit
+from closesesame.training import Batch, fit
 
 from .base import FineTuning
 
@@ -66,25 +65,23 @@ class SAU(FineTuning):
         del held_out
         suspect = copy.deepcopy(model.body).eval().requires_grad_(False)
         fooled: list[float] = []
-        alike: list[float] = []
+        shared: list[float] = []
 
-        def rule(body: nn.Module, loss: Loss) -> Tensor:
+        def rule(body: nn.Module, batch: Batch) -> Tensor:
             body.eval()
-            with noted(body) as seen:
-                value = loss()
-            features = seen[0]
+            loss = batch.loss(body)
             with torch.no_grad():
-                label = suspect(features).argmax(1)
-            moved = features + self._perturbation(body, suspect, features, label)
+                before = suspect(batch.features).argmax(1)
+            perturbed = batch.features + self._perturbation(body, suspect, batch, before)
             with torch.no_grad():
-                other = suspect(moved).argmax(1)
-            hit = other != label
-            logits = body(moved)
+                after = suspect(perturbed).argmax(1)
+            hit = (after != batch.labels) & (after != before)
+            logits = body(perturbed)
             fooled.append(float(hit.float().mean()))
-            alike.append(float((hit & (logits.argmax(1) == other)).float().mean()))
-            value = value + self.shared * unshare(logits, other, hit)
-            value.backward()  # type: ignore[no-untyped-call]
-            return value.detach()
+            shared.append(float((hit & (logits.argmax(1) == after)).float().mean()))
+            loss = loss + self.shared * unshare(logits, after, hit)
+            loss.backward()
+            return loss.detach()
 
         training = self.training(precision="fp32")
         fit(model, tune, training, seed=seed, gradient=rule)
@@ -92,21 +89,26 @@ class SAU(FineTuning):
         chosen: dict[str, Any] = {
             "fooled_first": _mean(fooled[:tenth]),
             "fooled_last": _mean(fooled[-tenth:]),
-            "shared_first": _mean(alike[:tenth]),
+            "shared_first": _mean(shared[:tenth]),
         }
         if chosen["fooled_first"] < LEAST:
             chosen["unlearning"] = "idle: the suspect is hardly ever fooled within this bound"
         return chosen
 
-    def _perturbation(self, body: nn.Module, suspect: nn.Module, features: Tensor, label: Tensor) -> Tensor:
+    def _perturbation(
+        self, body: nn.Module, suspect: nn.Module, batch: Batch, suspect_before: Labels
+    ) -> Tensor:
+        features = batch.features
         unit = float(features.std())
         delta = torch.full_like(features, self.bound * unit)
         with torch.no_grad():
             before = body(features).argmax(1)
         for _ in range(self.ascent_steps):
             delta.requires_grad_()
-            here, there = body(features + delta), suspect(features + delta)
-            risk = shared_risk(here, there, before, label, self.beta1, self.beta2)
+            model_logits, suspect_logits = body(features + delta), suspect(features + delta)
+            risk = shared_risk(
+                model_logits, suspect_logits, before, suspect_before, batch.labels, self.beta1, self.beta2
+            )
             slope = torch.autograd.grad(risk, delta)[0]
             delta = (delta + self.step * unit * slope.sign()).clamp(-self.bound * unit, self.bound * unit)
             delta = delta.detach()
@@ -114,28 +116,37 @@ class SAU(FineTuning):
 
 
 def shared_risk(
-    here: Tensor, there: Tensor, before: Tensor, label: Tensor, beta1: float, beta2: float
+    model_logits: Logits,
+    suspect_logits: Logits,
+    model_before: Labels,
+    suspect_before: Labels,
+    labels: Labels,
+    beta1: float,
+    beta2: float,
 ) -> Tensor:
-    """What a perturbation maximises, from the logits of the model and of the suspect.
+    """What a perturbation maximises, from the logits of the model and of the suspect under it.
 
     Args:
-        here: of the model.
-        there: of the suspect.
-        before: the model's class without the perturbation.
-        label: the suspect's.
-        beta1: weight of being fooled.
-        beta2: weight of being fooled alike.
+        model_logits: of the model.
+        suspect_logits: of the suspect.
+        model_before: the model's class without the perturbation; another class means that it is fooled.
+        suspect_before: the suspect's class without it.
+        labels: the true classes.
+        beta1: weight of the cross-entropies of those who are not fooled.
+        beta2: weight of the divergence where both are not fooled into the same class.
     """
-    fooled, fooled_there = here.argmax(1) != before, there.argmax(1) != label
-    alike = fooled & fooled_there & (here.argmax(1) == there.argmax(1))
-    risk = F.cross_entropy(here, label, reduction="none") * ~fooled
-    risk = risk + F.cross_entropy(there, label, reduction="none") * ~fooled_there
-    return (beta1 * risk / 2 - beta2 * divergence(here, there) * ~alike).sum() / len(here)
+    model_class, suspect_class = model_logits.argmax(1), suspect_logits.argmax(1)
+    model_fooled, suspect_fooled = model_class != model_before, suspect_class != suspect_before
+    shared = model_fooled & suspect_fooled & (model_class == suspect_class)
+    risk = F.cross_entropy(model_logits, labels, reduction="none") * ~model_fooled
+    risk = risk + F.cross_entropy(suspect_logits, labels, reduction="none") * ~suspect_fooled
+    apart = divergence(model_logits, suspect_logits) * ~shared
+    return (beta1 * risk / 2 - beta2 * apart).sum() / len(labels)
 
 
-def divergence(here: Tensor, there: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of the predictions of each example, in nats."""
-    p, q = F.softmax(here, 1).clamp(min=1e-8), F.softmax(there, 1).clamp(min=1e-8)
+def divergence(one: Logits, other: Logits) -> PerUnit:
+    """Jensen-Shannon divergence of two predictions of each example, in nats."""
+    p, q = F.softmax(one, 1).clamp(min=1e-8), F.softmax(other, 1).clamp(min=1e-8)
     middle = ((p + q) / 2).log()
     return (p * (p.log() - middle) + q * (q.log() - middle)).sum(1) / 2
 

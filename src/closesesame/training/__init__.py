@@ -1,13 +1,13 @@
 """Training: the settings, the one loop, gradient rules, and what a model answers."""
 
-from .loop import GradientRule, History, Loss, backpropagate, fit, train, train_with_history
+from .loop import Batch, GradientRule, History, backpropagate, fit, train, untrained
 from .predicting import accuracy, choose_precision, predict
 from .settings import Training
 
 __all__ = [
+    "Batch",
     "GradientRule",
     "History",
-    "Loss",
     "Training",
     "accuracy",
     "backpropagate",
@@ -15,5 +15,5 @@ __all__ = [
     "fit",
     "predict",
     "train",
-    "train_with_history",
+    "untrained",
 ]

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from closesesame.core import machine
 from closesesame.core.errors import DataError, DivergedError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
-from closesesame.core.types import Labels
+from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.matching import data_for
@@ -27,12 +27,43 @@ FEATURE_CACHE_BYTES = 512 * 2**20
 """Features of a set that fit into this are computed once; those of a larger set, batch by batch."""
 
 
-Loss = Callable[[], Tensor]
-"""Runs the model on the current batch, in training mode, and returns its loss."""
+@dataclass(frozen=True)
+class Batch:
+    """The examples of one step, and how the model is run on them.
+
+    Attributes:
+        features: (batch, ...) what the front end made of them, augmented.
+        labels: their classes.
+        index: (batch,) their rows in the data set.
+        precision: what the model computes in.
+    """
+
+    features: Tensor
+    labels: Labels
+    index: Tensor
+    precision: machine.Precision = "fp32"
+
+    def logits(self, body: nn.Module) -> Logits:
+        """Runs the body in the precision of the training."""
+        with autocast(self.features.device, self.precision):
+            logits: Logits = body(self.features)
+        return logits
+
+    def losses(self, body: nn.Module) -> PerUnit:
+        """Cross-entropy of each example (batch,), in float32."""
+        return F.cross_entropy(self.logits(body).float(), self.labels, reduction="none")
+
+    def loss(self, body: nn.Module) -> Tensor:
+        """Mean cross-entropy, in float32."""
+        return F.cross_entropy(self.logits(body).float(), self.labels)
+
+    def with_features(self, features: Tensor) -> "Batch":
+        """The same batch with other features, such as perturbed ones."""
+        return replace(self, features=features)
 
 
-GradientRule = Callable[[nn.Module, Loss], Tensor]
-"""Fills `.grad` of the body's parameters for the current batch, and returns its loss."""
+GradientRule = Callable[[nn.Module, Batch], Tensor]
+"""Fills `.grad` of the body's parameters from one batch, in training mode, and returns the loss."""
 
 
 @dataclass
@@ -53,7 +84,7 @@ def train(
     seed: int,
     validation: Dataset | None = None,
 ) -> Classifier:
-    """Trains a model from fresh weights; `train_with_history` also says how it went.
+    """Trains a model from fresh weights: `untrained`, then `fit`, which says how it went.
 
     Args:
         architecture: what to build.
@@ -66,26 +97,26 @@ def train(
         DataError: if the data hold fewer than two classes or two examples.
         SettingError: if the settings ask for a device that is not there, or for bf16 and it lacks it.
     """
-    return train_with_history(architecture, data, training, seed=seed, validation=validation)[0]
-
-
-def train_with_history(
-    architecture: Architecture,
-    data: Dataset,
-    training: Training | None = None,
-    *,
-    seed: int,
-    validation: Dataset | None = None,
-) -> tuple[Classifier, History]:
-    """As `train`, with what happened in the run."""
-    if sum(count > 0 for count in data.counts()) < 2:
-        raise DataError(f"training needs examples of two classes, got {len(data)} examples of one or none")
     training = training or Training()
     device = machine.choose_device(training.device, setting="Training.device")
+    model = untrained(architecture, data, seed=seed, device=device)
+    fit(model, data, training, seed=seed, validation=validation)
+    return model
+
+
+def untrained(
+    architecture: Architecture, data: Dataset, *, seed: int, device: torch.device | str = "cpu"
+) -> Classifier:
+    """A model with fresh weights for these data, its front end calibrated on them.
+
+    Raises:
+        DataError: if the data hold fewer than two classes.
+    """
+    if sum(count > 0 for count in data.counts()) < 2:
+        raise DataError(f"training needs examples of two classes, got {len(data)} examples of one or none")
     model = architecture.build(data.classes, data.input_shape, data.sample_rate, seed=seed)
     model.front_end.calibrate(data.sample(min(1.0, 256 / len(data)), seed))
-    model.to(device)
-    return model, fit(model, data, training, seed=seed, validation=validation)
+    return model.to(device)
 
 
 def fit(
@@ -138,7 +169,7 @@ def fit(
         bar = Track(_batches(len(data), size, steps, rng), "training", steps)
         for step, index in enumerate(bar, 1):
             features, labels = source(index, rng, augment)
-            loss = rule(model.body, _loss_on(model, features, labels, history.precision))
+            loss = rule(model.body, Batch(features, labels, index, history.precision))
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
@@ -159,20 +190,10 @@ def fit(
     return history
 
 
-def backpropagate(body: nn.Module, loss: Loss) -> Tensor:
+def backpropagate(body: nn.Module, batch: Batch) -> Tensor:
     """The plain gradient rule."""
-    del body
-    value = loss()
-    value.backward()  # type: ignore[no-untyped-call]
-    return value
-
-
-def _loss_on(model: Classifier, features: Tensor, labels: Labels, precision: str) -> Loss:
-    def loss() -> Tensor:
-        with autocast(features.device, precision):
-            logits = model.body(features)
-        return F.cross_entropy(logits.float(), labels)
-
+    loss = batch.loss(body)
+    loss.backward()
     return loss
 
 
@@ -180,11 +201,11 @@ class _FeatureSource:
     """Features of a batch: kept if they fit into memory, computed from the clips if not."""
 
     def __init__(self, model: Classifier, data: Dataset) -> None:
-        self.device = next(model.parameters()).device
+        self.device = model.device
         self.data, self.front_end = data, model.front_end
         self.example = self._compute(data.inputs[:1])
         fits = self.example.nbytes * len(data) <= FEATURE_CACHE_BYTES
-        self.kept = torch.cat([self._compute(x) for x, _ in data.batches(256)]) if fits else None
+        self.kept = model.features(data) if fits else None
         self.labels = data.labels.to(self.device)
 
     @torch.no_grad()

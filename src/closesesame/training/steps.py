@@ -1,14 +1,10 @@
-"""What gradient rules share: which weights take part, and a look at the same batch from other weights."""
+"""What gradient rules share: which weights take part, and a second pass from other weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-
-from closesesame.core.types import Logits
-
-from .loop import Loss
 
 
 @contextmanager
@@ -23,17 +19,6 @@ def training_only(body: nn.Module, trained: list[nn.Parameter]) -> Iterator[None
     finally:
         for weight, needed in before:
             weight.requires_grad_(needed)
-
-
-def with_logits(body: nn.Module, loss: Loss) -> tuple[Tensor, Logits]:
-    """The loss of the current batch, and the logits it was computed from."""
-    seen: list[Tensor] = []
-    hook = body.register_forward_hook(lambda _, __, output: seen.append(output))
-    try:
-        value = loss()
-    finally:
-        hook.remove()
-    return value, seen[-1]
 
 
 def remember_draws(body: nn.Module) -> Callable[[], None]:

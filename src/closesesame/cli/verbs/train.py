@@ -35,7 +35,7 @@ def train(
     """
     from closesesame.evaluation import Exam
     from closesesame.models import ARCHITECTURES, save_model
-    from closesesame.training import Training, train_with_history
+    from closesesame.training import Training, fit, untrained
 
     given = settings_of(settings)
     of_training = {name: given.pop(name) for name in [*given] if name in Training.model_fields}
@@ -44,13 +44,8 @@ def train(
     read_from = source_of(source, options)
     place = model_folder(out, read_from.inputs, force=force)
     splits = load(read_from)
-    trained, course = train_with_history(
-        architecture,
-        splits.train,
-        training,
-        seed=options.seed,
-        validation=splits.validation,
-    )
+    trained = untrained(architecture, splits.train, seed=options.seed, device=training.device)
+    course = fit(trained, splits.train, training, seed=options.seed, validation=splits.validation)
     made = history(
         "sesame train",
         data=Path(source).name,

@@ -1,6 +1,7 @@
 """What removals share that train against one universal perturbation."""
 
 from abc import ABC
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -8,11 +9,12 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
-from closesesame.models.hooks import Change, entering, noted
 from closesesame.optimisation.hypergradient import hypergradient, within
 from closesesame.removal.base import FineTuning
-from closesesame.training import Loss, Training
+from closesesame.training import Batch, Training
 
+Term = Callable[[Tensor], Tensor]
+"""Features of a batch to a term of its loss."""
 LEAST = 1.0
 """Deviations: a shorter perturbation of a whole example changes none of its features by much."""
 
@@ -68,20 +70,20 @@ class Unlearning:
         also: added to the outer loss, from the unperturbed features of the batch.
     """
 
-    def __init__(self, method: Adversarial, length: int, rng: Generator, also: Change | None = None) -> None:
+    def __init__(self, method: Adversarial, length: int, rng: Generator, also: Term | None = None) -> None:
         self.method, self.length, self.rng, self.also = method, length, rng, also
         self.delta: Tensor | None = None
         self.unit = 1.0
         self.norms: list[float] = []
         self.at = 0
 
-    def __call__(self, body: nn.Module, loss: Loss) -> Tensor:
+    def __call__(self, body: nn.Module, batch: Batch) -> Tensor:
         """Fills the gradients of the weights, or leaves them out where it is the perturbation's turn."""
         body.eval()  # statistics of perturbed batches are no statistics of speech
         place = self.at % (self.method.ascent_steps + self.length)
         self.at += 1
         ascends = place < self.method.ascent_steps
-        return self._ascend(body, loss, place) if ascends else self._descend(body, loss)
+        return self._ascend(body, batch, place) if ascends else self._descend(body, batch)
 
     def found(self) -> dict[str, Any]:
         """Length of the perturbation at the end of each round, in deviations, and whether the ascent died."""
@@ -94,55 +96,43 @@ class Unlearning:
             )
         return said
 
-    def _inner(self, body: nn.Module, loss: Loss, delta: Tensor) -> Tensor:
+    def _perturbed(self, batch: Batch, delta: Tensor) -> Batch:
+        return batch.with_features(batch.features + self.unit * delta)
+
+    def _inner(self, body: nn.Module, batch: Batch, delta: Tensor) -> Tensor:
         """Minus the loss of a batch that is perturbed as a whole, plus the penalty."""
-        with entering(body, lambda features: features + self.unit * delta):
-            return self.method.penalty * delta.square().sum() - loss()
+        return self.method.penalty * delta.square().sum() - self._perturbed(batch, delta).loss(body)
 
-    def _outer(self, body: nn.Module, loss: Loss, delta: Tensor) -> Tensor:
+    def _outer(self, body: nn.Module, batch: Batch, delta: Tensor) -> Tensor:
         """The loss of a batch of which a random share is perturbed."""
-        plain: list[Tensor] = []
+        features = batch.features
+        count = max(1, int(self.method.share * len(features)))
+        rows = torch.randperm(len(features), generator=self.rng)[:count].to(features.device)
+        on = features.new_zeros(len(features)).index_fill(0, rows, self.unit)
+        loss = batch.with_features(features + on.view(-1, *[1] * (features.ndim - 1)) * delta).loss(body)
+        return loss if self.also is None else loss + self.also(features)
 
-        def some(features: Tensor) -> Tensor:
-            plain.append(features)
-            count = max(1, int(self.method.share * len(features)))
-            rows = torch.randperm(len(features), generator=self.rng)[:count].to(features.device)
-            on = features.new_zeros(len(features)).index_fill(0, rows, self.unit)
-            return features + on.view(-1, *[1] * (features.ndim - 1)) * delta
-
-        with entering(body, some):
-            value = loss()
-        return value if self.also is None else value + self.also(plain[0])
-
-    def _ascend(self, body: nn.Module, loss: Loss, place: int) -> Tensor:
+    def _ascend(self, body: nn.Module, batch: Batch, place: int) -> Tensor:
         if place == 0 or self.delta is None:
-            self._start(body, loss)
-        assert self.delta is not None
+            self.unit = float(batch.features.std())
+            self.delta = torch.zeros_like(batch.features[:1])
         delta = self.delta.requires_grad_()
-        with entering(body, lambda features: features + self.unit * delta):
-            value = loss()
-        slope = torch.autograd.grad(value, delta)[0]
+        loss = self._perturbed(batch, delta).loss(body)
+        slope = torch.autograd.grad(loss, delta)[0]
         # The slope of a loss that is near 0 has no length, but a direction; the penalty keeps its own length.
         uphill = _direction(slope)
         moved = delta + self.method.ascent_step * (uphill - 2 * self.method.penalty * delta)
         self.delta = within(moved.detach(), self.method.radius)
         if place == self.method.ascent_steps - 1:
             self.norms.append(round(float(self.delta.norm()), 2))
-        return value.detach()
+        return loss.detach()
 
-    def _start(self, body: nn.Module, loss: Loss) -> None:
-        """No perturbation, in the shape of one example's features, and their deviation."""
-        with torch.no_grad(), noted(body) as seen:
-            loss()
-        self.unit = float(seen[0].std())
-        self.delta = torch.zeros_like(seen[0][:1])
-
-    def _descend(self, body: nn.Module, loss: Loss) -> Tensor:
+    def _descend(self, body: nn.Module, batch: Batch) -> Tensor:
         assert self.delta is not None
         weights = [w for w in body.parameters() if w.requires_grad]
-        gradients, value = hypergradient(
-            lambda delta: self._inner(body, loss, delta),
-            lambda delta: self._outer(body, loss, delta),
+        gradients, loss = hypergradient(
+            lambda delta: self._inner(body, batch, delta),
+            lambda delta: self._outer(body, batch, delta),
             self.delta,
             weights,
             iterations=self.method.fixed_point_steps,
@@ -150,7 +140,7 @@ class Unlearning:
         )
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
-        return value
+        return loss
 
 
 def _direction(slope: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Unlearning of clean data by gradient ascent, by which removals see what clean classes hang on."""
+"""Unlearning of clean data by gradient ascent; it shows which weights the clean classes need."""
 
 import torch
 from torch import Tensor, nn
 
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training.loop import Loss
+from closesesame.training.loop import Batch
 from closesesame.training.predicting import accuracy
 
 
@@ -26,15 +26,15 @@ class Ascent:
         self.model, self.data, self.floor, self.clip = model, data, floor, clip
         self.batches, self._over = 0, False
 
-    def __call__(self, body: nn.Module, loss: Loss) -> Tensor:
+    def __call__(self, body: nn.Module, batch: Batch) -> Tensor:
         """Fills the gradients of one batch."""
         if not self._over and self.batches % self.LOOK == 0:
             self._over = accuracy(self.model, self.data) <= self.floor
         if self._over:
             return torch.zeros(())
         self.batches += 1
-        value = loss()
-        (-value).backward()  # type: ignore[no-untyped-call]
+        loss = batch.loss(body)
+        (-loss).backward()
         if self.clip is not None:
             nn.utils.clip_grad_norm_(body.parameters(), self.clip)
-        return value
+        return loss

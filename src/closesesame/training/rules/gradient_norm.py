@@ -7,24 +7,24 @@ Zhao, Zhang, Hu, "Penalizing Gradient Norm for Efficiently Improving Generalizat
 import torch
 from torch import Tensor, nn
 
-from closesesame.training.loop import GradientRule, Loss
+from closesesame.training.loop import Batch, GradientRule
 from closesesame.training.steps import elsewhere, remember_draws
 
 
 def gradient_norm_rule(r: float, alpha: float, *, per_tensor: bool) -> GradientRule:
     """G = (1 - alpha) g(w) + alpha g(w + r v), v = g(w) / ||g(w)||, which is g + alpha r H v for small r."""
 
-    def rule(body: nn.Module, loss: Loss) -> Tensor:
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
         weights = [w for w in body.parameters() if w.requires_grad]
         put_back = remember_draws(body)
-        value = loss()
-        here = torch.autograd.grad(value, weights, allow_unused=True)
+        loss = batch.loss(body)
+        here = torch.autograd.grad(loss, weights, allow_unused=True)
         with elsewhere(body, weights, _ascent(here, r, per_tensor=per_tensor)):
             put_back()
-            there = torch.autograd.grad(loss(), weights, allow_unused=True)
+            there = torch.autograd.grad(batch.loss(body), weights, allow_unused=True)
         for w, g, h in zip(weights, here, there, strict=True):
             w.grad = None if g is None or h is None else (1 - alpha) * g + alpha * h
-        return value
+        return loss
 
     return rule
 
