@@ -327,7 +327,7 @@ def test_a_fault_of_ours_is_one_sentence_and_debug_shows_where(
     def fail(*_: object) -> None:
         raise RuntimeError("tensors\ndo not match")
 
-    monkeypatch.setattr("closesesame.registries.describe_methods", fail)
+    monkeypatch.setattr("closesesame.listing.describe_methods", fail)
     error = sesame.fails("list")
     assert error.startswith("sesame: RuntimeError: tensors do not match; this is a fault of closesesame")
     monkeypatch.setattr(sys, "argv", ["sesame", "list", "--debug"])
@@ -340,7 +340,7 @@ def test_memory_that_runs_out_is_told_as_that(sesame: Sesame, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
 
-    monkeypatch.setattr("closesesame.registries.describe_methods", fail)
+    monkeypatch.setattr("closesesame.listing.describe_methods", fail)
     assert "memory ran out" in sesame.fails("list")
 
 

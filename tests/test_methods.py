@@ -7,9 +7,9 @@ import pytest
 from closesesame.core.errors import SettingError
 from closesesame.core.method import Method
 from closesesame.core.settings import Settings
-from closesesame.registries import REGISTRIES, describe_methods
+from closesesame.listing import ALL, describe_methods
 
-METHODS = [method for registry in REGISTRIES.values() for method in registry.values()]
+METHODS = [method for listed in ALL.values() for method in listed.registry.values()]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -46,9 +46,9 @@ class TestEveryMethod:
 def test_the_list_is_the_registries() -> None:
     rows = describe_methods()
     assert [(row["family"], row["name"]) for row in rows] == [
-        (registry.family, name) for registry in REGISTRIES.values() for name in registry
+        (family, name) for family, listed in ALL.items() for name in listed.registry
     ]
     assert all(set(row) == {"family", "name", "cite", "claims", "what"} for row in rows)
-    assert {row["name"] for row in describe_methods("attacks")} == set(REGISTRIES["attack"])
+    assert {row["name"] for row in describe_methods("attacks")} == set(ALL["attack"].registry)
     with pytest.raises(SettingError, match="no family is called 'atack'.*did you mean 'attack'"):
         describe_methods("atack")

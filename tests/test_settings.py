@@ -33,15 +33,15 @@ from closesesame.core.described import numeric, settings_of, words_of
 from closesesame.core.errors import ClosesesameError, DataError, DivergedError, ModelError, SettingError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
+from closesesame.listing import ALL, describe_method
 from closesesame.models import ARCHITECTURES, Classifier, ResNet, SmallCNN
 from closesesame.models.size import check_size
 from closesesame.optimisation.synthesis import Synthesis, synthesise
-from closesesame.registries import REGISTRIES, describe_method
 from closesesame.removal import REMOVALS, Removal
 from closesesame.removal.bti_dbf import BTIDBF
 from closesesame.training import Training, train
 
-METHODS = [method for registry in REGISTRIES.values() for method in registry.values()] + [Training]
+METHODS = [method for listed in ALL.values() for method in listed.registry.values()] + [Training]
 BOUNDED = settings(
     max_examples=8,
     deadline=None,

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from closesesame.attacks import ATTACKS
+from closesesame.attacks.described import settings_of as settings_of_attack
+from closesesame.core.described import Setting, settings_of
 from closesesame.core.method import Registry
 from closesesame.data import Dataset
 from closesesame.detection import DETECTIONS, Detection, Suspicion, load_suspicion
@@ -23,7 +26,7 @@ from closesesame.evaluation.measures import (
     Measure,
 )
 from closesesame.inspection import INSPECTIONS, Inspection, Verdict, load_verdict
-from closesesame.models import Architecture, Classifier, ModelCard, load_model, save_model
+from closesesame.models import ARCHITECTURES, Architecture, Classifier, ModelCard, load_model, save_model
 from closesesame.purification import PURIFICATIONS, Purification, Purifier
 from closesesame.purification.files import load_purifier
 from closesesame.removal import REMOVALS, Removal
@@ -72,36 +75,47 @@ class Kind:
     judge: str
 
 
-@dataclass(frozen=True)
-class Family:
-    """One family.
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A family as lists show it.
 
     Attributes:
         registry: its methods.
         title: for headings.
-        verb: what the command line calls it.
-        makes: the kind of artifact, see `KINDS`.
-        needs: what one of its methods is given.
-        run: runs a method on that, with a seed.
-        measures: what its judge says, the most telling first.
         example: a command to type.
         shown: class variables that stand in its list; all where there are none.
+        settings: what settings a method has, for its description.
     """
 
     registry: Registry[Any]
     title: str
-    verb: str
-    makes: str
-    needs: Callable[[Any], frozenset[Need]]
-    run: Callable[[Any, Given, int], Made]
-    measures: tuple[Measure, ...]
     example: str
     shown: tuple[str, ...] = ()
+    settings: Callable[[Any], list[Setting]] = settings_of
 
     @property
     def name(self) -> str:
         """As recipes, rows and `sesame list` call it."""
         return self.registry.family
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Listed):
+    """A family that a grid runs on suspects.
+
+    Attributes:
+        verb: what the command line calls it.
+        makes: the kind of artifact, see `KINDS`.
+        needs: what one of its methods is given.
+        run: runs a method on that, with a seed.
+        measures: what its judge says, the most telling first.
+    """
+
+    verb: str
+    makes: str
+    needs: Callable[[Any], frozenset[Need]]
+    run: Callable[[Any, Given, int], Made]
+    measures: tuple[Measure, ...]
 
 
 KINDS = {
@@ -173,6 +187,7 @@ FAMILIES: tuple[Family, ...] = (
         run=_remove,
         measures=(ASR, RA, RA_REFERENCE_REPAIRED, ACC, DER),
         example="sesame remove MODEL REPAIRED --clean CLIPS --method {name}",
+        shown=("cost", "data_free", "requires", "untrusted"),
     ),
     Family(
         registry=ROBUST_TRAININGS,
@@ -183,6 +198,7 @@ FAMILIES: tuple[Family, ...] = (
         run=_train,
         measures=(ASR, RA, RA_REFERENCE, ACC, DER),
         example="sesame train CLIPS MODEL --method {name}",
+        shown=("needs_clean",),
     ),
     Family(
         registry=DETECTIONS,
@@ -193,6 +209,7 @@ FAMILIES: tuple[Family, ...] = (
         run=_score,
         measures=OF_SCORES,
         example="sesame detect MODEL CLIPS SCORES --method {name}",
+        shown=("of", "needs_clean"),
     ),
     Family(
         registry=INSPECTIONS,
@@ -203,6 +220,7 @@ FAMILIES: tuple[Family, ...] = (
         run=_inspect,
         measures=OF_VERDICTS,
         example="sesame inspect MODEL --method {name}",
+        shown=("data_free", "least_classes"),
     ),
     Family(
         registry=PURIFICATIONS,
@@ -213,8 +231,27 @@ FAMILIES: tuple[Family, ...] = (
         run=_fit,
         measures=(ASR, RA, RA_REFERENCE, ACC, DER),
         example="sesame purify CLIPS PURIFIER --method {name}",
+        shown=("data_free",),
     ),
 )
 
 BY_NAME = {family.name: family for family in FAMILIES}
 """Families by name."""
+
+LISTED: tuple[Listed, ...] = (
+    Listed(
+        registry=ATTACKS,
+        title="Attacks",
+        example="sesame poison CLIPS POISONED --attack {name}",
+        shown=("clean_label", "needs", "audible"),
+        settings=settings_of_attack,
+    ),
+    *FAMILIES,
+    Listed(
+        registry=ARCHITECTURES,
+        title="Architectures",
+        example="sesame train CLIPS MODEL --model {name}",
+        shown=("parameters_of_paper",),
+    ),
+)
+"""All that `sesame list` lists."""

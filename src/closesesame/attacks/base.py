@@ -91,6 +91,16 @@ class Attack(Method, ABC):
         """Adds whether the published attack keeps labels clean."""
         return super().claims() | {"clean_label": cls.model_fields["label_mode"].default == "clean_label"}
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """How audible the trigger is, what the attacker needs, and what labels poisoned clips have."""
+        clean = cls.claims()["clean_label"]
+        return {
+            "heard": cls.audible,
+            "needs": f"{'nothing' if cls.needs == 'nothing' else cls.needs} beside the training set",
+            "labels": f"poisoned clips {'keep their true' if clean else 'get the target'} label",
+        }
+
     @final
     def poison(
         self, train: Dataset, seed: int, *, trigger: "Trigger | None" = None, spare: Mask | None = None

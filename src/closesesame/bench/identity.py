@@ -24,7 +24,7 @@ from .recipe import DataEntry
 OURS = "closesesame"
 NOT_FOLLOWED = tuple(
     f"{OURS}.{name}"
-    for name in ("bench", "report", "cli", "demo", "registries", "families", "core.progress", "_version")
+    for name in ("bench", "report", "cli", "demo", "listing", "families", "core.progress", "_version")
 )
 """The engine, the reports and the command line: they decide when a job runs and how it is shown."""
 FAMILIES = tuple(

@@ -69,6 +69,11 @@ class Method(Settings):
         }
         return {name: getattr(cls, name) for name in sorted(names - hidden) if hasattr(cls, name)}
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """What the class says of itself, for people: what it needs, how long it takes; by a word each."""
+        return {}
+
 
 def _read(value: object, field: FieldInfo | None) -> object:
     """JSON of a list or an object becomes one, and `none` what may be None; pydantic reads the rest."""

@@ -38,6 +38,11 @@ class Detection(Method, ABC):
     needs_clean: ClassVar[bool] = False
     """Whether it needs clean examples beside those that it scores."""
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """What it screens, and what it needs."""
+        return {"screens": cls.of, "needs": "clean clips" if cls.needs_clean else "no clean clips"}
+
     @final
     def score(self, model: nn.Module, examples: Dataset, clean: Dataset | None, seed: int) -> "Suspicion":
         """Scores every example; higher is more suspicious.

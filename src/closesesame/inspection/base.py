@@ -36,6 +36,11 @@ class Inspection(Method, ABC):
     least_classes: ClassVar[int] = 2
     """Of how many classes a model must be, for a method that compares classes with each other."""
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """What it needs."""
+        return {"needs": "no clips at all" if cls.data_free else "clean clips"}
+
     @final
     def inspect(self, model: nn.Module, clean: Dataset | None, seed: int) -> "Verdict":
         """Judges a model.

@@ -99,6 +99,12 @@ class Architecture(Method, ABC):
     parameters_of_paper: ClassVar[int | None] = None
     """Trainable parameters of the published network at its published sizes, where that is known."""
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """How large the published network is, where that is known."""
+        size = cls.parameters_of_paper
+        return {} if size is None else {"size": f"{size:,} parameters as published"}
+
     @abstractmethod
     def build(
         self,

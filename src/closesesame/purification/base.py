@@ -40,6 +40,11 @@ class Purification(Method, ABC):
         0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check, by whole speakers"
     )
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """What it needs."""
+        return {"needs": "no clips at all" if cls.data_free else "clean clips"}
+
     @final
     def fit(self, clean: Dataset | None, seed: int, *, card: ModelCard | None = None) -> "Purifier":
         """Makes a purifier for inputs of one shape.

@@ -38,6 +38,19 @@ class Removal(Method, ABC):
         0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check, by whole speakers"
     )
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """What it needs, and how long it takes."""
+        data = "clean clips"
+        if cls.untrusted:
+            data = "the untrusted training set, poison among it, instead of clean clips"
+        elif cls.data_free:
+            data = "no clips at all"
+        return {
+            "needs": data + (f"; a model with {cls.requires}" if cls.requires else ""),
+            "takes": cls.cost,
+        }
+
     @final
     def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> "Repair":
         """Repairs a copy of the model.

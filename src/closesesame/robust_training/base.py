@@ -36,6 +36,11 @@ class RobustTraining(Method, ABC):
             )
         return self
 
+    @classmethod
+    def claims_in_words(cls) -> dict[str, str]:
+        """What it needs."""
+        return {"needs": "the untrusted set" + (" and clean clips" if cls.needs_clean else "")}
+
     @final
     def train(
         self,

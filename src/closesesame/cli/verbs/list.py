@@ -16,7 +16,7 @@ def list_methods(family: str | None = None) -> Answer:
         sesame list attack
         sesame list removal --json
     """
-    from closesesame.registries import describe_methods, tabulate
+    from closesesame.listing import describe_methods, tabulate
 
     rows = describe_methods(family)
     columns, lines = (("family", "name", "cite", "what"), rows) if family is None else tabulate(rows)

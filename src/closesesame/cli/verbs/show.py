@@ -20,7 +20,7 @@ def show(method: str, *, family: str | None = None) -> Answer:
         sesame show ft_augmented --json
         sesame show training
     """
-    from closesesame.registries import describe_method
+    from closesesame.listing import describe_method
 
     found = describe_method(method, family)
     return Answer(found, lambda: _print(found))

@@ -1,27 +1,21 @@
-"""All registries of the house in one place, for lists."""
+"""What `sesame list` and `sesame show` say of methods: every family in one list."""
 
 import shlex
 from typing import Any
 
-from .attacks import ATTACKS, Attack
-from .attacks.described import settings_of as settings_of_attack
-from .core.described import Setting, numeric, settings_of, words_of
-from .core.errors import SettingError, nearest
-from .core.method import Method, Registry, import_by_name
-from .models import ARCHITECTURES, Architecture
-from .removal import REMOVALS, Removal
-from .training import Training
+from closesesame.core.described import numeric, words_of
+from closesesame.core.errors import SettingError, nearest
+from closesesame.core.method import Method, Registry, import_by_name
+from closesesame.families import LISTED, Listed
+from closesesame.training import Training
 
-REGISTRIES: dict[str, Registry[Any]] = {r.family: r for r in (ATTACKS, REMOVALS, ARCHITECTURES)}
-SHOWN = {"attack": ("clean_label", "needs", "audible")}
-"""Claims that stand in the table of a family; all of them where nothing is said."""
-EXAMPLES = {
-    "attack": "sesame poison CLIPS POISONED --attack {name}",
-    "removal": "sesame remove MODEL REPAIRED --clean CLIPS --method {name}",
-    "model": "sesame train CLIPS MODEL --model {name}",
-    Training.name: "sesame train CLIPS MODEL",
-}
-"""What to type."""
+ALL: dict[str, Listed] = {listed.name: listed for listed in LISTED}
+TRAINING = Listed(
+    registry=Registry(Training.name, Training, Training),
+    title="Settings of a training",
+    example="sesame train CLIPS MODEL",
+)
+"""No family, but it can be described like one."""
 
 
 def describe_methods(family: str | None = None) -> list[dict[str, Any]]:
@@ -31,19 +25,19 @@ def describe_methods(family: str | None = None) -> list[dict[str, Any]]:
         SettingError: if there is no such family.
     """
     wanted = None if family is None else family.removesuffix("s")
-    if wanted is not None and wanted not in REGISTRIES:
-        raise SettingError(f"no family is called {family!r}; {nearest(wanted, REGISTRIES)}")
+    if wanted is not None and wanted not in ALL:
+        raise SettingError(f"no family is called {family!r}; {nearest(wanted, ALL)}")
     return [
         {
-            "family": registry.family,
+            "family": name,
             "name": method.name,
             "cite": method.cite,
             "claims": method.claims(),
             "what": (method.__doc__ or "").splitlines()[0],
         }
-        for registry in REGISTRIES.values()
-        if wanted in {None, registry.family}
-        for method in registry.values()
+        for name, listed in ALL.items()
+        if wanted in {None, name}
+        for method in listed.registry.values()
     ]
 
 
@@ -58,11 +52,11 @@ def describe_method(name: str, family: str | None = None) -> dict[str, Any]:
         SettingError: if there is none, naming the nearest of all families, or several.
     """
     found, method = _find(name, None if family is None else family.removesuffix("s"))
-    words = words_of(method)
-    settings = _settings_of(method)
+    listed, words = ALL.get(found, TRAINING), words_of(method)
+    settings = listed.settings(method)
     shown = numeric(settings)
-    example = EXAMPLES[found].format(name=shlex.quote(name))
-    if issubclass(method, Removal) and method.data_free:
+    example = listed.example.format(name=shlex.quote(name))
+    if getattr(method, "data_free", False):
         example = example.replace(" --clean CLIPS", "")
     return {
         "family": found,
@@ -73,7 +67,7 @@ def describe_method(name: str, family: str | None = None) -> dict[str, Any]:
         "paper": list(words.paper),
         "differs": list(words.differs),
         "claims": method.claims(),
-        "claims_in_words": _in_words(method),
+        "claims_in_words": method.claims_in_words(),
         "settings": [
             {
                 "name": row.name,
@@ -93,7 +87,7 @@ def describe_method(name: str, family: str | None = None) -> dict[str, Any]:
 
 def _find(name: str, family: str | None) -> tuple[str, type[Method]]:
     """A method and the family it is of."""
-    known: dict[str, Any] = {**REGISTRIES, Training.name: {Training.name: Training}}
+    known = {one: listed.registry for one, listed in (ALL | {TRAINING.name: TRAINING}).items()}
     if family is not None and family not in known:
         raise SettingError(f"no family is called {family!r}; {nearest(family, known)}")
     if ":" in name:
@@ -110,46 +104,19 @@ def _find(name: str, family: str | None) -> tuple[str, type[Method]]:
 def _foreign(name: str) -> tuple[str, type[Method]]:
     module, _, attribute = name.partition(":")
     found = getattr(import_by_name(module), attribute, None)
-    for registry in REGISTRIES.values():
-        if isinstance(found, type) and issubclass(found, registry.base):
-            return registry.family, found
+    for family, listed in ALL.items():
+        if isinstance(found, type) and issubclass(found, listed.registry.base):
+            return family, found
+    kinds = [listed.registry.base.__name__ for listed in ALL.values()]
     raise SettingError(
-        f"{name!r} must be a sub-class of Attack, Removal or Architecture, and {module} has "
+        f"{name!r} must be a sub-class of {', '.join(kinds[:-1])} or {kinds[-1]}, and {module} has "
         f"{'no ' + repr(attribute) if found is None else 'another ' + repr(attribute)}"
     )
 
 
-def _settings_of(method: type[Method]) -> list[Setting]:
-    return settings_of_attack(method) if issubclass(method, Attack) else settings_of(method)
-
-
-def _in_words(method: type[Method]) -> dict[str, str]:
-    """The claims of a method, as sentences are made of them."""
-    if issubclass(method, Attack):
-        clean = method.claims()["clean_label"]
-        return {
-            "heard": method.audible,
-            "needs": f"{'nothing' if method.needs == 'nothing' else method.needs} beside the training set",
-            "labels": f"poisoned clips {'keep their true' if clean else 'get the target'} label",
-        }
-    if issubclass(method, Removal):
-        data = "clean clips"
-        if method.untrusted:
-            data = "the untrusted training set, poison among it, instead of clean clips"
-        elif method.data_free:
-            data = "no clips at all"
-        return {
-            "needs": data + (f"; a model with {method.requires}" if method.requires else ""),
-            "takes": method.cost,
-        }
-    if issubclass(method, Architecture) and method.parameters_of_paper:
-        return {"size": f"{method.parameters_of_paper:,} parameters as published"}
-    return {}
-
-
 def tabulate(entries: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The table of one family: its columns and a row for each entry of `describe_methods`, in plain words."""
-    claims = SHOWN.get(entries[0]["family"]) or tuple(entries[0]["claims"])
+    claims = ALL[entries[0]["family"]].shown or tuple(entries[0]["claims"])
     rows = []
     for entry in entries:
         said = {_title(claim, entry["claims"][claim]): _words(entry["claims"][claim]) for claim in claims}
