@@ -9,8 +9,11 @@ import soundfile
 import torch
 
 from closesesame.core.disk import new_folder
+from closesesame.core.domain import PICTURES, SPEECH
+from closesesame.core.encoding import Encoding
 from closesesame.core.errors import DataError
 from closesesame.data import Dataset, Splits, load_folder, load_splits, read_folder, read_splits
+from closesesame.data.dataset import TEST, TRAIN, VALIDATION, assign_parts
 from closesesame.data.export import export
 from closesesame.data.folders import list_recordings
 from closesesame.data.rows import OnDisk, Rows
@@ -35,6 +38,22 @@ def test_replaced_rows_keep_the_resolution_and_leave_the_old_ones() -> None:
     assert rows[:].abs().max() == 0
     again = new.take(torch.tensor([4, 0])).replace(torch.tensor([0]), torch.ones(1, 3) / 4)
     assert again[:].tolist() == [[0.25] * 3, [0.0] * 3]
+
+
+def test_encodings_round_to_the_nearest_and_keep_what_they_made() -> None:
+    sounds, pictures = Encoding.of(SPEECH.stored), Encoding.of(PICTURES.stored)
+    values = torch.tensor([-2.0, -1.0, -0.5, 0.0, 1.4 / 32_768, 1.6 / 32_768, 0.5, 1.0, 1e38])
+    assert sounds.encode(values).tolist() == [-32_768, -32_768, -16_384, 0, 1, 2, 16_384, 32_767, 32_767]
+    values = torch.tensor([-0.1, 0.0, 0.4 / 255, 0.6 / 255, 0.5, 1.0, 2.0])
+    assert pictures.encode(values).tolist() == [0, 0, 0, 1, 128, 255, 255]  # 127.5 goes to the even one
+    for encoding in (sounds, pictures):
+        limits = torch.iinfo(encoding.stored)
+        every = torch.arange(limits.min, limits.max + 1).to(encoding.stored)
+        assert torch.equal(encoding.encode(encoding.decode(every)), every)
+        assert encoding.decode(every).dtype == torch.float32
+    floats = torch.tensor([1.5, -3.0])
+    assert Encoding.of(torch.float32).encode(floats) is floats
+    assert Encoding.of(torch.float32).decode(floats) is floats
 
 
 def test_a_large_set_stays_on_disk(folder_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +230,21 @@ def text_as_wav(folder: Path) -> Path:
 def test_a_bad_folder_is_one_sentence(tmp_path: Path, make: Callable[[Path], Path], words: str) -> None:
     with pytest.raises(DataError, match=words):
         load_splits(make(tmp_path))
+
+
+def test_parts_are_assigned_in_order_and_never_leave_a_set() -> None:
+    assert assign_parts("abcde", 1, 2) == {
+        "a": TEST,
+        "b": VALIDATION,
+        "c": VALIDATION,
+        "d": TRAIN,
+        "e": TRAIN,
+    }
+    assert assign_parts("abc", 0, 0) == dict.fromkeys("abc", TRAIN)
+    assert assign_parts("ab", 1, 2) == {"a": TEST, "b": VALIDATION}
+    data = spoken("ABC", [0, 1, 0])
+    splits = Splits.of(data, [TEST, TRAIN, VALIDATION])
+    assert [part.speakers for part in splits] == [("B",), ("C",), ("A",)]
 
 
 def test_split_rules(folder_of: Callable[..., Path]) -> None:

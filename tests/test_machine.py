@@ -197,3 +197,35 @@ def test_a_block_cannot_give_what_the_machine_lacks(host: Host) -> None:
     host(AVX2, "AVX2")
     with machine.precision("bf16"), pytest.raises(SettingError, match="'bf16' needs a processor"):
         machine.choose_precision("auto", CPU)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "apple", "wanted", "found"),
+    [
+        (0, False, "auto", "cpu"),
+        (0, True, "auto", "mps"),
+        (2, True, "auto", "cuda"),
+        (2, False, "cpu", "cpu"),
+        (2, False, "cuda", "cuda"),
+        (2, False, "cuda:1", "cuda:1"),
+        (0, True, "mps", "mps"),
+        (0, False, "cuda", "finds 0 CUDA GPUs; use 'cpu' or 'auto'"),
+        (1, False, "cuda:1", "device 'cuda:1' is not there: torch finds 1 CUDA GPU;"),
+        (2, False, "mps", "finds 0 Apple GPUs"),
+        (2, False, "cpu:1", "device must be cpu, cuda, cuda:N, mps or auto, got 'cpu:1'"),
+        (2, False, "meta", "device must be"),
+        (2, False, "cuda:", "device must be"),
+        (2, False, "", "device must be"),
+    ],
+)
+def test_a_device_is_the_one_that_is_asked_for_or_the_best_there_is(
+    gpus: int, apple: bool, wanted: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+    if " " in found:
+        with pytest.raises(SettingError, match=found):
+            machine.choose_device(wanted)
+    else:
+        assert machine.choose_device(wanted) == torch.device(found)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from closesesame.core.domain import SPEECH
 from closesesame.core.errors import ClosesesameError, ModelError, SettingError
 from closesesame.data import Splits
 from closesesame.models import ARCHITECTURES, KWT, Architecture, Classifier, load_model, save_model
@@ -27,7 +28,7 @@ PAPER_INPUT = {"kwt": (80, 86 * 160), "lstm": (80, 86 * 160)}  # bands, samples:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_shapes_and_the_parameter_count_of_the_paper(name: str) -> None:
     bands, samples = PAPER_INPUT.get(name, (40, 16_000))
-    model = ARCHITECTURES[name](bands=bands).build(TEN, (samples,), 16_000, seed=0)
+    model = ARCHITECTURES.make(name, {"bands": bands}).build(TEN, (samples,), 16_000, seed=0)
     assert model(torch.zeros(3, samples)).shape == (3, 10)
     published = ARCHITECTURES[name].parameters_of_paper
     count = sum(p.numel() for p in model.parameters())
@@ -75,9 +76,49 @@ def test_a_model_wants_waveforms() -> None:
         KWT().build(TEN, (3, 32, 32), None, seed=0)
 
 
+def test_features_of_a_data_set_are_those_of_its_batches(clean_model: Classifier, tones: Splits) -> None:
+    few = tones.test.take(torch.arange(10))
+    features = clean_model.features(few, batch_size=4)
+    assert torch.allclose(features, clean_model.front_end(few.inputs[:]), atol=1e-5)
+    assert not features.requires_grad
+    assert clean_model.device == torch.device("cpu")
+    assert torch.nn.Module.to(copy.deepcopy(clean_model), "meta").device == torch.device("meta")
+
+
 def saved(folder: Path) -> Path:
     architecture: Architecture = ARCHITECTURES.make("resnet", {"widths": [8, 16]})
     return save_model(architecture.build(("x", "y"), (4000,), 8000, seed=0), folder)
+
+
+def test_a_model_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
+    model = ARCHITECTURES.make("resnet", {"widths": [8, 16]}).build(("x", "y"), (4000,), 8000, seed=5).eval()
+    model.front_end.get_buffer("mean").fill_(-3.0)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    config = """{
+      "architecture": "resnet",
+      "settings": {"features": "log_mel", "bands": 40, "widths": [8, 16]},
+      "classes": ["x", "y"],
+      "input_shape": [4000],
+      "sample_rate": 8000,
+      "made": {"by": "sesame train", "version": "0.1.0", "task": "word", "training": {"epochs": 15}}
+    }"""
+    (folder / "config.json").write_text(config)
+    names = ["stem.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"]
+    names += ["norm.num_batches_tracked", "head.weight", "head.bias"]
+    for block in ("0", "1"):
+        names += [f"blocks.{block}.{layer}.weight" for layer in ("conv1", "conv2", "skip")]
+        for norm in ("norm1", "norm2", "norm_skip"):
+            parts = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+            names += [f"blocks.{block}.{norm}.{part}" for part in parts]
+    state = {"front_end.mean": torch.tensor(-3.0), "front_end.deviation": torch.tensor(1.0)}
+    state |= {f"body.{name}": model.body.state_dict()[name].contiguous() for name in names}
+    save_file(state, folder / "model.safetensors")
+    again = load_model(folder)
+    wave = 0.1 * torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again(wave), model(wave))
+    assert again.card.made["version"] == "0.1.0"
+    assert again.card.domain is SPEECH
 
 
 class Evil:

@@ -34,7 +34,7 @@ from closesesame.core.errors import ClosesesameError, DataError, DivergedError, 
 from closesesame.core.method import Method
 from closesesame.data import Dataset
 from closesesame.listing import ALL, describe_method
-from closesesame.models import ARCHITECTURES, Classifier, ResNet, SmallCNN
+from closesesame.models import ARCHITECTURES, LSTM, Classifier, ResNet, SmallCNN
 from closesesame.models.size import check_size
 from closesesame.optimisation.synthesis import Synthesis, synthesise
 from closesesame.removal import REMOVALS, Removal
@@ -252,10 +252,10 @@ def test_a_map_too_small_for_the_network_is_refused() -> None:
 
 
 def test_a_network_too_large_for_memory_is_refused_before_it_is_made() -> None:
-    huge = ARCHITECTURES.make("lstm", {"width": 4096, "depth": 16})
+    huge = LSTM(width=4096, depth=16)
     with pytest.raises(ModelError, match=r"lstm with these settings has weights of 8\.3 GB, and at most 2"):
         check_size("lstm", lambda: huge.body(10, 40, 101))
-    check_size("lstm", lambda: ARCHITECTURES.make("lstm").body(10, 40, 101))
+    check_size("lstm", lambda: LSTM().body(10, 40, 101))
 
 
 @pytest.mark.parametrize(("layer", "channels"), [("stem", 1), ("blocks.1.conv1", 32)])

@@ -389,3 +389,39 @@ def test_a_new_model_is_calibrated_on_its_training_data(tones: Splits) -> None:
     maps = model.front_end(few.inputs[:])
     assert float(maps.mean()) == pytest.approx(0, abs=1e-3)
     assert float(maps.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_new_model_is_trained_on_the_device_of_its_settings(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, settings = tones.train.take(torch.arange(16)), Training(epochs=0, precision="fp32", device="cuda:1")
+    asked = []
+
+    def choose(wanted: str, *, setting: str) -> torch.device:
+        asked.append((wanted, setting))
+        return torch.device("meta")
+
+    monkeypatch.setattr(machine, "choose_device", choose)
+    model = train(SMALL, few, settings, seed=0)
+    assert asked == [("cuda:1", "Training.device")]
+    assert {value.device.type for value in model.state_dict().values()} == {"meta"}
+    assert model.device.type == "meta"
+    assert model.features(few).device.type == "meta"
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_work(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(type(SMALL), "build", lambda *_, **__: pytest.fail("it built a model"))
+    with pytest.raises(SettingError, match="^Training.device 'cuda' is not there: torch finds 0 CUDA GPUs;"):
+        train(SMALL, tones.train, Training(device="cuda"), seed=0)
+    with pytest.raises(SettingError, match="^Training.device must be cpu, cuda, .*, got 'abacus'$"):
+        Training(device="abacus")
+
+
+def test_a_model_is_trained_further_where_it_is(tones: Splits) -> None:
+    few = tones.train.take(torch.arange(16))
+    model = train(SMALL, few, Training(epochs=0, precision="fp32"), seed=0)
+    fit(model, few, Training(epochs=1, precision="fp32", device="cuda"), seed=0)
+    assert model.device.type == "cpu"

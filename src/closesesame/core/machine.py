@@ -119,8 +119,8 @@ def choose_device(wanted: str, *, setting: str = "device") -> "torch.device":
         return torch.device(next(kind for kind, count in there.items() if count))
     device = torch.device(wanted)
     if (device.index or 0) >= there[device.type]:
-        what = {"cuda": "CUDA GPU", "mps": "GPU of Apple's"}[device.type]
-        found = f"{there[device.type]} {what}{'' if there[device.type] == 1 else 's'}"
+        count, what = there[device.type], {"cuda": "CUDA GPU", "mps": "Apple GPU"}[device.type]
+        found = f"{count} {what}{'' if count == 1 else 's'}"
         raise SettingError(f"{setting} {wanted!r} is not there: torch finds {found}; use 'cpu' or 'auto'")
     return device
 

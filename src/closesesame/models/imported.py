@@ -7,7 +7,7 @@ before, and the name must be a class of networks, or a function whose annotation
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, TypeGuard, get_type_hints
 
 import torch
 from pydantic import create_model
@@ -117,12 +117,12 @@ def imported(source: str) -> type[Imported]:
     return _as_architecture(source, made)
 
 
-def makes_network(made: object) -> bool:
+def makes_network(made: object) -> TypeGuard[Callable[..., Any]]:
     """Whether it is a class of torch modules, or a function whose annotation says that it returns one."""
     if inspect.isfunction(made):
         try:
             made = get_type_hints(made).get("return")
-        except NameError:  # an annotation that only type checkers can read
+        except Exception:  # an annotation that only type checkers can read
             return False
     return isinstance(made, type) and issubclass(made, nn.Module)
 
@@ -146,6 +146,7 @@ class Architectures(Registry[Architecture]):
 
     def _foreign(self, name: str) -> type[Architecture]:
         module, _, attribute = name.partition(":")
-        if makes_network(getattr(import_by_name(module), attribute, None)):
-            return imported(name)
-        return super()._foreign(name)
+        found = getattr(import_by_name(module), attribute, None)
+        if found is None or (isinstance(found, type) and issubclass(found, Architecture)):
+            return super()._foreign(name)
+        return imported(name)
