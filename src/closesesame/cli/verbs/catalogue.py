@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import SYNTHETIC, load, source_of
-from closesesame.cli.options import AUDIO, AudioOptions, Data, Force
+from closesesame.cli.inputs import load, source_of
+from closesesame.cli.options import AUDIO, SYNTHETIC, AudioOptions, Data, Force
 from closesesame.cli.printing import Answer, facts
 from closesesame.core.disk import Destination
 
