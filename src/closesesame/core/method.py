@@ -26,6 +26,8 @@ class Method(Settings):
     """Where it was published: arXiv number, DOI, or venue and year; `ours` if nowhere."""
     quick: ClassVar[dict[str, Any]] = {}
     """Settings at which it takes a second on a hundred short clips, for tests of its contract."""
+    domains: ClassVar[tuple[str, ...]] = ("speech",)
+    """The kinds of data it works on; `core.domain` lists them."""
 
     @classmethod
     def parse(cls: type[M], settings: Mapping[str, object]) -> M:

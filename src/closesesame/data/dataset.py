@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from closesesame.core.bounds import LEAST_HZ, MOST_HZ
+from closesesame.core.domain import PICTURES, SPEECH, Domain
 from closesesame.core.errors import DataError, cut, nearest
 from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Labels
@@ -110,6 +111,11 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return self.inputs.shape[1:]
+
+    @property
+    def domain(self) -> Domain:
+        """Speech if the examples have a sample rate, pictures if not."""
+        return PICTURES if self.sample_rate is None else SPEECH
 
     def counts(self) -> tuple[int, ...]:
         """How many examples each class has."""
