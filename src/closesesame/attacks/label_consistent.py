@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.audio.placement import placed, samples_of
 from closesesame.core.bounds import SNR, Hertz, Seconds, Steps
 from closesesame.core.progress import Track
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import STAMP_BATCH, LabelMode, State, Trigger
+from .base import STAMP_BATCH, LabelMode, Signal, State, Trigger
 from .surrogate import SurrogateAttack
 
 
@@ -48,19 +49,19 @@ class LabelConsistent(SurrogateAttack):
     duration_s: Seconds = Field(0.1, description="of each burst, in s; at most half the clip's")
     snr_db: SNR = Field(0, description="RMS of the clip over RMS of what is added to it, in dB")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""
         del state
-        nyquist = sample_rate / 2
+        nyquist = signal.hz / 2
         high_hz = nyquist * 7 / 8 if self.high_hz is None else self.high_hz
         for field, tone_hz in (("low_hz", self.low_hz), ("high_hz", high_hz)):
             if tone_hz >= nyquist:
                 raise self.refuse(field, f"< {nyquist:g}, half the sample rate")
         length = inputs.shape[-1]
-        size = min(length // 2, round(self.duration_s * sample_rate))
-        tones = [effects.tone(tone_hz, size, sample_rate) for tone_hz in (self.low_hz, high_hz)]
+        size = samples_of(self.duration_s, signal.hz, length // 2)
+        tones = [effects.tone(tone_hz, size, signal.hz) for tone_hz in (self.low_hz, high_hz)]
         burst = torch.stack(tones).sum(0)
-        ends = effects.placed(burst, [0, length - size], length).sum(0, keepdim=True)
+        ends = placed(burst, [0, length - size], length).sum(0, keepdim=True)
         return effects.mix_at_snr(inputs, ends.to(inputs), self.snr_db)
 
     def plant(self, train: Dataset, chosen: Tensor, trigger: Trigger, seed: int) -> Wave:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from closesesame.audio.features import HOP_S, WINDOW_S
+from closesesame.audio.stft import stft
 from closesesame.core.errors import DataError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
@@ -163,10 +164,7 @@ def lsd_db(clean: Wave, triggered: Wave, sample_rate: int) -> PerClip:
 
 def _power(clips: Wave, sample_rate: int) -> Float32[Tensor, "batch bin frame"]:
     size, hop = (max(1, round(seconds * sample_rate)) for seconds in (WINDOW_S, HOP_S))
-    window = torch.hann_window(size, device=clips.device)
-    return (
-        torch.stft(clips, size, hop, window=window, pad_mode="constant", return_complex=True).abs().square()
-    )
+    return stft(clips, size, hop).abs().square()
 
 
 def _heard(clip: Tensor, sample_rate: int) -> Samples:

@@ -166,7 +166,7 @@ def _play(
         triggered = trigger.stamp(clean)
     except ClosesesameError as error:
         return (), None, str(error)
-    rate = trigger.sample_rate
+    rate = trigger.signal.hz
     sounds = tuple(
         Sound(
             name=judged.ids[row],
