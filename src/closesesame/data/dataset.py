@@ -1,15 +1,16 @@
 """A data set: examples, labels, and what is known of each; immutable."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from closesesame.core.bounds import LEAST_HZ, MOST_HZ
 from closesesame.core.domain import PICTURES, SPEECH, Domain
-from closesesame.core.errors import DataError, cut
+from closesesame.core.errors import DataError, cut, nearest
+from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs, Labels
 
 from .rows import Rows
@@ -138,6 +139,157 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return self.inputs.shape[1:]
+
+    def counts(self) -> tuple[int, ...]:
+        """How many examples each class has."""
+        return tuple(torch.bincount(self.labels, minlength=len(self.classes)).tolist())
+
+    def missing(self) -> tuple[str, ...]:
+        """The classes of which there is no example."""
+        return tuple(name for name, count in zip(self.classes, self.counts(), strict=True) if not count)
+
+    def label_of(self, target: int | str) -> int:
+        """The index of a class given by name or by index.
+
+        Raises:
+            DataError: if there is no such class.
+        """
+        if isinstance(target, str) and target in self.classes:
+            return self.classes.index(target)
+        if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(self.classes):
+            return target
+        if (
+            isinstance(target, str)
+            and target.isdecimal()
+            and len(target) < 9
+            and int(target) < len(self.classes)
+        ):
+            return int(target)
+        raise DataError(f"no class is called {cut(target)!r}; {nearest(str(target), self.classes)}")
+
+    def take(self, index: Tensor) -> "Dataset":
+        """Returns the examples at `index` (k,), in that order; nothing is copied but their labels."""
+        rows = index.tolist()
+        return replace(
+            self,
+            inputs=self.inputs.take(index),
+            labels=self.labels[index],
+            ids=tuple(self.ids[row] for row in rows),
+            speakers=None if self.speakers is None else tuple(self.speakers[row] for row in rows),
+        )
+
+    def named(self, ids: Sequence[str]) -> "Dataset":
+        """Returns the examples with these ids, in that order, such as the clean ones of triggered clips."""
+        place = {name: row for row, name in enumerate(self.ids)}
+        return self.take(torch.tensor([place[name] for name in ids], dtype=torch.long))
+
+    def where(self, mask: Tensor) -> "Dataset":
+        """Returns the examples for which `mask` (n,) holds."""
+        if mask.shape != self.labels.shape:
+            raise DataError(f"a mask needs one entry an example: {len(self)}, got {list(mask.shape)}")
+        return self.take(mask.nonzero().flatten())
+
+    def with_inputs(self, inputs: Rows) -> "Dataset":
+        """Returns the same examples with other inputs (n, ...)."""
+        return replace(self, inputs=inputs)
+
+    def with_labels(self, labels: Labels) -> "Dataset":
+        """Returns the same examples with other labels (n,)."""
+        return replace(self, labels=labels)
+
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """Returns the same examples with labels that are indices into another list of classes.
+
+        Raises:
+            DataError: if a class is missing there.
+        """
+        for name in self.classes:
+            if name not in classes:
+                raise DataError(f"class {cut(name)!r} is not among those given; {nearest(name, classes)}")
+        index = torch.tensor([classes.index(name) for name in self.classes])
+        return replace(self, labels=index[self.labels], classes=tuple(classes))
+
+    def batches(self, size: int) -> Iterator[tuple[Inputs, Labels]]:
+        """Walks through all examples in order."""
+        for start in range(0, len(self), size):
+            yield self.inputs[start : start + size], self.labels[start : start + size]
+
+    def sample(self, fraction: float, seed: int) -> "Dataset":
+        """Draws a share of the examples at random, from each class in proportion.
+
+        Raises:
+            DataError: if the share is none, here and in what else draws one.
+        """
+        return self.where(_stratified(self.labels, fraction, seed))
+
+    def split(self, fraction: float, seed: int) -> tuple["Dataset", "Dataset"]:
+        """Splits off a share at random, from each class in proportion: (rest, share)."""
+        share = _stratified(self.labels, fraction, seed)
+        return self.where(~share), self.where(share)
+
+    def hold_out(self, fraction: float, seed: int) -> tuple["Dataset", "Dataset"]:
+        """Splits off about a share, whole speakers where they are known: (rest, held out).
+
+        Clips of a speaker are alike, so accuracy on one of them says little if the others were trained on.
+        Speakers are drawn at random while they bring the held-out share nearer to `fraction` and leave some
+        clips of each class in the rest. Without speakers, or where no speaker can be spared, it is `split`.
+
+        Args:
+            fraction: share of the examples to hold out.
+            seed: of the draw.
+        """
+        if self.speakers is not None:
+            held_out = _whole_speakers(self.speakers, self.labels, fraction, seed)
+            if held_out.any():
+                return self.where(~held_out), self.where(held_out)
+        return self.split(fraction, seed)
+
+
+def _check_share(fraction: float) -> None:
+    if not 0 <= fraction <= 1:
+        raise DataError(f"a share of the examples lies between 0 and 1, got {fraction:g}")
+
+
+def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """A mask over floor or ceil of fraction * n: every (1 / fraction)-th of the examples sorted by class."""
+    _check_share(fraction)
+    rng = generator(seed, "stratified")
+    order = torch.randperm(len(labels), generator=rng)
+    order = order[labels[order].argsort(stable=True)]
+    offset = torch.rand(1, generator=rng, dtype=torch.float64)
+    passed = torch.floor(torch.arange(len(labels) + 1, dtype=torch.float64) * fraction + offset)
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[order] = passed.diff() > 0
+    return mask
+
+
+def _whole_speakers(speakers: Sequence[str], labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """A mask over all examples of some speakers, about `fraction` of all; empty if none can be spared."""
+    _check_share(fraction)
+    names = sorted(set(speakers))
+    speaker = torch.tensor([names.index(name) for name in speakers])
+    classes = int((labels.bincount() > 0).sum())
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for drawn in torch.randperm(len(names), generator=generator(seed, "speakers")).tolist():
+        more = mask | (speaker == drawn)
+        nearer = abs(float(more.sum()) - fraction * len(labels)) < abs(
+            float(mask.sum()) - fraction * len(labels)
+        )
+        if nearer and int((labels[~more].bincount() > 0).sum()) == classes:
+            mask = more
+    return mask
+
+
+TRAIN, VALIDATION, TEST = range(3)
+"""The parts of a data set, by their place in `Splits`."""
+
+
+class Splits(NamedTuple):
+    """A data set in its three parts; the test part is for measuring only."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
 
     @classmethod
     def of(cls, whole: Dataset, parts: Sequence[int]) -> "Splits":
