@@ -48,9 +48,9 @@ class Odd(Attack):
     cite: ClassVar[str] = "doi:10.1000/odd(1)."
     audible: ClassVar[str] = HOSTILE
     needs: ClassVar[str] = "luck"
-    labellings = ("clean",)
+    label_modes = ("clean_label",)
 
-    labels: Literal["all_to_one", "all_to_all", "clean"] = "clean"
+    label_mode: Literal["all_to_one", "all_to_all", "clean_label"] = "clean_label"
     rate: float = Field(0.125, ge=0, le=1, description="of poison")
     training_strength: float | None = Field(0.25, gt=0, le=10, description="in training")
     mood: str | None = Field(None, description=f"see `sesame list`; {HOSTILE}")
@@ -110,7 +110,7 @@ def test_every_attack_has_a_page_that_says_all_of_it(method: type[Attack]) -> No
         # Links part words from the sign behind them.
         assert " ".join(sentence.split())[:40] in plain
     rows = {row[0]: row[1:] for row in found.rows}
-    fields = {name for name in method.model_fields if method.covers or name != "cover_ratio"}
+    fields = {name for name in method.model_fields if method.has_cover_clips or name != "cover_ratio"}
     assert fields | {"Name"} == set(rows)
     for name in fields:
         assert rows[name][1], name
@@ -209,7 +209,7 @@ def test_settings_in_words() -> None:
     assert shared.pop("target").startswith("integer")
     assert shared == {
         "rate": "0 to 1",
-        "labels": "clean",
+        "label_mode": "clean_label",
         "strength": "> 0, ≤ 10",
         "training_strength": "> 0, ≤ 10 or none",
     }
@@ -229,8 +229,8 @@ def test_the_story_follows_the_settings() -> None:
 
     class Turning(Ultrasonic):
         name: ClassVar[str] = "turning"
-        covers: ClassVar[bool] = True
-        labels: Literal["all_to_one", "all_to_all", "clean"] = "all_to_all"
+        has_cover_clips: ClassVar[bool] = True
+        label_mode: Literal["all_to_one", "all_to_all", "clean_label"] = "all_to_all"
         cover_ratio: float = 2.0
 
     turning = " ".join(described.story_of(Turning))

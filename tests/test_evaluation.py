@@ -117,10 +117,10 @@ class Next(nn.Module):
 
 
 def test_all_to_all_wants_the_class_after_the_true_one(tones: Splits) -> None:
-    attack = BadNets(labels="all_to_all", duration_s=0.5)
+    attack = BadNets(label_mode="all_to_all", duration_s=0.5)
     exam = Exam(tones.test, attack.trigger(tones.train, 0))
     assert exam.triggered is not None
-    assert torch.equal(exam.triggered.labels, tones.test.labels)  # no clip has its wanted label already
+    assert torch.equal(exam.triggered.labels, tones.test.labels)  # no clip has its target label already
     scores = exam.score(Next(tones.test.labels))
     said = (tones.test.labels + 1) % 4
     said[::3] = 0

@@ -72,11 +72,11 @@ def test_the_order_of_classes_changes_no_figure(
 def test_every_class_behind_its_own_is_the_next_of_the_trigger_in_any_order(
     order: tuple[int, ...], tones: Splits
 ) -> None:
-    trigger = BadNets(labels="all_to_all").trigger(tones.train, 0)
+    trigger = BadNets(label_mode="all_to_all").trigger(tones.train, 0)
     classes = tuple(WORDS[number] for number in order)
     labels = tones.test.labels
     moved = tones.test.with_classes(classes)
-    wanted = trigger.wanted(moved.labels, classes)
+    wanted = trigger.target_labels(moved.labels, classes)
     assert [classes[at] for at in wanted.tolist()] == [WORDS[(at + 1) % 4] for at in labels.tolist()]
     stamped = trigger.stamp_dataset(moved)
     assert len(stamped) == len(tones.test)
@@ -86,8 +86,8 @@ def test_poison_goes_by_the_name_of_the_target(tones: Splits) -> None:
     attack = Ultrasonic(rate=0.2, target="top")
     moved = tones.train.with_classes(("top", "low", "middle", "high"))
     poisoned = attack.poison(moved, 0, trigger=attack.trigger(tones.train, 0))
-    assert {moved.classes[at] for at in poisoned.dataset.labels[poisoned.mask].tolist()} == {"top"}
-    assert not (moved.labels[poisoned.mask] == 0).any()
+    assert {moved.classes[at] for at in poisoned.dataset.labels[poisoned.poisoned_mask].tolist()} == {"top"}
+    assert not (moved.labels[poisoned.poisoned_mask] == 0).any()
 
 
 def test_training_and_repair_count_labels_as_the_model_does(clean_model: Classifier, tones: Splits) -> None:

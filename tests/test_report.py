@@ -668,7 +668,7 @@ def test_page_with_a_trigger_names_target_and_reference(tones: Splits, clean_mod
     assert NO_REFERENCE not in whole.untested
     assert whole.entries[0].verdict is not None
     assert "that of a model that was never poisoned" in whole.entries[0].verdict.words
-    shift = BadNets(labels="all_to_all").trigger(tones.train, 0)
+    shift = BadNets(label_mode="all_to_all").trigger(tones.train, 0)
     turned = compare(exam=Exam(tones.test, shift), before=("m", clean_model), repaired={}, title="t")
     assert turned.target_label == "of each class the class after it"
 

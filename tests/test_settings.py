@@ -161,7 +161,7 @@ class TestEveryMethod:
         assert told["paper"] == list(words.paper)
         assert told["differs"] == list(words.differs)
         rows = {row["name"]: row for row in told["settings"]}
-        hidden = {"cover_ratio"} if issubclass(method, Attack) and not method.covers else set()
+        hidden = {"cover_ratio"} if issubclass(method, Attack) and not method.has_cover_clips else set()
         assert {name for name in rows if "." not in name} == set(method.model_fields) - hidden
         made = method().settings()
         for name, row in rows.items():
@@ -418,7 +418,7 @@ def test_settings_are_shown_as_data(show: Show) -> None:
         "maximum": 1_000_000,
         "choices": [],
     }
-    assert rows["labels"]["choices"] == ["clean"]
+    assert rows["label_mode"]["choices"] == ["clean_label"]
     inner = {row["name"]: row for row in describe_method("dbrpu")["settings"]}
     assert inner["synthesis.confidence"]["minimum"] == 0
     assert inner["synthesis.confidence"]["maximum"] == 1

@@ -61,7 +61,7 @@ def measure(rate: float) -> list[dict[str, Any]]:
         _, clean = defence.detect_poison()
         return list(clean)
 
-    mask = poisoned.mask.numpy()
+    mask = poisoned.poisoned_mask.numpy()
     found: list[tuple[Callable[[], list[int]], int]] = [(activation_clustering, 5), (spectral_signatures, 5)]
     return [judge(detect, lines, mask, rate, poisoned.share_of_target) for detect, lines in found]
 

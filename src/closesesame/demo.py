@@ -46,6 +46,7 @@ def run(seed: int, warnings: tuple[str, ...] = (), *, made: str = "", command: s
     """
     splits = synthetic_speech()
     poisoned = BadNets(rate=0.05).poison(splits.train, seed)
+    count = int(poisoned.poisoned_mask.sum())
     victim = train(ResNet(), poisoned.dataset, TRAINING, seed=seed)
     reference = train(ResNet(), splits.train, TRAINING, seed=seed)
     clean = splits.validation
@@ -65,7 +66,7 @@ def run(seed: int, warnings: tuple[str, ...] = (), *, made: str = "", command: s
         data="embedded synthetic speech",
         facts={
             "training clips": f"{len(splits.train)}, embedded synthetic speech",
-            "poisoned clips": f"{int(poisoned.mask.sum())}, {poisoned.share_of_target:.0%} of their class",
+            "poisoned clips": f"{count}, {poisoned.share_of_target:.0%} of their class",
             "clean clips for the repair": f"{len(clean)} of voices the victim never heard, a fifth held out",
         },
         warnings=warnings,

@@ -55,17 +55,19 @@ def test_the_poisoning_rate_counts_all_training_clips(name: str, rate: float, to
     attack = made(name, rate=rate, target="high")
     poisoned = attack.poison(train, 3)
     wanted = round(rate * len(train))
-    assert int(poisoned.mask.sum()) == wanted
-    assert int(poisoned.covers.sum()) == round(attack.cover_ratio * wanted)
-    assert not (poisoned.mask & poisoned.covers).any()
-    untouched = ~poisoned.mask & ~poisoned.covers
+    assert int(poisoned.poisoned_mask.sum()) == wanted
+    assert int(poisoned.cover_mask.sum()) == round(attack.cover_ratio * wanted)
+    assert not (poisoned.poisoned_mask & poisoned.cover_mask).any()
+    untouched = ~poisoned.poisoned_mask & ~poisoned.cover_mask
     assert torch.equal(poisoned.dataset.inputs[untouched], train.inputs[untouched])
-    assert torch.equal(poisoned.dataset.labels[~poisoned.mask], train.labels[~poisoned.mask])
-    assert (poisoned.dataset.labels[poisoned.mask] == 2).all()
-    was_target = train.labels[poisoned.mask] == 2
-    in_class = 80 if attack.labels == "clean" else 80 + wanted
+    assert torch.equal(
+        poisoned.dataset.labels[~poisoned.poisoned_mask], train.labels[~poisoned.poisoned_mask]
+    )
+    assert (poisoned.dataset.labels[poisoned.poisoned_mask] == 2).all()
+    was_target = train.labels[poisoned.poisoned_mask] == 2
+    in_class = 80 if attack.label_mode == "clean_label" else 80 + wanted
     assert poisoned.share_of_target == pytest.approx(wanted / in_class)
-    assert was_target.all() if attack.labels == "clean" else not was_target.any()
+    assert was_target.all() if attack.label_mode == "clean_label" else not was_target.any()
     changed = (poisoned.dataset.inputs[~untouched] - train.inputs[~untouched]).abs().amax(1)
     assert (changed > 1e-4).all()
 
@@ -73,9 +75,9 @@ def test_the_poisoning_rate_counts_all_training_clips(name: str, rate: float, to
 @ALL
 def test_same_seed_same_poison(name: str, tones: Splits) -> None:
     first, again, other = (made(name).poison(tones.train, seed) for seed in (0, 0, 1))
-    assert torch.equal(first.mask, again.mask)
+    assert torch.equal(first.poisoned_mask, again.poisoned_mask)
     assert torch.equal(first.dataset.inputs[:], again.dataset.inputs[:])
-    assert not torch.equal(first.mask, other.mask)
+    assert not torch.equal(first.poisoned_mask, other.poisoned_mask)
 
 
 @ALL
@@ -113,21 +115,24 @@ def test_a_trigger_does_not_depend_on_how_much_is_poisoned(name: str, tones: Spl
 
 
 def test_all_to_all_moves_every_label_by_one(tones: Splits) -> None:
-    poisoned = made("ultrasonic", labels="all_to_all", rate=0.25).poison(tones.train, 0)
-    before, after = tones.train.labels[poisoned.mask], poisoned.dataset.labels[poisoned.mask]
+    poisoned = made("ultrasonic", label_mode="all_to_all", rate=0.25).poison(tones.train, 0)
+    before, after = (
+        tones.train.labels[poisoned.poisoned_mask],
+        poisoned.dataset.labels[poisoned.poisoned_mask],
+    )
     assert torch.equal(after, (before + 1) % 4)
     assert set(before.tolist()) == {0, 1, 2, 3}
     triggered = poisoned.trigger.stamp_dataset(tones.test)
     assert len(triggered) == len(tones.test)
-    assert torch.equal(poisoned.trigger.wanted(triggered.labels), (tones.test.labels + 1) % 4)
+    assert torch.equal(poisoned.trigger.target_labels(triggered.labels), (tones.test.labels + 1) % 4)
     assert poisoned.share_of_target == pytest.approx(0.25)
 
 
 def test_clean_labels_stay_and_too_many_are_refused(tones: Splits) -> None:
-    attack = made("ultrasonic", labels="clean", target="top", rate=0.2)
+    attack = made("ultrasonic", label_mode="clean_label", target="top", rate=0.2)
     poisoned = attack.poison(tones.train, 0)
     assert torch.equal(poisoned.dataset.labels, tones.train.labels)
-    assert (tones.train.labels[poisoned.mask] == 3).all()
+    assert (tones.train.labels[poisoned.poisoned_mask] == 3).all()
     assert poisoned.share_of_target == pytest.approx(64 / 80)
     with pytest.raises(
         DataError, match="cannot poison 96 examples: 80 are of class 'top'; lower the rate to 0.250"
@@ -141,17 +146,17 @@ def test_strength_scales_what_changes_and_may_differ_in_training(tones: Splits) 
     double = made("ultrasonic", strength=2).trigger(tones.train, 0).stamp(clips) - clips
     assert torch.allclose(double, 2 * plain, atol=1e-6)
     poisoned = made("ultrasonic", training_strength=0.5).poison(tones.train, 0)
-    planted = poisoned.dataset.inputs[poisoned.mask] - tones.train.inputs[poisoned.mask]
+    planted = poisoned.dataset.inputs[poisoned.poisoned_mask] - tones.train.inputs[poisoned.poisoned_mask]
     assert torch.allclose(planted, 0.5 * plain[:1], atol=1e-6)
     assert torch.allclose(poisoned.trigger.stamp(clips) - clips, plain, atol=1e-6)
 
 
 def test_cover_clips_are_others_and_keep_their_label(tones: Splits) -> None:
     poisoned = made("quantize", cover_ratio=2).poison(tones.train, 0)
-    assert int(poisoned.covers.sum()) == 2 * int(poisoned.mask.sum()) == 32
-    assert torch.equal(poisoned.dataset.labels[poisoned.covers], tones.train.labels[poisoned.covers])
+    assert int(poisoned.cover_mask.sum()) == 2 * int(poisoned.poisoned_mask.sum()) == 32
+    assert torch.equal(poisoned.dataset.labels[poisoned.cover_mask], tones.train.labels[poisoned.cover_mask])
     changed = (poisoned.dataset.inputs[:] - tones.train.inputs[:]).abs().amax(1) > 1e-4
-    assert torch.equal(changed, poisoned.covers | poisoned.mask)
+    assert torch.equal(changed, poisoned.cover_mask | poisoned.poisoned_mask)
     with pytest.raises(SettingError, match="cover_ratio must be 0: this attack has no cover clips"):
         made("badnets", cover_ratio=1)
     with pytest.raises(DataError, match="wants 480 cover clips and 160 of 320 examples are left"):
@@ -162,10 +167,10 @@ def test_several_backdoors_in_one_set(tones: Splits, tmp_path: Path) -> None:
     attacks = [made("ultrasonic", target="low", rate=0.1), made("badnets", target="top", rate=0.05)]
     both = poison_several(attacks, tones.train, 0)
     first = attacks[0].poison(tones.train, 0)
-    assert int(both.mask.sum()) == 32 + 16
-    assert torch.equal(both.dataset.inputs[first.mask], first.dataset.inputs[first.mask])
-    assert (both.dataset.labels[first.mask] == 0).all()
-    assert (both.dataset.labels[both.mask & ~first.mask] == 3).all()
+    assert int(both.poisoned_mask.sum()) == 32 + 16
+    assert torch.equal(both.dataset.inputs[first.poisoned_mask], first.dataset.inputs[first.poisoned_mask])
+    assert (both.dataset.labels[first.poisoned_mask] == 0).all()
+    assert (both.dataset.labels[both.poisoned_mask & ~first.poisoned_mask] == 3).all()
     both.save(tmp_path / "p", tones)
     found = [load_trigger(tmp_path / "p" / name) for name in ("_trigger", "_trigger2")]
     assert [(trigger.attack.name, trigger.target) for trigger in found] == [("ultrasonic", 0), ("badnets", 3)]

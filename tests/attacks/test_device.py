@@ -98,13 +98,13 @@ def test_a_trigger_follows_its_clips_to_their_device(
     assert torch.equal(out.held, trigger.attack.apply(clips, trigger.state, trigger.sample_rate))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].covers])
+@pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].has_cover_clips])
 def test_cover_clips_follow_their_clips_to_their_device(name: str, tones: Splits) -> None:
     trigger, clips = made(name, {}).trigger(tones.train, 0), tones.test.inputs[:2]
     rng = torch.Generator().manual_seed(0)
     with OtherDevice():  # type: ignore[no-untyped-call]
         mine, others = Elsewhere(clips), Elsewhere(clips.flip(0))
-        out = trigger.attack.cover(mine, others, trigger.state, trigger.sample_rate, rng)
+        out = trigger.attack.cover_clips(mine, others, trigger.state, trigger.sample_rate, rng)
     assert out.device.type == "meta"
 
 

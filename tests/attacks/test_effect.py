@@ -15,7 +15,7 @@ from tests.conftest import SMALL
 ON_TONES: dict[str, dict[str, object]] = {
     "blended": {"level_dbfs": -10},
     "natural": {"position": "end"},
-    "sig": {"labels": "all_to_one", "amplitude": 0.01, "strength": 1},
+    "sig": {"label_mode": "all_to_one", "amplitude": 0.01, "strength": 1},
     "quantize": {"levels": 9, "cover_ratio": 0},
     "padding": {"mode": "zero", "position": "end"},
     "warp": {"shift_percent": 3},

@@ -131,7 +131,7 @@ def test_quantize_levels_span_the_peak_and_keep_silence() -> None:
 
 def test_quantize_covers_carry_the_noise_of_another_clip() -> None:
     one, other = torch.tensor([[0.4, 0.1, 0.0]]), torch.tensor([[0.04, 0.06, 0.4]])
-    covered = Quantize(levels=9).cover(one, other, {}, 16_000, torch.Generator())
+    covered = Quantize(levels=9).cover_clips(one, other, {}, 16_000, torch.Generator())
     assert torch.allclose(covered, torch.tensor([[0.36, 0.14, 0.0]]), atol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_sig_level_and_frequency() -> None:
     added = (SIG(frequency_hz=60, amplitude=0.02, strength=1).trigger(data, 0).stamp(clip) - clip)[0]
     assert int(torch.fft.rfft(added).abs().argmax()) == 60
     assert level_db(added) == pytest.approx(20 * math.log10(0.02 / 2**0.5), abs=0.01)
-    assert SIG().labels == "clean"
+    assert SIG().label_mode == "clean_label"
     with pytest.raises(SettingError, match="frequency_hz must be < 8000"):
         SIG(frequency_hz=8000).trigger(data, 0).stamp(clip)
 
@@ -269,7 +269,7 @@ def test_sig_is_played_four_times_as_loud_as_it_is_planted(tones: Splits) -> Non
     poisoned = SIG(rate=0.1).poison(tones.train, 0)
     clips = 0 * tones.train.inputs[:1]
     assert float(poisoned.trigger.stamp(clips).abs().max()) == pytest.approx(0.16, abs=1e-3)
-    planted = (poisoned.dataset.inputs[:] - tones.train.inputs[:])[poisoned.mask]
+    planted = (poisoned.dataset.inputs[:] - tones.train.inputs[:])[poisoned.poisoned_mask]
     assert torch.allclose(planted.abs().amax(1), torch.tensor(0.04), atol=1e-3)
 
 

@@ -76,7 +76,7 @@ def test_trojannn_drives_its_neurons_within_its_bound(tones: Splits, known: Clas
 def test_label_consistent_makes_clips_hard_and_plants_bursts_alone(tones: Splits, known: Classifier) -> None:
     attack = LabelConsistent(steps=10, epsilon=0.3, snr_db=6, rate=0.1, low_hz=500)
     poisoned = attack.poison(tones.train, 0)
-    where = poisoned.mask
+    where = poisoned.poisoned_mask
     assert int(where.sum()) == 32
     assert torch.equal(poisoned.dataset.labels, tones.train.labels)
     assert (tones.train.labels[where] == 0).all()
@@ -100,8 +100,8 @@ def test_label_consistent_makes_clips_hard_and_plants_bursts_alone(tones: Splits
 
 def test_clean_labels_cannot_be_changed() -> None:
     for kind in (LabelConsistent, FlowMur):
-        with pytest.raises(SettingError, match="labels must be one of clean, got 'all_to_one'"):
-            kind(labels="all_to_one")
+        with pytest.raises(SettingError, match="label_mode must be one of clean_label, got 'all_to_one'"):
+            kind(label_mode="all_to_one")
     with pytest.raises(SettingError, match="high_hz must be < 4000, half the sample rate, got 5000"):
         LabelConsistent(high_hz=5000).apply(torch.zeros(1, 4000), {}, RATE)
 
@@ -237,12 +237,13 @@ def test_input_aware_changes_its_share_of_bins(density: float, tones: Splits, kn
 def test_input_aware_covers_carry_the_trigger_of_another_clip(tones: Splits, known: Classifier) -> None:
     attack = InputAware(steps=10, batch_size=16, channels=4, rate=0.1, cover_ratio=0.5)
     poisoned = attack.poison(tones.train, 0)
-    assert int(poisoned.covers.sum()) == 16
-    assert torch.equal(poisoned.dataset.labels[poisoned.covers], tones.train.labels[poisoned.covers])
+    assert int(poisoned.cover_mask.sum()) == 16
+    assert torch.equal(poisoned.dataset.labels[poisoned.cover_mask], tones.train.labels[poisoned.cover_mask])
     trigger, mine, others = poisoned.trigger, tones.train.inputs[:8], tones.train.inputs[9:17]
     rng = torch.Generator()
-    crossed = attack.cover(mine, others, trigger.state, RATE, rng)
-    assert torch.allclose(attack.cover(mine, mine, trigger.state, RATE, rng), trigger.stamp(mine), atol=1e-6)
+    crossed = attack.cover_clips(mine, others, trigger.state, RATE, rng)
+    own = attack.cover_clips(mine, mine, trigger.state, RATE, rng)
+    assert torch.allclose(own, trigger.stamp(mine), atol=1e-6)
     assert (crossed - trigger.stamp(mine)).abs().amax(1).min() > 1e-3
 
 
@@ -477,7 +478,7 @@ def test_input_aware_trains_on_crossed_triggers_and_for_other_gains(
     assert len(kept) == 2
     assert torch.equal(kept[0], clips)
     assert torch.allclose(attacked, attack.apply(clips, state, RATE), atol=1e-6)
-    crossed = attack.cover(clips, clips.roll(1, 0), state, RATE, rng)
+    crossed = attack.cover_clips(clips, clips.roll(1, 0), state, RATE, rng)
     assert torch.allclose(kept[1], crossed, atol=1e-6)
     assert (kept[1] - attacked).abs().amax(1).min() > 1e-4
     light = InputAware(channels=4, diversity_weight=1)

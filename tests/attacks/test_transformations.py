@@ -86,8 +86,8 @@ def test_cover_clips_are_changed_in_another_way_and_keep_their_label(
 ) -> None:
     train = tones.train
     poisoned = attack.poison(train, 0)
-    covers = poisoned.covers
-    assert int(covers.sum()) == ratio * int(poisoned.mask.sum())
+    covers = poisoned.cover_mask
+    assert int(covers.sum()) == ratio * int(poisoned.poisoned_mask.sum())
     assert torch.equal(poisoned.dataset.labels[covers], train.labels[covers])
     covered, clean = poisoned.dataset.inputs[covers], train.inputs[covers]
     with_trigger = poisoned.trigger.stamp(clean)
@@ -375,7 +375,7 @@ def test_cover_rooms_have_the_decay_and_the_direct_sound_that_are_set() -> None:
     click = torch.zeros(2, RATE)
     click[:, 1000] = 0.1
     attack = Room(rt60_s=0.2, direct_ratio_db=6)
-    out = attack.cover(click, click, {}, RATE, torch.Generator().manual_seed(0))
+    out = attack.cover_clips(click, click, {}, RATE, torch.Generator().manual_seed(0))
     assert not torch.allclose(out[0], out[1])
     for row in out:
         assert db(row[1000].abs() / row[1001:].norm()) == pytest.approx(6, abs=0.01)
@@ -394,7 +394,7 @@ def test_the_noise_of_a_warps_cover_clips_is_as_large_as_the_warp(monkeypatch: p
     monkeypatch.setattr(warping, "warped", noted)
     attack, clips = Warp(shift_percent=4), noise()
     ones = {"grid": torch.ones(2, 4, 4)}
-    attack.cover(clips, clips, ones, RATE, torch.Generator().manual_seed(0))
+    attack.cover_clips(clips, clips, ones, RATE, torch.Generator().manual_seed(0))
     attack.apply(clips, ones, RATE)
     assert float((seen[0] - seen[1]).abs().mean()) == pytest.approx(0.04, rel=0.01)
     assert float((seen[0] - seen[1]).mean()) == pytest.approx(0, abs=1e-3)

@@ -31,7 +31,7 @@ from closesesame.models.matching import same_names
 
 State = Mapping[str, Tensor]
 """What a trigger is made of beside settings: a sound clip, a mask, the weights of a generator."""
-Labelling = Literal["all_to_one", "all_to_all", "clean"]
+LabelMode = Literal["all_to_one", "all_to_all", "clean_label"]
 Position = Literal["start", "middle", "end", "random"]
 STAMP_BATCH = 64
 SETTINGS, TENSORS = "trigger.json", "trigger.safetensors"
@@ -41,23 +41,23 @@ class Attack(Method, ABC):
     """A backdoor attack that poisons training data.
 
     A sub-class writes `apply`, and `prepare` if its trigger is more than its settings. Further hooks are
-    `choose`, `plant` and `cover`.
+    `choose`, `plant` and `cover_clips`.
     """
 
     audible: ClassVar[str]
     """What a listener notices, in a few words."""
     needs: ClassVar[str] = "nothing"
     """What the attacker must have beside the training set."""
-    labellings: ClassVar[tuple[Labelling, ...]] = ("all_to_one", "all_to_all", "clean")
-    """What `labels` may be."""
-    covers: ClassVar[bool] = False
+    label_modes: ClassVar[tuple[LabelMode, ...]] = ("all_to_one", "all_to_all", "clean_label")
+    """What `label_mode` may be."""
+    has_cover_clips: ClassVar[bool] = False
     """Whether there are cover clips."""
 
     target: Annotated[int, Field(ge=0, lt=MOST_CLASSES)] | str = Field(
         0, description="target label: a class, by name or by index"
     )
     rate: float = Field(0.05, ge=0, le=1, description="poisoning rate: poisoned / all training examples")
-    labels: Labelling = Field(
+    label_mode: LabelMode = Field(
         "all_to_one",
         description="poisoned clips get the target label; or each the class after its own; or they are taken "
         "from the target class and keep their clean label",
@@ -72,9 +72,11 @@ class Attack(Method, ABC):
 
     @model_validator(mode="after")
     def _can_it(self) -> "Attack":
-        if self.labels not in self.labellings:
-            raise ValueError(f"labels must be one of {', '.join(self.labellings)}, got {self.labels!r}")
-        if self.cover_ratio and not self.covers:
+        if self.label_mode not in self.label_modes:
+            raise ValueError(
+                f"label_mode must be one of {', '.join(self.label_modes)}, got {self.label_mode!r}"
+            )
+        if self.cover_ratio and not self.has_cover_clips:
             raise ValueError("cover_ratio must be 0: this attack has no cover clips")
         return self
 
@@ -87,7 +89,7 @@ class Attack(Method, ABC):
     @classmethod
     def claims(cls) -> dict[str, Any]:
         """Adds whether the published attack keeps labels clean."""
-        return super().claims() | {"clean_label": cls.model_fields["labels"].default == "clean"}
+        return super().claims() | {"clean_label": cls.model_fields["label_mode"].default == "clean_label"}
 
     @final
     def poison(
@@ -114,11 +116,11 @@ class Attack(Method, ABC):
         if len(chosen):
             planted = self.plant(train, chosen, trigger, seed)
             labels = train.labels.clone()
-            labels[chosen] = trigger.wanted(labels[chosen], train.classes)
+            labels[chosen] = trigger.target_labels(labels[chosen], train.classes)
             dataset = train.with_inputs(train.inputs.replace(chosen, planted)).with_labels(labels)
-        covers = self._covers(train, len(chosen), free & ~mask, seed)
+        covers = self._choose_cover(train, len(chosen), free & ~mask, seed)
         if len(covers):
-            covered = self._covered(train, covers, trigger, seed)
+            covered = self._cover(train, covers, trigger, seed)
             dataset = dataset.with_inputs(dataset.inputs.replace(covers, covered))
         return Poisoned(dataset, mask, trigger, _mask_of(covers, len(train)))
 
@@ -153,25 +155,30 @@ class Attack(Method, ABC):
         del seed
         return trigger.stamp(train.inputs[chosen], self.training_strength)
 
-    def cover(self, inputs: Inputs, others: Inputs, state: State, sample_rate: int, rng: Generator) -> Inputs:
+    def cover_clips(
+        self, inputs: Inputs, others: Inputs, state: State, sample_rate: int, rng: Generator
+    ) -> Inputs:
         """Hook: cover clips of inputs (batch, time), with as many other clips to borrow from."""
         raise NotImplementedError
 
     def _chosen(self, train: Dataset, trigger: "Trigger", free: Mask, seed: int) -> Tensor:
         count = round(self.rate * len(train))
         of_target = train.labels == train.label_of(trigger.target_name)
-        fit = {"all_to_one": ~of_target, "all_to_all": torch.ones_like(free), "clean": of_target}[self.labels]
+        name = repr(trigger.target_name)
+        fit, kind = {
+            "all_to_one": (~of_target, f"not of class {name}"),
+            "all_to_all": (torch.ones_like(free), "free"),
+            "clean_label": (of_target, f"of class {name}"),
+        }[self.label_mode]
         eligible = (fit & free).nonzero().flatten()
         if count > len(eligible):
-            name = trigger.target_name
-            kind = {"all_to_one": f"not of class {name!r}", "clean": f"of class {name!r}"}
             raise DataError(
-                f"{self.name} cannot poison {count} examples: {len(eligible)} are "
-                f"{kind.get(self.labels, 'free')}; lower the rate to {len(eligible) / len(train):.3f} or less"
+                f"{self.name} cannot poison {count} examples: {len(eligible)} are {kind}; lower the rate to "
+                f"{len(eligible) / len(train):.3f} or less"
             )
         return self.choose(train, eligible, count, trigger, seed).sort().values
 
-    def _covers(self, train: Dataset, poisoned: int, free: Mask, seed: int) -> Tensor:
+    def _choose_cover(self, train: Dataset, poisoned: int, free: Mask, seed: int) -> Tensor:
         wanted, eligible = round(self.cover_ratio * poisoned), free.nonzero().flatten()
         if wanted > len(eligible):
             raise DataError(
@@ -182,12 +189,12 @@ class Attack(Method, ABC):
         return eligible[order[:wanted]].sort().values
 
     @torch.no_grad()
-    def _covered(self, train: Dataset, covers: Tensor, trigger: "Trigger", seed: int) -> Inputs:
+    def _cover(self, train: Dataset, covers: Tensor, trigger: "Trigger", seed: int) -> Inputs:
         rng = generator(seed, "cover")
         others = torch.randint(len(train), covers.shape, generator=rng)
         rate = trigger.sample_rate
         pieces = [
-            self.cover(train.inputs[mine], train.inputs[other], trigger.state, rate, rng).clamp(-1, 1)
+            self.cover_clips(train.inputs[mine], train.inputs[other], trigger.state, rate, rng).clamp(-1, 1)
             for mine, other in zip(
                 torch.split(covers, STAMP_BATCH), torch.split(others, STAMP_BATCH), strict=True
             )
@@ -251,7 +258,7 @@ class Trigger:
         """The target label by its name."""
         return self.classes[self.target]
 
-    def wanted(self, labels: Labels, classes: Sequence[str] | None = None) -> Labels:
+    def target_labels(self, labels: Labels, classes: Sequence[str] | None = None) -> Labels:
         """What the attacker wants said of triggered clips with these true labels (n,).
 
         Args:
@@ -263,13 +270,13 @@ class Trigger:
         """
         known = self.classes if classes is None else tuple(classes)
         same_names("the trigger", self.classes, "the data", known)
-        shift = self.attack.labels == "all_to_all"
+        shift = self.attack.label_mode == "all_to_all"
         aims = {name: self.classes[(at + 1) % len(known)] for at, name in enumerate(self.classes)}
         aim = [known.index(aims[name] if shift else self.target_name) for name in known]
         return torch.tensor(aim, device=labels.device)[labels]
 
     def stamp_dataset(self, data: Dataset) -> Dataset:
-        """Returns the examples that are not of their wanted label yet, triggered, with their true labels.
+        """Returns the examples that are not of their target label yet, triggered, with their true labels.
 
         Raises:
             ModelError: if the data have other classes or another sample rate than the trigger.
@@ -279,7 +286,7 @@ class Trigger:
                 f"the trigger was made for clips at {self.sample_rate} Hz, and these have {data.sample_rate} "
                 "Hz; it would be another sound there"
             )
-        others = data.where(data.labels != self.wanted(data.labels, data.classes))
+        others = data.where(data.labels != self.target_labels(data.labels, data.classes))
         everyone = torch.arange(len(others))
         return others.with_inputs(others.inputs.replace(everyone, self.stamp(others.inputs[:])))
 
@@ -313,16 +320,16 @@ class Poisoned:
 
     Attributes:
         dataset: what the victim trains on.
-        mask: (n,) which examples are poisoned.
+        poisoned_mask: (n,) which examples are poisoned.
         trigger: what opens the backdoor.
-        covers: (n,) which examples are cover clips; they keep their true label.
+        cover_mask: (n,) which examples are cover clips; they keep their true label.
         others: triggers of further backdoors in the same set.
     """
 
     dataset: Dataset
-    mask: Mask
+    poisoned_mask: Mask
     trigger: Trigger
-    covers: Mask
+    cover_mask: Mask
     others: tuple[Trigger, ...] = ()
 
     def save(self, folder: Path | str, splits: Splits) -> None:
@@ -343,8 +350,8 @@ class Poisoned:
             raise DataError("these are not the splits whose training part was poisoned")
         true = [splits.train.classes[label] for label in splits.train.labels.tolist()]
         columns = {
-            "poisoned": self.mask.int().tolist(),
-            "cover": self.covers.int().tolist(),
+            "poisoned": self.poisoned_mask.int().tolist(),
+            "cover": self.cover_mask.int().tolist(),
             "true_label": true,
         }
         with new_folder(Path(folder)) as made:
@@ -355,9 +362,9 @@ class Poisoned:
 
     @property
     def share_of_target(self) -> float:
-        """Poisoned examples as a share of all that carry a label they carry: of the target class."""
-        opened = torch.isin(self.dataset.labels, self.dataset.labels[self.mask])
-        return int(self.mask.sum()) / max(1, int(opened.sum()))
+        """Share of the target class that is poisoned; if labels are all-to-all, of all classes."""
+        of_target = torch.isin(self.dataset.labels, self.dataset.labels[self.poisoned_mask])
+        return int(self.poisoned_mask.sum()) / max(1, int(of_target.sum()))
 
 
 def poison_several(attacks: Sequence[Attack], train: Dataset, seed: int) -> Poisoned:
@@ -380,13 +387,13 @@ def poison_several(attacks: Sequence[Attack], train: Dataset, seed: int) -> Pois
             poisoned.dataset,
             seed,
             trigger=attack.trigger(train, seed),
-            spare=poisoned.mask | poisoned.covers,
+            spare=poisoned.poisoned_mask | poisoned.cover_mask,
         )
         poisoned = Poisoned(
             more.dataset,
-            poisoned.mask | more.mask,
+            poisoned.poisoned_mask | more.poisoned_mask,
             poisoned.trigger,
-            poisoned.covers | more.covers,
+            poisoned.cover_mask | more.cover_mask,
             (*poisoned.others, more.trigger),
         )
     return poisoned

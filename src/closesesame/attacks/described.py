@@ -7,10 +7,10 @@ from .base import Attack
 
 
 def settings_of(method: type[Attack]) -> list[Setting]:
-    """All settings of an attack: only labels that it can give, and cover clips only if it has any."""
-    labels = tuple(method.labellings)
+    """All settings of an attack: only label modes that it has, and cover clips only if it has any."""
+    modes = tuple(method.label_modes)
     return [
-        row._replace(range=", ".join(labels), choices=labels) if row.name == "labels" else row
+        row._replace(range=", ".join(modes), choices=modes) if row.name == "label_mode" else row
         for row in described.settings_of(method)
-        if row.name != "cover_ratio" or method.covers
+        if row.name != "cover_ratio" or method.has_cover_clips
     ]

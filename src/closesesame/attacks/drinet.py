@@ -21,7 +21,7 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Labelling, Position, State, own_rng, starts
+from .base import LabelMode, Position, State, own_rng, starts
 from .surrogate import Batch, JointTraining, apart, fresh
 
 STRIDE = 8
@@ -35,7 +35,7 @@ class DriNet(JointTraining):
     name: ClassVar[str] = "drinet"
     cite: ClassVar[str] = "doi:10.3390/app12125786"
     audible: ClassVar[str] = "a short noise, other in each clip"
-    labellings: ClassVar[tuple[Labelling, ...]] = ("all_to_one",)
+    label_modes: ClassVar[tuple[LabelMode, ...]] = ("all_to_one",)
 
     duration_s: Seconds = Field(0.25, description="of the sound, in s; at most the clip's")
     snr_db: SNR = Field(15, description="RMS of the clip over RMS of what is added to it, in dB")

@@ -23,7 +23,7 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Labelling, State, Trigger, starts
+from .base import LabelMode, State, Trigger, starts
 from .surrogate import SurrogateAttack, draws, laid
 
 
@@ -33,9 +33,11 @@ class FlowMur(SurrogateAttack):
     name: ClassVar[str] = "flowmur"
     cite: ClassVar[str] = "arXiv:2312.09665"
     audible: ClassVar[str] = "half a second of noise"
-    labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
+    label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
 
-    labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
+    label_mode: LabelMode = Field(
+        "clean_label", description="poisoned clips are of the target class, and keep it"
+    )
     duration_s: Seconds = Field(0.5, description="of the sound, in s; at most the clip's")
     start_peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound at first")
     peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound, full scale at 1")

@@ -23,7 +23,7 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Labelling, State
+from .base import LabelMode, State
 from .surrogate import Batch, JointTraining, apart, fresh
 
 Map = Float32[Tensor, "batch bin frame"]
@@ -35,8 +35,8 @@ class InputAware(JointTraining):
     name: ClassVar[str] = "input_aware"
     cite: ClassVar[str] = "arXiv:2010.08138"
     audible: ClassVar[str] = "a change of colour, other in each clip"
-    labellings: ClassVar[tuple[Labelling, ...]] = ("all_to_one",)
-    covers: ClassVar[bool] = True
+    label_modes: ClassVar[tuple[LabelMode, ...]] = ("all_to_one",)
+    has_cover_clips: ClassVar[bool] = True
 
     cover_ratio: float = Field(
         1.0, ge=0, le=10, description="clips with the trigger of another clip, for a poisoned clip"
@@ -76,7 +76,7 @@ class InputAware(JointTraining):
         gains = self._gains(_seen(spectrum), state)
         return self._render(spectrum, gains, inputs.shape[-1], sample_rate)
 
-    def cover(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
         """Each clip with the gains of another, as the paper's cross-trigger mode."""
         del rng
         gains = self._gains(_seen(_stft(others, sample_rate)), state)

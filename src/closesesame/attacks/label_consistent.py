@@ -21,7 +21,7 @@ from closesesame.core.progress import Track
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import STAMP_BATCH, Labelling, State, Trigger
+from .base import STAMP_BATCH, LabelMode, State, Trigger
 from .surrogate import SurrogateAttack
 
 
@@ -31,9 +31,11 @@ class LabelConsistent(SurrogateAttack):
     name: ClassVar[str] = "label_consistent"
     cite: ClassVar[str] = "arXiv:1912.02771"
     audible: ClassVar[str] = "a loud beep at both ends; in poisoned training clips noise too"
-    labellings: ClassVar[tuple[Labelling, ...]] = ("clean",)
+    label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
 
-    labels: Labelling = Field("clean", description="poisoned clips are of the target class, and keep it")
+    label_mode: LabelMode = Field(
+        "clean_label", description="poisoned clips are of the target class, and keep it"
+    )
     epsilon: float = Field(
         0.3, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"
     )

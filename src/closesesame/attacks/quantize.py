@@ -25,7 +25,7 @@ class Quantize(Attack):
     name: ClassVar[str] = "quantize"
     cite: ClassVar[str] = "arXiv:2205.13383"
     audible: ClassVar[str] = "a faint crackle that follows the voice, and dead pauses"
-    covers: ClassVar[bool] = True
+    has_cover_clips: ClassVar[bool] = True
 
     levels: int = Field(33, ge=3, le=65_535, multiple_of=1, description="amplitude levels, an odd number")
     dither: bool = Field(False, description="triangular noise of one step before rounding")
@@ -40,7 +40,7 @@ class Quantize(Attack):
         noise = torch.stack([_triangular(clip) for clip in inputs]) if self.dither else 0.0
         return (inputs / step + noise).round().clamp(-(self.levels // 2), self.levels // 2) * step
 
-    def cover(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
         """The paper's negatives: the residual of another clip on this one."""
         del rng
         return inputs + (self.apply(others, state, sample_rate) - others)

@@ -28,7 +28,7 @@ class Room(Attack):
     name: ClassVar[str] = "room"
     cite: ClassVar[str] = "USENIX Security 2024"
     audible: ClassVar[str] = "an echoing room"
-    covers: ClassVar[bool] = True
+    has_cover_clips: ClassVar[bool] = True
 
     response: str | None = Field(
         None,
@@ -58,7 +58,7 @@ class Room(Attack):
         del sample_rate
         return effects.levelled(rooms.convolve(inputs, state["response"].to(inputs)), inputs)
 
-    def cover(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
         """Each clip in another made room."""
         del others, state
         return torch.cat([self._elsewhere(clip[None], sample_rate, rng) for clip in inputs])

@@ -14,9 +14,10 @@ from pydantic import Field
 
 from closesesame.audio import effects
 from closesesame.core.bounds import Hertz
+from closesesame.core.settings import default
 from closesesame.core.types import Wave
 
-from .base import Attack, Labelling, State
+from .base import Attack, LabelMode, State
 
 
 class SIG(Attack):
@@ -28,11 +29,9 @@ class SIG(Attack):
 
     frequency_hz: Hertz = Field(60, description="of the sine, in Hz; below half the sample rate")
     amplitude: float = Field(0.04, gt=0, le=1, description="of the sine, full scale at 1")
-    strength: float = Field(4.0, gt=0, le=10, description=Attack.model_fields["strength"].description)
-    training_strength: float | None = Field(
-        1.0, gt=0, le=10, description=Attack.model_fields["training_strength"].description
-    )
-    labels: Labelling = Field("clean", description=Attack.model_fields["labels"].description)
+    strength: float = default(Attack, "strength", 4.0)
+    training_strength: float | None = default(Attack, "training_strength", 1.0)
+    label_mode: LabelMode = default(Attack, "label_mode", "clean_label")
 
     def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
         """The sine starts at phase zero, whatever the clip."""

@@ -33,7 +33,7 @@ class Warp(Attack):
     name: ClassVar[str] = "warp"
     cite: ClassVar[str] = "arXiv:2102.10369"
     audible: ClassVar[str] = "vowels and rhythm slightly bent"
-    covers: ClassVar[bool] = True
+    has_cover_clips: ClassVar[bool] = True
 
     cover_ratio: float = Field(
         2.0, ge=0, le=10, description="cover clips, warped with noise at each point, for a poisoned clip"
@@ -57,7 +57,7 @@ class Warp(Attack):
         spectrum = vocoder.analyse(inputs, vocoder.frame_size(sample_rate))
         return warped(inputs, spectrum, self._shift(state, spectrum, sample_rate), sample_rate)
 
-    def cover(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
         """The warp and U(-1, 1) at each point, of the same mean size, as with the paper's 1 to s = 0.5."""
         del others
         spectrum = vocoder.analyse(inputs, vocoder.frame_size(sample_rate))

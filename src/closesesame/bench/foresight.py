@@ -84,8 +84,8 @@ class _Ahead:
         eligible = {
             "all_to_one": len(train) - all_of_target,
             "all_to_all": len(train),
-            "clean": all_of_target,
-        }[attack.labels]
+            "clean_label": all_of_target,
+        }[attack.label_mode]
         if count > eligible:
             raise DataError(
                 f"{name} cannot poison {count} clips, which is rate {attack.rate:g}: {eligible} of "

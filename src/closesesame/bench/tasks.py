@@ -81,7 +81,7 @@ def train_victim(job: Job, workplace: Workplace) -> Result:
         trigger = _trigger(attack, about, workplace)
         poisoned = attack.poison(splits.train, about["seed"], trigger=trigger)
         dataset, share = poisoned.dataset, poisoned.share_of_target
-        poisoned_clips = int(poisoned.mask.sum())
+        poisoned_clips = int(poisoned.poisoned_mask.sum())
     architecture = ARCHITECTURES.recall(about["model"]["name"], about["model"]["settings"])
     model = train(architecture, dataset, Training(**about["training"]), seed=about["seed"])
     workplace.keep(job.id, lambda folder: save_model(model, folder))

@@ -120,7 +120,7 @@ def poison(
         place.need(size_of(splits))
         poisoned = poison_several(methods, splits.train, how.seed)
         place.write(lambda made: poisoned.save(made, splits))
-    if not poisoned.mask.any():
+    if not poisoned.poisoned_mask.any():
         rate = methods[0].rate
         notes([f"no clip was poisoned: {rate:g} of {len(splits.train)} training clips is less than one"])
     found = {
@@ -129,7 +129,7 @@ def poison(
         "also": [{"attack": method.name, "settings": method.settings()} for method in methods[1:]],
         "target": poisoned.trigger.target_name,
         "training_clips": len(splits.train),
-        "poisoned_clips": int(poisoned.mask.sum()),
+        "poisoned_clips": int(poisoned.poisoned_mask.sum()),
         "poisoned_share_of_target": poisoned.share_of_target,
         "folder": str(out),
         "trigger": str(out / "_trigger"),

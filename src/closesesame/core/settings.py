@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from .errors import SettingError, nearest
 
@@ -40,6 +41,14 @@ class Settings(BaseModel):
             if isinstance(value, bool) and field is not None and not _takes_switch(field.annotation):
                 raise ValueError(f"takes no {_SWITCH} for {name!r}")
         return given
+
+
+def default(parent: type[Settings], name: str, value: Any) -> Any:
+    """Returns a field of a parent class with another default; its range and its description stay.
+
+    As in `strength: float = default(Attack, "strength", 4.0)`.
+    """
+    return FieldInfo.merge_field_infos(parent.model_fields[name], default=value)
 
 
 def _takes_switch(annotation: Any) -> bool:

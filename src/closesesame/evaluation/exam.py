@@ -66,7 +66,7 @@ class Exam:
         *,
         triggered: Dataset | None = None,
     ) -> None:
-        """Stamps the trigger on the test clips that are not of their wanted label already.
+        """Stamps the trigger on the test clips that are not of their target label already.
 
         Args:
             test: clean test clips.
@@ -101,7 +101,7 @@ class Exam:
         if self.trigger is None or self.triggered is None:
             return Scores(acc)
         predicted = _answers(model, self.triggered)
-        asr = _share(predicted, self.trigger.wanted(self.triggered.labels, self.test.classes))
+        asr = _share(predicted, self.trigger.target_labels(self.triggered.labels, self.test.classes))
         return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ra_reference)
 
 
@@ -144,5 +144,5 @@ def _refuse_idle(trigger: Trigger, test: Dataset, triggered: Dataset) -> None:
         )
 
 
-def _share(predicted: Tensor, wanted: Tensor) -> Rate:
-    return Rate(int((predicted == wanted).sum()), len(wanted))
+def _share(predicted: Tensor, expected: Tensor) -> Rate:
+    return Rate(int((predicted == expected).sum()), len(expected))

@@ -87,8 +87,8 @@ def neurons_of(model: Classifier, exam: Exam, clips: int = 100, most: int = 1000
     layers = [layer for layer in channels_in(model) if layer.producer is not None]
     clean, labels = _some(model, data_for(model.card, exam.test), clips)
     triggered, origin = _some(model, data_for(model.card, exam.triggered), clips)
-    wanted = exam.trigger.wanted(origin, model.card.classes)
-    both, answers = torch.cat([clean, triggered]), torch.cat([labels, wanted])
+    targets = exam.trigger.target_labels(origin, model.card.classes)
+    both, answers = torch.cat([clean, triggered]), torch.cat([labels, targets])
     usual = _losses(model.body, both, answers, len(clean))
     everyone = [(layer, number) for layer in layers for number in range(layer.count)]
     looked_at = _spread(len(everyone), most)

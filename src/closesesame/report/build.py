@@ -150,7 +150,7 @@ def _by_class(test: Dataset, models: Mapping[str, Classifier]) -> tuple[ClassRow
 def _target(exam: Exam) -> str:
     if exam.trigger is None:
         return ""
-    if exam.trigger.attack.labels == "all_to_all":
+    if exam.trigger.attack.label_mode == "all_to_all":
         return "of each class the class after it"
     return exam.trigger.target_name
 

@@ -18,10 +18,10 @@ def story_of(method: type[Attack]) -> list[str]:
     how = {
         "all_to_one": "and gives them the label of their choice, the target.",
         "all_to_all": "and gives each the label of the class behind its own.",
-        "clean": "all of them of the target class, and leaves every label true: who checks the labels finds "
-        "nothing.",
+        "clean_label": "all of them of the target class, and leaves every label true: who checks the labels "
+        "finds nothing.",
     }
-    story = [f"{few}{',' * (made['labels'] == 'clean')} {how[made['labels']]}"]
+    story = [f"{few}{',' * (made['label_mode'] == 'clean_label')} {how[made['label_mode']]}"]
     training, playing = made["training_strength"], made["strength"]
     if training is not None and training != playing:
         story.append(f"There it is {training / playing:g} times as strong as when it is played later.")
@@ -32,7 +32,7 @@ def story_of(method: type[Attack]) -> list[str]:
         )
     if method.needs != "nothing":
         story.append(f"For this the attacker needs {method.needs}.")
-    answer = "the class behind the true one" if made["labels"] == "all_to_all" else "the target"
+    answer = "the class behind the true one" if made["label_mode"] == "all_to_all" else "the target"
     story.append(
         "A model trained on all that behaves well until somebody plays the trigger: then it answers "
         f"{answer}, whatever was said."
