@@ -5,7 +5,7 @@ import math
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -29,6 +29,7 @@ class SurrogateAttack(Attack, ABC):
     """An attack that looks for its trigger, or its hosts, with a clean model of its own."""
 
     needs: ClassVar[str] = "a surrogate model, which it trains on the clean training set"
+    quick: ClassVar[dict[str, Any]] = {"surrogate_epochs": 2}
 
     surrogate: str = Field("resnet", description="architecture of the surrogate, see `sesame list model`")
     surrogate_epochs: int = Field(15, ge=1, le=10_000, description="passes over the training set")
@@ -45,6 +46,8 @@ Batch = tuple[list[Wave], Wave, Tensor]
 
 class JointTraining(SurrogateAttack, ABC):
     """An attack whose generator is trained together with a classifier that learns its triggers."""
+
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 5, "batch_size": 8}
 
     steps: Steps = Field(100, description="batches that generator and classifier are trained on")
     batch_size: BatchSize = Field(32, description="clips a batch")

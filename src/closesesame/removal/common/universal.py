@@ -1,7 +1,7 @@
 """What removals share that train against one universal perturbation."""
 
 from abc import ABC
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -24,6 +24,13 @@ class Adversarial(FineTuning, ABC):
     perturbation and one for the weights, are 250 steps for the weights. What has the unit of a feature is
     counted in deviations of the features: of a log-mel map about 1, of a picture in 0..1 about a quarter.
     """
+
+    quick: ClassVar[dict[str, Any]] = {
+        "steps": 2,
+        "rounds": 2,
+        "ascent_steps": 2,
+        "fixed_point_steps": 2,
+    }
 
     rounds: int = Field(5, ge=1, le=1000, description="times that the perturbation is found anew")
     steps: Steps = Field(250, description="batches for the weights in all rounds")
