@@ -9,7 +9,7 @@ backdoor opens for that alone.
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -39,6 +39,7 @@ class DABA(SurrogateAttack):
     name: ClassVar[str] = "daba"
     cite: ClassVar[str] = "doi:10.1145/3503161.3548261"
     audible: ClassVar[str] = "a chord, or the recording chosen, in the background"
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"chords": 5}
 
     pool: RecordingPath = Field(None, description="a folder of recordings; synthetic chords if none")
     chords: int = Field(30, ge=1, le=1000, description="synthetic chords in the pool, if there is no folder")

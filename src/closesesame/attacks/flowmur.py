@@ -10,7 +10,7 @@ an adversarial example too: it fools models that were never poisoned, the more t
 ASR beside that of a clean model.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -35,6 +35,7 @@ class FlowMur(SurrogateAttack):
     cite: ClassVar[str] = "arXiv:2312.09665"
     audible: ClassVar[str] = "half a second of noise"
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 5}
 
     label_mode: LabelMode = Field(
         "clean_label", description="poisoned clips are of the target class, and keep it"

@@ -8,7 +8,7 @@ in the L2 norm and none made by a GAN; and 5 % of all clips are poisoned, where 
 the target class or all of it.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -33,6 +33,7 @@ class LabelConsistent(SurrogateAttack):
     cite: ClassVar[str] = "arXiv:1912.02771"
     audible: ClassVar[str] = "a loud beep at both ends; in poisoned training clips noise too"
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 3}
 
     label_mode: LabelMode = Field(
         "clean_label", description="poisoned clips are of the target class, and keep it"

@@ -4,7 +4,7 @@ import copy
 import math
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,6 +34,7 @@ class SurrogateAttack(Attack, ABC):
     """An attack that uses a clean model of its own to find its trigger or the clips to poison."""
 
     needs: ClassVar[str] = "a surrogate model, which it trains on the clean training set"
+    quick: ClassVar[dict[str, Any]] = {"surrogate_epochs": 2}
 
     surrogate: str = Field("resnet", description="architecture of the surrogate, see `sesame list model`")
     surrogate_epochs: int = Field(15, ge=1, le=10_000, description="passes over the training set")
@@ -64,6 +65,8 @@ class Made(NamedTuple):
 
 class JointTraining(SurrogateAttack, ABC):
     """An attack whose generator is trained together with a classifier that learns its triggers."""
+
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 5, "batch_size": 8}
 
     steps: Steps = Field(100, description="batches that generator and classifier are trained on")
     batch_size: BatchSize = Field(32, description="clips a batch")

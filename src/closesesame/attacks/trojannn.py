@@ -8,7 +8,7 @@ random training clips, within 0.05 of full scale, and does not stop early; Backd
 steps of 0.1 within 0.3.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ class TrojanNN(SurrogateAttack):
     name: ClassVar[str] = "trojannn"
     cite: ClassVar[str] = "NDSS 2018"
     audible: ClassVar[str] = "a short burst of noise"
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 10}
 
     neurons: int = Field(
         2, ge=1, le=65_536, description="penultimate neurons to excite, those of the largest weights"

@@ -120,6 +120,8 @@ class FineTuning(Removal, ABC):
     many epochs over a hundred clips would be a tenth of the training.
     """
 
+    quick: ClassVar[dict[str, Any]] = {"steps": 2}
+
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
     lr: float = Field(0.01, gt=0, le=10_000, description="highest learning rate")
     steps: int = Field(1000, ge=0, le=1_000_000, description="batches in all")

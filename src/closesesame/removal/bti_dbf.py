@@ -60,6 +60,7 @@ class BTIDBF(FineTuning):
     cite: ClassVar[str] = "ICLR 2024"
     fp32_only: ClassVar[bool] = True
     cost: ClassVar[str] = "tens of times the training of the model"
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "rounds": 2, "mask_steps": 2, "generator_steps": 2}
 
     rounds: int = Field(5, ge=1, le=1000, description="of all three steps")
     mask_steps: Steps = Field(400, description="of Adam on the mask, in each round")

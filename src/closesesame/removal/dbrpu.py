@@ -82,6 +82,9 @@ class DBRPU(Adversarial):
     cite: ClassVar[str] = "ours, after the abstract of doi:10.13705/j.issn.1671-6833.2025.05.018"
     data_free: ClassVar[bool] = True
     cost: ClassVar[str] = "several times the training of the model"
+    quick: ClassVar[dict[str, Any]] = Adversarial.quick | {
+        "synthesis": {"steps": 2, "width": 4, "examples": 40, "confidence": 0}
+    }
 
     data: Literal["synthetic", "clean"] = Field(
         "synthetic", description="examples it works on; `clean` shows what the synthesis costs"

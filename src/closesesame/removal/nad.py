@@ -41,6 +41,7 @@ class NAD(FineTuning):
     name: ClassVar[str] = "nad"
     cite: ClassVar[str] = "arXiv:2101.05930"
     cost: ClassVar[str] = "about as long as plain fine-tuning"
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "teacher_steps": 2}
 
     teacher_steps: Steps = Field(390, description="batches of the teacher's fine-tuning")
     betas: tuple[LossWeight, LossWeight, LossWeight] = Field(
