@@ -28,6 +28,7 @@ from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
+from closesesame.data.rows import Rows
 from closesesame.models import Classifier, adapt
 from closesesame.models.channels import Channels, channels_of, watched
 from closesesame.optimisation.synthesis import Synthesis, Synthetic, shuffled, synthesise
@@ -186,7 +187,12 @@ class DBRPU(Adversarial):
             before, now = F.log_softmax(pruned(features), 1), F.log_softmax(model.body(features), 1)
             return F.kl_div(now, before, log_target=True, reduction="batchmean")
 
-        data = Dataset.of(made.features.cpu(), made.labels.cpu(), classes=model.card.classes)
+        data = Dataset(  # not `Dataset.of`: features have no bounds
+            inputs=Rows.of(made.features.cpu()),
+            labels=made.labels.cpu(),
+            classes=model.card.classes,
+            ids=tuple(map(str, range(len(made.labels)))),
+        )
         training, length = self.plan()
         rule = Unlearning(self, length, generator(seed, "unlearning"), drift)
         of_features = adapt(model.body, data.classes, data.input_shape, None)
