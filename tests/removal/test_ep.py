@@ -6,6 +6,7 @@ from torch import nn
 
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
+from closesesame.data.rows import Rows
 from closesesame.models import Classifier, adapt
 from closesesame.removal import EP, REMOVALS
 from closesesame.removal.ep import low_entropy
@@ -84,7 +85,7 @@ def test_ep_takes_the_highest_place_and_prunes_the_shift_if_asked() -> None:
     data = pictures(400)
     inputs = 0.1 * data.inputs[:].clone()
     inputs[::10, :, 4, 4] = 20.0
-    poisoned = Dataset.of(inputs, data.labels, classes=WORDS)
+    poisoned = data.with_inputs(Rows.of(inputs))
     repair = EP(bin_width=0.1, shift=True).remove(model, poisoned, 0)
     norm = repair.model.body.norm
     assert isinstance(norm, nn.BatchNorm2d)
