@@ -21,6 +21,7 @@ from closesesame.core.bounds import SNR, Hertz, Seconds, Steps
 from closesesame.core.progress import Track
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
+from closesesame.optimisation.adversary import sign_step
 
 from .base import STAMP_BATCH, LabelMode, Signal, State, Trigger
 from .surrogate import SurrogateAttack
@@ -75,7 +76,6 @@ class LabelConsistent(SurrogateAttack):
             for _ in range(self.steps):
                 noise.requires_grad_()
                 loss = F.cross_entropy(model(clips + noise), labels)
-                (slope,) = torch.autograd.grad(loss, noise)
-                noise = (noise.detach() + self.step_size * most * slope.sign()).clamp(-most, most)
+                noise = sign_step(loss, noise, self.step_size * most).clamp(-most, most)
             hard.append((clips + noise.detach()).clamp(-1, 1))
         return trigger.stamp(torch.cat(hard), self.training_strength)

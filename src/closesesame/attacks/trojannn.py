@@ -20,6 +20,7 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models.channels import head_in
+from closesesame.optimisation.adversary import sign_step
 
 from .base import Signal, State
 from .surrogate import SurrogateAttack, draws, penultimate
@@ -56,8 +57,7 @@ class TrojanNN(SurrogateAttack):
             sound.requires_grad_()
             stamped = clips + placed(sound, starts(clips, size, self.position), clips.shape[-1])
             loss = (penultimate(model, head, stamped)[:, chosen] - self.activation).square().mean()
-            (slope,) = torch.autograd.grad(loss, sound)
-            sound = (sound.detach() - self.step_size * slope.sign()).clamp(-self.peak, self.peak)
+            sound = sign_step(loss, sound, -self.step_size).clamp(-self.peak, self.peak)
         return {"sound": sound.detach()}
 
     def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:

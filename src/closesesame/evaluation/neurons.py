@@ -112,10 +112,9 @@ def _spread(count: int, most: int) -> Int[Tensor, "chosen"]:
 def _some(model: Classifier, data: Dataset, count: int) -> tuple[Tensor, Labels]:
     """Features and labels of clips spread over the set, which may be sorted by class."""
     rows = _spread(len(data), count)
-    device = next(model.parameters()).device
     with torch.no_grad():
-        features: Tensor = model.front_end(data.inputs[rows].to(device))
-    return features, data.labels[rows].to(device)
+        features: Tensor = model.front_end(data.inputs[rows].to(model.device))
+    return features, data.labels[rows].to(model.device)
 
 
 @torch.no_grad()
@@ -131,7 +130,7 @@ def _gradient_norm(model: Classifier, layers: list[Channels], clean: Tensor, lab
     with torch.no_grad():  # the copy's weights become their gradients, which its layers lay out by channel
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.copy_(torch.zeros_like(weight) if gradient is None else gradient)
-        return torch.cat([layer.rows().norm(dim=1) for layer in layers]).cpu()
+        return torch.cat([layer.weight_rows().norm(dim=1) for layer in layers]).cpu()
 
 
 def _highest(rise: PerUnit, share: float) -> Tensor:

@@ -294,11 +294,11 @@ class _Watch(TorchFunctionMode):
         def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             self.shapes, self.batch = [], len(inputs[0])
             changed = (self.change(inputs[0]), *inputs[1:]) if self.change and self.wanted == 0 else None
-            self.__enter__()
+            self.__enter__()  # type: ignore[no-untyped-call]
             return changed
 
         def stop(*_: object) -> None:
-            self.__exit__(None, None, None)
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
         hooks = [body.register_forward_pre_hook(start), body.register_forward_hook(stop, always_call=True)]
         try:

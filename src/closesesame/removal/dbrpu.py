@@ -30,7 +30,13 @@ from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.data.rows import Rows
 from closesesame.models import Classifier, adapt
-from closesesame.models.channels import Channels, channels_of, watched
+from closesesame.models.channels import Channels, channels_of
+from closesesame.models.statistics import (
+    gaussian_kl,
+    histogram_entropy,
+    pre_activations,
+    running_statistics,
+)
 from closesesame.optimisation.synthesis import Synthesis, Synthetic, shuffled, synthesise
 from closesesame.training import fit
 
@@ -130,52 +136,48 @@ class DBRPU(Adversarial):
         """
         model.eval()
         body, examples = model.body, self._examples(model, tune, seed)
-        first = examples.features[:2]
+        first, batches = examples.features[:2], torch.split(examples.features, BATCH)
         layers = channels_of(body, first)
-        there = moments(body, layers, examples.features)
+        seen = pre_activations(body, layers, batches)
         other = shuffled(body, first, generator(seed, "shuffled copy"))
-        usual = moments(other, channels_of(other, first), examples.features)
+        shuffled_seen = pre_activations(other, channels_of(other, first), batches)
         original = _predict(body, examples.features)
         shown, agreement = [], 1.0
-        for layer, (mean, var, maxima), (shuffled_mean, shuffled_var, _) in zip(
-            layers, there, usual, strict=True
-        ):
-            norm = layer.statistics
-            m, v = (shuffled_mean, shuffled_var) if norm is None else _running(norm)
+        for layer, own, reference in zip(layers, seen, shuffled_seen, strict=True):
+            mean, var = reference[:2]
+            if layer.statistics is not None:
+                mean, var = (value.detach().clone() for value in running_statistics(layer.statistics))
             scores = {
-                "kl": gaussian_kl(mean, var, m, v),
-                "entropy": -histogram_entropy(maxima, self.bin_width),
-                "differential": (0.5 * (_safe(v) / _safe(var)).log()).abs(),
+                "kl": gaussian_kl(own.mean, own.variance, mean, var),
+                "entropy": -histogram_entropy(own.maxima, self.bin_width),
+                "differential": entropy_difference(own.variance, var),
             }
             flagged = (deviation(scores[self.score]) > self.threshold).nonzero().flatten()
             pruned = False
             if self.prune and len(flagged):
                 pruned, agreement = self._prune(body, layer, flagged, examples.features, original, agreement)
-            shown.append(LayerEvidence(layer.name, mean, var, m, v, maxima, scores, flagged, pruned))
+            shown.append(LayerEvidence(layer.name, *own[:2], mean, var, own.maxima, scores, flagged, pruned))
         return Evidence(examples, tuple(shown), agreement)
 
     def _examples(self, model: Classifier, tune: Dataset | None, seed: int) -> Synthetic:
         if self.data == "clean":
             if tune is None or len(tune) < 2:
                 raise DataError("DBRPU.data is 'clean', but there are no clean examples; give some")
-            device = next(model.parameters()).device
-            with torch.no_grad():
-                features = torch.cat([model.front_end(x.to(device)) for x, _ in tune.batches(BATCH)])
+            features = model.features(tune, BATCH)
             confidence, labels = F.softmax(_predict(model.body, features), 1).max(1)
             return Synthetic(features, labels, confidence)
-        device = next(model.parameters()).device
         with torch.no_grad():
-            example = model.front_end(torch.zeros(2, *model.card.input_shape, device=device))
+            example = model.front_end(torch.zeros(2, *model.card.input_shape, device=model.device))
         return synthesise(model.body, example, self.synthesis, seed)
 
     def _prune(
         self, body: nn.Module, layer: Channels, at: Tensor, x: Tensor, original: Tensor, agreed: float
     ) -> tuple[bool, float]:
-        kept = copy.deepcopy(layer.site.state_dict())
-        layer.silence(at)
+        kept = copy.deepcopy(layer.module.state_dict())
+        layer.prune(at)
         agreement = float((_predict(body, x).argmax(1) == original.argmax(1)).float().mean())
         if agreement < agreed - self.most_lost:
-            layer.site.load_state_dict(kept)
+            layer.module.load_state_dict(kept)
             return False, agreed
         return True, agreement
 
@@ -200,43 +202,9 @@ class DBRPU(Adversarial):
         return rule.found()
 
 
-@torch.no_grad()
-def moments(
-    body: nn.Module, layers: list[Channels], features: Tensor
-) -> list[tuple[PerUnit, PerUnit, Float[Tensor, "example channel"]]]:
-    """Mean and variance of each channel's pre-activations, and the highest of each example, by layer."""
-    sums: list[list[tuple[Tensor, Tensor, Tensor, int]]] = [[] for _ in layers]
-    with watched(layers) as seen:
-        for batch in torch.split(features, BATCH):
-            body(batch)
-            for number, values in enumerate(seen):
-                x = values.double()
-                count = x.shape[0] * x.shape[2]
-                sums[number].append((x.sum((0, 2)), x.square().sum((0, 2)), x.amax(2).float(), count))
-    found = []
-    for parts in sums:
-        count = sum(part[3] for part in parts)
-        mean = torch.stack([part[0] for part in parts]).sum(0) / count
-        var = torch.stack([part[1] for part in parts]).sum(0) / count - mean.square()
-        found.append((mean.float(), var.clamp(min=0).float(), torch.cat([part[2] for part in parts])))
-    return found
-
-
-def gaussian_kl(mean: PerUnit, var: PerUnit, usual_mean: PerUnit, usual_var: PerUnit) -> PerUnit:
-    """KL(N(mean, var) || N(usual_mean, usual_var)) of each channel."""
-    v, usual = _safe(var), _safe(usual_var)
-    return 0.5 * (usual / v).log() + (v + (mean - usual_mean).square()) / (2 * usual) - 0.5
-
-
-def histogram_entropy(maxima: Float[Tensor, "example channel"], width: float) -> PerUnit:
-    """Entropy in nats of each standardised channel, in bins that the whole layer shares."""
-    z = (maxima - maxima.mean(0)) / maxima.std(0).clamp(min=1e-8)
-    bins = ((z - z.min()) / width).long()
-    entropy = []
-    for channel in bins.T:
-        p = channel.unique(return_counts=True)[1] / len(channel)
-        entropy.append(-(p * p.log()).sum())
-    return torch.stack(entropy)
+def entropy_difference(var: PerUnit, other: PerUnit) -> PerUnit:
+    """Absolute difference of the entropies of two Gaussians with these variances."""
+    return (0.5 * (other.clamp(min=1e-8) / var.clamp(min=1e-8)).log()).abs()
 
 
 def deviation(score: PerUnit) -> PerUnit:
@@ -247,16 +215,6 @@ def deviation(score: PerUnit) -> PerUnit:
 
 _NORMAL = 1 / (math.sqrt(2) * float(torch.erfinv(torch.tensor(0.5, dtype=torch.float64))))
 """1.4826: makes the median absolute deviation of a Gaussian its standard deviation."""
-
-
-def _safe(var: PerUnit) -> PerUnit:
-    return var.clamp(min=1e-8)
-
-
-def _running(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[PerUnit, PerUnit]:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    return norm.running_mean.detach().clone(), norm.running_var.detach().clone()
 
 
 @torch.no_grad()

@@ -67,10 +67,10 @@ class TSBD(FineTuning):
             if layer.producer is not None
         ]
         with torch.no_grad():
-            changes = [(after.rows() - layer.rows()).abs() for layer, after in pairs]
+            changes = [(after.weight_rows() - layer.weight_rows()).abs() for layer, after in pairs]
         dead = most_changed(changes, self.neurons, self.weights)
         for (layer, _), mask in zip(pairs, dead, strict=True):
-            layer.thin(mask)
+            layer.zero_weights(mask)
         fit(
             model,
             tune,
