@@ -16,7 +16,7 @@ from closesesame import __version__
 from closesesame.bench.table import host
 from closesesame.core.disk import write_whole
 from closesesame.models import ARCHITECTURES
-from closesesame.report.grid import Cell, Grid, write
+from closesesame.report.pages.grid import Cell, Grid, write
 
 RESULTS = Path(__file__).parent / "results"
 QUIET = ("quic", "background-networking", "component-update", "sync", "gpu")

@@ -22,8 +22,9 @@ from closesesame.core.types import Wave
 from closesesame.data import Splits
 from closesesame.evaluation import measure_stealth
 from closesesame.evaluation.stealth import spread
-from closesesame.report import catalogue, described
-from closesesame.report.catalogue import (
+from closesesame.report import described
+from closesesame.report.pages import catalogue
+from closesesame.report.pages.catalogue import (
     Exhibit,
     asked_for,
     render_attack,

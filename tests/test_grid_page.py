@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from closesesame import report
 from closesesame.evaluation import wilson
-from closesesame.report import grid as page
-from closesesame.report.grid import Cell, Grid, render, write
+from closesesame.report.pages import grid as page
+from closesesame.report.pages.grid import Cell, Grid, render, write
 
 from .pages import Page, browse, needs_browser, width_of
 
+TEMPLATES = Path(report.__file__).parent / "templates"
 HOSTILE = "</script><script>alert(1)</script><!--<script>\"'&amp;\u2028\u2029<img src=x onerror=y>"
 POLICY = "Content-Security-Policy"
 WAV = base64.b64decode("UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA==")
@@ -313,7 +315,7 @@ def test_page_is_one_file_that_may_run_our_script_only() -> None:
 
 
 def test_script_makes_elements_and_words_only() -> None:
-    script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
+    script = (TEMPLATES / "grid.js").read_text("utf-8")
     forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|srcdoc|DOMParser"
     forbidden += r"|createContextualFragment|fetch\(|XMLHttp|import\(|localStorage"
     assert re.findall(forbidden, script) == []
@@ -326,7 +328,7 @@ def test_references_inside_of_the_page_resolve() -> None:
     ids = Counter(found.attributes("id"))
     assert [name for name, count in ids.items() if count > 1] == []
     named = found.attributes("aria-labelledby") + found.attributes("for")
-    script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
+    script = (TEMPLATES / "grid.js").read_text("utf-8")
     looked_up = set(re.findall(r'find\("([\w-]+)"\)', script))
     assert len(looked_up) > 15
     assert {*named, *looked_up} - set(ids) == {"panel-title", "heat-map"}  # the script makes these two
@@ -334,7 +336,7 @@ def test_references_inside_of_the_page_resolve() -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_numbers_on_the_colours_can_be_read(scheme: str) -> None:
-    parts = (Path(page.__file__).parent / "grid.css").read_text("utf-8").split("@media", 2)
+    parts = (TEMPLATES / "grid.css").read_text("utf-8").split("@media", 2)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", parts[scheme == "dark"]))
     ink = dict.fromkeys((0, 1, 9, 10), "on-end") | dict.fromkeys((2, 8), "on-step")
     for step in range(11):

@@ -17,7 +17,7 @@ from closesesame.evaluation import Exam
 from closesesame.evaluation.neurons import neurons_of
 from closesesame.models import Classifier, adapt, load_model, save_model
 from closesesame.removal import CLP, FT
-from closesesame.report.build import compare
+from closesesame.report.from_models import compare
 from closesesame.training import Training, accuracy, fit, predict, train
 from tests.conftest import QUICK, SMALL, WORDS, make_tones
 

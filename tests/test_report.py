@@ -24,9 +24,11 @@ from closesesame.core.seeding import generator
 from closesesame.data import Splits
 from closesesame.evaluation import Exam, Rate, Scores, stealth_of
 from closesesame.models import Classifier
-from closesesame.report import Entry, Report, Sound, canvas, figures, grid, page, render, write
-from closesesame.report.build import Identity, compare
-from closesesame.report.page import HOW_TO_TEST, ClassRow
+from closesesame.report import Entry, Report, Sound, render, write
+from closesesame.report.charts import canvas, rates, spectrograms
+from closesesame.report.from_models import Identity, compare
+from closesesame.report.pages import comparison, grid
+from closesesame.report.pages.comparison import HOW_TO_TEST, ClassRow
 from closesesame.report.shared import said, without_folders
 from closesesame.report.verdict import NO_REFERENCE, NO_TRIGGER, Outcome, Verdict, tally, verdict_of
 
@@ -284,7 +286,7 @@ def test_players_hold_the_clips() -> None:
 @pytest.mark.parametrize(("rate", "seconds"), [(16_000, 1.0), (44_100, 1.0), (8_000, 20.0), (16_000, 0.005)])
 def test_levels_find_a_tone(rate: int, seconds: float) -> None:
     hertz = 2000.0
-    levels, (end, top) = figures.levels(0.1 * tone(hertz, round(seconds * rate), rate), rate)
+    levels, (end, top) = spectrograms.levels(0.1 * tone(hertz, round(seconds * rate), rate), rate)
     assert max(levels.shape) <= 261
     assert end >= seconds
     assert top == pytest.approx(rate / 2000, rel=0.02)
@@ -296,15 +298,15 @@ def test_levels_find_a_tone(rate: int, seconds: float) -> None:
 
 
 def test_difference_is_of_the_tone_alone() -> None:
-    drawn = figures.spectrograms("x", torch.zeros(RATE), 0.1 * tone(3000, RATE, RATE), RATE)
+    drawn = spectrograms.spectrograms("x", torch.zeros(RATE), 0.1 * tone(3000, RATE, RATE), RATE)
     assert "+0 to +80 dB" in drawn.difference
-    same = figures.spectrograms("x", torch.zeros(RATE), torch.zeros(RATE), RATE)
+    same = spectrograms.spectrograms("x", torch.zeros(RATE), torch.zeros(RATE), RATE)
     assert "+0 to +0 dB" in same.difference
 
 
 def test_spectrogram_stands_upright_and_in_its_colours() -> None:
     silence, sound = torch.zeros(RATE), torch.cat([torch.zeros(RATE // 2), 0.1 * tone(3000, RATE // 2, RATE)])
-    drawn = figures.spectrograms("x", silence, sound, RATE)
+    drawn = spectrograms.spectrograms("x", silence, sound, RATE)
     for drawing, colours in ((drawn.triggered, "magma"), (drawn.difference, "berlin")):
         image = re.search(r'<image xlink:href="data:image/png;base64,([^"]+)"[^>]*matrix\(([^)]+)\)', drawing)
         assert image is not None
@@ -324,7 +326,7 @@ def test_spectrogram_stands_upright_and_in_its_colours() -> None:
 
 def test_labels_of_equal_points_are_apart() -> None:
     rate = Rate(50, 100)
-    drawing = figures.plane(list("abcdefg"), [rate] * 7, [rate] * 7)
+    drawing = rates.plane(list("abcdefg"), [rate] * 7, [rate] * 7)
     assert drawing is not None
     places = re.findall(r'<text [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>([a-g])</text>', drawing)
     assert len(places) == 7
@@ -377,7 +379,7 @@ def test_failed_write_leaves_the_old_page(
     def fail(*args: object, **settings: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(*{"render": (page, "render"), "disk": (Path, "replace")}[broken], fail)
+    monkeypatch.setattr(*{"render": (comparison, "render"), "disk": (Path, "replace")}[broken], fail)
     with pytest.raises(OSError, match="no"):
         write(a_report(), path)
     assert path.read_text(encoding="utf-8") == "old"

@@ -11,7 +11,7 @@ from .models import Classifier, ResNet, save_model
 from .models.files import sha256_of
 from .removal import FT, GNFT, FinePruning, FTAugmented, Removal, Repair
 from .report import Report, write
-from .report.build import Identity, compare
+from .report.from_models import Identity, compare
 from .training import Training, train
 
 STEPS = 200

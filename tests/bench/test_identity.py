@@ -191,7 +191,12 @@ def test_a_change_runs_again_what_can_reach_it_and_nothing_else(
 
 @pytest.mark.parametrize(
     "module",
-    ["closesesame.bench.queue.store", "closesesame.report.grid", "closesesame.cli.bench", "closesesame.demo"],
+    [
+        "closesesame.bench.queue.store",
+        "closesesame.report.pages.grid",
+        "closesesame.cli.bench",
+        "closesesame.demo",
+    ],
 )
 def test_engine_report_and_command_line_are_no_part_of_an_identity(
     module: str, folder_of: Folder, tmp_path: Path, edited: Callable[[str, str], None]

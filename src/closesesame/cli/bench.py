@@ -172,7 +172,7 @@ def bench_report(
         The page.
     """
     from closesesame.report.from_store import grid_of
-    from closesesame.report.grid import write
+    from closesesame.report.pages.grid import write
 
     page = Destination(out, kind="file", force=force, inputs=(store,))
     grid = replace(grid_of(store), made=now(), command=as_typed())

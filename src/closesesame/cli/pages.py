@@ -31,7 +31,7 @@ from .outputs import answer, as_typed, facts, now, scores_table
 if TYPE_CHECKING:
     from closesesame.models import Classifier
     from closesesame.report import Report
-    from closesesame.report.build import Identity
+    from closesesame.report.from_models import Identity
 
 
 @command
@@ -71,9 +71,9 @@ def report(
         Also show what 'dbrpu' makes of the model without data, and which channels it suspects.
     """
     from closesesame.core.progress import shown
-    from closesesame.report.build import compare
     from closesesame.report.evidence import neuron_section, synthetic_section
-    from closesesame.report.page import render
+    from closesesame.report.from_models import compare
+    from closesesame.report.pages.comparison import render
 
     how, device = how or Parts(), device_of(device)
     paths = [before, *(after or [])]
@@ -110,7 +110,7 @@ def report(
 
 def _identity(path: Path, model: "Classifier") -> "Identity":
     from closesesame.models.files import sha256_of
-    from closesesame.report.build import Identity
+    from closesesame.report.from_models import Identity
 
     return Identity(
         path=str(path),
@@ -164,7 +164,7 @@ def catalogue(
         Only this one; may be repeated.
     """
     from closesesame.core.progress import shown
-    from closesesame.report.catalogue import INDEX, asked_for, is_catalogue, survey, write_pages
+    from closesesame.report.pages.catalogue import INDEX, asked_for, is_catalogue, survey, write_pages
 
     how = how or Reading()
     read_from = source_of(data, how)

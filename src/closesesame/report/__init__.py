@@ -1,5 +1,5 @@
 """The report: one page that works without a network, for those who decide and those who check."""
 
-from .page import Entry, Report, Sound, render, write
+from .pages.comparison import Entry, Report, Sound, render, write
 
 __all__ = ["Entry", "Report", "Sound", "render", "write"]

@@ -15,8 +15,8 @@ from closesesame.evaluation.neurons import KINDS, Neurons
 from closesesame.models import Classifier
 from closesesame.removal.dbrpu import DBRPU, Evidence, LayerEvidence, deviation
 
-from .canvas import COLOURS, INK, SOFT, WIDTH, axes_at, drawing, inline, short
-from .figures import picture
+from .charts.canvas import COLOURS, INK, SOFT, WIDTH, axes_at, drawing, inline, short
+from .charts.spectrograms import picture
 
 SHOWN = 4
 """Synthetic examples, and distributions."""

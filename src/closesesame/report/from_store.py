@@ -6,7 +6,7 @@ from closesesame.bench.grid import read_grid
 from closesesame.bench.queue.artifacts import Workplace
 from closesesame.bench.table import host
 
-from .grid import Cell, Grid
+from .pages.grid import Cell, Grid
 
 
 def grid_of(folder: Path) -> Grid:

@@ -22,11 +22,12 @@ from closesesame.core.progress import Track
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Stealth, measure_stealth
 from closesesame.evaluation.stealth import spread
+from closesesame.report.charts import canvas
+from closesesame.report.charts.spectrograms import spectrograms
+from closesesame.report.described import cited, commands_of, story_of
+from closesesame.report.shared import environment, writable
 
-from . import canvas, figures
-from .described import cited, commands_of, story_of
-from .page import Sound
-from .shared import environment, writable
+from .comparison import Sound
 
 INDEX = "index.html"
 SOUNDS = 3
@@ -125,7 +126,7 @@ def render_attack(exhibit: Exhibit, clips: str, around: tuple[Exhibit, Exhibit] 
         commands=commands_of(exhibit.asked, own),
         settings={"Its own settings": own, "Settings that all attacks have": shared},
         panels=[
-            figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
+            spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
             for number, sound in enumerate(exhibit.sounds)
         ],
     )

@@ -13,11 +13,11 @@ from closesesame._version import __version__
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 from closesesame.evaluation import Rate, Scores
-
-from . import canvas, figures
-from .evidence import Section
-from .shared import environment, writable
-from .verdict import NO_TRIGGER, ONE_TRIGGER, Verdict
+from closesesame.report.charts import canvas, rates
+from closesesame.report.charts.spectrograms import spectrograms
+from closesesame.report.evidence import Section
+from closesesame.report.shared import environment, writable
+from closesesame.report.verdict import NO_TRIGGER, ONE_TRIGGER, Verdict
 
 METRICS = {
     "acc": ("ACC", "clean accuracy", "higher is better"),
@@ -122,8 +122,8 @@ class Report:
         untested: what was not, though a reader might think so.
         facts: how it was measured, by name.
         sounds: to see and to listen to; each adds about 250 kB for a second at 16 kHz.
-        warnings: what the reader must know before the figures.
-        sections: what a method rests on, each a heading with figures.
+        warnings: what the reader must know before the rates.
+        sections: what a method rests on, each a heading with rates.
     """
 
     title: str
@@ -153,20 +153,20 @@ class Report:
 def render(report: Report) -> str:
     """Returns the page as HTML; the same report gives the same page."""
     names = [entry.name for entry in report.entries]
-    rates = {key: [getattr(entry.scores, key) for entry in report.entries] for key in METRICS}
-    shown = [key for key, found in rates.items() if any(map(figures.known, found))]
+    measured = {key: [getattr(entry.scores, key) for entry in report.entries] for key in METRICS}
+    shown = [key for key, found in measured.items() if any(map(rates.known, found))]
     page = _environment().get_template("page.html.j2")
     html = page.render(
         report=report,
         metrics={key: METRICS[key] for key in shown},
-        clips={key: _clips(found) for key, found in rates.items()},
+        clips={key: _clips(found) for key, found in measured.items()},
         bars={
-            key: figures.bars(key, names, rates[key], rates["ra_reference"] if key == "ra" else ())
+            key: rates.bars(key, names, measured[key], measured["ra_reference"] if key == "ra" else ())
             for key in ("acc", "asr", "ra")
             if key in shown
         },
-        plane=figures.plane(names, rates["acc"], rates["asr"]),
-        has_trigger=any(rate is not None for rate in rates["asr"]),
+        plane=rates.plane(names, measured["acc"], measured["asr"]),
+        has_trigger=any(rate is not None for rate in measured["asr"]),
         has_reference="ra_reference" in shown,
         has_der=any(entry.der is not None and math.isfinite(entry.der) for entry in report.entries),
         has_seconds=any(entry.seconds is not None for entry in report.entries),
@@ -174,7 +174,7 @@ def render(report: Report) -> str:
         no_trigger=NO_TRIGGER,
         how_to_test=HOW_TO_TEST,
         panels=[
-            figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
+            spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
             for number, sound in enumerate(report.sounds)
         ],
     )
@@ -189,7 +189,7 @@ def write(report: Report, path: Path) -> Path:
 def _environment() -> jinja2.Environment:
     made = environment()
     made.filters |= {
-        "percent": figures.percent,
+        "percent": rates.percent,
         "interval": _interval,
         "number": _number,
         "tidy": _tidy,
@@ -199,7 +199,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _interval(rate: Rate | None) -> str:
-    if not figures.known(rate):
+    if not rates.known(rate):
         return ""
     low, high = rate.interval
     return f"{100 * low:.1f} {canvas.DASH} {100 * high:.1f}"

@@ -14,7 +14,7 @@ from closesesame.models import Classifier
 from closesesame.training import predict
 
 from .evidence import Section
-from .page import ClassRow, Entry, Report, Sound
+from .pages.comparison import ClassRow, Entry, Report, Sound
 from .shared import name_of_path, said
 from .verdict import NO_REFERENCE, NO_TRIGGER, verdict_of
 

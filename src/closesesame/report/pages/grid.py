@@ -18,9 +18,8 @@ from markupsafe import Markup
 from closesesame._version import __version__
 from closesesame.core.disk import write_whole
 from closesesame.evaluation import STEALTH, wilson
-
-from .shared import environment, said, without_folders, writable
-from .verdict import AT_LEAST_SHUT, SHUT, Outcome, tally
+from closesesame.report.shared import environment, said, without_folders, writable
+from closesesame.report.verdict import AT_LEAST_SHUT, SHUT, Outcome, tally
 
 CLIPS = {
     "acc": "test_clips",
@@ -296,7 +295,7 @@ def _plain(value: Any) -> Any:
 
 
 def _source(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("closesesame.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
