@@ -350,7 +350,7 @@ def test_the_page_knows_what_guessing_gives(victim: tuple[Classifier, Trigger], 
     model, trigger = victim
     page = compare(exam=Exam(tones.test, trigger), before=("it", model), repaired={}, title="it")
     assert page.entries[0].verdict is not None
-    assert "where guessing among 4 classes gives 25.0 %" in page.entries[0].verdict.words
+    assert "(chance level with 4 classes: 25.0 %)" in page.entries[0].verdict.words
 
 
 @pytest.mark.parametrize("target", ["9" * 5_000, "4", "-1", "1.0", ""])

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from .attacks import ATTACKS, Attack
-from .attacks.described import settings_of as settings_of_attack
+from .attacks.described import attack_settings
 from .core.described import Setting, numeric, settings_of, words_of
 from .core.errors import SettingError, nearest
 from .core.method import Method, Registry, import_by_name
@@ -120,7 +120,7 @@ def _foreign(name: str) -> tuple[str, type[Method]]:
 
 
 def _settings_of(method: type[Method]) -> list[Setting]:
-    return settings_of_attack(method) if issubclass(method, Attack) else settings_of(method)
+    return attack_settings(method) if issubclass(method, Attack) else settings_of(method)
 
 
 def _in_words(method: type[Method]) -> dict[str, str]:

@@ -172,11 +172,11 @@ def bench_report(
         The page.
     """
     from closesesame.report.from_store import grid_of
-    from closesesame.report.pages.grid import write
+    from closesesame.report.pages.grid import write_grid
 
     page = Destination(out, kind="file", force=force, inputs=(store,))
     grid = replace(grid_of(store), made=now(), command=as_typed())
-    page.write(lambda made: write(grid, made))
+    page.write(lambda made: write_grid(grid, made))
     found = {"page": str(out), "cells": len(grid.cells)}
     answer(json, found, lambda: facts(found))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from closesesame.core.disk import Destination
+from closesesame.core.errors import SettingError
 
 from .app import command
 from .inputs import (
@@ -29,7 +30,10 @@ from .models import CLEAN_DATA_WARNING
 from .outputs import answer, as_typed, facts, now, scores_table
 
 if TYPE_CHECKING:
+    from closesesame.core.evidence import Evidence
+    from closesesame.data import Dataset
     from closesesame.models import Classifier
+    from closesesame.removal import Removal
     from closesesame.report import Report
     from closesesame.report.from_models import Identity
 
@@ -44,7 +48,7 @@ def report(
     trigger: Path | None = None,
     reference: Path | None = None,
     neurons: bool = False,
-    synthetic: bool = False,
+    show: Annotated[list[str] | None, Parameter(negative="")] = None,
     device: Device = "cpu",
     force: Force = False,
     how: Parts | None = None,
@@ -57,36 +61,39 @@ def report(
     out
         The page, a new file.
     before
-        The model before its repair, or a model that was not repaired.
+        The model before removal, or a model that was not repaired.
     after
         A repaired model; may be repeated.
     trigger
         A trigger folder; without one the page says what is known and what was not tested.
     reference
-        A model of the same kind that was never poisoned: its RA stands beside the model's.
+        A clean reference model, of the same kind and trained without poison: its RA is shown beside the
+        model's.
     neurons
-        Also silence channels one by one, a thousand at most, and show how steep the clean loss is in
+        Also prune channels one by one, a thousand at most, and show how steep the loss on clean clips is in
         backdoored and clean ones.
-    synthetic
-        Also show what 'dbrpu' makes of the model without data, and which channels it suspects.
+    show
+        Also show what this removal sees in the model, such as 'dbrpu'; may be repeated.
     """
     from closesesame.core.progress import shown
-    from closesesame.report.evidence import neuron_section, synthetic_section
+    from closesesame.evaluation import neurons_of
+    from closesesame.removal import REMOVALS
     from closesesame.report.from_models import compare
-    from closesesame.report.pages.comparison import render
+    from closesesame.report.pages.comparison import report_html
 
     how, device = how or Parts(), device_of(device)
     paths = [before, *(after or [])]
     names = distinct_names(paths)
     given = [*paths, *(path for path in (trigger, reference) if path)]
     place = Destination(out, kind="file", force=force, inputs=given)
+    removals = [REMOVALS.make(name) for name in show or ()]
     with shown():
         models = {name: load_on(path, device) for name, path in zip(names, paths, strict=True)}
         suspect = models.pop(names[0])
         splits = load_for(suspect.card, source, how)
         exam = exam_on(splits, trigger, reference, device)
-        sections = [neuron_section(suspect, exam)] if neurons else []
-        sections += [synthetic_section(suspect, how.seed)] if synthetic else []
+        evidence = [neurons_of(suspect, exam).evidence()] if neurons else []
+        evidence += [_evidence(removal, suspect, splits.validation, how.seed) for removal in removals]
         page = compare(
             exam=exam,
             before=(names[0], suspect),
@@ -102,10 +109,17 @@ def report(
             seed=how.seed,
             data=Path(source).name,
             warnings=(CLEAN_DATA_WARNING,),
-            sections=tuple(sections),
+            evidence=tuple(evidence),
         )
-        place.write(lambda made: made.write_text(render(page), encoding="utf-8"))
+        place.write(lambda made: made.write_text(report_html(page), encoding="utf-8"))
     _answer(page, json=json, page=str(out))
+
+
+def _evidence(removal: "Removal", suspect: "Classifier", clean: "Dataset", seed: int) -> "Evidence":
+    found = removal.evidence(suspect, clean, seed)
+    if found is None:
+        raise SettingError(f"removal {removal.name!r} has nothing to show")
+    return found
 
 
 def _identity(path: Path, model: "Classifier") -> "Identity":
@@ -164,7 +178,7 @@ def catalogue(
         Only this one; may be repeated.
     """
     from closesesame.core.progress import shown
-    from closesesame.report.pages.catalogue import INDEX, asked_for, is_catalogue, survey, write_pages
+    from closesesame.report.pages.catalogue import INDEX, asked_for, is_catalogue, survey, write_catalogue
 
     how = how or Reading()
     read_from = source_of(data, how)
@@ -173,18 +187,18 @@ def catalogue(
         asked = asked_for(attack or ())
         splits = load(read_from)
         clips = "synthetic speech" if data == "synthetic" else f"recordings of {Path(data).name}"
-        exhibits = survey(splits, asked, how.seed)
-        place.write(lambda made: write_pages(exhibits, made, clips))
+        entries = survey(splits, asked, how.seed)
+        place.write(lambda made: write_catalogue(entries, made, clips))
     rows = [
         {
-            "attack": exhibit.method.name,
-            "page": str(out / exhibit.file),
-            "stealth": None if exhibit.stealth is None else exhibit.stealth.as_json(),
-            "problem": exhibit.problem or None,
+            "attack": entry.method.name,
+            "page": str(out / entry.file),
+            "stealth": None if entry.stealth is None else entry.stealth.as_json(),
+            "problem": entry.problem or None,
         }
-        for exhibit in exhibits
+        for entry in entries
     ]
-    silent = {exhibit.method.name: exhibit.problem for exhibit in exhibits if exhibit.problem}
+    silent = {entry.method.name: entry.problem for entry in entries if entry.problem}
     index = str(out / INDEX)
     answer(json, {"index": index, "attacks": rows}, lambda: facts({"index": index, **silent}))
 

@@ -9,18 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Wedge
 
 from closesesame.evaluation import Rate
+from closesesame.evaluation.measures import Measure
 
 from .canvas import COLOURS, DASH, GOOD, INK, PAPER, WIDTH, axes_at, drawing, inline, short
 from .labels import label
 
 
 def bars(
-    metric: str, names: Sequence[str], rates: Sequence[Rate | None], references: Sequence[Rate | None] = ()
+    measure: Measure,
+    names: Sequence[str],
+    rates: Sequence[Rate | None],
+    references: Sequence[Rate | None] = (),
 ) -> Markup:
     """Draws one rate of all entries as bars from 0 to 100 % with whiskers; the first bar is hollow.
 
     Args:
-        metric: `acc`, `asr` or `ra`, which chooses the colour.
+        measure: which rate it is; it chooses the colour.
         names: of the entries.
         rates: of the entries; an en dash stands for what is None or NaN.
         references: of the clean reference model, entry by entry, drawn as a dashed line.
@@ -35,13 +39,13 @@ def bars(
             axes.text(18, y + 0.4, percent(rate), size=12, ha="right", weight="bold")
             axes.text(20.5, y + 0.4, short(name), size=12)
             if known(rate):
-                _bar(axes, y + 0.7, rate, COLOURS[metric], hollow=y == 0)
+                _bar(axes, y + 0.7, rate, COLOURS[measure.key], hollow=y == 0)
         for y, reference in enumerate(references):
             if known(reference):
                 at = 100 * reference.value
                 axes.plot([at, at], [y, y + 1], color=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=4)
         said = "; ".join(f"{name} {percent(rate)}" for name, rate in zip(names, rates, strict=True))
-        return inline(figure, f"bars-{metric}", f"{metric.upper()} as bars: {said}")
+        return inline(figure, f"bars-{measure.key}", f"{measure.name} as bars: {said}")
 
 
 def plane(names: Sequence[str], accs: Sequence[Rate | None], asrs: Sequence[Rate | None]) -> Markup | None:
