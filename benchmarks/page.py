@@ -16,18 +16,25 @@ from closesesame import __version__
 from closesesame.core.disk import write_whole
 from closesesame.core.machine import host
 from closesesame.models import ARCHITECTURES
-from closesesame.report.grid import Cell, Grid, write
+from closesesame.report.from_store import FAMILIES
+from closesesame.report.pages.grid import Grid, GridCell, write_grid
 
 RESULTS = Path(__file__).parent / "results"
 QUIET = ("quic", "background-networking", "component-update", "sync", "gpu")
 RUNS = 5
 
 
-def cells() -> tuple[Cell, ...]:
+def cells() -> tuple[GridCell, ...]:
     """Every row once for each model."""
     rows = json.loads((RESULTS / "development.json").read_text())["rows"]
     return tuple(
-        Cell(id=f"{row['id']}-{model}", row=row | {"model": model}) for row in rows for model in ARCHITECTURES
+        GridCell.of(
+            row
+            | {"id": f"{row['id']}-{model}", "model": model, "method": row["defence"]}
+            | {"family": "none" if row["defence"] == "none" else "removal"}
+        )
+        for row in rows
+        for model in ARCHITECTURES
     )
 
 
@@ -44,9 +51,13 @@ def chromium(page: Path, *words: str) -> tuple[str, str]:
 def main() -> None:
     """Loads the page several times and writes what was seen."""
     grid = Grid(
-        name="development", about="The development bench, once for every model.", host=host(), cells=cells()
+        name="development",
+        about="The development bench, once for every model.",
+        host=host(),
+        families=FAMILIES,
+        cells=cells(),
     )
-    page = write(grid, Path(sys.argv[1]))
+    page = write_grid(grid, Path(sys.argv[1]))
     loads, console = [], ""
     for _ in range(RUNS):
         dom, said = chromium(page, "--dump-dom")

@@ -104,6 +104,17 @@ class Exam:
         asr = _share(predicted, self.trigger.target_labels(self.triggered.labels, self.test.classes))
         return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ra_reference)
 
+    def pairs(self, rows: Tensor) -> tuple[Dataset, Dataset]:
+        """The triggered clips at `rows` (k,), and the same clips without the trigger: (clean, triggered).
+
+        Raises:
+            DataError: if the exam has no trigger.
+        """
+        if self.triggered is None:
+            raise DataError("an exam without a trigger has no triggered clips")
+        triggered = self.triggered.take(rows)
+        return self.test.named(triggered.ids), triggered
+
 
 def _tell_apart(model: nn.Module, test: Dataset, name: str) -> Labels:
     """What a model answers to the clean clips, unless it is the same to all of them."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.errors import DataError
+from closesesame.core.evidence import Evidence, Group, Points
 from closesesame.core.progress import Track
 from closesesame.core.types import Labels, PerUnit
 from closesesame.data import Dataset
@@ -67,6 +68,34 @@ class Neurons:
             rows = torch.tensor([own == kind for own in kinds])
             found[kind] = float(self.gradient_norm[rows].median()) if rows.any() else None
         return found
+
+    def evidence(self, share: float = 0.1) -> Evidence:
+        """The gradient norms by kind, to be drawn."""
+        kinds = self.kinds(share)
+        norm = self.gradient_norm.clamp(min=float(self.gradient_norm.max()) * 1e-6)
+        groups = []
+        for kind in KINDS:
+            own = norm[torch.tensor([found == kind for found in kinds])]
+            suspicious = torch.full(own.shape, kind == "backdoored")
+            groups.append(Group(name=kind, values=own, suspicious=suspicious))
+        medians = ", ".join(f"{kind} {m:.2g}" for kind, m in self.medians(share).items() if m is not None)
+        return Evidence(
+            title="Channels that the backdoor uses",
+            text=f"Each dot is one of {len(norm)} channels of the model. Its place is the norm of the "
+            "gradient of the loss on clean clips, taken in the weights of the channel. Each channel was "
+            "pruned alone to see what it is for. Channels in the top "
+            f"{100 * share:g} % by the rise of the loss on triggered clips are backdoored, by that on clean "
+            f"clips clean, by both hybrid. Medians: {medians}. GN-FT (arXiv:2502.01152) assumes that "
+            "backdoored channels have the larger gradients.",
+            shapes=(
+                Points(
+                    caption="Gradient norm, by what a channel is for",
+                    unit="norm of the gradient of the loss on clean clips",
+                    groups=tuple(groups),
+                    logarithmic=True,
+                ),
+            ),
+        )
 
 
 def neurons_of(model: Classifier, exam: Exam, clips: int = 100, most: int = 1000) -> Neurons:

@@ -29,6 +29,7 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 
 from .exam import Exam
+from .measures import OF_TRIGGERS
 
 MOST_CLIPS = 100
 """No more are judged: PESQ and STOI take 2 s for so many."""
@@ -36,7 +37,7 @@ RANGE_DB = 80
 """What is further below the loudest bin of both clips counts as this far: nobody hears it beside the rest."""
 WIDE_HZ, NARROW_HZ = 16_000, 8_000
 
-STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
+STEALTH = tuple(measure.key for measure in OF_TRIGGERS)
 """The figures of `Stealth` that tables show."""
 
 Samples = NDArray[np.float32]
@@ -99,9 +100,8 @@ def stealth_of(exam: Exam) -> Stealth | None:
     triggered = exam.triggered
     if triggered is None or triggered.sample_rate is None or not len(triggered):
         return None
-    rows = spread(len(triggered))
-    clean = exam.test.named([triggered.ids[row] for row in rows.tolist()])
-    return measure_stealth(clean.inputs[:], triggered.inputs[rows], triggered.sample_rate)
+    clean, played = exam.pairs(spread(len(triggered)))
+    return measure_stealth(clean.inputs[:], played.inputs[:], triggered.sample_rate)
 
 
 def spread(n: int, most: int = MOST_CLIPS) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from closesesame.core.errors import DataError, DataWarning, DivergedError
+from closesesame.core.evidence import Evidence
 from closesesame.core.method import Method
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -99,6 +100,17 @@ class Removal(Method, ABC):
             seconds=time.perf_counter() - started,
             chosen=chosen,
         )
+
+    def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Evidence | None:
+        """Hook: what the method sees in a model, to be drawn; None if it has nothing to show.
+
+        Args:
+            model: the suspect; it is not changed.
+            clean: examples known to be clean.
+            seed: of everything drawn.
+        """
+        del model, clean, seed
+        return None
 
     @abstractmethod
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ their length, a tenth of its learning rate and ten times its share of perturbed 
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,8 @@ from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import DataError
+from closesesame.core.evidence import Curve, Distributions, Group, Map, Points
+from closesesame.core.evidence import Evidence as Shown
 from closesesame.core.seeding import generator
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
@@ -159,6 +162,38 @@ class DBRPU(Adversarial):
             shown.append(LayerEvidence(layer.name, *own[:2], mean, var, own.maxima, scores, flagged, pruned))
         return Evidence(examples, tuple(shown), agreement)
 
+    def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Shown:
+        """The most confident example of each of a few classes, and how far channels depart on them."""
+        model = copy.deepcopy(model)
+        found = self.examine(model, clean, seed)
+        departures = [deviation(layer.scores[self.score]).cpu() for layer in found.layers]
+        flagged = [torch.zeros(len(d), dtype=torch.bool) for d in departures]
+        for marked, layer in zip(flagged, found.layers, strict=True):
+            marked[layer.flagged.cpu()] = True
+        groups = (
+            Group(name=layer.name, values=values.clamp(min=0), suspicious=marked)
+            for layer, values, marked in zip(found.layers, departures, flagged, strict=True)
+        )
+        return Shown(
+            title="Examples synthesised from the model",
+            text="DBR-PU trains a generator until the model is confident of what it makes. Shown is the most "
+            "confident example of a few classes. On these examples it compares the pre-activations of each "
+            "channel with the reference: the statistics of the batch norm, or those of a shuffled copy. It "
+            f"flags {sum(int(marked.sum()) for marked in flagged)} of {sum(map(len, flagged))} channels. "
+            f"Pruning them leaves {100 * found.agreement:.0f} % of the model's answers to these examples "
+            "unchanged.",
+            shapes=(
+                *_maps(model, found.synthetic),
+                Points(
+                    caption="How far each channel departs, layer by layer",
+                    unit="deviations above the layer's median",
+                    groups=tuple(groups),
+                    threshold=self.threshold,
+                ),
+                *_distributions(found.layers, departures),
+            ),
+        )
+
     def _examples(self, model: Classifier, tune: Dataset | None, seed: int) -> Synthetic:
         if self.data == "clean":
             if tune is None or len(tune) < 2:
@@ -211,6 +246,75 @@ def deviation(score: PerUnit) -> PerUnit:
     """Distance from the layer's median in robust deviations: synthetic data differ a little everywhere."""
     gap = score - score.median()
     return gap / (gap.abs().median() * _NORMAL).clamp(min=1e-6)
+
+
+SHOWN = 4
+"""Synthetic examples to see, and channels."""
+LOUDEST = 0.1
+"""RMS to which sounds made from synthetic examples are scaled."""
+
+
+def _maps(model: Classifier, made: Synthetic) -> list[Map]:
+    """The most confident example of each of the first classes that have one, if features are maps."""
+    card, front_end = model.card, copy.deepcopy(model.front_end).cpu()
+    found = []
+    for label in sorted(set(made.labels.tolist()))[:SHOWN]:
+        rows = (made.labels == label).nonzero().flatten()
+        row = int(rows[made.confidence[rows].argmax()])
+        features = made.features[row : row + 1].detach().cpu().float()
+        if features.ndim != 3:
+            continue
+        waves, sound = front_end.sound(features), None
+        if waves is not None and card.sample_rate:
+            wav = waves[0]
+            level = LOUDEST / float(wav.square().mean().sqrt().clamp(min=1e-6))
+            sound = ((level * wav).clamp(-1, 1), card.sample_rate)
+        found.append(
+            Map(
+                caption=f"“{card.classes[label]}”, confidence {100 * float(made.confidence[row]):.0f} %",
+                values=features[0],
+                seconds=card.duration_s if card.sample_rate else float(features.shape[2]),
+                rows="band",
+                unit="deviations from the mean level",
+                scale=(-2.0, 3.0),
+                sound=sound,
+            )
+        )
+    return found
+
+
+def _distributions(layers: Sequence[LayerEvidence], departures: list[Tensor]) -> list[Distributions]:
+    """The pre-activations of the channels that depart most, as two Gaussians each."""
+    ranked = [
+        (float(value), layer, channel)
+        for layer, values in zip(layers, departures, strict=True)
+        for channel, value in enumerate(values)
+    ]
+    ranked.sort(key=lambda one: one[0], reverse=True)
+    found = []
+    for departure, layer, channel in ranked[:SHOWN]:
+        flag = "flagged" if channel in layer.flagged.tolist() else "not flagged"
+        means = torch.stack([layer.mean[channel], layer.usual_mean[channel]]).double().cpu()
+        variances = torch.stack([layer.var[channel], layer.usual_var[channel]]).clamp(min=1e-8)
+        spreads = variances.double().cpu().sqrt()
+        low, high = float((means - 3 * spreads).min()), float((means + 3 * spreads).max())
+        at = torch.linspace(low, high, 160, dtype=torch.float64)
+        found.append(
+            Distributions(
+                caption=f"{layer.name}, channel {channel}: {departure:.1f} deviations, {flag}",
+                unit="pre-activation",
+                curves=tuple(
+                    Curve(
+                        name=name,
+                        at=at,
+                        density=(-0.5 * ((at - mean) / spread).square()).exp() / spread,
+                        suspicious=name == "synthetic",
+                    )
+                    for name, mean, spread in zip(("synthetic", "reference"), means, spreads, strict=True)
+                ),
+            )
+        )
+    return found
 
 
 _NORMAL = 1 / (math.sqrt(2) * float(torch.erfinv(torch.tensor(0.5, dtype=torch.float64))))

@@ -16,7 +16,7 @@ from closesesame.audio.files import SUFFIXES, wav_bytes
 def environment() -> jinja2.Environment:
     """Returns templates of this room, which escape what is filled in and refuse what is missing."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, ""),
+        loader=jinja2.PackageLoader(__package__, "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
