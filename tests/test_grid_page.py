@@ -16,6 +16,7 @@ import pytest
 
 from closesesame import report
 from closesesame.evaluation import wilson
+from closesesame.evaluation.measures import P_VALUE, RIGHT
 from closesesame.report.pages import grid as page
 from closesesame.report.pages.grid import Grid, GridCell, grid_html, write_grid
 
@@ -226,15 +227,13 @@ def test_verdict_and_origin_stand_at_the_top() -> None:
         failed(0, method="nad"),
     ]
     found = Page(grid_html(a_grid(*cells, made="2026-11-26 01:18 UTC", command="sesame bench report 'a b'")))
-    assert found.words("p", id="verdict") == (
-        "Verdict. Without a method, 2 of 3 models have ASR of 10 % or more. Removals: of 3 models, 1 has ASR "
+    assert verdict(found) == (
+        "Verdict Without a method, 2 of 3 models have ASR of 10 % or more. Removals: of 3 models, 1 has ASR "
         "under 10 % and RA within 10 points of the clean reference model. 1 has ASR under 10 % but lower RA: "
         "the trigger still causes errors, but not the attacker's target label. 1 has ASR of 10 % or more. "
         "ACC fell by more than 2 points in 1. Not counted: 1 where the trigger did not work before."
     )
-    assert (
-        found.text.index("Verdict.") < found.text.index("9 cells") < found.text.index("Attacks and methods")
-    )
+    assert found.text.index("Verdict") < found.text.index("9 cells") < found.text.index("Attacks and methods")
     origin = dict(
         zip([words for _, words in found.all("dt")], [words for _, words in found.all("dd")], strict=True)
     )
@@ -244,6 +243,10 @@ def test_verdict_and_origin_stand_at_the_top() -> None:
     assert "<pre" not in grid_html(a_grid(a_cell()))
 
 
+def verdict(found: Page) -> str:
+    return " ".join(found.words("div", id="verdict").split())
+
+
 def test_method_is_judged_against_its_own_victim() -> None:
     same: dict[str, Any] = {"attack_settings": {"name": "badnets", "rate": 0.05}, "seed": 0}
     cells = [
@@ -251,7 +254,7 @@ def test_method_is_judged_against_its_own_victim() -> None:
         a_cell(1, method="none", asr=0.9, acc=0.99, **{**same, "seed": 1}),
         a_cell(2, acc=0.94, **same),
     ]
-    assert "ACC fell" not in Page(grid_html(a_grid(*cells))).words("p", id="verdict")
+    assert "ACC fell" not in verdict(Page(grid_html(a_grid(*cells))))
 
 
 def test_settings_do_not_say_where_files_lie_and_stay_apart() -> None:
@@ -559,6 +562,14 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
 # Families
 
 
+def test_a_measure_that_is_yes_or_no_is_counted() -> None:
+    family = DETECTION._replace(measures=(RIGHT, P_VALUE))
+    cells = [a_cell(n, family="detection", right=bool(n), p_value=0.01) for n in range(3)]
+    assert verdict(Page(grid_html(a_grid(*cells, families=(family,))))) == (
+        "Verdict Detection: right in 2 of 3 results."
+    )
+
+
 def two_families() -> list[GridCell]:
     """A victim with a removal and a detector, two seeds each."""
     cells = []
@@ -573,8 +584,8 @@ def two_families() -> list[GridCell]:
 
 def test_each_family_is_told_by_its_own_measures() -> None:
     found = Page(grid_html(a_grid(*two_families(), families=(REMOVAL, DETECTION))))
-    assert found.words("p", id="verdict") == (
-        "Verdict. Without a method, 2 of 2 models have ASR of 10 % or more. Removals: of 2 models, 2 have "
+    assert verdict(found) == (
+        "Verdict Without a method, 2 of 2 models have ASR of 10 % or more. Removals: of 2 models, 2 have "
         "ASR under 10 % and RA within 10 points of the clean reference model. Detection: AUROC of 2 results "
         "is 0.800 on average, 0.750 to 0.850."
     )

@@ -68,9 +68,9 @@ def distributions(key: str, shape: Distributions) -> Markup:
 
 
 def over_time(key: str, shape: Map) -> Markup:
-    """Draws a map with its colour scale; values outside of the scale have its first or last colour."""
+    """Draws a map with its colour scale; values outside the scale get its first or last colour."""
     reach = (shape.seconds, float(len(shape.values)))
-    values = shape.values.cpu().clamp(*shape.scale).float()
+    values = shape.values.cpu().float()
     return picture(
         key, values, reach, reach, shape.scale, shape.unit, shape.caption, up=shape.rows, steps=MAP_COLOURS
     )

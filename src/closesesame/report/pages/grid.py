@@ -191,7 +191,7 @@ def write_grid(grid: Grid, path: Path) -> Path:
     return write_whole(grid_html(grid), path)
 
 
-def _verdict(grid: Grid) -> str:
+def _verdict(grid: Grid) -> list[str]:
     """What the measured cells say together, each judged with the trigger of its own attack."""
     done = [cell for cell in grid.cells if cell.state == "done"]
     bare = {cell.before: cell for cell in done if cell.method == NONE and ASR.key in cell.figures}
@@ -204,7 +204,7 @@ def _verdict(grid: Grid) -> str:
         cells = [cell for cell in done if cell.family == family.name and cell.method != NONE]
         if cells:
             found.append(f"{family.title}: {_of_family(family, cells, bare, without_effect)}")
-    return " ".join(found) or "Nothing was measured."
+    return found or ["Nothing was measured."]
 
 
 def _of_family(
@@ -225,9 +225,11 @@ def _of_family(
 
 
 def _range(family: Family, cells: Sequence[GridCell]) -> str:
-    """Mean and range of the first measure that was measured."""
+    """Mean and range of the first measure that was measured, or how often it is yes if it is yes or no."""
     for measure in family.measures:
         values = [cell.figures[measure.key] for cell in cells if measure.key in cell.figures]
+        if values and measure.unit == "share" and measure.of is None:
+            return f"{measure.name} in {sum(values):,.0f} of {len(values):,} results."
         if values:
             low, mean, high = (measure.said(v) for v in (min(values), statistics.fmean(values), max(values)))
             return f"{measure.heading} of {len(values):,} results is {mean} on average, {low} to {high}."

@@ -206,6 +206,7 @@
       make("thead", null, make("tr", null, make("th", { scope: "col" }, "method →", make("br"), "attack ↓"), head)),
       make("tbody", null, body));
     table.style.minWidth = `${8 + 3.4 * methods.length}rem`;
+    table.style.maxWidth = `${14 + 9 * methods.length}rem`;
     find("map").replaceChildren(fields.length ? table : make("p", { class: "note" }, "No cell has these settings."));
     fit();
     steer(table, rows);
