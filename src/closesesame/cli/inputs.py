@@ -1,11 +1,14 @@
 """How commands load what they work on: data sets, clean clips, models, and the exam of a model."""
 
+import csv
+import io
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from closesesame.core.bounds import Task
-from closesesame.core.errors import DataError, ModelError, SettingError
+from closesesame.core.errors import DataError, ModelError, SettingError, short
 
 from .options import SYNTHETIC, AudioOptions, CleanOptions, SplitOptions, paths_of
 from .printing import notes
@@ -128,6 +131,28 @@ def refuse_poisoned(clean: CleanOptions) -> None:
                 f"{path} holds clips that 'sesame poison' poisoned; name clean ones, or take its --part "
                 "validation"
             )
+
+
+def poisoned_in(place: str, ids: Collection[str]) -> dict[str, bool] | None:
+    """Which clips `sesame poison` poisoned, by id, as its manifest says.
+
+    Returns None for another data set, and for one that holds more clips than the manifest does.
+
+    Raises:
+        DataError: if the manifest cannot be read.
+    """
+    from closesesame.data.listing import MANIFEST
+    from closesesame.data.lists import read_text
+
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    if place == SYNTHETIC or not (folder / "_trigger").is_dir() or not (folder / MANIFEST).is_file():
+        return None
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(folder / MANIFEST))))
+    except csv.Error as error:
+        raise DataError(f"{folder / MANIFEST} is no CSV table ({short(error)})") from None
+    known = {row.get("path"): row.get("poisoned") == "1" for row in rows}
+    return {name: known[name] for name in ids} if set(ids) <= known.keys() else None
 
 
 def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) -> "Dataset | None":

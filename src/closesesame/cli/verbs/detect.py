@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import load_model_on, load_part_for, refuse_poisoned, settings_of
+from closesesame.cli.inputs import load_model_on, load_part_for, poisoned_in, refuse_poisoned, settings_of
 from closesesame.cli.options import (
     SPLIT,
     CleanOptions,
@@ -23,10 +23,14 @@ from closesesame.cli.options import (
 from closesesame.cli.printing import Answer, facts, table
 from closesesame.core.disk import Destination
 from closesesame.core.errors import DataError
+from closesesame.core.wording import NONE
 
 if TYPE_CHECKING:
     from closesesame.data import Dataset
     from closesesame.detection import Suspicion
+    from closesesame.evaluation import Rate
+    from closesesame.evaluation.measures import Measure
+    from closesesame.evaluation.screening import Area, Screened
 
 SHOWN = 10
 """Clips that are printed."""
@@ -63,6 +67,7 @@ def detect(
         sesame detect MODEL CLIPS scores.csv --part test --clean CLEAN
     """
     from closesesame.detection import DETECTIONS
+    from closesesame.evaluation.screening import Screening
 
     detection = DETECTIONS.make(method, settings_of(settings))
     known = CleanOptions(clean=clean, part=clean_part)
@@ -84,7 +89,11 @@ def detect(
         "seconds": round(suspicion.seconds, 1),
         "most_suspicious": rows[:SHOWN],
     }
-    return Answer(found, lambda: _print(found))
+    truth = poisoned_in(source, suspicion.ids)
+    screened = None if truth is None else Screening(truth).score(suspicion)
+    if truth is not None and screened is not None:
+        found["test_of_the_method"] = {"poisoned_clips": sum(truth.values())} | screened.as_json()
+    return Answer(found, lambda: _print(found, screened))
 
 
 def _ranked(suspicion: "Suspicion", examples: "Dataset") -> list[dict[str, Any]]:
@@ -102,6 +111,20 @@ def _write(rows: list[dict[str, Any]], file: Path) -> None:
         writer.writerows(rows)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], screened: "Screened | None") -> None:
+    from closesesame.evaluation.measures import OF_SCORES
+
     table(("id", "label", "score"), found["most_suspicious"])
     facts({name: found[name] for name in ("clips", "method", "settings", "seconds", "scores")})
+    if screened is not None:
+        poisoned = found["test_of_the_method"]["poisoned_clips"]
+        facts({"test of the method": f"'sesame poison' says that {poisoned} of these clips are poisoned"})
+        facts({measure.heading: _interval(measure, getattr(screened, measure.key)) for measure in OF_SCORES})
+
+
+def _interval(measure: "Measure", value: "Area | Rate | None") -> str:
+    """A figure with its interval."""
+    if value is None:
+        return NONE
+    low, high = map(measure.said, value.interval)
+    return f"{measure.said(value.value)} [{low}, {high}]"
