@@ -47,12 +47,7 @@ class Scores:
     def as_json(self) -> dict[str, Any]:
         """Each rate with its clips and interval; None for what was not measured."""
         rates = {"acc": self.acc, "asr": self.asr, "ra": self.ra, "ra_reference": self.ra_reference}
-        return {
-            name: None
-            if rate is None
-            else {"value": rate.value, "hits": rate.hits, "of": rate.of, "interval": rate.interval}
-            for name, rate in rates.items()
-        }
+        return {name: None if rate is None else rate.as_json() for name, rate in rates.items()}
 
 
 class Exam:
