@@ -12,6 +12,7 @@ maximum likelihood); the public code fits where it starts too, which nine classe
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -19,11 +20,14 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor, nn
 
+from closesesame.core import machine
 from closesesame.core.bounds import LearningRate, Steps
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.training import choose_precision
+from closesesame.training.predicting import autocast
 
 from .base import Inspection, Verdict
 
@@ -39,8 +43,8 @@ class MaxMargin(Inspection):
     name: ClassVar[str] = "max_margin"
     cite: ClassVar[str] = "arXiv:2205.06900"
     data_free: ClassVar[bool] = True
+    quick: ClassVar[dict[str, Any]] = {"starts": 4, "steps": 20}
     least_classes: ClassVar[int] = 4
-    quick: ClassVar[dict[str, Any]] = {"starts": 2, "steps": 3}
 
     starts: int = Field(30, ge=1, le=10_000, description="random points to climb from, for each class")
     steps: Steps = Field(300, description="of each ascent, at most")
@@ -56,10 +60,18 @@ class MaxMargin(Inspection):
         del clean
         low, high = _range(model, seed)
         shape = _features(model, torch.zeros(1, *model.card.input_shape)).shape[1:]
+        precision = choose_precision("auto", model)
+        machine.note(precision)
+
+        def answer(points: Tensor) -> Tensor:
+            with autocast(points.device, precision):
+                logits: Tensor = model.body(low + (high - low) * points)
+            return logits.float()
+
         start = torch.rand(self.starts, *shape, generator=generator(seed, "starts"))
         classes = model.card.classes
         largest = [
-            float(self._climb(model.body, start.to(_device(model)), label, low, high).max())
+            float(self._climb(answer, start.to(_device(model)), label).max())
             for label in Track(range(len(classes)), "climbing margins", len(classes))
         ]
         p = p_value(torch.tensor(largest, dtype=torch.float64))
@@ -73,12 +85,12 @@ class MaxMargin(Inspection):
             p_value=p,
         )
 
-    def _climb(self, body: nn.Module, start: Tensor, label: int, low: float, high: float) -> Tensor:
-        """Margins (starts,) of one class at the end of the ascent."""
+    def _climb(self, answer: Callable[[Tensor], Tensor], start: Tensor, label: int) -> Tensor:
+        """Margins (starts,) of one class at the end of the ascent from points between 0 and 1."""
         points, speed, before = start.clone(), torch.zeros_like(start), math.inf
         for _ in range(self.steps):
             points.requires_grad_(True)
-            total = margins(body(low + (high - low) * points), label).sum()
+            total = margins(answer(points), label).sum()
             (slope,) = torch.autograd.grad(total, points)
             reached = float(total.detach())
             if abs(reached - before) < self.tolerance * abs(before):
@@ -87,7 +99,7 @@ class MaxMargin(Inspection):
             speed = self.momentum * speed + slope
             points = (points.detach() + self.lr * speed).clamp(0, 1)
         with torch.no_grad():
-            return margins(body(low + (high - low) * points), label)
+            return margins(answer(points), label)
 
 
 def margins(logits: Float[Tensor, "batch classes"], label: int) -> Float[Tensor, " batch"]:

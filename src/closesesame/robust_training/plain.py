@@ -14,6 +14,7 @@ class Plain(RobustTraining):
 
     name: ClassVar[str] = "plain"
     cite: ClassVar[str] = "ours"
+    quick: ClassVar[dict[str, Any]] = {"training": {"epochs": 1}}
 
     def learn(
         self,

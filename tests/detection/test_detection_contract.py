@@ -1,0 +1,168 @@
+"""What holds for every detection."""
+
+import copy
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from closesesame.core.errors import DataError, DivergedError, ModelError
+from closesesame.core.seeding import isolated
+from closesesame.data import Dataset, Splits
+from closesesame.detection import DETECTIONS, Detection, Suspicion, load_suspicion
+from closesesame.models import Classifier
+
+ALL = pytest.mark.parametrize("name", DETECTIONS)
+
+
+def quick(name: str) -> Detection:
+    return DETECTIONS.make(name, DETECTIONS[name].quick)
+
+
+@pytest.fixture
+def examples(tones: Splits) -> Dataset:
+    return tones.test.take(torch.arange(60))
+
+
+@ALL
+def test_nothing_given_is_changed_and_the_seed_repeats(
+    name: str, clean_model: Classifier, tones: Splits, examples: Dataset
+) -> None:
+    kept, inputs = copy.deepcopy(clean_model.state_dict()), examples.inputs[:].clone()
+    clean_model.train()
+    state = torch.random.get_rng_state()
+    first, again = (quick(name).score(clean_model, examples, tones.validation, 5) for _ in range(2))
+    assert clean_model.training
+    clean_model.eval()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, kept[key]) for key, value in clean_model.state_dict().items())
+    assert all(weight.requires_grad for weight in clean_model.body.parameters())
+    assert torch.equal(examples.inputs[:], inputs)
+    assert torch.equal(first.scores, again.scores)
+    assert first.ids == examples.ids
+    assert first.scores.dtype == torch.float64
+    assert first.method == name
+    assert len(set(first.scores.tolist())) > 10  # it tells examples apart
+
+
+@ALL
+def test_classes_in_another_order_give_the_same(
+    name: str, clean_model: Classifier, tones: Splits, examples: Dataset
+) -> None:
+    turned = examples.with_classes(("top", "low", "high", "middle"))
+    assert turned.classes != examples.classes
+    first, other = (quick(name).score(clean_model, data, tones.validation, 0) for data in (examples, turned))
+    assert torch.equal(first.scores, other.scores)
+
+
+@ALL
+def test_any_module_from_inputs_to_logits_will_do(name: str, tones: Splits, examples: Dataset) -> None:
+    with isolated(0):
+        module = nn.Sequential(nn.Linear(4000, 8), nn.ReLU(), nn.Linear(8, 4))
+    assert len(quick(name).score(module, examples, tones.validation, 0).scores) == len(examples)
+
+
+@ALL
+def test_what_does_not_fit_is_refused(name: str, clean_model: Classifier, tones: Splits) -> None:
+    method = quick(name)
+    with pytest.raises(DataError, match=f"{name} needs examples to score, got none"):
+        method.score(clean_model, tones.test.take(torch.arange(0)), tones.validation, 0)
+    other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
+    with pytest.raises(ModelError, match=r"clips of 0.5 s at 8,000 Hz, and the data hold clips of 0.25 s"):
+        method.score(clean_model, other, tones.validation, 0)
+    if method.needs_clean:
+        with pytest.raises(DataError, match=f"{name} needs clean examples"):
+            method.score(clean_model, tones.test, None, 0)
+        with pytest.raises(ModelError, match="the data hold clips of 0.25 s"):
+            method.score(clean_model, tones.test, other, 0)
+
+
+@ALL
+def test_scores_survive_a_file_bit_by_bit(
+    name: str, clean_model: Classifier, tones: Splits, examples: Dataset, tmp_path: Path
+) -> None:
+    made = quick(name).score(clean_model, examples, tones.validation, 0)
+    folder = made.save(tmp_path / "scores")
+    made.save(folder)  # an old one is replaced
+    read = load_suspicion(folder)
+    assert torch.equal(read.scores, made.scores)
+    assert (read.ids, read.method, read.settings, read.seconds) == (
+        made.ids,
+        made.method,
+        made.settings,
+        made.seconds,
+    )
+
+
+class Told(Detection):
+    """Tells what it was shown."""
+
+    name: ClassVar[str] = "told"
+    cite: ClassVar[str] = "a test"
+    of: ClassVar[Literal["training clips", "inputs"]] = "inputs"
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        assert not any(module.training for module in model.modules())
+        assert not any(weight.requires_grad for weight in model.parameters())
+        return examples.labels.float() + 10 * len(clean)
+
+
+class ToldOfTraining(Told):
+    """The same of training clips, with clean examples."""
+
+    of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    needs_clean: ClassVar[bool] = True
+
+
+class Broken(Told):
+    """Gives one score too few, or NaN."""
+
+    nan: bool = False
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        scores = torch.zeros(len(examples))
+        if not self.nan:
+            return scores[1:]
+        scores[2] = torch.nan
+        return scores
+
+
+def test_inputs_have_no_labels_and_clean_examples_are_shown_to_those_that_need_them(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean_model.train().requires_grad_(True)
+    assert set(Told().score(clean_model, tones.test, tones.validation, 0).scores.tolist()) == {0}
+    shown = ToldOfTraining().score(clean_model, tones.test, tones.validation, 0).scores
+    clean_model.eval()
+    assert torch.equal(shown, tones.test.labels + 10.0 * len(tones.validation))
+    with pytest.raises(DataError, match="told needs clean examples beside those that it scores"):
+        ToldOfTraining().score(clean_model, tones.test, None, 0)
+
+
+def test_scores_that_are_none_are_refused(clean_model: Classifier, tones: Splits) -> None:
+    with pytest.raises(ModelError, match=r"told gave scores of shape \[199\] for 200 examples"):
+        Broken().score(clean_model, tones.test, None, 0)
+    with pytest.raises(DivergedError, match="Broken gave '000002' a score that is NaN or infinite"):
+        Broken(nan=True).score(clean_model, tones.test, None, 0)
+    with pytest.raises(DataError, match="2 examples have 1 scores"):
+        Suspicion(ids=("a", "b"), scores=torch.zeros(1, dtype=torch.float64), method="test")
+
+
+def test_a_damaged_file_is_refused_and_nothing_else_is_replaced(tmp_path: Path) -> None:
+    made = Suspicion(ids=("a",), scores=torch.zeros(1, dtype=torch.float64), method="no_module:Nothing")
+    folder = made.save(tmp_path / "scores")
+    assert load_suspicion(folder).method == "no_module:Nothing"  # a name, and nothing is imported
+    path = folder / "suspicion.json"
+    text = path.read_text()
+    for wrong in (text[:-20], text.replace('"a"', '"a", "b"'), text.replace("0.0\n", "NaN\n"), "[]"):
+        path.write_text(wrong)
+        with pytest.raises(DataError, match="suspicion.json cannot be used"):
+            load_suspicion(folder)
+    with pytest.raises(DataError, match="suspicion.json cannot be read"):
+        load_suspicion(tmp_path / "nowhere")
+    (folder / "other.txt").write_text("mine")
+    with pytest.raises(DataError, match="holds something else than suspicion.json"):
+        made.save(folder)
+    assert (folder / "other.txt").read_text() == "mine"

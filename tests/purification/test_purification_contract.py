@@ -1,0 +1,215 @@
+"""What holds for every purification."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from closesesame.core.errors import DataError, DivergedError, ModelError
+from closesesame.data import Dataset, Splits
+from closesesame.evaluation import Exam
+from closesesame.models import ARCHITECTURES, Classifier
+from closesesame.purification import PURIFICATIONS, Purification, Purifier
+from closesesame.purification.files import load_purifier
+from closesesame.training import accuracy, predict
+
+ALL = pytest.mark.parametrize("name", PURIFICATIONS)
+ON_TONES: dict[str, dict[str, object]] = {"lowpass": {"cutoff_hz": 3_500}}
+"""Settings that fit a sample rate of 8 kHz."""
+
+
+def quick(name: str) -> Purification:
+    return PURIFICATIONS.make(name, PURIFICATIONS[name].quick | ON_TONES.get(name, {}))
+
+
+@ALL
+def test_nothing_given_is_changed_and_the_seed_repeats(name: str, tones: Splits) -> None:
+    inputs = tones.validation.inputs[:]
+    kept, state = inputs.clone(), torch.random.get_rng_state()
+    first, again = (quick(name).fit(tones.validation, 5) for _ in range(2))
+    purified = first(inputs)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(tones.validation.inputs[:], kept)
+    assert torch.equal(inputs, kept)
+    assert torch.equal(purified, again(inputs))
+    assert not first.training
+    assert not any(weight.requires_grad for weight in first.parameters())
+
+
+@ALL
+def test_purified_inputs_keep_their_shape_stay_in_bounds_and_do_not_depend_on_the_batch(
+    name: str, tones: Splits
+) -> None:
+    purifier = quick(name).fit(tones.validation, 0)
+    loud = (8 * tones.test.inputs[:20]).clamp(-1, 1)
+    purified = purifier(loud)
+    assert purified.shape == loud.shape
+    assert purified.dtype == torch.float32
+    assert float(purified.abs().max()) <= 1
+    assert torch.allclose(purified[3:4], purifier(loud[3:4]), atol=1e-5)
+
+
+@ALL
+def test_gradients_reach_the_inputs(name: str, tones: Splits) -> None:
+    inputs = tones.test.inputs[:4].requires_grad_(True)
+    (slope,) = torch.autograd.grad(quick(name).fit(tones.validation, 0)(inputs).square().sum(), inputs)
+    assert float(slope.abs().sum()) > 0
+
+
+@ALL
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_stands_before_every_architecture(name: str, architecture: str, tones: Splits) -> None:
+    model = ARCHITECTURES.make(architecture, {"depth": 2} if architecture == "kwt" else {}).build(
+        tones.train.classes, tones.train.input_shape, tones.train.sample_rate, seed=0
+    )
+    purifier = quick(name).fit(tones.validation, 0)
+    model.eval()
+    purified = purifier.before(model)
+    inputs = tones.test.inputs[:3]
+    assert torch.equal(purified(inputs), model(purifier(inputs)))
+
+
+@ALL
+def test_a_purified_model_is_judged_as_any_other(name: str, clean_model: Classifier, tones: Splits) -> None:
+    kept = copy.deepcopy(clean_model.state_dict())
+    purified = quick(name).fit(tones.validation, 0).before(clean_model)
+    assert purified.card == clean_model.card
+    assert purified.body is clean_model.body
+    turned = tones.test.with_classes(("top", "low", "high", "middle"))
+    assert accuracy(purified, turned) == accuracy(purified, tones.test)
+    assert Exam(tones.test).score(purified).acc.value == pytest.approx(accuracy(purified, tones.test))
+    assert not torch.equal(predict(purified, tones.test), predict(clean_model, tones.test))
+    assert clean_model.state_dict().keys() == kept.keys()
+    assert all(torch.equal(value, kept[key]) for key, value in clean_model.state_dict().items())
+
+
+@ALL
+def test_a_model_of_other_inputs_is_refused(name: str, clean_model: Classifier) -> None:
+    other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
+    purifier = quick(name).fit(other, 0)
+    with pytest.raises(ModelError, match=r"purifier takes clips of 0.25 s at 16,000 Hz, and the model clips"):
+        purifier.before(clean_model)
+
+
+@ALL
+def test_a_purifier_survives_a_file_bit_by_bit(name: str, tones: Splits, tmp_path: Path) -> None:
+    made = quick(name).fit(tones.validation, 0)
+    folder = made.save(tmp_path / "purifier")
+    made.save(folder)  # an old one is replaced
+    read = load_purifier(folder)
+    assert read.purification == made.purification
+    assert (read.sample_rate, read.input_shape, read.chosen, read.seconds) == (
+        made.sample_rate,
+        made.input_shape,
+        made.chosen,
+        made.seconds,
+    )
+    inputs = tones.test.inputs[:20]
+    assert torch.equal(read(inputs), made(inputs))
+
+
+@ALL
+def test_too_few_clean_examples_are_refused(name: str, clean_model: Classifier, tones: Splits) -> None:
+    method = quick(name)
+    if method.data_free:
+        made = method.fit(None, 0, card=clean_model.card)
+        assert made.before(clean_model)(tones.test.inputs[:2]).shape == (2, 4)
+        with pytest.raises(DataError, match="must know the shape of the inputs"):
+            method.fit(None, 0)
+    else:
+        for clean in (None, tones.train.take(torch.arange(2))):
+            with pytest.raises(DataError, match="needs 4 clean examples or more"):
+                method.fit(clean, 0, card=clean_model.card)
+
+
+class Scaled(nn.Module):
+    """Inputs times a weight, or one sample too few."""
+
+    def __init__(self, cut: bool) -> None:
+        super().__init__()
+        self.weight, self.cut = nn.Parameter(torch.rand(1)), cut
+
+    def forward(self, wav: Tensor) -> Tensor:
+        return self.weight * wav[:, int(self.cut) :]
+
+
+class Scaling(Purification):
+    """Learns how many clips it was tuned on."""
+
+    name: ClassVar[str] = "scaling"
+    cite: ClassVar[str] = "a test"
+    cut: bool = False
+    nan: bool = False
+
+    def network(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> nn.Module:
+        assert input_shape == (4000,)
+        return Scaled(self.cut)
+
+    def learn(self, network: nn.Module, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        assert isinstance(network, Scaled)
+        assert tune.speakers is not None
+        assert held_out.speakers is not None
+        assert not set(tune.speakers) & set(held_out.speakers)
+        network.weight.data.fill_(torch.nan if self.nan else len(tune))
+        return {"held_out": len(held_out)}
+
+
+def test_what_learns_is_given_clean_examples_in_two_parts(tones: Splits) -> None:
+    purifier = Scaling(hold_out=0.3).fit(tones.validation, 0)
+    tune, held_out = tones.validation.hold_out(0.3, 0)
+    assert isinstance(purifier.network, Scaled)
+    assert float(purifier.network.weight) == len(tune)
+    assert purifier.chosen == {"held_out": len(held_out)}
+    assert purifier.seconds > 0
+    assert purifier.bounds == (-1.0, 1.0)
+    assert float(purifier(tones.test.inputs[:]).abs().max()) == 1  # scaled by 30, and kept within bounds
+    with pytest.raises(DataError, match=r"scaling needs 4 clean examples or more, got 2: it trains on most"):
+        Scaling().fit(tones.train.take(torch.arange(2)), 0)
+    with pytest.raises(DivergedError, match="scaling left weights that are NaN or infinite"):
+        Scaling(nan=True).fit(tones.validation, 0)
+    with pytest.raises(ModelError, match=r"scaling makes inputs of shape \[3999\] out of \[4000\]"):
+        Scaling(cut=True).fit(tones.validation, 0)(tones.test.inputs[:2])
+    pictures = Purifier(Scaling(), nn.Identity(), None, (3, 8, 8), {}, 0.0)
+    assert pictures.bounds == (0.0, 1.0)
+
+
+def test_a_purifier_is_rebuilt_with_its_weights_and_a_name_imports_nothing(
+    tones: Splits, tmp_path: Path
+) -> None:
+    purifier = Scaling().fit(tones.validation, 0)
+    folder = purifier.save(tmp_path / "purifier")
+    read = load_purifier(folder)  # its module was imported by pytest
+    assert isinstance(read.network, Scaled)
+    assert isinstance(purifier.network, Scaled)
+    assert torch.equal(read.network.weight, purifier.network.weight)
+    path = folder / "purifier.json"
+    about = json.loads(path.read_text())
+    for change, said in (
+        ({"purification": "not_there:Thing"}, "'not_there:Thing' is not ours"),
+        ({"purification": "lowpas"}, "no purification is called 'lowpas'"),
+        ({"settings": {"hold_out": 2}}, "Scaling.hold_out must be < 1"),
+        ({"sample_rate": 10**9}, "sample_rate must be"),
+        ({"input_shape": [10**6, 10**6]}, "input_shape"),
+        ({"input_shape": [4000, 4000, 2]}, "larger than any clip"),
+        ({"more": 1}, "has no setting 'more'"),
+    ):
+        path.write_text(json.dumps(about | change))
+        with pytest.raises(ModelError, match=said):
+            load_purifier(folder)
+    path.write_text(json.dumps(about))
+    weights = folder / "purifier.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-2])
+    with pytest.raises(ModelError, match="purifier.safetensors is damaged or missing"):
+        load_purifier(folder)
+    PURIFICATIONS["lowpass"](cutoff_hz=3_500).fit(tones.validation, 0).save(tmp_path / "other")
+    weights.write_bytes((tmp_path / "other" / "purifier.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="does not fit its purifier.json: it lacks 'weight'"):
+        load_purifier(folder)
+    (folder / "other.txt").write_text("mine")
+    with pytest.raises(DataError, match="holds something else than purifier.json and purifier.safetensors"):
+        purifier.save(folder)
