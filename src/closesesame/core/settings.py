@@ -1,5 +1,6 @@
 """Checked, frozen settings whose errors are one sentence."""
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -40,6 +41,24 @@ class Settings(BaseModel):
             if isinstance(value, bool) and field is not None and not _takes_switch(field.annotation):
                 raise ValueError(f"takes no {_SWITCH} for {name!r}")
         return given
+
+
+def default(parent: type[Settings], name: str, value: Any, *, description: str | None = None) -> Any:
+    """Restates a field of a parent class with another default.
+
+    As in `lr: float = default(Parent, "lr", 0.1)`.
+
+    Args:
+        parent: where the meaning and the range of the field stand.
+        name: of the field.
+        value: the new default.
+        description: a narrower meaning, if it is not the parent's.
+    """
+    field = copy.copy(parent.model_fields[name])
+    field.default = value
+    if description is not None:
+        field.description = description
+    return field
 
 
 def _takes_switch(annotation: Any) -> bool:
