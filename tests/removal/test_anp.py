@@ -100,7 +100,7 @@ def test_the_published_settings() -> None:
     method = ANP()
     assert (method.eps, method.ascent_steps, method.alpha, method.lr) == (0.4, 1, 0.2, 0.2)
     assert (method.steps, method.batch_size, method.threshold, method.momentum) == (2000, 128, 0.2, 0.9)
-    assert (method.tolerance, method.rise) == (0.1, None)
+    assert (method.tolerance, method.max_loss_rise) == (0.1, None)
 
 
 def logits_under(net: Plain, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from closesesame.core.seeding import isolated
 from closesesame.data import Splits
 from closesesame.models import ARCHITECTURES, Classifier
+from closesesame.models.maps import Maps
 from closesesame.removal import bti_dbf
-from closesesame.removal.bti_dbf import BTIDBF, Maps, decouple, gaining, inversion_loss, shift
+from closesesame.removal.bti_dbf import BTIDBF, decouple, gaining, inversion_loss, shift
 from tests.removal.planted import (
     TRIGGERED,
     Planted,
@@ -154,11 +155,11 @@ def test_a_saturated_mask_is_found_anew_with_a_weight(
 def test_the_generator_moves_what_is_not_benign_only_within_the_bounds() -> None:
     units, moved = torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0, 4.0]])
     mask, near, far = torch.tensor([1.0, 0.0]), torch.tensor(0.2), torch.tensor(0.4)
-    method = BTIDBF(most_changed=0.3, most_benign=3.0)
+    method = BTIDBF(max_input_change=0.3, max_benign_change=3.0)
     # Benign: (1, 0) squared, mean 0.5; the rest: (0, 3), mean 4.5.
     assert float(inversion_loss(units, moved, mask, near, method)) == pytest.approx(0.01 * 0.5 - 4.5)
     assert inversion_loss(units, moved, mask, far, method) is far
-    tight = BTIDBF(most_changed=0.3, most_benign=0.4)
+    tight = BTIDBF(max_input_change=0.3, max_benign_change=0.4)
     assert inversion_loss(units, moved, mask, near, tight) is near
 
 

@@ -106,7 +106,7 @@ def test_a_threshold_that_is_given_is_taken_whatever_it_costs(clean_model: Class
 def test_tolerance_and_rise_arrive(clean_model: Classifier, tones: Splits) -> None:
     masks = [torch.linspace(0, 1, layer.count) for layer in channels_in(clean_model)]
     for settings in ((0.6, 0.05), (0.05, 0.6), (0.3, None)):
-        method = RNP(threshold=None, tolerance=settings[0], rise=settings[1])
+        method = RNP(threshold=None, tolerance=settings[0], max_loss_rise=settings[1])
         one, two = copy.deepcopy(clean_model), copy.deepcopy(clean_model)
         chosen = method.prune(one, masks, tones.validation)
         assert chosen == prune_as_allowed(two, masks, tones.validation, *settings)
@@ -187,6 +187,4 @@ def test_outliers_are_those_above_mean_and_deviations_of_the_scores_that_are_jud
     assert outliers(score, 2.84).tolist() == [4]
     assert outliers(score, 2.85).tolist() == []
     assert outliers(-score, 1.0).tolist() == []
-    assert (
-        outliers(score[[0, 4, 7]], 0.1).tolist() == []
-    )  # one is judged: there is nothing to compare it with
+    assert outliers(score[[0, 4, 7]], 0.1).tolist() == []  # one is judged: nothing to compare

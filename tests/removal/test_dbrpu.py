@@ -86,7 +86,7 @@ def test_dbrpu_flags_and_prunes_the_channel_whose_statistics_do_not_fit(
     assert norm.running_var is not None
     norm.running_mean[3] += 50 * norm.running_var[3].sqrt()
     kept = {name: value.clone() for name, value in model.state_dict().items()}
-    method = DBRPU(data="clean", threshold=12.0, most_lost=1.0)
+    method = DBRPU(data="clean", threshold=12.0, max_agreement_drop=1.0)
     evidence = method.examine(model, clean, 0)
     layer = next(layer for layer in evidence.layers if layer.name == "blocks.0.conv2")
     assert int(layer.scores["kl"].argmax()) == 3
@@ -96,7 +96,7 @@ def test_dbrpu_flags_and_prunes_the_channel_whose_statistics_do_not_fit(
     # No agreement may be lost: what costs any is put back.
     again = copy.deepcopy(clean_model)
     again.load_state_dict(kept)
-    guarded = DBRPU(data="clean", threshold=0.0, most_lost=0.0).examine(again, clean, 0)
+    guarded = DBRPU(data="clean", threshold=0.0, max_agreement_drop=0.0).examine(again, clean, 0)
     assert guarded.agreement == 1
     assert not all(layer.pruned for layer in guarded.layers if len(layer.flagged))
     off = copy.deepcopy(clean_model)
@@ -150,7 +150,7 @@ def test_pruning_and_unlearning_are_each_done_if_asked_for(
         prune=prune,
         unlearn=unlearn,
         threshold=2.0,
-        most_lost=1.0,
+        max_agreement_drop=1.0,
         rounds=1,
         steps=1,
         ascent_steps=1,

@@ -36,7 +36,7 @@ def settings(**changes: Any) -> Training:
 
 def test_the_settings_arrive_in_the_training() -> None:
     model, expected = trained(), trained()
-    chosen = FTAugmented(steps=5, wreck=1).repair(model, TUNE, HELD_OUT, 3)
+    chosen = FTAugmented(steps=5, max_accuracy_drop=1).repair(model, TUNE, HELD_OUT, 3)
     fit(expected, TUNE, settings(steps=5), seed=3)
     assert_same(model, expected)
     assert chosen == {"optimizer": "sgd", "lr": 1.0}
@@ -54,7 +54,7 @@ def wrecked() -> tuple[Classifier, float]:
 def test_a_loss_up_to_the_limit_is_no_wreck() -> None:
     sgd, lost = wrecked()
     model = trained()
-    chosen = FTAugmented(wreck=lost + 0.01, **STEEP).repair(model, TUNE, HELD_OUT, 3)
+    chosen = FTAugmented(max_accuracy_drop=lost + 0.01, **STEEP).repair(model, TUNE, HELD_OUT, 3)
     assert chosen == {"optimizer": "sgd", "lr": 1e3}
     assert not moved(model, state(sgd))
 
@@ -63,7 +63,7 @@ def test_a_loss_up_to_the_limit_is_no_wreck() -> None:
 def test_a_loss_beyond_the_limit_brings_adamw_from_the_start_and_a_share_of_its_way(share: float) -> None:
     _, lost = wrecked()
     model, end, start = trained(), trained(), trained()
-    method = FTAugmented(wreck=lost - 0.01, adamw_lr=0.02, adamw_share=share, **STEEP)
+    method = FTAugmented(max_accuracy_drop=lost - 0.01, adamw_lr=0.02, adamw_share=share, **STEEP)
     assert method.repair(model, TUNE, HELD_OUT, 3) == {"optimizer": "adamw", "lr": 0.02}
     fit(end, TUNE, settings(**STEEP | {"optimizer": "adamw", "lr": 0.02}), seed=3)
     first, last = state(start.body), state(end.body)
@@ -90,13 +90,13 @@ def test_the_wreck_stays_where_adamw_does_no_better() -> None:
     assert len(held_out) == 3
     assert [round(3 * accuracy(model, held_out)) for model in (trained(), sgd, other)] == [2, 1, 0]
     model = trained()
-    chosen = FTAugmented(wreck=0.1, **adamw, **STEEP).repair(model, TUNE, held_out, 3)
+    chosen = FTAugmented(max_accuracy_drop=0.1, **adamw, **STEEP).repair(model, TUNE, held_out, 3)
     assert chosen == {"optimizer": "sgd", "lr": 1e3}
     assert not moved(model, state(sgd))
 
 
 def test_adamw_is_not_trained_on_held_out_examples_either() -> None:
-    method = FTAugmented(wreck=0.0, **STEEP)
+    method = FTAugmented(max_accuracy_drop=0.0, **STEEP)
     tried = []
 
     def repair(*given: Any) -> None:
@@ -115,7 +115,9 @@ def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
     assert calm.chosen == {"optimizer": "sgd", "lr": 0.01}
     after = FTAugmented(lr=1e4, adamw_lr=0.002, steps=20).remove(clean_model, clean, 0)
     assert after.chosen == {"optimizer": "adamw", "lr": 0.002}
-    all_the_way = FTAugmented(optimizer="adamw", lr=0.002, wreck=1.0, steps=20).remove(clean_model, clean, 0)
+    all_the_way = FTAugmented(optimizer="adamw", lr=0.002, max_accuracy_drop=1.0, steps=20).remove(
+        clean_model, clean, 0
+    )
     end, found = all_the_way.model.body.state_dict(), after.model.body.state_dict()
     for name, start in clean_model.body.state_dict().items():
         kept = start + 0.75 * (end[name] - start) if start.is_floating_point() else end[name]
@@ -124,7 +126,7 @@ def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
 
 def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
-    bold = FTAugmented(lr=10.0, wreck=1.0, steps=20).remove(clean_model, clean, 3)
+    bold = FTAugmented(lr=10.0, max_accuracy_drop=1.0, steps=20).remove(clean_model, clean, 3)
     assert bold.chosen == {"optimizer": "sgd", "lr": 10.0}
     assert bold.lost > 1
     both = FTAugmented(lr=10.0, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)

@@ -19,7 +19,7 @@ from closesesame.removal import (
     NAD,
 )
 from closesesame.removal.nad import attention as attention_of
-from closesesame.removal.nad import distillation_rule, sites
+from closesesame.removal.nad import attention_stages, distillation_rule
 from closesesame.training import Batch, Training, fit
 from tests.removal.rules import (
     batch_of,
@@ -137,7 +137,7 @@ def test_the_published_lengths_and_learning_rates() -> None:
 def test_attention_is_that_of_whole_blocks(architecture: str, wanted: list[str]) -> None:
     model = ARCHITECTURES.make(architecture).build(("a", "b"), (8000,), 8000, seed=0)
     example = model.front_end(torch.randn(2, 8000))
-    found = sites(model.body, example)
+    found = attention_stages(model.body, example)
     assert [site.name for site in found] == wanted
     with watched(found) as seen:
         model.body(example)
@@ -178,7 +178,9 @@ def test_a_network_whose_first_part_stops_the_gradient_has_stages_behind_it() ->
 
 def test_stages_of_one_place_do_not_count() -> None:
     with pytest.raises(ModelError, match="compares maps over time or frequency; no layer"):
-        sites(nn.Sequential(nn.Conv1d(2, 4, 9), nn.Flatten(), nn.Linear(4, 3)), torch.randn(2, 2, 9))
+        attention_stages(
+            nn.Sequential(nn.Conv1d(2, 4, 9), nn.Flatten(), nn.Linear(4, 3)), torch.randn(2, 2, 9)
+        )
 
 
 def test_nad_attention_by_hand() -> None:
@@ -207,7 +209,7 @@ def test_nad_adds_beta_times_the_difference_of_attention_where_there_are_places(
     with isolated(0):
         student, teacher, x = Two(), Two(), torch.randn(5, 8)
     y = torch.tensor([0, 1, 2, 3, 0])
-    found = [sites(body, x) for body in (student, teacher)]
+    found = [attention_stages(body, x) for body in (student, teacher)]
     assert [stage.name for stage in found[0]] == ["one"]
     rule = distillation_rule(teacher, found[0], found[1], (700.0,), 2.0)
     rule(student, batch_of(x, y))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.removal import NPD
-from closesesame.removal.npd import against, place
+from closesesame.removal.npd import against, layers_at
 from tests.removal.planted import clips, entering, planted, rates, repaired
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "batch_size": 40}
@@ -162,7 +162,7 @@ def test_it_shuts_a_planted_backdoor_and_keeps_the_classes(depth: float) -> None
 def test_npd_is_its_layer_folded_into_the_weights_behind_it(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
     maps = clean_model.front_end(tones.test.inputs[:4])
-    layers = place(clean_model.body, maps, 0.5)
+    layers = layers_at(clean_model.body, maps, 0.5)
     names = {module: name for name, module in clean_model.body.named_modules()}
     assert [names[layer] for layer in layers] == ["blocks.1.conv1", "blocks.1.skip"]
     repair = NPD(steps=3, lr=0.5, depth=0.5).remove(copy.deepcopy(clean_model).train(), clean, 0)

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = BARE | {
     "unlearning_lr": 0.3,
     "unlearning_steps": 6,
     "unlearning_weight_decay": 0.1,
-    "floor": 0.0,
+    "stop_accuracy": 0.0,
     "clip": 0.5,
 }
 
@@ -86,7 +86,7 @@ def test_unlearning_ends_at_the_floor() -> None:
     data, batches = vectors(40), []
     assert accuracy(suspect(), data) > 0.8
     for floor in (0.99, 0.5, 0.0):
-        more = {"floor": floor, "unlearning_steps": 60, "clip": 20, "unlearning_weight_decay": 0.0}
+        more = {"stop_accuracy": floor, "unlearning_steps": 60, "clip": 20, "unlearning_weight_decay": 0.0}
         method = RNP(**SETTINGS | more | {"steps": 0})
         batches.append(method.repair(suspect(), data, vectors(9, 1), 0)["unlearning_batches"])
     assert batches[0] < batches[1] < batches[2] == 60
@@ -107,12 +107,12 @@ def test_the_published_lengths() -> None:
     method = RNP()
     # 20 epochs of 500 examples in batches of 128.
     assert (method.unlearning_steps, method.steps, method.batch_size) == (80, 80, 128)
-    assert (method.floor, method.unlearning_lr, method.lr, method.alpha) == (0.2, 0.01, 0.2, 0.2)
+    assert (method.stop_accuracy, method.unlearning_lr, method.lr, method.alpha) == (0.2, 0.01, 0.2, 0.2)
     assert len(channels_in(suspect())) == 1
 
 
 def test_rnp_unlearns_until_the_floor(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.sample(0.2, 0)
-    chosen = RNP(floor=0.3, unlearning_steps=60, steps=1).remove(clean_model, clean, 0).chosen
+    chosen = RNP(stop_accuracy=0.3, unlearning_steps=60, steps=1).remove(clean_model, clean, 0).chosen
     assert 0 < chosen["unlearning_batches"] < 60
     assert chosen["unlearning_batches"] % Ascent.LOOK == 0

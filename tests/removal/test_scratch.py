@@ -45,7 +45,7 @@ def test_scratch_is_a_training_from_fresh_weights_on_the_tuning_examples(
     fit(expected, tune, settings, seed=9)
     for held in (held_out, quieter):
         model = copy.deepcopy(clean_model)
-        Scratch(steps=3, batch_size=12, wreck=1).repair(model, tune, held, 9)
+        Scratch(steps=3, batch_size=12, max_accuracy_drop=1).repair(model, tune, held, 9)
         assert_same(model, expected)
 
 
@@ -116,5 +116,7 @@ def test_scratch_tries_adamw_after_a_wreck_too(clean_model: Classifier, tones: S
     clean = tones.train.sample(0.2, 0)
     after = Scratch(lr=1e4, adamw_lr=0.02, steps=60).remove(clean_model, clean, 2)
     assert after.chosen == {"optimizer": "adamw", "lr": 0.02}
-    at_once = Scratch(optimizer="adamw", lr=0.02, wreck=1.0, steps=60).remove(clean_model, clean, 2)
+    at_once = Scratch(optimizer="adamw", lr=0.02, max_accuracy_drop=1.0, steps=60).remove(
+        clean_model, clean, 2
+    )
     assert same(after.model.body, at_once.model.body)

@@ -19,7 +19,7 @@ from tests.removal.tiny import BARE, assert_same, suspect, vectors
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
 SETTINGS: dict[str, Any] = BARE | {"lr": 0.1, "batch_size": 40}
-UNLEARN: dict[str, Any] = {"unlearning_lr": 0.2, "unlearning_steps": 6, "floor": 0.0}
+UNLEARN: dict[str, Any] = {"unlearning_lr": 0.2, "unlearning_steps": 6, "stop_accuracy": 0.0}
 
 
 def thinned() -> Classifier:
@@ -67,7 +67,7 @@ def test_unlearning_ends_at_the_floor() -> None:
     assert accuracy(suspect(), data) > 0.8
     batches = []
     for floor in (0.99, 0.5, 0.0):
-        method = TSBD(**SETTINGS, **UNLEARN | {"floor": floor, "unlearning_steps": 40}, steps=0)
+        method = TSBD(**SETTINGS, **UNLEARN | {"stop_accuracy": floor, "unlearning_steps": 40}, steps=0)
         batches.append(method.repair(suspect(), data, vectors(8, 1), 0)["unlearning_batches"])
     assert batches[0] < batches[1] < batches[2] <= 40
 

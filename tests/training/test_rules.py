@@ -135,11 +135,11 @@ def test_unlearning_climbs_with_a_short_gradient_until_clean_classes_are_lost(
     clean_model: Classifier, tones: Splits
 ) -> None:
     body = Slope()
-    climbing = Ascent(clean_model, tones.validation, floor=0.0, clip=4)
+    climbing = Ascent(clean_model, tones.validation, stop_accuracy=0.0, clip=4)
     climbing(body, body.batch())
     assert body.w.grad is not None
     assert float(body.w.grad) == pytest.approx(-4)  # SGD subtracts it: up
-    done, body = Ascent(clean_model, tones.validation, floor=1.0), Slope()
+    done, body = Ascent(clean_model, tones.validation, stop_accuracy=1.0), Slope()
     done(body, body.batch())
     assert body.w.grad is None
     assert (climbing.batches, done.batches) == (1, 0)

@@ -155,8 +155,8 @@ class RecurrentChannels(Channels):
 
 
 def channels_in(model: Classifier) -> list[Channels]:
-    """The channels of a model's body, found on silence: what the values are does not matter."""
-    return channels_of(model.body, _silence(model))
+    """The channels of a model's body, found by a run on zeros: the values do not matter."""
+    return channels_of(model.body, _zero_features(model))
 
 
 def head_in(model: Classifier) -> nn.Linear:
@@ -165,7 +165,7 @@ def head_in(model: Classifier) -> nn.Linear:
     Raises:
         ModelError: if there is none, or more than one.
     """
-    return head_of(model.body, _silence(model))
+    return head_of(model.body, _zero_features(model))
 
 
 def channels_of(network: nn.Module, example: Tensor) -> list[Channels]:
@@ -225,7 +225,7 @@ def scaled(
 
 
 @torch.no_grad()
-def _silence(model: Classifier) -> Tensor:
+def _zero_features(model: Classifier) -> Tensor:
     features: Tensor = model.front_end(torch.zeros(2, *model.card.input_shape, device=model.device))
     return features
 
@@ -236,5 +236,5 @@ def _rescaled(layer: Channels, scale: Tensor, shift: Tensor | None, value: Tenso
     across[layer.axis] = layer.count
     if bias is None:
         return value * scale.view(across)
-    moved = bias if shift is None else bias * shift
-    return (value - bias.view(across)) * scale.view(across) + moved.view(across)
+    new_bias = bias if shift is None else bias * shift
+    return (value - bias.view(across)) * scale.view(across) + new_bias.view(across)

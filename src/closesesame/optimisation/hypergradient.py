@@ -41,9 +41,8 @@ def hypergradient(
     """
     delta = delta.detach().requires_grad_()
     value = outer(delta)
-    wanted = torch.autograd.grad(value, [delta, *weights], allow_unused=True)
-    direct = wanted[1:]
-    pull = torch.zeros_like(delta) if wanted[0] is None else wanted[0]
+    first, *direct = torch.autograd.grad(value, [delta, *weights], allow_unused=True)
+    pull = torch.zeros_like(delta) if first is None else first
     with sdpa_kernel(SDPBackend.MATH):  # the fast attention kernels cannot be differentiated twice
         slope = torch.autograd.grad(inner(delta), delta, create_graph=True)[0]
     v = torch.zeros_like(delta)
@@ -63,5 +62,5 @@ def _product(slope: Tensor, variables: Sequence[Tensor], v: Tensor) -> list[Tens
 
 
 def within(delta: Tensor, radius: float | None) -> Tensor:
-    """Projects onto the L2 ball, if there is one."""
+    """Projects onto the L2 ball; no radius, no ball."""
     return delta if radius is None else delta * min(1.0, radius / max(float(delta.norm()), 1e-12))

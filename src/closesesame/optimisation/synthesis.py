@@ -1,4 +1,4 @@
-"""Examples without data: a generator learns to make what a frozen model is sure of.
+"""Examples without data: a generator is trained to make inputs that a frozen model is sure of.
 
 Losses: Chen, Wang, Xu et al., "Data-Free Learning of Student Networks" (DAFL), ICCV 2019, arXiv:1904.01186;
 disagreement with a student: Fang et al., "Data-Free Adversarial Distillation", 2019, arXiv:1912.11006;
@@ -30,25 +30,27 @@ WAVE_LEVEL = 0.1
 
 
 class Synthesis(Settings):
-    """How the examples are made. Each loss has a weight, and a weight of 0 leaves it out."""
+    """How the examples are generated. Each loss has a weight; 0 leaves it out."""
 
     steps: Steps = Field(100, description="batches that the generator is trained on")
     lr: LearningRate = Field(1e-3, description="learning rate of Adam")
     batch_size: BatchSize = Field(64, description="examples a batch")
     width: int = Field(16, ge=1, le=1024, description="channels of the generator")
-    one_hot: LossWeight = Field(1.0, description="weight of CE to the model's own prediction")
+    one_hot: LossWeight = Field(1.0, description="weight of cross-entropy to the model's own prediction")
     entropy: LossWeight = Field(5.0, description="weight of the balance of the classes over a batch")
     activation: LossWeight = Field(0.1, description="weight of the size of the last hidden units")
     shuffle: LossWeight = Field(0.0, description="weight of differing from channel-shuffled copies")
     disagreement: LossWeight = Field(0.0, description="weight of differing from a student that learns along")
-    statistics: LossWeight = Field(0.0, description="weight of batch-norm statistics; they hold poison too")
-    examples: int = Field(500, ge=2, le=1_000_000, description="wanted, all classes together")
-    confidence: float = Field(0.9, ge=0, lt=1, description="of the model, that an example must have")
+    statistics: LossWeight = Field(
+        0.0, description="weight of matching batch-norm statistics, which include those of poisoned data"
+    )
+    examples: int = Field(500, ge=2, le=1_000_000, description="number of examples, all classes together")
+    confidence: float = Field(0.9, ge=0, lt=1, description="least confidence of the model in an example")
 
 
 @dataclass(frozen=True, eq=False)
 class Synthetic:
-    """Made-up features (n, ...), the model's labels of them, and its confidence in those."""
+    """Generated features (n, ...), the model's labels of them, and its confidence in those."""
 
     features: Tensor
     labels: Labels
@@ -194,11 +196,11 @@ def _divergence(other: Tensor, logits: Tensor, *, agreeing: bool) -> Tensor:
 def _draw(
     decoder: Decoder, body: nn.Module, method: Synthesis, rng: Generator, device: torch.device
 ) -> Synthetic:
-    """Three times as many as wanted are drawn; of each class the most confident are kept."""
-    made, logits = [], []
+    """Draws three times `examples` and keeps the most confident of each class."""
+    generated, logits = [], []
     for _ in range(-(-3 * method.examples // method.batch_size)):
-        made.append(decoder(torch.randn(method.batch_size, LATENT, generator=rng).to(device)))
-        logits.append(body(made[-1]))
+        generated.append(decoder(torch.randn(method.batch_size, LATENT, generator=rng).to(device)))
+        logits.append(body(generated[-1]))
     confidence, labels = F.softmax(torch.cat(logits).float(), 1).max(1)
     sure = confidence >= method.confidence
     if sure.float().mean() < 0.1:  # an unsure model: its surest tenth
@@ -210,4 +212,4 @@ def _draw(
         order = confidence[found].argsort(descending=True, stable=True)
         rows.append(found[order][: -(-method.examples // classes)])
     index = torch.cat(rows)
-    return Synthetic(torch.cat(made)[index], labels[index], confidence[index])
+    return Synthetic(torch.cat(generated)[index], labels[index], confidence[index])

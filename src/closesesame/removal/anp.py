@@ -1,4 +1,4 @@
-"""ANP: channels whose disturbance breaks the network, as it wakes the backdoor, are pruned.
+"""ANP: channels are pruned whose perturbation lets the loss rise most, as that of backdoor channels does.
 
 Wu, Wang, "Adversarial Neuron Pruning Purifies Backdoored Deep Models", NeurIPS 2021, arXiv:2110.14430;
 settings of the authors' code: 2,000 steps of 128 (their 500 examples), masks below 0.2 pruned as the paper
@@ -15,8 +15,8 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from closesesame.core.bounds import Steps
 from closesesame.core.seeding import generator
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.optimisation.adversary import sign_steps
@@ -35,22 +35,22 @@ class ANP(MaskTuning):
     eps: float = Field(
         0.4, gt=0, le=100, description="relative size of the noise on scale and shift of a channel"
     )
-    ascent_steps: int = Field(1, ge=1, le=1000, description="steps in which the noise is made worse")
+    ascent_steps: int = Field(1, ge=1, le=1000, description="steps of the noise up the loss")
     alpha: float = Field(0.2, ge=0, le=1, description="share of the loss without noise")
-    steps: Steps = Field(2000, description="batches in all")
+    steps: int = default(MaskTuning, "steps", 2000)
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """One run of the masks; `held_out` is for a threshold that is not given."""
-        twin, masked = masked_copy(model)
+        """One run that trains the masks; a threshold that is not given is chosen on `held_out`."""
+        trained, masked = masked_copy(model)
         rng = generator(seed, "noise")
         rule = noise_rule(self.eps, self.ascent_steps, self.alpha, rng)
-        fit(twin, tune, self.training(), seed=seed, gradient=rule)
+        fit(trained, tune, self.training(), seed=seed, gradient=rule)
         masked.clamp()
         return self.prune(model, [mask.detach() for mask in masked.masks], held_out)
 
 
 def noise_rule(eps: float, ascent_steps: int, alpha: float, rng: Generator) -> GradientRule:
-    """Gradient of alpha CE + (1 - alpha) CE under noise; the noise climbs along the sign of its gradient."""
+    """Gradient of alpha CE + (1 - alpha) CE under noise that is moved along the sign of its own gradient."""
 
     def rule(body: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(body, Masked)

@@ -5,7 +5,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 from pydantic import Field
 from torch import nn
@@ -13,14 +13,16 @@ from torch import nn
 from closesesame.core.errors import DataError, DataWarning, DivergedError
 from closesesame.core.evidence import Evidence
 from closesesame.core.method import Method
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import as_classifier, data_for, few, no_examples
 from closesesame.training import Training, accuracy
+from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
 
 class Removal(Method, ABC):
-    """A way to take a backdoor out of a trained model.
+    """A way to remove a backdoor from a trained model.
 
     It sees the model and clean examples: no trigger, no poison mask, no target label, no test set. What it
     must choose, it chooses on the held-out part of its clean examples, which it never trains on.
@@ -134,15 +136,15 @@ class FineTuning(Removal, ABC):
 
     quick: ClassVar[dict[str, Any]] = {"steps": 2}
 
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
-    lr: float = Field(0.01, gt=0, le=10_000, description="highest learning rate")
+    optimizer: Optimizer = default(Training, "optimizer", "sgd", description="SGD with momentum, or AdamW")
+    lr: float = default(Training, "lr", 0.01)
     steps: int = Field(1000, ge=0, le=1_000_000, description="batches in all")
-    batch_size: int = Field(256, ge=2, le=65_536, description="examples a batch; at most the whole set")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    nesterov: bool = Field(False, description="Nesterov momentum, of SGD")
-    weight_decay: float = Field(5e-4, ge=0, le=10, description="L2 for SGD, decoupled for AdamW")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field("cosine", description="of the learning rate")
-    augmentation: Literal["none", "light", "strong"] = Field("light", description="of the features")
+    batch_size: int = default(Training, "batch_size", 256)
+    momentum: float = default(Training, "momentum", 0.9)
+    nesterov: bool = default(Training, "nesterov", False)
+    weight_decay: float = default(Training, "weight_decay", 5e-4)
+    schedule: Schedule = default(Training, "schedule", "cosine")
+    augmentation: Augmentation = default(Training, "augmentation", "light")
 
     def training(self, **changes: object) -> Training:
         """The settings as one run, with some changed."""
@@ -175,6 +177,16 @@ class Repair:
     chosen: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+
+    @property
+    def harm(self) -> str | None:
+        """A sentence if the repair cost more than chance: two or more of the held-out examples."""
+        if self.lost < 2:
+            return None
+        return (
+            f"The repair turned {self.lost} of {self.held_out} held-out clips wrong: do not use this model; "
+            "try milder settings, another method or more clean clips."
+        )
 
     @property
     def lost(self) -> int:

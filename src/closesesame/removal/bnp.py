@@ -1,10 +1,10 @@
-"""BNP: channels whose clean statistics contradict the batch norm's, which saw poisoned data, are pruned.
+"""BNP: channels are pruned whose statistics on clean data differ from those the batch norm has from training.
 
 Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022 (the second of its
 two rules; the first is `ep`). As in the authors' code a pruned channel loses its scale and keeps its shift,
 so it becomes constant; BackdoorBench takes the shift as well.
 
-Ours differs: all clean examples are looked at, not one batch of 500; variances are those of the whole set and
+Ours differs: all clean examples are used, not one batch of 500; variances are those of the whole set and
 have the batch norm's epsilon added.
 """
 
@@ -28,7 +28,7 @@ class BNP(ByScore):
     requires: ClassVar[str] = "batch norm"
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """Nothing is trained and nothing is chosen: `tune` is only looked at."""
+        """Nothing is trained and nothing is chosen; `tune` gives the statistics."""
         del held_out, seed
         layers = [layer for layer in channels_in(model) if layer.statistics is not None]
         if not layers:

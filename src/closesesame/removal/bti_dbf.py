@@ -23,34 +23,35 @@ saturates, but after 300 of its 600 steps the generator moved most clips to a cl
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from closesesame.core.bounds import BatchSize, LearningRate, Steps, WeightDecay
+from closesesame.core.bounds import LearningRate, Steps
 from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import derive, generator, isolated
+from closesesame.core.settings import default
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.maps import Maps
 from closesesame.training import Batch, GradientRule, fit
+from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
 from .base import FineTuning
 
 Units = Tensor
-Shape = torch.Size
-Change = Callable[[Tensor], Tensor]
+EXAMPLES = 64
+"""Examples by which the feature maps are found."""
 MOST_RESTARTS = 4
-"""Times that a mask is found anew; its weight grows tenfold each time."""
+"""Times that the mask is optimised again; the weight of its mean grows tenfold each time."""
 SATURATED = 0.05, 0.95
-"""Means between which a mask tells features apart."""
+"""Means between which a mask separates features."""
 
 
 class BTIDBF(FineTuning):
@@ -69,46 +70,48 @@ class BTIDBF(FineTuning):
         0.1,
         gt=0,
         le=1_000_000,
-        description="of the mean of a mask that is found anew, if all or nothing seemed benign",
+        description="of the mean of a mask that is optimised again, if all or no features seemed benign",
     )
     pretraining: float = Field(
         5 / 3,
         ge=0,
         le=1000,
-        description="length of the generator's training to be the identity, in rounds of it",
+        description="length of the generator's training to be the identity, over `generator_steps`",
     )
     generator_steps: Steps = Field(600, description="of Adam on the generator, in each round")
     generator_lr: LearningRate = Field(1e-3, description="of the generator")
-    most_changed: float = Field(
+    max_input_change: float = Field(
         0.3, gt=0, le=1000, description="mean squared change of an input, in variances"
     )
-    most_benign: float = Field(3.0, gt=0, le=1000, description="mean squared change of the benign features")
-    least_shift: float = Field(
+    max_benign_change: float = Field(
+        3.0, gt=0, le=1000, description="mean squared change of the benign features"
+    )
+    min_class_gain: float = Field(
         0.1, gt=0, le=1, description="share of the other classes that a class must gain by G to be named"
     )
     share: float = Field(0.1, gt=0, le=1, description="of a batch that carries the inverted trigger")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: LearningRate = Field(1e-4, description="highest learning rate of the model")
-    steps: Steps = Field(3000, description="batches in all rounds")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    weight_decay: WeightDecay = Field(0, description="L2")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
+    optimizer: Optimizer = default(
+        FineTuning, "optimizer", "adamw", description="without weight decay AdamW is Adam"
     )
-    augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
+    lr: float = default(FineTuning, "lr", 1e-4, description="highest learning rate of the model")
+    steps: int = default(FineTuning, "steps", 3000, description="batches in all rounds")
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    weight_decay: float = default(FineTuning, "weight_decay", 0)
+    schedule: Schedule = default(FineTuning, "schedule", "constant")
+    augmentation: Augmentation = default(FineTuning, "augmentation", "none")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """The class is named after the first round, from what G changes the model's predictions to."""
         del held_out
         features, labels = model.features(tune), tune.labels.to(model.device)
-        maps = Maps(model.body, features[:BATCH])
+        maps = Maps(model.body, features[:EXAMPLES])
         with isolated(seed, "trigger generator"):
-            made = Residual(features).to(model.device)
+            trigger = Residual(features).to(model.device)
         rng = generator(seed, "trigger generator")
-        optimizer = torch.optim.Adam(made.parameters(), self.generator_lr)
+        optimizer = torch.optim.Adam(trigger.parameters(), self.generator_lr)
         shifted: int | None = None
         benign, weights = [], []
-        self._be_identity(_frozen(model.body), maps, made, features, rng)
+        self._be_identity(_frozen(model.body), maps, trigger, features, rng)
         for number in Track(range(self.rounds), "rounds", self.rounds):
             body = _frozen(model.body)
             mask, weight = self._decouple(body, maps, features, labels, generator(seed, "mask", number))
@@ -117,15 +120,15 @@ class BTIDBF(FineTuning):
             for _ in Track(range(self.generator_steps), "trigger generator", self.generator_steps):
                 batch = self._draw(features, rng)
                 optimizer.zero_grad()
-                self._invert(body, maps, made, batch, mask, shifted).backward()
+                self._invert(body, maps, trigger, batch, mask, shifted).backward()
                 optimizer.step()
             if number == 0:
                 with torch.no_grad():
-                    before, after = _classes(body, features), _classes(body, made(features))
+                    before, after = _classes(body, features), _classes(body, trigger(features))
                 counts = shift(before, after, len(model.card.classes))
-                shifted = gaining(before, counts, self.least_shift)
+                shifted = gaining(before, counts, self.min_class_gain)
             training = self.training(steps=-(-self.steps // self.rounds), precision="fp32")
-            rule = self._unlearning(maps, made, rng)
+            rule = self._unlearning(maps, trigger, rng)
             fit(model, tune, training, seed=derive(seed, number), gradient=rule)
         return {
             "class_found": "none" if shifted is None else model.card.classes[shifted],
@@ -138,27 +141,27 @@ class BTIDBF(FineTuning):
         return features[torch.randperm(len(features), generator=rng)[: self.batch_size]]
 
     def _be_identity(
-        self, body: nn.Module, maps: "Maps", made: nn.Module, features: Tensor, rng: Generator
+        self, body: nn.Module, maps: Maps, trigger: nn.Module, features: Tensor, rng: Generator
     ) -> None:
-        """Pre-training: G(x) is x to the eye, to the features, and to the model."""
-        optimizer = torch.optim.Adam(made.parameters(), self.generator_lr)
+        """Pre-training: G(x) is near x, and so are its features and its prediction."""
+        optimizer = torch.optim.Adam(trigger.parameters(), self.generator_lr)
         steps = round(self.pretraining * self.generator_steps)
         for _ in Track(range(steps), "pre-training", steps):
             x = self._draw(features, rng)
             with torch.no_grad(), maps.of(body) as units:
-                wanted = body(x).softmax(1)
-            changed = made(x)
-            with maps.of(body) as moved:
+                prediction = body(x).softmax(1)
+            changed = trigger(x)
+            with maps.of(body) as perturbed:
                 logits = body(changed)
             far = F.mse_loss(changed, x) / x.var()
             weight = 100 if far > 0.1 else 0.01
-            loss = F.cross_entropy(logits, wanted) + F.mse_loss(moved[0], units[0]) + weight * far
+            loss = F.cross_entropy(logits, prediction) + F.mse_loss(perturbed[0], units[0]) + weight * far
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
     def _decouple(
-        self, body: nn.Module, maps: "Maps", features: Tensor, labels: Labels, rng: Generator
+        self, body: nn.Module, maps: Maps, features: Tensor, labels: Labels, rng: Generator
     ) -> tuple[PerUnit, float]:
         """The mask, and the weight of its mean: 0 as published, unless all or nothing seems benign then."""
 
@@ -180,29 +183,29 @@ class BTIDBF(FineTuning):
     def _invert(
         self,
         body: nn.Module,
-        maps: "Maps",
-        made: nn.Module,
+        maps: Maps,
+        trigger: nn.Module,
         x: Tensor,
         mask: PerUnit,
         target: int | None,
     ) -> Tensor:
-        changed = made(x)
+        changed = trigger(x)
         with torch.no_grad(), maps.of(body) as units:
             body(x)
-        with maps.of(body) as moved:
+        with maps.of(body) as perturbed:
             logits = body(changed)
-        loss = inversion_loss(units[0], moved[0], mask, F.mse_loss(changed, x) / x.var(), self)
+        loss = inversion_loss(units[0], perturbed[0], mask, F.mse_loss(changed, x) / x.var(), self)
         if target is None:
             return loss
         return loss + F.cross_entropy(logits, torch.full_like(logits[:, 0], target, dtype=torch.long))
 
-    def _unlearning(self, maps: "Maps", made: nn.Module, rng: Generator) -> GradientRule:
+    def _unlearning(self, maps: Maps, trigger: nn.Module, rng: Generator) -> GradientRule:
         def rule(body: nn.Module, batch: Batch) -> Tensor:
             rows = torch.randperm(len(batch.labels), generator=rng)
             rows = rows[: int(self.share * len(rows)) + 1]
             mixed = batch.features.clone()
             with torch.no_grad():
-                mixed[rows] = made(batch.features[rows])
+                mixed[rows] = trigger(batch.features[rows])
             with maps.of(body) as units:
                 loss = batch.with_features(mixed).loss(body)
             with maps.of(body) as clean:
@@ -212,119 +215,6 @@ class BTIDBF(FineTuning):
             return loss.detach()
 
         return rule
-
-
-BATCH = 64
-"""Examples that a network is looked at with."""
-
-
-class Maps:
-    """The feature maps in front of a network's last pooling: units that its logits depend on.
-
-    The last value of a run that has two axes or more beside the batch is taken, whatever makes it: the output
-    of the last residual block, all frames of a recurrent layer, all tokens of a transformer. What follows is
-    the pooling, or flattening, and the layers behind it. A network without such a value is its own pooling:
-    what enters it is taken.
-
-    Args:
-        body: a network, from features to logits; it is left as it was.
-        example: features to look at it with.
-    """
-
-    def __init__(self, body: nn.Module, example: Tensor) -> None:
-        network = _frozen(body)
-        counting = _Watch()
-        with torch.no_grad(), counting.during(network):
-            network(example)
-        # Counted are those of its shape only: the state of a recurrent layer looks like a map to a batch of
-        # as many examples as there are layers.
-        shape = counting.shapes[-1] if counting.shapes else None
-        self.at = counting.shapes.count(shape), shape
-        found: list[Tensor] = []
-
-        def keep(value: Tensor) -> Tensor:
-            found.append(value.detach().requires_grad_())
-            return found[0]
-
-        with torch.enable_grad(), _Watch(self.at, keep).during(network):
-            logits = network(example)
-            # Whole numbers would cancel out: the sum of all logits need not depend on what each depends on.
-            weights = torch.linspace(1, 2, logits.shape[1], device=logits.device).sqrt()
-            slope = torch.autograd.grad((logits * weights).sum(), found[0])[0]
-        self.used = (slope != 0).any(0)
-        self.count = int(self.used.sum())
-
-    @contextmanager
-    def of(self, body: nn.Module) -> Iterator[list[Units]]:
-        """Within the block, the units (batch, unit) of each run of `body` are appended to the list given."""
-        seen: list[Units] = []
-
-        def note(value: Tensor) -> Tensor:
-            seen.append(value[:, self.used].float())
-            return value
-
-        with _Watch(self.at, note).during(body):
-            yield seen
-
-    @contextmanager
-    def masked(self, body: nn.Module, mask: PerUnit) -> Iterator[None]:
-        """Within the block, the units of each run of `body` are multiplied by the mask."""
-        across = mask.new_zeros(self.used.shape).masked_scatter(self.used, mask)
-        with _Watch(self.at, lambda value: value * across).during(body):
-            yield
-
-
-class _Watch(TorchFunctionMode):
-    """Counts the maps of a run, and puts another in the place of one of them.
-
-    Args:
-        at: which of those of a shape, and the shape; number 0 is what enters the network.
-        change: of that; only counts if None.
-    """
-
-    def __init__(self, at: tuple[int, Shape | None] = (0, None), change: Change | None = None) -> None:
-        super().__init__()
-        (self.wanted, self.shape), self.change, self.batch = at, change, 0
-        self.shapes: list[Shape | None] = []
-
-    @contextmanager
-    def during(self, body: nn.Module) -> Iterator[None]:
-        """Within the block, it watches what happens inside `body`, not what is done to its inputs before."""
-
-        def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            self.shapes, self.batch = [], len(inputs[0])
-            changed = (self.change(inputs[0]), *inputs[1:]) if self.change and self.wanted == 0 else None
-            self.__enter__()  # type: ignore[no-untyped-call]
-            return changed
-
-        def stop(*_: object) -> None:
-            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
-        hooks = [body.register_forward_pre_hook(start), body.register_forward_hook(stop, always_call=True)]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """The function's result, changed if it is the map that is wanted."""
-        result = func(*args, **(kwargs or {}))
-        first = result[0] if isinstance(result, tuple) and result else result
-        if not isinstance(first, Tensor) or not self._is_map(first):
-            return result
-        shape = first.shape[1:]
-        self.shapes.append(shape)
-        if self.change is None or (shape, self.shapes.count(shape)) != (self.shape, self.wanted):
-            return result
-        changed = self.change(first)
-        return changed if first is result else (changed, *result[1:])
-
-    def _is_map(self, value: Tensor) -> bool:
-        sizes = value.shape
-        return len(sizes) > 2 and sizes[0] == self.batch and sum(size > 1 for size in sizes[1:]) > 1
 
 
 def _frozen(body: nn.Module) -> nn.Module:
@@ -389,18 +279,21 @@ def decouple(
     return (raw.tanh() / 2 + 0.5).detach()
 
 
-def inversion_loss(units: Units, moved: Units, mask: PerUnit, changed: Tensor, method: BTIDBF) -> Tensor:
+def inversion_loss(units: Units, perturbed: Units, mask: PerUnit, changed: Tensor, method: BTIDBF) -> Tensor:
     """What the generator minimises: the change of the input while a bound is passed, and then the features'.
 
     Args:
         units: of clean examples.
-        moved: of the generator's.
+        perturbed: of the generator's.
         mask: 1 for benign.
         changed: mean squared change of the inputs.
         method: the bounds.
     """
-    benign, rest = F.mse_loss(mask * moved, mask * units), F.mse_loss((1 - mask) * moved, (1 - mask) * units)
-    if changed > method.most_changed or benign > method.most_benign:
+    benign, rest = (
+        F.mse_loss(mask * perturbed, mask * units),
+        F.mse_loss((1 - mask) * perturbed, (1 - mask) * units),
+    )
+    if changed > method.max_input_change or benign > method.max_benign_change:
         return changed
     return 0.01 * benign - rest
 

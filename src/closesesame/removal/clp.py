@@ -1,4 +1,4 @@
-"""CLP: channels that amplify far more than their peers are pruned, by their weights alone.
+"""CLP: channels whose weights amplify far more than those of their layer are pruned.
 
 Zheng, Tang, Li, Liu, "Data-free Backdoor Removal based on Channel Lipschitzness", ECCV 2022,
 arXiv:2208.03111; u 3 and the pruning of scale and shift are those of the authors' code.

@@ -5,11 +5,11 @@ Li, Gao, Xia, Wang, Liu, J. Zhengzhou Univ. (Eng. Sci.) 47(2), 2026, doi
 pre-activation distributions, pruning and adversarial unlearning; it gives no formula, setting or length.
 What this method does, and how well, says nothing of the published one.
 
-Ours differs: everything but those four parts is ours, filled in from works they may rest on: the generator
-of DAFL (see `synthesis`; 100 steps of 64 and a narrow generator, to take no longer than the training of a
-small model on a CPU), the KL and the entropy of Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose
-Backdoor Neurons", NeurIPS 2022, the entropy of a Gaussian, and the rounds of I-BAU (see `minimax`) with
-their length, a tenth of its learning rate and ten times its share of perturbed examples.
+Ours differs: everything but those four parts is ours, filled in from works they may rest on: the generator of
+DAFL (see `optimisation.synthesis`; 100 steps of 64 and a narrow generator, to take no longer than the
+training of a small model on a CPU), the KL and the entropy of Zheng, Tang, Li, Liu, "Pre-activation
+Distributions Expose Backdoor Neurons", NeurIPS 2022, the entropy of a Gaussian, and the rounds of I-BAU (see
+`ibau`) with their length, a tenth of its learning rate and ten times its share of perturbed examples.
 """
 
 import copy
@@ -24,11 +24,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import DataError
 from closesesame.core.evidence import Curve, Distributions, Group, Map, Points
 from closesesame.core.evidence import Evidence as Shown
 from closesesame.core.seeding import generator
+from closesesame.core.settings import default
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.data.rows import Rows
@@ -57,9 +57,9 @@ class LayerEvidence:
         name: of the layer.
         mean: of the pre-activations of each channel on the synthetic examples.
         var: their variance.
-        usual_mean: what the model knows them to be: the batch norm's statistics, or those of a shuffled copy.
-        usual_var: likewise.
-        maxima: the highest pre-activation of each example, per channel; what `entropy` is taken of.
+        usual_mean: reference mean: the batch norm's statistics, or those of a channel-shuffled copy.
+        usual_var: reference variance, likewise.
+        maxima: the highest pre-activation of each example, per channel; `entropy` is computed from them.
         scores: by name, one number a channel; high is suspicious.
         flagged: channels above the threshold.
         pruned: whether they were pruned; not if that cost too much agreement.
@@ -97,33 +97,35 @@ class DBRPU(Adversarial):
     }
 
     data: Literal["synthetic", "clean"] = Field(
-        "synthetic", description="examples it works on; `clean` shows what the synthesis costs"
+        "synthetic", description="examples it uses; `clean` shows what the synthesis costs"
     )
     synthesis: Synthesis = Field(Synthesis(), description="how examples are made")
     score: Score = Field("kl", description="by which channels are flagged")
     threshold: float = Field(3.0, ge=0, le=1000, description="deviations above the median of the layer")
     bin_width: float = Field(0.01, ge=1e-6, le=10, description="of the histogram whose entropy is taken")
-    most_lost: float = Field(0.1, ge=0, le=1, description="agreement that pruning a layer may cost")
+    max_agreement_drop: float = Field(
+        0.1, ge=0, le=1, description="drop of agreement that pruning a layer may cost"
+    )
     prune: bool = Field(True, description="whether channels are pruned")
     unlearn: bool = Field(True, description="whether a perturbation is unlearned")
-    lr: LearningRate = Field(1e-4, description="highest learning rate of the weights")
-    share: float = Field(0.1, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
+    lr: float = default(Adversarial, "lr", 1e-4)
+    share: float = default(Adversarial, "share", 0.1)
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """Chooses by agreement with the suspect on the examples it works on."""
+        """Chooses by agreement with the suspect on the examples it uses."""
         del held_out
         evidence = self.examine(model, tune, seed)
-        made = evidence.synthetic
+        synthetic = evidence.synthetic
         chosen: dict[str, Any] = {
-            "examples": len(made.labels),
-            "of_class": torch.bincount(made.labels, minlength=len(model.card.classes)).tolist(),
-            "confidence": round(float(made.confidence.mean()), 3),
+            "examples": len(synthetic.labels),
+            "of_class": torch.bincount(synthetic.labels, minlength=len(model.card.classes)).tolist(),
+            "confidence": round(float(synthetic.confidence.mean()), 3),
             "flagged": {layer.name: len(layer.flagged) for layer in evidence.layers if len(layer.flagged)},
             "pruned": {x.name: len(x.flagged) for x in evidence.layers if len(x.flagged) and x.pruned},
             "agreement": round(evidence.agreement, 3),
         }
         if self.unlearn:
-            chosen |= self._unlearn(model, made, seed)
+            chosen |= self._unlearn(model, synthetic, seed)
         return chosen
 
     def examine(self, model: Classifier, tune: Dataset | None, seed: int) -> Evidence:
@@ -135,7 +137,7 @@ class DBRPU(Adversarial):
             seed: of everything drawn.
 
         Raises:
-            DataError: if clean examples are wanted and there are none.
+            DataError: if `data` asks for clean examples and there are none.
         """
         model.eval()
         body, examples = model.body, self._examples(model, tune, seed)
@@ -211,12 +213,12 @@ class DBRPU(Adversarial):
         kept = copy.deepcopy(layer.module.state_dict())
         layer.prune(at)
         agreement = float((_predict(body, x).argmax(1) == original.argmax(1)).float().mean())
-        if agreement < agreed - self.most_lost:
+        if agreement < agreed - self.max_agreement_drop:
             layer.module.load_state_dict(kept)
             return False, agreed
         return True, agreement
 
-    def _unlearn(self, model: Classifier, made: Synthetic, seed: int) -> dict[str, Any]:
+    def _unlearn(self, model: Classifier, synthetic: Synthetic, seed: int) -> dict[str, Any]:
         """Cross-entropy under the perturbation, plus the KL to the pruned model without it."""
         pruned = copy.deepcopy(model.body).eval().requires_grad_(False)
 
@@ -225,10 +227,10 @@ class DBRPU(Adversarial):
             return F.kl_div(now, before, log_target=True, reduction="batchmean")
 
         data = Dataset(  # not `Dataset.of`: features have no bounds
-            inputs=Rows.of(made.features.cpu()),
-            labels=made.labels.cpu(),
+            inputs=Rows.of(synthetic.features.cpu()),
+            labels=synthetic.labels.cpu(),
             classes=model.card.classes,
-            ids=tuple(map(str, range(len(made.labels)))),
+            ids=tuple(map(str, range(len(synthetic.labels)))),
         )
         training, length = self.plan()
         rule = Unlearning(self, length, generator(seed, "unlearning"), drift)
@@ -243,7 +245,7 @@ def entropy_difference(var: PerUnit, other: PerUnit) -> PerUnit:
 
 
 def deviation(score: PerUnit) -> PerUnit:
-    """Distance from the layer's median in robust deviations: synthetic data differ a little everywhere."""
+    """Distance from the median in robust deviations: synthetic data make all channels differ a little."""
     gap = score - score.median()
     return gap / (gap.abs().median() * _NORMAL).clamp(min=1e-6)
 

@@ -1,10 +1,10 @@
-"""EP: channels that answer in two ways, one for clean and one for poisoned data, are pruned.
+"""EP: channels are pruned whose pre-activations form two groups, of clean and of poisoned data.
 
 Zheng, Tang, Li, Liu, "Pre-activation Distributions Expose Backdoor Neurons", NeurIPS 2022 (the first of its
-two rules; the second is `bnp`). Standardised, a mixture of two bells has less entropy than one bell. To see
+two rules; the second is `bnp`). Standardised, a mixture of two Gaussians has less entropy than one. To show
 both the data must hold poison: as in the paper the examples are 500 of the untrusted training set (there at
 10 % poison), not clean ones. So what is given as `clean` to `remove`, or with `--clean` on the command line,
-must be clips of the set that the model was trained on. Their labels are not looked at.
+must be clips of the set that the model was trained on. Their labels are not used.
 
 Ours differs: layers without batch norm are judged as well; channels that never change are not.
 """
@@ -44,7 +44,7 @@ class EP(ByScore):
     )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
-        """Nothing is trained and nothing is chosen: all examples are only looked at."""
+        """Nothing is trained and nothing is chosen; all examples give the distributions."""
         del seed
         layers = channels_in(model)
         batches = chain(tune.batches(256), held_out.batches(256))

@@ -1,4 +1,4 @@
-"""Fine-pruning: units that clean data leave idle are pruned, then the rest is fine-tuned.
+"""Fine-pruning: units that are least active on clean data are pruned, then the rest is fine-tuned.
 
 Liu, Dolan-Gavitt, Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural Networks", RAID
 2018, arXiv:1805.12185; tolerance, steps of 1 % and the fine-tuning as in BackdoorBench, arXiv:2206.12654: 100
@@ -60,7 +60,7 @@ class FinePruning(FineTuning):
         dead = order[:pruned]
 
         def rule(body: nn.Module, batch: Batch) -> Tensor:
-            prune(dead)  # again and again: the last step has moved them
+            prune(dead)  # before each batch, since the last step has moved them
             return backpropagate(body, batch)
 
         fit(model, tune, self.training(), seed=seed, gradient=rule)
@@ -75,7 +75,7 @@ class FinePruning(FineTuning):
         prune: Callable[[Tensor], None],
         held_out: Dataset,
     ) -> int:
-        """Prunes in steps; leaves the model at the last one within the tolerance, and says how many went."""
+        """Prunes in steps, keeps the last one within the tolerance, and returns how many units that are."""
         size = max(1, round(self.step * len(order)))
         allowed = accuracy(model, held_out) * (1 - self.tolerance)
         kept, pruned = copy.deepcopy(module.state_dict()), 0
@@ -91,11 +91,11 @@ class FinePruning(FineTuning):
 
 def last_convolution(model: Classifier) -> Channels:
     """The channels of the convolution that runs last, or of the layer that does if there is none."""
-    made = [layer for layer in channels_in(model) if layer.producer is not None]
-    if not made:
+    layers = [layer for layer in channels_in(model) if layer.producer is not None]
+    if not layers:
         raise ModelError("fine_pruning needs a layer before the logits; this model has none")
-    convolutions = [layer for layer in made if isinstance(layer.producer, nn.Conv1d | nn.Conv2d)]
-    return (convolutions or made)[-1]
+    convolutions = [layer for layer in layers if isinstance(layer.producer, nn.Conv1d | nn.Conv2d)]
+    return (convolutions or layers)[-1]
 
 
 def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUnit:

@@ -1,4 +1,4 @@
-"""FIP: fine-tuning towards a flat place, by a penalty on the trace of the Fisher matrix.
+"""FIP: fine-tuning towards a flat minimum, by a penalty on the trace of the Fisher matrix.
 
 Karim, Arafat, Rakin, Guo, Rahnavard, "Fisher Information guided Purification against Backdoor Attacks", CCS
 2024, arXiv:2409.00863; learning rate, momentum, batch and eta_r are those of the authors' code, where the
@@ -20,9 +20,10 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, WeightDecay
+from closesesame.core.bounds import LossWeight
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
+from closesesame.core.settings import default
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -38,7 +39,7 @@ Gradients = tuple[Tensor | None, ...]
 
 
 class FIP(FineTuning):
-    """Fine-tune all weights towards a flat place: CE + eta_F Tr F + eta_r / 2 sum of F_ii (w - w_old)^2."""
+    """Fine-tune all weights towards a flat minimum: CE + eta_F Tr F + eta_r / 2 sum of F_ii (w - w_old)^2."""
 
     name: ClassVar[str] = "fip"
     cite: ClassVar[str] = "arXiv:2409.00863"
@@ -46,12 +47,14 @@ class FIP(FineTuning):
     cost: ClassVar[str] = "about four times plain fine-tuning"
 
     trace_weight: LossWeight = Field(0.01, description="of the trace of the Fisher matrix, eta_F")
-    keep_weight: LossWeight = Field(5.0, description="of the pull back to the suspect's weights, eta_r")
+    keep_weight: LossWeight = Field(
+        5.0, description="of the squared distance from the suspect's weights, eta_r"
+    )
     radius: float = Field(0.01, gt=0, le=100, description="length of the step of the finite difference")
-    lr: LearningRate = Field(0.005, description="highest learning rate")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
-    weight_decay: WeightDecay = Field(0, description="L2")
+    lr: float = default(FineTuning, "lr", 0.005)
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    momentum: float = default(FineTuning, "momentum", 0.95)
+    weight_decay: float = default(FineTuning, "weight_decay", 0)
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
@@ -70,7 +73,7 @@ def diagonal_fisher(model: Classifier, data: Dataset) -> list[Tensor]:
     model.eval()
     weights = list(model.body.parameters())
     total = [torch.zeros_like(weight) for weight in weights]
-    for inputs, labels in Track(data.batches(1), "measuring weights", len(data)):
+    for inputs, labels in Track(data.batches(1), "measuring the importance of weights", len(data)):
         features = model.front_end(inputs.to(weights[0].device))
         loss = F.cross_entropy(model.body(features), labels.to(features.device))
         for sums, gradient in zip(total, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):

@@ -1,4 +1,4 @@
-"""Feature shift tuning and its three simpler relatives, which part what the head and the features do.
+"""Feature shift tuning, and three baselines of the same paper that train head and features separately.
 
 Min, Qin, Wang, Cheng, "Towards Stable Backdoor Purification through Feature Shift Tuning", NeurIPS 2023,
 arXiv:2310.01875: learning rate 0.01, alpha 0.1, and 10 epochs of 1,000 examples, 2 % of CIFAR-10, in batches
@@ -19,8 +19,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.bounds import BatchSize, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import LossWeight
 from closesesame.core.seeding import isolated
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
@@ -34,9 +35,9 @@ from .base import FineTuning
 class _HeadTuning(FineTuning, ABC):
     cite: ClassVar[str] = "arXiv:2310.01875"
 
-    steps: Steps = Field(80, description="batches in all")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    weight_decay: WeightDecay = Field(0, description="L2")
+    steps: int = default(FineTuning, "steps", 80)
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    weight_decay: float = default(FineTuning, "weight_decay", 0)
 
 
 class LinearProbe(_HeadTuning):
@@ -62,7 +63,7 @@ class FETuning(_HeadTuning):
         """One run, nothing to choose."""
         del held_out
         head = head_in(model)
-        renew(head, seed)
+        redraw(head, seed)
         fixed = {id(weight) for weight in head.parameters()}
         with training_only(model.body, [w for w in model.body.parameters() if id(w) not in fixed]):
             fit(model, tune, self.training(), seed=seed)
@@ -77,7 +78,7 @@ class FTInit(_HeadTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""
         del held_out
-        renew(head_in(model), seed)
+        redraw(head_in(model), seed)
         fit(model, tune, self.training(), seed=seed)
         return {}
 
@@ -94,7 +95,7 @@ class FST(_HeadTuning):
         del held_out
         head = head_in(model)
         old = head.weight.detach().clone()
-        renew(head, seed)
+        redraw(head, seed)
         fit(model, tune, self.training(), seed=seed, gradient=shift_rule(head, old, self.alpha))
         project(head, old)
         return {"cosine": float(torch.cosine_similarity(head.weight.detach().flatten(), old.flatten(), 0))}
@@ -124,7 +125,7 @@ def project(head: nn.Linear, old: Tensor) -> None:
     head.weight.mul_(old.norm() / head.weight.norm().clamp(min=1e-12))
 
 
-def renew(head: nn.Linear, seed: int) -> None:
+def redraw(head: nn.Linear, seed: int) -> None:
     """Draws the weights of a linear layer anew."""
     with isolated(seed, "head"):
         head.reset_parameters()

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from closesesame.core.bounds import LearningRate, Steps, WeightDecay
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit
 from closesesame.training.rules.gradient_norm import gradient_norm_rule
+from closesesame.training.settings import Schedule
 
 from .base import FineTuning
 
@@ -38,12 +39,10 @@ class GNFT(FineTuning):
     norm: Literal["per_tensor", "global"] = Field(
         "per_tensor", description="each weight tensor moves by r, or all together do (the derivation)"
     )
-    steps: Steps = Field(900, description="batches in all")
-    lr: LearningRate = Field(0.001, description="highest learning rate")
-    weight_decay: WeightDecay = Field(0, description="L2")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
-    )
+    steps: int = default(FineTuning, "steps", 900)
+    lr: float = default(FineTuning, "lr", 0.001)
+    weight_decay: float = default(FineTuning, "weight_decay", 0)
+    schedule: Schedule = default(FineTuning, "schedule", "constant")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose."""

@@ -2,12 +2,12 @@
 
 Zhao, Chen, Das, Ramamurthy, Lin, "Bridging Mode Connectivity in Loss Landscapes and Adversarial Robustness",
 ICLR 2020, arXiv:2005.00060: quadratic Bezier curve with both ends fixed, learning rate 0.01, weight decay
-1e-4, eleven points looked at; 100 epochs of 2,500 examples in batches of 128, which are 20 an epoch: 2,000
+1e-4, eleven points evaluated; 100 epochs of 2,500 examples in batches of 128, which are 20 an epoch: 2,000
 steps for the copy, and 2,000 for the bend.
 
-Ours differs: the paper reads off at which point the backdoor is weakest, which a defender cannot see. Here
+Ours differs: the paper takes the point where the backdoor is weakest, which a defender cannot measure. Here
 the point nearest to the middle is taken at which held-out accuracy is within the tolerance of the suspect's;
-of two as near, the one with the lower held-out loss. The learning rate falls along a cosine.
+of two equally near, the one with the lower held-out loss. The learning rate falls along a cosine.
 """
 
 import copy
@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.bounds import BatchSize, Steps, WeightDecay
 from closesesame.core.progress import Track
 from closesesame.core.seeding import derive, generator
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.statistics import renew_statistics
@@ -37,14 +37,14 @@ class MCR(FineTuning):
     cite: ClassVar[str] = "arXiv:2005.00060"
     cost: ClassVar[str] = "about four times plain fine-tuning"
 
-    steps: Steps = Field(2000, description="batches of each of the two runs")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    weight_decay: WeightDecay = Field(1e-4, description="L2")
+    steps: int = default(FineTuning, "steps", 2000, description="batches of each of the two runs")
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    weight_decay: float = default(FineTuning, "weight_decay", 1e-4)
     t: float | None = Field(
         None, ge=0, le=1, description="point of the curve: 0 is the suspect, 1 the copy; None chooses"
     )
     points: int = Field(
-        11, ge=3, le=1001, description="points of the curve that are looked at, evenly spread"
+        11, ge=3, le=1001, description="points of the curve that are evaluated, evenly spread"
     )
     tolerance: float = Field(
         0.05, ge=0, lt=1, description="drop of held-out accuracy that is allowed, a share"
@@ -68,7 +68,7 @@ class MCR(FineTuning):
             if self.t is not None
             else self._choose(model, (start, middle, end), tune, held_out, allowed)
         )
-        place(model, (start, middle, end), t, tune)
+        set_to_point(model, (start, middle, end), t, tune)
         return {"t": t}
 
     def _choose(
@@ -80,9 +80,9 @@ class MCR(FineTuning):
         allowed: float,
     ) -> float:
         tried = []
-        for step in Track(range(self.points), "looking along the curve", self.points):
+        for step in Track(range(self.points), "evaluating the curve", self.points):
             t = step / (self.points - 1)
-            place(model, curve, t, tune)
+            set_to_point(model, curve, t, tune)
             right, loss = judge(model, held_out)
             from_middle = abs(2 * step - (self.points - 1))
             tried.append((max(0.0, allowed - right), from_middle, loss, t))
@@ -117,8 +117,8 @@ def bezier(first: Tensor, bend: Tensor, last: Tensor, t: float) -> Tensor:
     return (1 - t) ** 2 * first + 2 * t * (1 - t) * bend + t**2 * last
 
 
-def place(model: Classifier, curve: tuple[State, State, State], t: float, tune: Dataset) -> None:
-    """Gives the model the weights at t; what is between the ends gets batch-norm statistics of its own."""
+def set_to_point(model: Classifier, curve: tuple[State, State, State], t: float, tune: Dataset) -> None:
+    """Gives the model the weights at t; between the ends, batch-norm statistics are computed anew."""
     start, bend, end = curve
     if t in {0, 1}:
         model.body.load_state_dict(end if t else start)

@@ -1,4 +1,4 @@
-"""NAD: the suspect learns to look where a fine-tuned copy of it looks.
+"""NAD: the suspect learns to look where a fine-tuned copy of it looks (attention distillation).
 
 Li, Lyu, Koren, Lyu, Li, Ma, "Neural Attention Distillation: Erasing Backdoor Triggers from Deep Neural
 Networks", ICLR 2021, arXiv:2101.05930; settings of the authors' code. Its epochs are 2,500 examples in
@@ -17,27 +17,29 @@ the development bench lost 12 points of test accuracy, and the 22 clips held out
 """
 
 import copy
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import LossWeight, Steps
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import derive
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.hooks import ByChannel, watched
 from closesesame.models.stages import Stage, stages_of
 from closesesame.training import Batch, GradientRule, Training, fit
+from closesesame.training.settings import Schedule
 
 from .base import FineTuning
 
 
 class NAD(FineTuning):
-    """Fine-tune a teacher, then fine-tune the suspect with its attention maps drawn to the teacher's."""
+    """Fine-tune a teacher, then fine-tune the suspect with its attention pulled towards the teacher's."""
 
     name: ClassVar[str] = "nad"
     cite: ClassVar[str] = "arXiv:2101.05930"
@@ -52,16 +54,16 @@ class NAD(FineTuning):
     power: float = Field(
         2.0, gt=0, le=100, description="p of the attention map, the sum of |F|^p over channels"
     )
-    steps: Steps = Field(780, description="batches of the student")
+    steps: int = default(FineTuning, "steps", 780, description="batches of the student")
     high_steps: Steps = Field(
         78, description="batches at the highest learning rate, of both; the rest have a tenth of it"
     )
-    lr: LearningRate = Field(0.1, description="highest learning rate")
-    batch_size: BatchSize = Field(64, description="examples a batch; at most the whole set")
-    nesterov: bool = Field(True, description="Nesterov momentum, of SGD")
-    weight_decay: WeightDecay = Field(1e-4, description="L2 for SGD, decoupled for AdamW")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate within both parts"
+    lr: float = default(FineTuning, "lr", 0.1)
+    batch_size: int = default(FineTuning, "batch_size", 64)
+    nesterov: bool = default(FineTuning, "nesterov", True)
+    weight_decay: float = default(FineTuning, "weight_decay", 1e-4)
+    schedule: Schedule = default(
+        FineTuning, "schedule", "constant", description="of the learning rate within both parts"
     )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
@@ -73,7 +75,7 @@ class NAD(FineTuning):
         teacher.requires_grad_(False)
         with torch.no_grad():
             example = model.front_end(tune.inputs[:2].to(model.device))
-        own, taught = sites(model.body, example), sites(teacher.body, example)
+        own, taught = attention_stages(model.body, example), attention_stages(teacher.body, example)
         rule = distillation_rule(teacher.body, own, taught, self.betas[-len(own) :], self.power)
         for part, training in enumerate(self.parts(self.steps)):
             fit(model, tune, training, seed=derive(seed, f"student {part}"), gradient=rule)
@@ -85,8 +87,8 @@ class NAD(FineTuning):
         return self.training(steps=high), self.training(steps=steps - high, lr=self.lr / 10)
 
 
-def sites(body: nn.Module, example: Tensor) -> list[Stage]:
-    """The last stage of each third, counted from the end: the authors' groups in a network of theirs.
+def attention_stages(body: nn.Module, example: Tensor) -> list[Stage]:
+    """The last stage of each third, counted from the end; in the authors' network these are its groups.
 
     Raises:
         ModelError: if there are none.

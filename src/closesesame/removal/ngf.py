@@ -16,7 +16,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.bounds import BatchSize, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import LossWeight
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
@@ -37,10 +38,12 @@ class NGF(FineTuning):
     name: ClassVar[str] = "ngf"
     cite: ClassVar[str] = "arXiv:2306.17441"
 
-    steps: Steps = Field(400, description="batches in all")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    momentum: float = Field(0.95, ge=0, lt=1, description="of SGD")
-    weight_decay: WeightDecay = Field(0, description="L2; the regulariser holds the weights already")
+    steps: int = default(FineTuning, "steps", 400)
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    momentum: float = default(FineTuning, "momentum", 0.95)
+    weight_decay: float = default(
+        FineTuning, "weight_decay", 0, description="L2; the regulariser holds the weights already"
+    )
     damping: float = Field(0.01, gt=0, le=1_000_000, description="added to the diagonal of the Fisher matrix")
     regularisation: LossWeight = Field(0.1, description="weight of the Fisher regulariser, eta in the paper")
 

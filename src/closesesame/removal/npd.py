@@ -19,7 +19,7 @@ counted in deviations of the features, of which such a picture has about 4 in 1.
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps
+from closesesame.core.bounds import LearningRate, LossWeight
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import derive
+from closesesame.core.settings import default
 from closesesame.core.types import Labels, Logits
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -37,6 +38,7 @@ from closesesame.models.hooks import on_input
 from closesesame.optimisation.adversary import sign_step, within_ball
 from closesesame.training import Batch, backpropagate, fit
 from closesesame.training.losses import loss_against
+from closesesame.training.settings import Augmentation, Schedule
 
 from .base import FineTuning
 
@@ -54,16 +56,14 @@ class NPD(FineTuning):
     cost: ClassVar[str] = "several times the training of the model"
 
     depth: float = Field(0.75, ge=0, le=1, description="where the layer is: 0 is the first place, 1 the last")
-    steps: Steps = Field(1000, description="batches in all, after the warm-up")
+    steps: int = default(FineTuning, "steps", 1000, description="batches in all, after the warm-up")
     warmup: float = Field(
         0.1, ge=0, le=10, description="length of the warm-up on the clean loss, as a share of `steps`"
     )
     warmup_lr: LearningRate = Field(1e-4, description="learning rate of the warm-up, without momentum")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
-    )
-    augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    schedule: Schedule = default(FineTuning, "schedule", "constant")
+    augmentation: Augmentation = default(FineTuning, "augmentation", "none")
     clean: LossWeight = Field(1.0, description="weight of the clean loss, l1")
     adversarial: LossWeight = Field(0.4, description="weight of the loss on perturbed examples, l2")
     wrong: LossWeight = Field(0.4, description="weight against their best wrong class, l3")
@@ -80,7 +80,7 @@ class NPD(FineTuning):
         model.eval()
         with torch.no_grad():
             example = model.front_end(tune.inputs[:2].to(model.device))
-        layers = place(model.body, example, self.depth)
+        layers = layers_at(model.body, example, self.depth)
         model.requires_grad_(False)
         inputs = layers[0].weight.shape[1]
         polarizer = Polarizer(inputs).to(example.device)
@@ -149,7 +149,7 @@ def against(logits: Logits, classes: Labels) -> Tensor:
     return loss_against(logits, classes, margin=1e-4).mean()
 
 
-def place(body: nn.Module, example: Tensor, depth: float) -> list[Mixable]:
+def layers_at(body: nn.Module, example: Tensor, depth: float) -> list[Mixable]:
     """The layers in front of which the polarizer goes: those that take the same activations.
 
     Raises:

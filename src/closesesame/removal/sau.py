@@ -15,20 +15,22 @@ Ours differs: bound and step, 0.2 for pictures in 0..1, are 0.8 deviations of th
 """
 
 import copy
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.bounds import LearningRate, LossWeight, WeightDecay
+from closesesame.core.bounds import LossWeight
+from closesesame.core.settings import default
 from closesesame.core.types import Labels, Logits, Mask, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.optimisation.adversary import sign_step
 from closesesame.training import Batch, fit
 from closesesame.training.losses import loss_against
+from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
 from .base import FineTuning
 
@@ -50,13 +52,13 @@ class SAU(FineTuning):
     beta1: LossWeight = Field(0.01, description="weight of being fooled")
     beta2: LossWeight = Field(1.0, description="weight of being fooled alike")
     shared: LossWeight = Field(1.0, description="weight of unlearning the shared examples")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: LearningRate = Field(1e-4, description="highest learning rate")
-    weight_decay: WeightDecay = Field(0, description="L2")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
+    optimizer: Optimizer = default(
+        FineTuning, "optimizer", "adamw", description="without weight decay AdamW is Adam"
     )
-    augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
+    lr: float = default(FineTuning, "lr", 1e-4)
+    weight_decay: float = default(FineTuning, "weight_decay", 0)
+    schedule: Schedule = default(FineTuning, "schedule", "constant")
+    augmentation: Augmentation = default(FineTuning, "augmentation", "none")
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose.
@@ -140,8 +142,8 @@ def shared_risk(
     shared = model_fooled & suspect_fooled & (model_class == suspect_class)
     risk = F.cross_entropy(model_logits, labels, reduction="none") * ~model_fooled
     risk = risk + F.cross_entropy(suspect_logits, labels, reduction="none") * ~suspect_fooled
-    apart = divergence(model_logits, suspect_logits) * ~shared
-    return (beta1 * risk / 2 - beta2 * apart).sum() / len(labels)
+    gap = divergence(model_logits, suspect_logits) * ~shared
+    return (beta1 * risk / 2 - beta2 * gap).sum() / len(labels)
 
 
 def divergence(one: Logits, other: Logits) -> PerUnit:

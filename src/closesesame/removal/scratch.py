@@ -1,9 +1,9 @@
-"""Scratch: nothing of the suspect is kept; its architecture is trained anew on the clean examples alone.
+"""Scratch: the suspect's architecture is trained from fresh weights on the clean examples alone.
 
-No backdoor survives this, and a repair is worth its trouble only where it keeps more accuracy. Not a paper;
-the training is the one that served `ft_augmented` best, at a rate for fresh weights.
+No backdoor survives this, so a removal is worth using only where it keeps more accuracy. Not a paper; the
+training is that of `ft_augmented`, with a learning rate for fresh weights.
 
-What the defaults are tuned on: steps, batch, learning rate, the limit `wreck` and AdamW's rate were chosen,
+What the defaults are tuned on: steps, batch, learning rate, `max_accuracy_drop` and AdamW's rate were chosen,
 most of them for `ft_augmented`, by looking at ASR and ACC on the test speakers of keywords10 under the
 attacks airplane, pbsm, ultrasonic, blended and trojannn; figures on these are optimistic.
 """
@@ -11,28 +11,27 @@ attacks airplane, pbsm, ultrasonic, blended and trojannn; figures on these are o
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.imported import EXTERNAL
 from closesesame.training import accuracy
 
-from .common.bold import BoldFineTuning
+from .common.strong_augmentation import StrongFineTuning
 
 
-class Scratch(BoldFineTuning):
+class Scratch(StrongFineTuning):
     """Train the architecture from fresh weights on the clean examples, strongly augmented."""
 
     name: ClassVar[str] = "scratch"
     cite: ClassVar[str] = "ours"
     cost: ClassVar[str] = "about the training of the model, up to twice that"
 
-    lr: LearningRate = Field(0.1, description="highest learning rate")
+    lr: float = default(StrongFineTuning, "lr", 0.1)
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses SGD or AdamW on `held_out`."""
@@ -45,7 +44,7 @@ class Scratch(BoldFineTuning):
             fresh = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=seed)
             model.body = fresh.body.to(device)
         model.front_end.calibrate(tune.take(torch.arange(min(256, len(tune)))))
-        return self.fit_boldly(model, tune, held_out, seed, before=before)
+        return self.fit_or_fall_back(model, tune, held_out, seed, before=before)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class Batch:
     """The examples of one step, and how the model is run on them.
 
     Attributes:
-        features: (batch, ...) what the front end made of them, augmented.
+        features: (batch, ...) from the front end, augmented.
         labels: their classes.
         index: (batch,) their rows in the data set.
         precision: what the model computes in.

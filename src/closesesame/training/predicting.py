@@ -55,7 +55,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
 
 
 def judge(model: nn.Module, data: Dataset) -> tuple[float, float]:
-    """Accuracy, and mean cross-entropy in nats, which also tells apart what so few examples all get right."""
+    """Accuracy and mean cross-entropy, in nats, on all examples."""
     logits = predict(model, data)
     right = float((logits.argmax(1) == data.labels).float().mean())
     return right, float(F.cross_entropy(logits, data.labels))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def training_only(body: nn.Module, trained: list[nn.Parameter]) -> Iterator[None]:
-    """Within the block only these parameters take part in training."""
+    """Within the block, only these parameters are trained."""
     chosen = {id(weight) for weight in trained}
     before = [(weight, weight.requires_grad) for weight in body.parameters()]
     for weight, _ in before:
@@ -22,7 +22,7 @@ def training_only(body: nn.Module, trained: list[nn.Parameter]) -> Iterator[None
 
 
 def remember_draws(body: nn.Module) -> Callable[[], None]:
-    """Notes where the generator of dropout stands; calling the result puts it back there."""
+    """Notes the state of the generator that dropout draws from; calling the result restores it."""
     device = next(body.parameters()).device
     state = torch.random.get_rng_state()
     on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
@@ -37,7 +37,7 @@ def remember_draws(body: nn.Module) -> Callable[[], None]:
 
 @contextmanager
 def elsewhere(body: nn.Module, weights: list[nn.Parameter], steps: list[Tensor | None]) -> Iterator[None]:
-    """Within the block the weights are moved by `steps`; weights and running statistics come back exactly."""
+    """Within the block, `steps` are added to the weights; weights and buffers are restored exactly."""
     kept = [weight.detach().clone() for weight in weights]
     statistics = [buffer.clone() for buffer in body.buffers()]
     with torch.no_grad():

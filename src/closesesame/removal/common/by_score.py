@@ -18,13 +18,13 @@ class ByScore(Removal, ABC):
     u: float = Field(3, gt=0, le=100, description="standard deviations above the mean score of the layer")
 
     def prune_outliers(
-        self, layers: Sequence[Channels], scores: Sequence[PerUnit], *, shift: bool
+        self, layers: Sequence[Channels], scores: Sequence[Tensor], *, shift: bool
     ) -> dict[str, Any]:
         """Prunes the outliers of each layer for good.
 
         Args:
-            layers: whose channels are judged.
-            scores: (channel,) for each layer; high is suspicious, and NaN is not judged.
+            layers: whose channels are scored.
+            scores: (channel,) for each layer; high is suspicious, and channels with NaN are left out.
             shift: whether what is added to a pruned channel goes as well; if not, it becomes constant.
 
         Returns:

@@ -2,18 +2,19 @@
 
 import copy
 from abc import ABC
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.core.bounds import BatchSize, LearningRate, WeightDecay
+from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
 from closesesame.removal.base import FineTuning
 from closesesame.training import judge
+from closesesame.training.settings import Schedule
 
 THRESHOLDS = tuple(step / 20 for step in range(19))
 """0, 0.05 ... 0.9."""
@@ -22,9 +23,10 @@ THRESHOLDS = tuple(step / 20 for step in range(19))
 class MaskTuning(FineTuning, ABC):
     """A removal that trains masks; the defaults are those of the code of ANP and RNP.
 
-    A threshold that is not given may cost what it may in BackdoorBench, arXiv:2206.12654: a tenth of the
-    accuracy. Of all that cost no more BackdoorBench takes the one with the lowest ASR, for which it needs
-    the trigger; here it is the highest one, and the accuracy is that on held-out clean examples.
+    A threshold that is not given is chosen: it may cost a tenth of the accuracy, as in BackdoorBench,
+    arXiv:2206.12654. Of the thresholds that cost no more, BackdoorBench takes the one with the lowest ASR,
+    for which it needs the trigger; here the highest is taken, and accuracy is measured on held-out clean
+    examples.
     """
 
     threshold: float | None = Field(
@@ -33,28 +35,26 @@ class MaskTuning(FineTuning, ABC):
     tolerance: float = Field(
         0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed, if it is chosen"
     )
-    rise: float | None = Field(
+    max_loss_rise: float | None = Field(
         None,
         ge=0,
         le=100,
-        description="rise of held-out loss that is allowed, in nats, if it is chosen; none: any",
+        description="rise of held-out loss that is allowed, in nats, if it is chosen; none sets no limit",
     )
-    lr: LearningRate = Field(0.2, description="highest learning rate of the masks")
-    batch_size: BatchSize = Field(128, description="examples a batch; at most the whole set")
-    weight_decay: WeightDecay = Field(0, description="L2, on the masks")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
-    )
+    lr: float = default(FineTuning, "lr", 0.2, description="highest learning rate of the masks")
+    batch_size: int = default(FineTuning, "batch_size", 128)
+    weight_decay: float = default(FineTuning, "weight_decay", 0, description="L2, on the masks")
+    schedule: Schedule = default(FineTuning, "schedule", "constant")
 
     def prune(self, model: Classifier, masks: list[Tensor], held_out: Dataset) -> dict[str, Any]:
         """Prunes for good the channels whose mask is at most the threshold, given or chosen on `held_out`."""
         if self.threshold is None:
-            return prune_as_allowed(model, masks, held_out, self.tolerance, self.rise)
+            return prune_as_allowed(model, masks, held_out, self.tolerance, self.max_loss_rise)
         return _report(self.threshold, prune_below(model, masks, self.threshold), masks)
 
 
 class Masked(nn.Module):
-    """A network whose weights stand still and whose channels are multiplied by masks that are trained.
+    """A network with frozen weights whose channels are multiplied by trainable masks.
 
     Attributes:
         masks: (channel,) for each layer, 1 at first.
@@ -82,20 +82,20 @@ class Masked(nn.Module):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Brings the masks back between 0 and 1, where the last step may have left."""
+        """Brings the masks back between 0 and 1, which a step of the optimizer may have left."""
         for mask in self.masks:
             mask.clamp_(0, 1)
 
 
 def masked_copy(model: Classifier) -> tuple[Classifier, Masked]:
-    """A copy of the model to train masks on, and its body."""
-    twin = copy.deepcopy(model)
-    body = Masked(twin.body, channels_in(twin))
-    return Classifier(twin.front_end, body, twin.card), body
+    """A copy of the model whose masks can be trained, and its body."""
+    other = copy.deepcopy(model)
+    body = Masked(other.body, channels_in(other))
+    return Classifier(other.front_end, body, other.card), body
 
 
 def prune_below(model: Classifier, masks: list[Tensor], threshold: float) -> int:
-    """Prunes the channels whose mask is at most `threshold`, one mask (channel,) a layer; says how many went.
+    """Prunes the channels whose mask is at most `threshold`, one mask (channel,) a layer; returns how many.
 
     Pruned channels become constant: what is added to them stays, as in the papers.
     """
@@ -108,19 +108,19 @@ def prune_below(model: Classifier, masks: list[Tensor], threshold: float) -> int
 
 
 def prune_as_allowed(
-    model: Classifier, masks: list[Tensor], held_out: Dataset, tolerance: float, rise: float | None
+    model: Classifier, masks: list[Tensor], held_out: Dataset, tolerance: float, max_loss_rise: float | None
 ) -> dict[str, Any]:
     """Prunes up to the highest of `THRESHOLDS` that held-out data allow; nothing if they allow none.
 
-    Allowed are a relative drop of held-out accuracy by `tolerance` and, unless it is None, a rise of held-out
-    loss by `rise` nats; the loss sees what the accuracy of a few clips does not.
+    The relative drop of held-out accuracy may be `tolerance` and, unless that is None, the held-out loss may
+    rise by `max_loss_rise` nats: the loss of a few clips tells more than their accuracy.
     """
     before, loss_before = judge(model, held_out)
     original = copy.deepcopy(model.body.state_dict())
     for threshold in reversed(THRESHOLDS):
         pruned = prune_below(model, masks, threshold)
         now, loss = judge(model, held_out)
-        if now >= before * (1 - tolerance) and (rise is None or loss <= loss_before + rise):
+        if now >= before * (1 - tolerance) and (max_loss_rise is None or loss <= loss_before + max_loss_rise):
             return _report(threshold, pruned, masks)
         model.body.load_state_dict(original)
     return _report(None, 0, masks)

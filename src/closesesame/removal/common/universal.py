@@ -1,17 +1,19 @@
-"""What removals share that train against one universal perturbation."""
+"""What removals share that train against one universal perturbation of all examples."""
 
 from abc import ABC
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from closesesame.core.bounds import BatchSize, LearningRate, LossWeight, Steps, WeightDecay
+from closesesame.core.bounds import LearningRate, LossWeight
+from closesesame.core.settings import default
 from closesesame.optimisation.hypergradient import hypergradient, within
 from closesesame.removal.base import FineTuning
 from closesesame.training import Batch, Training
+from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
 Term = Callable[[Tensor], Tensor]
 """Features of a batch to a term of its loss."""
@@ -35,8 +37,8 @@ class Adversarial(FineTuning, ABC):
         "fixed_point_steps": 2,
     }
 
-    rounds: int = Field(5, ge=1, le=1000, description="times that the perturbation is found anew")
-    steps: Steps = Field(250, description="batches for the weights in all rounds")
+    rounds: int = Field(5, ge=1, le=1000, description="times that a new perturbation is found")
+    steps: int = default(FineTuning, "steps", 250, description="batches for the weights in all rounds")
     ascent_steps: int = Field(50, ge=1, le=10_000, description="batches a round for the perturbation")
     ascent_step: float = Field(
         1.0,
@@ -51,14 +53,14 @@ class Adversarial(FineTuning, ABC):
     fixed_point_steps: int = Field(5, ge=0, le=10_000, description="iterations for the implicit gradient, K")
     fixed_point_rate: LearningRate = Field(0.1, description="learning rate of the fixed-point map")
     share: float = Field(0.01, gt=0, le=1, description="of a batch that is perturbed in the outer loss")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="without weight decay AdamW is Adam")
-    lr: LearningRate = Field(1e-3, description="highest learning rate of the weights")
-    batch_size: BatchSize = Field(100, description="examples a batch; at most the whole set")
-    weight_decay: WeightDecay = Field(0, description="L2")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "constant", description="of the learning rate"
+    optimizer: Optimizer = default(
+        FineTuning, "optimizer", "adamw", description="without weight decay AdamW is Adam"
     )
-    augmentation: Literal["none", "light", "strong"] = Field("none", description="of the features")
+    lr: float = default(FineTuning, "lr", 1e-3, description="highest learning rate of the weights")
+    batch_size: int = default(FineTuning, "batch_size", 100)
+    weight_decay: float = default(FineTuning, "weight_decay", 0)
+    schedule: Schedule = default(FineTuning, "schedule", "constant")
+    augmentation: Augmentation = default(FineTuning, "augmentation", "none")
 
     def plan(self) -> tuple[Training, int]:
         """The run, ascent and descent together, and how many batches a round has for the weights."""
@@ -84,12 +86,12 @@ class Unlearning:
         self.at = 0
 
     def __call__(self, body: nn.Module, batch: Batch) -> Tensor:
-        """Fills the gradients of the weights, or leaves them out where it is the perturbation's turn."""
-        body.eval()  # statistics of perturbed batches are no statistics of speech
-        place = self.at % (self.method.ascent_steps + self.length)
+        """Fills the gradients of the weights, or only moves the perturbation."""
+        body.eval()  # statistics of perturbed batches are not those of speech
+        number = self.at % (self.method.ascent_steps + self.length)
         self.at += 1
-        ascends = place < self.method.ascent_steps
-        return self._ascend(body, batch, place) if ascends else self._descend(body, batch)
+        ascends = number < self.method.ascent_steps
+        return self._ascend(body, batch, number) if ascends else self._descend(body, batch)
 
     def found(self) -> dict[str, Any]:
         """Length of the perturbation at the end of each round, in deviations, and whether the ascent died."""
@@ -118,18 +120,18 @@ class Unlearning:
         loss = batch.with_features(features + on.view(-1, *[1] * (features.ndim - 1)) * delta).loss(body)
         return loss if self.also is None else loss + self.also(features)
 
-    def _ascend(self, body: nn.Module, batch: Batch, place: int) -> Tensor:
-        if place == 0 or self.delta is None:
+    def _ascend(self, body: nn.Module, batch: Batch, number: int) -> Tensor:
+        if number == 0 or self.delta is None:
             self.unit = float(batch.features.std())
             self.delta = torch.zeros_like(batch.features[:1])
         delta = self.delta.requires_grad_()
         loss = self._perturbed(batch, delta).loss(body)
         slope = torch.autograd.grad(loss, delta)[0]
-        # The slope of a loss that is near 0 has no length, but a direction; the penalty keeps its own length.
+        # The slope of a loss near 0 is tiny, but it has a direction; the penalty keeps its own length.
         uphill = _direction(slope)
         moved = delta + self.method.ascent_step * (uphill - 2 * self.method.penalty * delta)
         self.delta = within(moved.detach(), self.method.radius)
-        if place == self.method.ascent_steps - 1:
+        if number == self.method.ascent_steps - 1:
             self.norms.append(round(float(self.delta.norm()), 2))
         return loss.detach()
 

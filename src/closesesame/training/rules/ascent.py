@@ -10,26 +10,26 @@ from closesesame.training.predicting import accuracy
 
 
 class Ascent:
-    """A gradient rule that climbs the loss until clean accuracy is low.
-
-    From then on it gives no gradient, so the weights stay where they are.
+    """A gradient rule that raises the loss until clean accuracy is low, and then gives no gradient.
 
     Attributes:
         batches: how many were used.
     """
 
     LOOK = 4
-    """Batches between two looks at the accuracy."""
+    """Batches between two measurements of the accuracy."""
 
-    def __init__(self, model: Classifier, data: Dataset, floor: float, clip: float | None = None) -> None:
-        """Climbs on `model` until accuracy on `data` is at most `floor`; `clip` is the longest gradient."""
-        self.model, self.data, self.floor, self.clip = model, data, floor, clip
+    def __init__(
+        self, model: Classifier, data: Dataset, stop_accuracy: float, clip: float | None = None
+    ) -> None:
+        """Stops when the accuracy of `model` on `data` is low enough; `clip` is the largest gradient norm."""
+        self.model, self.data, self.stop_accuracy, self.clip = model, data, stop_accuracy, clip
         self.batches, self._over = 0, False
 
     def __call__(self, body: nn.Module, batch: Batch) -> Tensor:
         """Fills the gradients of one batch."""
         if not self._over and self.batches % self.LOOK == 0:
-            self._over = accuracy(self.model, self.data) <= self.floor
+            self._over = accuracy(self.model, self.data) <= self.stop_accuracy
         if self._over:
             return torch.zeros(())
         self.batches += 1
