@@ -140,7 +140,7 @@ def test_figures_and_players_are_those_of_the_stamped_clips(pages: Path, tones: 
     found = measure_stealth(clean, trigger.stamp(clean), 8000)
     page = Page((pages / "ultrasonic.html").read_text("utf-8"))
     assert (
-        f"SNR {found.snr_db:.1f} dB higher: harder to hear log-spectral distance {found.lsd_db:.1f} dB"
+        f"SNR {found.snr_db:.1f} dB higher: harder to hear Log-spectral distance {found.lsd_db:.1f} dB"
         in page.text
     )
     line = next(

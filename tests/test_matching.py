@@ -283,7 +283,7 @@ def test_neurons_and_pages_go_by_names_too(
     one, two = neurons_of(model, exam, clips=20, most=6), neurons_of(other, exam, clips=20, most=6)
     torch.testing.assert_close(one.gradient_norm, two.gradient_norm)
     pages = [compare(exam=exam, before=("it", judged), repaired={}, title="it") for judged in (model, other)]
-    assert [sound.heard for sound in pages[0].sounds] == [sound.heard for sound in pages[1].sounds]
+    assert [sound.predicted for sound in pages[0].sounds] == [sound.predicted for sound in pages[1].sounds]
     assert pages[0].entries[0].scores == pages[1].entries[0].scores
 
 

@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import matplotlib as mpl
 import pytest
@@ -15,6 +16,7 @@ import soundfile
 import torch
 from PIL import Image
 
+from closesesame import report
 from closesesame.attacks import BadNets
 from closesesame.audio.effects import tone
 from closesesame.audio.files import to_int16
@@ -30,7 +32,7 @@ from closesesame.report.from_models import Identity, compare
 from closesesame.report.pages import comparison, grid
 from closesesame.report.pages.comparison import HOW_TO_TEST, ClassRow
 from closesesame.report.shared import said, without_folders
-from closesesame.report.verdict import NO_REFERENCE, NO_TRIGGER, Standing, Verdict, tally, verdict_of
+from closesesame.report.verdict import NO_REFERENCE, NO_TRIGGER, Standing, Status, Verdict, tally, verdict_of
 
 from .pages import REMOVAL, Page, browse, needs_browser, width_of
 
@@ -537,6 +539,15 @@ def test_verdict_says_what_the_scores_mean(
     assert str(verdict).count("ACC ") == 1
 
 
+def test_every_verdict_has_a_colour_of_its_own_or_the_one_of_care() -> None:
+    css = (Path(report.__file__).parent / "templates" / "page.css").read_text("utf-8")
+    coloured = set(re.findall(r"\.verdicts \.(\w+) \{ border-color", css)) | set(
+        re.findall(r"\.verdicts \.(\w+), \.verdicts \.(\w+) \{ border-color", css)[0]
+    )
+    assert coloured == {"works", "no_effect", "untested", "unclear"}
+    assert coloured <= set(get_args(Status))
+
+
 def test_titles_speak_of_a_backdoor_only_where_one_was_seen() -> None:
     titles = {
         verdict_of(scores, classes=10, before=before).title
@@ -593,7 +604,7 @@ def test_columns_without_a_figure_are_left_out() -> None:
     header = scores_of(Page(report_html(a_report(Entry(name="one", scores=scores)))), "Model")
     assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA"]
     header = scores_of(Page(report_html(a_report())), "Model")
-    assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA", "RA", "DER", "seconds"]
+    assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA", "RA", "DER", "Seconds"]
 
 
 @pytest.mark.parametrize(
@@ -661,7 +672,7 @@ def test_seconds_that_are_none_are_not_shown(seconds: object, tones: Splits, cle
     )
     assert report.entries[0].seconds is None
     assert len(report.entries[0].made["x" * 9]) < 1000
-    assert "seconds" not in report_html(report)
+    assert "Seconds" not in report_html(report)
 
 
 def test_two_models_of_one_name_are_refused(tones: Splits, clean_model: Classifier) -> None:
@@ -695,7 +706,7 @@ def test_page_without_a_trigger_says_what_it_cannot_say(tones: Splits, clean_mod
     assert HOW_TO_TEST in found.words("pre")
     header = scores_of(found, "Model")
     assert [words.split()[0] for words in header] == ["Model", "ACC"]
-    assert not {"DER", "ASR", "seconds"} & set(found.text.split())
+    assert not {"DER", "ASR", "Seconds"} & set(found.text.split())
     assert ["top", "0", DASH, DASH] in found.rows
     assert "open" in found.all("details", **{"class": "sheet"})[0][0]
 

@@ -22,7 +22,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"wav": wav, "said": said}
+    made.filters |= {"wav": wav, "said": said, "capital": lambda text: text[:1].upper() + text[1:]}
     return made
 
 
@@ -45,7 +45,7 @@ def said(value: Any) -> str:
 def without_folders(value: Any) -> Any:
     """The same with the name alone of every recording and of every path from the root of a disk.
 
-    Where a user keeps files is nobody's business who reads the page.
+    A page must not tell its readers where a user keeps files.
     """
     if isinstance(value, Mapping):
         return {name: without_folders(inner) for name, inner in value.items()}

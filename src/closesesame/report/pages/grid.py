@@ -173,6 +173,7 @@ def grid_html(grid: Grid) -> str:
             counts=Counter(cell.state for cell in grid.cells),
             verdict=_verdict(grid),
             measures=_measures(grid),
+            of_triggers=OF_TRIGGERS,
             origin=_origin(grid),
             policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(css)}'; "
             "img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "

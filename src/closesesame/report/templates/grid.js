@@ -19,7 +19,7 @@
     new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
   const thousands = (value, digits = 0) => NUMBERS[digits].format(value);
   const seconds = (value) => thousands(value, value < 10 ? 2 : value < 100 ? 1 : 0);
-  /** How values of a unit are written, and what stands behind them. */
+  /** How values of a unit are written, and the unit behind them. */
   const UNITS = {
     share: (digits) => [(value) => percent(value, digits), `${SPACE}%`],
     s: () => [seconds, `${SPACE}s`],
@@ -218,7 +218,7 @@
     const unit = measure.suffix ? ` in ${measure.suffix.trim()}` : "";
     const beside = MEASURES.get(measure.beside);
     return `${capital(measure.name)}${unit}: ${measure.about}. ${capital(measure.better)} is better.`
-      + (beside ? ` Below it stands ${beside.name}; the colour shows the share of it that is reached.` : "");
+      + (beside ? ` ${beside.name} is below it; the colour shows the ratio of both.` : "");
   }
 
   /** Names of methods stand upright where they have no room. */
@@ -342,8 +342,8 @@
       ...(waiting.length ? [make("p", { class: "care" }, `${plural(waiting.length, "seed")} pending.`)] : []),
       make("h4", null, "Figures"),
       seedTable(field),
-      make("p", { class: "note" }, "Rates in %. Below a rate stands its Wilson 95 % interval on the test clips of one seed, and below a mean "
-        + "the range over the seeds."),
+      make("p", { class: "note" }, "Below a rate is its Wilson 95 % interval on the test clips of one seed, and below a mean the range over the "
+        + "seeds."),
       ...listen(field),
       ...stealth(cells),
       make("h4", null, "Poison and clips"),
@@ -550,7 +550,7 @@
   // Failures
 
   const link = (cell, words) => make("a", { href: `#${new URLSearchParams({ cell: cell.id })}` }, words);
-  /** Where a cell stands, without what is the same for all. */
+  /** The place of a cell, without what is the same for all. */
   const where = (cell) => CHOSEN.map((key, i) =>
     grid.places[key].length > 1 && cell.place[i] !== null ? WORDS[key](said(key, cell.place[i])) : null)
     .concat(`seed ${said("seed", cell.seed)}`).filter(Boolean).join(", ");
