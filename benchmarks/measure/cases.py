@@ -45,7 +45,8 @@ from closesesame.models.matching import data_for
 from closesesame.removal import REMOVALS
 from closesesame.report.from_store import grid_of
 from closesesame.training import Training, predict, train
-from hostile import WORDS, Tree, as_json, as_setting, as_toml, damaged, hostile, mutated, near
+
+from .hostile import WORDS, Tree, as_json, as_setting, as_toml, damaged, hostile, mutated, near
 
 RATE, SECONDS = 4_000, 0.1
 LONGEST_SENTENCE = 1_000

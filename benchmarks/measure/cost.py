@@ -1,12 +1,11 @@
 """Seconds of every removal at its defaults, as multiples of one plain fine-tuning step, in turn in one run.
 
-OMP_NUM_THREADS=1 python benchmarks/cost.py DATA
+OMP_NUM_THREADS=1 python -m benchmarks cost DATA
 
 DATA is a folder with `keywords10`. A removal that trains is run at two short lengths; what it takes at its
 own length follows from the line through both. Run it on a machine that does nothing else.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 
 import torch
 
-from closesesame import __version__
 from closesesame.bench.protocol import Protocol
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
+from closesesame.bench.results import write_measured
 from closesesame.data import load_splits
 from closesesame.models import ResNet
 from closesesame.removal import FT, REMOVALS, Removal
 from closesesame.training import Training, train
+
+from . import RESULTS
 
 FRACTION = 0.05
 SHARES = (0.02, 0.06)
@@ -68,18 +67,9 @@ def main() -> None:
                 "says_in_list": method.cost,
             }
         )
-        content = {
-            "recipe": "cost",
-            "about": f"From short runs. A plain fine-tuning step took {step:.3f} s, the training of the "
-            f"model {training:.1f} s.",
-            "version": __version__,
-            "threads": torch.get_num_threads(),
-            "host": host(),
-            "rows": rows,
-        }
-        write_whole(json.dumps(content, indent=1) + "\n", Path(__file__).parent / "results" / "cost.json")
+        about = (
+            f"From short runs; threads: {torch.get_num_threads()}. A plain fine-tuning step took "
+            f"{step:.3f} s, the training of the model {training:.1f} s."
+        )
+        write_measured(RESULTS / "cost.json", rows, about)
         print(name, f"{seconds:.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

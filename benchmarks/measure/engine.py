@@ -1,11 +1,11 @@
 """What the engine of grids must stand: kills, many cells, failures, large data; each a result file.
 
-python benchmarks/engine.py storm       kill -9 at random moments over a grid of real cells
-python benchmarks/engine.py overhead    10,000 empty cells
-python benchmarks/engine.py failures    2,000 cells of which a tenth fail
-python benchmarks/engine.py workers     one worker against two on the recipe `quick`
-python benchmarks/engine.py ray         the recipe `storm` on processes and on Ray
-python benchmarks/engine.py memory      100,000 one-second clips
+python -m benchmarks engine storm       kill -9 at random moments over a grid of real cells
+python -m benchmarks engine overhead    10,000 empty cells
+python -m benchmarks engine failures    2,000 cells of which a tenth fail
+python -m benchmarks engine workers     one worker against two on the recipe `quick`
+python -m benchmarks engine ray         the recipe `storm` on processes and on Ray
+python -m benchmarks engine memory      100,000 one-second clips
 """
 
 import argparse
@@ -24,20 +24,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from closesesame import __version__
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.runner import run
 from closesesame.bench.queue.store import Job, Store
 from closesesame.bench.queue.worker import Scope
 from closesesame.bench.recipe import read_recipe
-from closesesame.bench.stages import plan
-from closesesame.core.disk import write_whole
+from closesesame.bench.results import write_measured
+from closesesame.bench.stages import JUDGE, plan
 from closesesame.core.errors import DataError
-from closesesame.core.machine import host
 
-HERE = Path(__file__).parent
-RECIPES = HERE / "recipes"
-TASKS = "benchmarks.engine"
+from . import RECIPES, RESULTS
+
+TASKS = "benchmarks.measure.engine"
 KILLS = 24
 
 
@@ -76,7 +74,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 def storm(folder: Path) -> list[dict[str, Any]]:
     """Runs a grid in peace, then the same grid while workers and driver are killed."""
-    recipe = RECIPES / "storm.toml"
+    recipe = RECIPES / "engine" / "storm.toml"
     subprocess.run(sesame("bench", "run", recipe, "--store", folder / "calm"), check=True)
     calm = results_of(folder / "calm")
     command = sesame("bench", "run", recipe, "--store", folder / "storm", "--tries", 100)
@@ -96,11 +94,11 @@ def storm(folder: Path) -> list[dict[str, Any]]:
                 driver = subprocess.Popen(command)
     store = Store(folder / "storm")
     completions, found = store.completions(), results_of(folder / "storm")
-    cells = sum(row.job.label.count(":") > 0 and "score" in row.job.task for row in store.rows())
+    cells = sum(row.job.task == JUDGE for row in store.rows())
     return [
         {
             "jobs": len(calm),
-            "score_cells": cells,
+            "measured_cells": cells,
             "kills_of_workers": kills["worker"],
             "kills_of_driver": kills["driver"],
             "jobs_lost": len(calm.keys() - found.keys()) + sum(r is None for r in found.values()),
@@ -171,7 +169,7 @@ def workers(folder: Path) -> list[dict[str, Any]]:
 
 def ray(folder: Path) -> list[dict[str, Any]]:
     """The same grid on processes and on local Ray, one of whose workers is killed."""
-    recipe = RECIPES / "storm.toml"
+    recipe = RECIPES / "engine" / "storm.toml"
     subprocess.run(sesame("bench", "run", recipe, "--store", folder / "processes"), check=True)
     driver = subprocess.Popen(sesame("bench", "run", recipe, "--store", folder / "ray", "--ray", "local"))
     killed = 0
@@ -209,7 +207,7 @@ def memory(folder: Path, clips: int = 100_000) -> list[dict[str, Any]]:
         tone = 0.1 * np.sin(2 * np.pi * (300 + 900 * word + speaker) * time_s)
         tone += 0.01 * rng.standard_normal(16_000)
         soundfile.write(place / f"s{speaker}_nohash_{number // 100}.wav", tone, 16_000)
-    recipe = RECIPES / "memory.toml"
+    recipe = RECIPES / "engine" / "memory.toml"
     command = sesame("bench", "run", recipe, "--store", folder / "s", "--data", folder / "data")
     subprocess.run([*command, "--workers", "1"], check=True)
     store = Store(folder / "s")
@@ -235,16 +233,16 @@ MEASURES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
 }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measures what was asked for, in a folder that is removed in the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("measure", choices=MEASURES)
     given = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(HERE.parent)  # workers find the tasks of this file
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # workers find the tasks of this file
     scratch = Path(tempfile.mkdtemp(prefix="closesesame-"))
     try:
         found = MEASURES[given.measure](scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    content = {"recipe": f"engine-{given.measure}", "version": __version__, "host": host(), "rows": found}
-    write_whole(json.dumps(content, indent=1) + "\n", HERE / "results" / f"engine-{given.measure}.json")
+    write_measured(RESULTS / f"engine_{given.measure}.json", found)
     print(json.dumps(found, indent=1))

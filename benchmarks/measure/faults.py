@@ -1,7 +1,7 @@
 """Kills, full disks, read-only folders and too little memory, put into real commands: nothing may be lost.
 
-python benchmarks/faults.py            all; about 20 minutes, and a C compiler is needed; killed, it goes on
-python benchmarks/faults.py --few 2    the same with two of each
+python -m benchmarks faults            all; about 20 minutes, and a C compiler is needed; killed, it goes on
+python -m benchmarks faults --few 2    the same with two of each
 
 A library that is loaded before all others (faults.c) counts the calls that change a file below one folder,
 and kills the process at the n-th, half-way through if it is a write, or lets it and all later ones fail. What
@@ -40,20 +40,22 @@ import torch
 from rich.progress import track
 
 import closesesame.cli as program
-from closesesame import __version__, data, training
+from closesesame import data, training
 from closesesame.bench import stages as planning
 from closesesame.bench.grid import open_store, read_grid
 from closesesame.bench.identity import Code
 from closesesame.bench.queue import runner, worker
 from closesesame.bench.queue.store import FILE
+from closesesame.bench.results import write_measured
 from closesesame.cli.verbs import report
 from closesesame.core.disk import Destination, write_whole
 from closesesame.core.errors import ClosesesameError
-from closesesame.core.machine import host
 from closesesame.report import build, page
 
+from . import RESULTS
+
 HERE = Path(__file__).parent
-OUT = HERE / "results" / "faults.json"
+OUT = RESULTS / "faults.json"
 LIBRARY = "CLOSESESAME_FAULTS"
 RATE, SECONDS = 8_000, 0.25
 PATIENCE_S = 120
@@ -70,7 +72,7 @@ protocol = {{ clean_from = "train", budgets = ["published"] }}
 data = [{{ name = "clips", sample_rate = {RATE}, duration_s = {SECONDS}, split = "lists" }}]
 model = [{{ name = "resnet", settings = {{ widths = [2] }} }}]
 attack = [{{ name = "badnets" }}]
-defence = [{{ name = "ft", settings = {{ steps = 2, batch_size = 4 }} }}]
+removal = [{{ name = "ft", settings = {{ steps = 2, batch_size = 4 }} }}]
 """
 
 
@@ -732,9 +734,8 @@ def main() -> int:
     for tally in tallies:
         print(json.dumps(tally.row()))
         print(*tally.odd[:20], sep="\n")
-    content = {"recipe": "faults", "about": ABOUT, "version": __version__, "host": host(), "rows": rows}
     if not asked.few and not asked.command:
-        write_whole(json.dumps(content, indent=1) + "\n", asked.out)
+        write_measured(asked.out, rows, ABOUT)
     return int(any(tally.odd or tally.ends["lost"] for tally in tallies))
 
 
@@ -748,15 +749,13 @@ ABOUT = (
 
 
 def _again_with_library() -> int:
-    """Runs this file once more with faults.c loaded."""
+    """Runs all this once more with faults.c loaded."""
     with tempfile.TemporaryDirectory() as folder:
         library = build_library(Path(folder))
         if library is None:
             print("a C compiler is needed to build faults.c", file=sys.stderr)
             return 77
         environment = os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
-        return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return subprocess.run(
+            [sys.executable, "-m", "benchmarks", "faults", *sys.argv[1:]], env=environment, check=False
+        ).returncode

@@ -1,7 +1,7 @@
 """Hostile input by the hundred thousand: works, or is refused in one sentence; nothing else.
 
-python benchmarks/fuzz.py --cases 100000 --seed 0            a long run; killed, it goes on where it was
-python benchmarks/fuzz.py --only 4711                        one case again, with its traceback
+python -m benchmarks fuzz --cases 100000 --seed 0            a long run; killed, it goes on where it was
+python -m benchmarks fuzz --only 4711                        one case again, with its traceback
 
 A case is a data folder, a recipe, a trigger, a model, settings, a store or a result file with something wrong
 in it, read by the functions that the commands call. Or it is a comparison: the same model, trigger and
@@ -15,7 +15,6 @@ import random
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import traceback
 import warnings
@@ -31,16 +30,17 @@ from unittest.mock import patch
 import torch
 from rich.progress import Progress
 
-from cases import KINDS, Act, World, check_sentence, hold
-from closesesame import __version__
 from closesesame.bench import stages as planning
 from closesesame.bench.queue.store import FILE
 from closesesame.bench.queue.worker import peak_mb
+from closesesame.bench.results import write_measured
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import ClosesesameError, DataWarning
-from closesesame.core.machine import host
 
-OUT = Path(__file__).parent / "results" / "fuzz.json"
+from . import RESULTS
+from .cases import KINDS, Act, World, check_sentence, hold
+
+OUT = RESULTS / "fuzz.json"
 MOST_CPU_S, MOST_MB = 10, 1_000
 """What one case may take, beside what the process has anyhow."""
 CHUNK = 250
@@ -244,8 +244,7 @@ def run(cases: int, seed: int, out: Path) -> dict[str, Tally]:
         shutil.rmtree(scratch, ignore_errors=True)
     rows = [tallies[kind].row(kind) for kind in (*KINDS, "processes") if kind in tallies]
     about = f"Seed {seed}; comparisons at twice the sample rate may differ by one clip, all others by none."
-    content = {"recipe": "fuzz", "about": about, "version": __version__, "host": host(), "rows": rows}
-    write_whole(json.dumps(content, indent=1) + "\n", out)
+    write_measured(out, rows, about)
     partial_file.unlink()
     return tallies
 
@@ -282,7 +281,3 @@ def _again(number: int, seed: int) -> int:
 def _shown(error: BaseException, told: Callable[[BaseException], dict[str, str]] = _told) -> dict[str, str]:
     traceback.print_exception(error)
     return told(error)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

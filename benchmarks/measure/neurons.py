@@ -1,6 +1,6 @@
 """GN-FT's observation, on victims and clean models of a store: which neurons have the steep gradients?
 
-python benchmarks/neurons.py RECIPE DATA STORE
+python -m benchmarks neurons RECIPE DATA STORE
 
 The arguments are those of a finished `sesame bench run RECIPE --data DATA --store STORE`.
 """
@@ -12,25 +12,26 @@ from pathlib import Path
 
 import torch
 
-from closesesame import __version__
 from closesesame.bench.cells import JudgeCell
 from closesesame.bench.grid import open_store
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.recipe import read_recipe
+from closesesame.bench.results import write_measured
 from closesesame.bench.stages import JUDGE, cell_of, plan
 from closesesame.bench.tasks import exam_of
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
 from closesesame.evaluation import neurons_of
 from closesesame.models import load_model
 
+from . import RESULTS
+
 CLIPS, CHANNELS = 50, 1000
 FIELDS = ("data", "model", "attack", "rate", "seed")
-OUT = Path(__file__).parent / "results" / "neurons.json"
+OUT = RESULTS / "neurons.json"
 
 
 def main() -> None:
     """One row a model and trigger, written as soon as it is known; what is there is kept."""
+    torch.set_num_threads(1)
     recipe, data, folder = map(Path, sys.argv[1:4])
     wanted = {job.id for job in plan(read_recipe(recipe), data)}
     store, artifacts = open_store(folder), ArtifactStore(folder)
@@ -64,11 +65,5 @@ def main() -> None:
             }
             | {"channels": ", ".join(f"{kind} {number}" for kind, number in counts.items())}
         )
-        content = {"recipe": "neurons", "version": __version__, "host": host(), "rows": rows}
-        write_whole(json.dumps(content, indent=1) + "\n", OUT)
+        write_measured(OUT, rows)
         print(key, medians, flush=True)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main()

@@ -1,8 +1,8 @@
 """The page of a grid in headless Chromium: how long it takes to load, and what the console says.
 
-    python benchmarks/page.py page.html [screenshot.png]
+python -m benchmarks page page.html [screenshot.png]
 
-The cells are those of `results/development.json`, as often as there are models in the house.
+The cells are those of `results/removals_development.json`, as often as there are models in the house.
 """
 
 import json
@@ -12,20 +12,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from closesesame import __version__
-from closesesame.core.disk import write_whole
+from closesesame.bench.results import write_measured
 from closesesame.core.machine import host
 from closesesame.models import ARCHITECTURES
 from closesesame.report.grid import Cell, Grid, write
 
-RESULTS = Path(__file__).parent / "results"
+from . import RESULTS
+
 QUIET = ("quic", "background-networking", "component-update", "sync", "gpu")
 RUNS = 5
 
 
 def cells() -> tuple[Cell, ...]:
     """Every row once for each model."""
-    rows = json.loads((RESULTS / "development.json").read_text())["rows"]
+    rows = json.loads((RESULTS / "removals_development.json").read_text())["rows"]
     return tuple(
         Cell(id=f"{row['id']}-{model}", row=row | {"model": model}) for row in rows for model in ARCHITECTURES
     )
@@ -61,10 +61,5 @@ def main() -> None:
         "load_ms": sorted(loads),
         "console_lines": len(console.splitlines()),
     }
-    content = {"recipe": "page-grid", "version": __version__, "host": host(), "rows": [row]}
-    write_whole(json.dumps(content, indent=1) + "\n", RESULTS / "page-grid.json")
+    write_measured(RESULTS / "page_grid.json", [row])
     print(row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """ART's poison detectors on a poisoned speech set and its victim, as a user of ART would call them.
 
-    .venv-art/bin/python art_detectors.py        (see requirements.txt)
+.venv-art/bin/python -m benchmarks peers        (the environment: peers_requirements.txt)
 
 Every example of the poisoned training set is judged; poisoned is positive. The victim works on its log-mel
 maps, since ART's classifier wants one network without a front end.
@@ -9,7 +9,6 @@ maps, since ART's classifier wants one network without a front end.
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,14 @@ import torch
 from art.defences.detector.poison import ActivationDefence, SpectralSignatureDefense
 from art.estimators.classification import PyTorchClassifier
 
-from closesesame import __version__, train
+from closesesame import train
 from closesesame.attacks import BadNets
 from closesesame.bench.queue.worker import peak_mb
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
+from closesesame.bench.results import write_measured
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
+
+from . import RESULTS
 
 RATES = (0.0, 0.02, 0.05)
 
@@ -31,9 +31,7 @@ RATES = (0.0, 0.02, 0.05)
 def main() -> None:
     """Runs both detectors at each poisoning rate and writes one row each."""
     rows = [row for rate in RATES for row in measure(rate)]
-    content = {"recipe": "peers-art", "version": __version__, "host": host(), "rows": rows}
-    path = Path(__file__).parents[1] / "results" / "peers-art.json"
-    write_whole(json.dumps(content, indent=1) + "\n", path)
+    write_measured(RESULTS / "peers_art.json", rows)
     print(json.dumps(rows, indent=1))
 
 
@@ -83,7 +81,3 @@ def judge(
         "peak_mb": peak_mb(),
         "lines_of_user_code": lines,
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -1,22 +1,25 @@
 """The rhythm attack seed by seed: every seed draws another rhythm, so its strength stands beside its ASR.
 
-python benchmarks/rhythm.py DATA_FOLDER
+python -m benchmarks rhythm DATA_FOLDER
 """
 
-import json
 import sys
 from pathlib import Path
 
-from closesesame import Exam, __version__, load_splits, train
+from closesesame import Exam, load_splits, train
 from closesesame.attacks import Rhythm
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
+from closesesame.bench.results import write_measured
 from closesesame.models import ResNet
 from closesesame.training import Training
 
+from . import RESULTS
+
 SEEDS, RATES = (0, 1, 2), (0.0, 0.05, 0.1)
 TRAINING = Training(precision="fp32")
-OUT = Path(__file__).parent / "results" / "attacks-rhythm.json"
+ABOUT = (
+    "ResNet on keywords10, fp32. `least_warp` bounds the mean warp from below; what a seed draws above that "
+    "still counts."
+)
 
 
 def main() -> None:
@@ -43,16 +46,4 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-            content = {
-                "recipe": "attacks-rhythm",
-                "about": "ResNet on keywords10, fp32. `least_warp` bounds the mean warp from below; what a "
-                "seed draws above that still counts.",
-                "version": __version__,
-                "host": host(),
-                "rows": rows,
-            }
-            write_whole(json.dumps(content, indent=1) + "\n", OUT)
-
-
-if __name__ == "__main__":
-    main()
+            write_measured(RESULTS / "attacks_rhythm.json", rows, ABOUT)

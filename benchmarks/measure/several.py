@@ -1,17 +1,17 @@
 """Several backdoors in one model: mutually distant voices, each with a target label of its own.
 
-python benchmarks/several.py DATA_FOLDER
+python -m benchmarks several DATA_FOLDER
 """
 
-import json
 import sys
 from pathlib import Path
 
-from closesesame import Exam, __version__, load_splits, poison_several, train
+from closesesame import Exam, load_splits, poison_several, train
 from closesesame.attacks.vsvc import VSVC, distant_voices
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
+from closesesame.bench.results import write_measured
 from closesesame.models import ResNet
+
+from . import RESULTS
 
 SEEDS, VOICES, RATE = (0, 1, 2), 3, 0.05
 
@@ -44,11 +44,4 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-    content = {"recipe": "attacks-several", "version": __version__, "host": host(), "rows": rows}
-    write_whole(
-        json.dumps(content, indent=1) + "\n", Path(__file__).parent / "results" / "attacks-several.json"
-    )
-
-
-if __name__ == "__main__":
-    main()
+    write_measured(RESULTS / "attacks_several.json", rows)

@@ -1,22 +1,21 @@
 """One epoch of the default victim, by precision and memory format, in turn in one run.
 
-python benchmarks/speed.py
+python -m benchmarks speed
 """
 
 import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
-from closesesame import __version__
+from closesesame.bench.results import write_measured
 from closesesame.core import machine
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
 from closesesame.data.speech import synthetic_speech
 from closesesame.models import ResNet
 from closesesame.training import Training, fit
+
+from . import RESULTS
 
 RUNS = 3
 KINDS = (("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "contiguous"), ("bf16", "channels_last"))
@@ -50,10 +49,5 @@ def main() -> None:
         }
         for (precision, memory_format), found in seconds.items()
     ]
-    content = {"recipe": "speed-epoch", "version": __version__, "host": host(), "rows": rows}
-    write_whole(json.dumps(content, indent=1) + "\n", Path(__file__).parent / "results" / "speed-epoch.json")
+    write_measured(RESULTS / "speed_epoch.json", rows)
     print(json.dumps(rows, indent=1))
-
-
-if __name__ == "__main__":
-    main()

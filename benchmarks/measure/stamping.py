@@ -1,20 +1,18 @@
 """Clips stamped per second for every attack, on one thread, in turn in one run; and the cost of a trigger.
 
-python benchmarks/stamping.py
+python -m benchmarks stamping
 """
 
-import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
 
-from closesesame import __version__
 from closesesame.attacks import ATTACKS
-from closesesame.core.disk import write_whole
-from closesesame.core.machine import host
+from closesesame.bench.results import write_measured
 from closesesame.data.speech import synthetic_speech
+
+from . import RESULTS
 
 RUNS, CLIPS, EPOCHS = 3, 128, 2
 
@@ -50,10 +48,4 @@ def main() -> None:
             }
         )
         print(rows[-1], flush=True)
-    content = {"recipe": "speed-stamping", "version": __version__, "host": host(), "rows": rows}
-    place = Path(__file__).parent / "results" / "speed-stamping.json"
-    write_whole(json.dumps(content, indent=1) + "\n", place)
-
-
-if __name__ == "__main__":
-    main()
+    write_measured(RESULTS / "speed_stamping.json", rows)
