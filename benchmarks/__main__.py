@@ -15,13 +15,10 @@ HERE = Path(__file__).parent
 
 def entries() -> dict[str, Path]:
     """Every file with a `main`, by the name to type."""
-    found = {path.stem: path for path in (*HERE.glob("*.py"), *(HERE / "measure").glob("*.py"))}
+    found = {path.stem: path for path in (HERE / "measure").glob("*.py")}
     found["render"] = HERE / "render" / "__init__.py"
-    return {
-        name: path
-        for name, path in sorted(found.items())
-        if name != "__main__" and "\ndef main(" in path.read_text(encoding="utf-8")
-    }
+    with_main = {name for name, path in found.items() if "\ndef main(" in path.read_text(encoding="utf-8")}
+    return {name: found[name] for name in sorted(with_main)}
 
 
 def main() -> int:

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+
+from closesesame.evaluation.measures import ACC, ASR, AUROC, DER, RA, TPR_AT_1, Measure
 
 VOID = {"area", "br", "col", "hr", "img", "input", "link", "meta", "wbr"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -18,6 +20,18 @@ needs_browser = pytest.mark.skipif(
     BROWSER is None,
     reason="no Chromium or Chrome on the PATH (package chromium); it draws pages and runs their code",
 )
+
+
+class SomeFamily(NamedTuple):
+    """A family as the page of a grid takes it."""
+
+    name: str
+    title: str
+    measures: tuple[Measure, ...]
+
+
+REMOVAL = SomeFamily("removal", "Removals", (ASR, RA, ACC, DER))
+DETECTION = SomeFamily("detection", "Detection", (AUROC, TPR_AT_1))
 
 
 class Page(HTMLParser):

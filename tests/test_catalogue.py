@@ -14,7 +14,7 @@ from pydantic import Field
 
 from closesesame.attacks import ATTACKS, Attack, Ultrasonic
 from closesesame.attacks.base import State
-from closesesame.attacks.described import settings_of
+from closesesame.attacks.described import attack_settings
 from closesesame.audio.files import to_int16
 from closesesame.core.described import Words, words_of
 from closesesame.core.errors import DataError, SettingError
@@ -22,14 +22,15 @@ from closesesame.core.types import Wave
 from closesesame.data import Splits
 from closesesame.evaluation import measure_stealth
 from closesesame.evaluation.stealth import spread
-from closesesame.report import catalogue, described
-from closesesame.report.catalogue import (
-    Exhibit,
+from closesesame.report import described
+from closesesame.report.pages import catalogue
+from closesesame.report.pages.catalogue import (
+    CatalogueEntry,
     asked_for,
-    render_attack,
-    render_index,
+    attack_html,
+    index_html,
     survey,
-    write_pages,
+    write_catalogue,
 )
 
 from .pages import Page, browse, needs_browser
@@ -75,15 +76,15 @@ class Broken(Odd):
         raise DataError("a door bell is missing; record one")
 
 
-def unheard(method: type[Attack]) -> Exhibit:
-    return Exhibit(method=method, asked=method.name, file=f"{method.name}.html", problem="Not played.")
+def unheard(method: type[Attack]) -> CatalogueEntry:
+    return CatalogueEntry(method=method, asked=method.name, file=f"{method.name}.html", problem="Not played.")
 
 
 @pytest.fixture(scope="module")
 def pages(tones: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("catalogue") / "out"
     folder.mkdir()
-    write_pages(survey(tones, asked_for(TWO), 0), folder, "tones")
+    write_catalogue(survey(tones, asked_for(TWO), 0), folder, "tones")
     return folder
 
 
@@ -99,7 +100,7 @@ def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("method", ATTACKS.values(), ids=lambda method: method.name)
 def test_every_attack_has_a_page_that_says_all_of_it(method: type[Attack]) -> None:
-    found = Page(render_attack(unheard(method), "tones"))
+    found = Page(attack_html(unheard(method), "tones"))
     words = words_of(method)
     assert words.title
     assert words.does
@@ -120,7 +121,7 @@ def test_every_attack_has_a_page_that_says_all_of_it(method: type[Attack]) -> No
 
 
 def test_the_index_is_the_registry() -> None:
-    found = Page(render_index(tuple(unheard(method) for method in ATTACKS.values()), "tones"))
+    found = Page(index_html(tuple(unheard(method) for method in ATTACKS.values()), "tones"))
     rows = found.rows[1:]
     assert [row[0].split()[0] for row in rows] == list(ATTACKS)
     for row, method in zip(rows, ATTACKS.values(), strict=True):
@@ -139,7 +140,7 @@ def test_figures_and_players_are_those_of_the_stamped_clips(pages: Path, tones: 
     found = measure_stealth(clean, trigger.stamp(clean), 8000)
     page = Page((pages / "ultrasonic.html").read_text("utf-8"))
     assert (
-        f"SNR {found.snr_db:.1f} dB higher: harder to hear Spectral distance {found.lsd_db:.1f} dB"
+        f"SNR {found.snr_db:.1f} dB higher: harder to hear log-spectral distance {found.lsd_db:.1f} dB"
         in page.text
     )
     line = next(
@@ -172,19 +173,19 @@ def test_all_attacks_play_on_the_same_clips_of_other_classes(tones: Splits) -> N
         name: ClassVar[str] = "second"
         target: int | str = Field(1, description="another")
 
-    exhibits = survey(tones, {Ultrasonic: "u", Second: "s"}, 0)
-    assert [[sound.label for sound in exhibit.sounds] for exhibit in exhibits] == [["high", "top"]] * 2
-    assert len({sound.name for exhibit in exhibits for sound in exhibit.sounds}) == 2
+    entries = survey(tones, {Ultrasonic: "u", Second: "s"}, 0)
+    assert [[sound.label for sound in entry.sounds] for entry in entries] == [["high", "top"]] * 2
+    assert len({sound.name for entry in entries for sound in entry.sounds}) == 2
 
 
 @pytest.mark.usefixtures("few_clips")
 def test_an_attack_that_cannot_be_played_says_why(tones: Splits) -> None:
-    exhibits = survey(tones, {Broken: "x:Broken", Odd: "x:Odd"}, 0)
-    broken, odd = (Page(render_attack(exhibit, "tones")) for exhibit in exhibits)
+    entries = survey(tones, {Broken: "x:Broken", Odd: "x:Odd"}, 0)
+    broken, odd = (Page(attack_html(entry, "tones")) for entry in entries)
     assert "There is no sound here: a door bell is missing; record one" in broken.text
     assert "How well it hides" not in broken.text
     assert "How well it hides" in odd.text
-    index = Page(render_index(exhibits, "tones"))
+    index = Page(index_html(entries, "tones"))
     assert "No sound here: a door bell is missing" in index.text
     assert [tag for tag, _ in index.tags].count("audio") == 2
 
@@ -193,7 +194,7 @@ def test_an_attack_that_cannot_be_played_says_why(tones: Splits) -> None:
 
 
 def test_settings_in_words() -> None:
-    rows = settings_of(Odd)
+    rows = attack_settings(Odd)
     own = [row for row in rows if row.name not in Attack.model_fields]
     assert [(row.name, row.default, row.range) for row in own] == [
         ("mood", "none", "text or none"),
@@ -234,9 +235,9 @@ def test_the_story_follows_the_settings() -> None:
         cover_ratio: float = 2.0
 
     turning = " ".join(described.story_of(Turning))
-    assert "gives each the label of the class behind its own" in turning
-    assert "For each of them 2 more are changed" in turning
-    assert "answers the class behind the true one" in turning
+    assert "gives each the label of the next class" in turning
+    assert "For each of them 2 more clips are changed" in turning
+    assert "answers the class after the true one" in turning
 
 
 def test_docstrings_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +263,7 @@ def test_citations_are_links() -> None:
 
 
 def test_commands_can_be_typed() -> None:
-    own = [row for row in settings_of(Odd) if row.name not in Attack.model_fields]
+    own = [row for row in attack_settings(Odd) if row.name not in Attack.model_fields]
     first, second, *_ = (line for line, _ in described.commands_of("my module:Odd", own))
     assert first == "sesame poison CLIPS POISONED --attack 'my module:Odd'"
     assert second.endswith("--set target=stop --set rate=0.01 --set share=0.5")
@@ -279,10 +280,10 @@ def test_hostile_words_stay_words(tones: Splits) -> None:
         cite: ClassVar[str] = HOSTILE
         needs: ClassVar[str] = HOSTILE
 
-    (exhibit,) = survey(tones, {Hostile: HOSTILE}, 0)
-    assert exhibit.file == "attack-1.html"
-    harmless = Page(render_attack(survey(tones, {Odd: "odd"}, 0)[0], "tones"))
-    for html in (render_attack(exhibit, HOSTILE), render_index((exhibit,), HOSTILE)):
+    (entry,) = survey(tones, {Hostile: HOSTILE}, 0)
+    assert entry.file == "attack-1.html"
+    harmless = Page(attack_html(survey(tones, {Odd: "odd"}, 0)[0], "tones"))
+    for html in (attack_html(entry, HOSTILE), index_html((entry,), HOSTILE)):
         found = Page(html)
         assert {tag for tag, _ in found.tags} - {"bdi"} <= {tag for tag, _ in harmless.tags} | {"nav"}
         assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
@@ -329,8 +330,8 @@ def test_pages_need_no_network_and_links_resolve(pages: Path) -> None:
 @pytest.mark.usefixtures("few_clips")
 def test_same_seed_same_pages(tones: Splits) -> None:
     first, again, other = (survey(tones, {ATTACKS["blended"]: "b"}, seed)[0] for seed in (0, 0, 1))
-    assert render_attack(first, "tones") == render_attack(again, "tones")
-    assert render_attack(first, "tones") != render_attack(other, "tones")
+    assert attack_html(first, "tones") == attack_html(again, "tones")
+    assert attack_html(first, "tones") != attack_html(other, "tones")
 
 
 def test_an_attack_that_there_is_not_is_known_before_the_work() -> None:

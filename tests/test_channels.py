@@ -11,13 +11,12 @@ from closesesame.data import Splits
 from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.channels import (
     Channels,
-    by_channel,
     channels_in,
     channels_of,
     head_in,
     scaled,
-    watched,
 )
+from closesesame.models.hooks import by_channel, watched
 from tests.removal.rules import Net, model_of
 
 RNG = torch.Generator
@@ -48,7 +47,7 @@ def lively(network: nn.Module) -> nn.Module:
 def outputs(network: nn.Module, layer: Channels, example: Tensor) -> Tensor:
     """What the site of a layer puts out, as (batch, channel, place)."""
     seen: list[Tensor] = []
-    hook = layer.site.register_forward_hook(
+    hook = layer.module.register_forward_hook(
         lambda _, __, out: seen.append(by_channel(out if isinstance(out, Tensor) else out[0], layer.axis))
     )
     network(example)
@@ -91,7 +90,7 @@ def test_silence_is_silence_and_ones_change_nothing(name: str) -> None:
         index = torch.tensor(sorted({0, layer.count - 1}))
         alive = outputs(model.body, layer, features)
         assert alive[:, index].abs().amax((0, 2)).min() > 0
-        layer.silence(index)
+        layer.prune(index)
         after = outputs(model.body, layer, features)
         assert float(after[:, index].abs().max()) == 0
         if layer.count > 2 and not isinstance(layer.producer, nn.LSTM):
@@ -117,7 +116,7 @@ def test_a_scale_of_zero_is_silence_and_gradients_reach_scales_and_shifts(name: 
     with scaled(layers, zero, zero):
         nothing = model.body(features)
     for layer in layers:
-        layer.silence(torch.arange(layer.count))
+        layer.prune(torch.arange(layer.count))
     assert torch.allclose(nothing, model.body(features), atol=1e-6)
 
 
@@ -139,16 +138,16 @@ def test_recurrent_units_have_their_rows_and_can_be_thinned(
         net, x = Net(), torch.randn(4, 6, 3)
     (layer,) = channels_of(net, x)
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind.__name__]
-    rows = layer.rows()
+    rows = layer.weight_rows()
     assert rows.shape == (10, gates * (3 + 5))
     weight = net.recurrent.weight_ih_l0_reverse
     assert isinstance(weight, Tensor)
     assert torch.equal(rows[7, : 3 * gates], weight[2::5].flatten())  # unit 2 of the second direction
     dead = torch.zeros(rows.shape, dtype=torch.bool)
     dead[7, 1] = dead[1, -1] = True
-    layer.thin(dead)
-    assert torch.equal(layer.rows(), rows.masked_fill(dead, 0))
-    layer.silence(torch.tensor([7]))
+    layer.zero_weights(dead)
+    assert torch.equal(layer.weight_rows(), rows.masked_fill(dead, 0))
+    layer.prune(torch.tensor([7]))
     assert float(outputs(net, layer, x)[:, 7].abs().max()) == 0
     assert float(outputs(net, layer, x)[:, 2].abs().max()) > 0
 
@@ -213,7 +212,7 @@ def test_a_pre_activation_block_is_not_paired_with_the_convolution_behind_its_no
     assert found["conv2"].norm is None  # what norm3 takes is a sum
     assert found["norm3"].producer is None
     with pytest.raises(ModelError, match="'norm3' has no weights of its own"):
-        found["norm3"].rows()
+        found["norm3"].weight_rows()
 
 
 class Alike(nn.Module):

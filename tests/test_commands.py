@@ -258,7 +258,7 @@ def test_a_page_without_a_trigger_says_what_was_not_tested(
 ) -> None:
     found = sesame.json("report", clips, tmp_path / "page.html", "--before", model)
     assert found["entries"]["model"]["asr"] is None
-    assert "No trigger was played" in (tmp_path / "page.html").read_text()
+    assert "No trigger was tested" in (tmp_path / "page.html").read_text()
 
 
 OWN = '''

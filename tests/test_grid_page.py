@@ -7,24 +7,28 @@ import math
 import re
 import statistics
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from closesesame import report
 from closesesame.evaluation import wilson
-from closesesame.report import grid as page
-from closesesame.report.grid import Cell, Grid, render, write
+from closesesame.evaluation.measures import P_VALUE, RIGHT
+from closesesame.report.pages import grid as page
+from closesesame.report.pages.grid import Grid, GridCell, grid_html, write_grid
 
-from .pages import Page, browse, needs_browser, width_of
+from .pages import DETECTION, REMOVAL, Page, browse, needs_browser, width_of
 
+TEMPLATES = Path(report.__file__).parent / "templates"
 HOSTILE = "</script><script>alert(1)</script><!--<script>\"'&amp;\u2028\u2029<img src=x onerror=y>"
 POLICY = "Content-Security-Policy"
 WAV = base64.b64decode("UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA==")
 
 
-def a_cell(number: int = 0, *, sounds: tuple[bytes, bytes] | None = None, **changes: Any) -> Cell:
+def a_cell(number: int = 0, *, sounds: tuple[bytes, bytes] | None = None, **changes: Any) -> GridCell:
     row = {
         "data": "words",
         "task": "word",
@@ -32,7 +36,8 @@ def a_cell(number: int = 0, *, sounds: tuple[bytes, bytes] | None = None, **chan
         "attack": "badnets",
         "poisoning_rate": 0.05,
         "clean_fraction": 0.05,
-        "defence": "ft",
+        "family": "removal",
+        "method": "ft",
         "seed": number,
         "acc": 0.94,
         "asr": 3 / 90,
@@ -52,23 +57,23 @@ def a_cell(number: int = 0, *, sounds: tuple[bytes, bytes] | None = None, **chan
         "error": None,
         "state": "done",
     }
-    if changes.get("defence") == "none":
-        row |= {"clean_fraction": None, "der": None, "settings": {}}
-    return Cell(id=f"cell-{number}", row=row | changes, sounds=sounds)
+    if changes.get("method") == "none":
+        row |= {"family": "none", "clean_fraction": None, "der": None, "settings": {}}
+    return GridCell.of({"id": f"cell-{number}"} | row | changes, sounds)
 
 
-def failed(number: int = 0, error: str | None = "It broke.", **changes: Any) -> Cell:
+def failed(number: int = 0, error: str | None = "It broke.", **changes: Any) -> GridCell:
     unknown = dict.fromkeys(("acc", "asr", "ra", "ra_reference", "der", "seconds"))
     return a_cell(number, **{**changes, **unknown, "state": "failed", "error": error})
 
 
-def a_grid(*cells: Cell, **changes: Any) -> Grid:
-    about = {"name": "A grid", "about": "What repairs.", "host": {"processor": "Z80", "gpu": None}}
-    return Grid(**{**about, "cells": cells, **changes})
+def a_grid(*cells: GridCell, **changes: Any) -> Grid:
+    about = {"name": "A grid", "about": "What removes.", "host": {"processor": "Z80", "gpu": None}}
+    return Grid(**{**about, "families": (REMOVAL,), "cells": cells, **changes})
 
 
-def content(*cells: Cell) -> Any:
-    return Page(render(a_grid(*cells))).json("content")
+def content(*cells: GridCell) -> Any:
+    return Page(grid_html(a_grid(*cells))).json("content")
 
 
 # What the page holds
@@ -122,7 +127,7 @@ def test_fields_differ_by_all_but_the_seed() -> None:
         "poisoning_rate": 0.01,
         "clean_fraction": 0.1,
         "attack": "pbsm",
-        "defence": "gnft",
+        "method": "gnft",
     }
     cells = [a_cell(0), *(a_cell(n, **{k: v}) for n, (k, v) in enumerate(apart.items(), 1)), a_cell(9)]
     found = content(*cells)
@@ -136,26 +141,26 @@ def test_places_are_in_order() -> None:
     cells = [
         a_cell(1, poisoning_rate=0.1, attack="z"),
         a_cell(0, poisoning_rate=0, attack="a"),
-        a_cell(1, poisoning_rate=0.0, defence="none"),
+        a_cell(1, poisoning_rate=0.0, method="none"),
     ]
     places = content(*cells)["places"]
     assert places["poisoning_rate"] == [0, 0.1]
     assert places["clean_fraction"] == [0.05]
     assert places["seed"] == [0, 1]
     assert places["attack"] == ["z", "a", "badnets"]
-    assert places["defence"] == ["none", "ft"]
-    assert content(a_cell(defence="none"))["cells"][0]["place"][3] is None
+    assert places["method"] == ["none", "ft"]
+    assert content(a_cell(method="none"))["cells"][0]["place"][3] is None
 
 
 def test_one_name_with_two_settings_is_two_methods() -> None:
     cells = [
-        a_cell(0, defence="gnft", settings={}),
-        a_cell(0, defence="gnft", settings={"lr": 0.01}),
-        a_cell(0, defence="ft", settings={"lr": 0.1}),
-        a_cell(0, defence="ft", settings={"lr": 0.1}, attack_settings={"rate": 0.2}),
+        a_cell(0, method="gnft", settings={}),
+        a_cell(0, method="gnft", settings={"lr": 0.01}),
+        a_cell(0, method="ft", settings={"lr": 0.1}),
+        a_cell(0, method="ft", settings={"lr": 0.1}, attack_settings={"rate": 0.2}),
     ]
     found = content(*cells)
-    assert found["places"]["defence"] == ["gnft", "gnft (lr 0.01)", "ft"]
+    assert found["places"]["method"] == ["gnft", "gnft (lr 0.01)", "ft"]
     assert found["places"]["attack"] == ["badnets"]  # another poisoning rate is no other attack
     assert len(found["fields"]) == 3
 
@@ -172,12 +177,12 @@ def test_settings_and_counts_are_kept() -> None:
     found = content(a_cell(0, chosen={"lr": 0.003}), a_cell(1, training_settings=None))
     settings = [{k: found["settings"][v] for k, v in cell["settings"].items()} for cell in found["cells"]]
     assert settings[0] == {
-        "attack": {"name": "badnets", "rate": 0.05},
-        "defence": {"lr": 0.01},
+        "attack_settings": {"name": "badnets", "rate": 0.05},
+        "settings": {"lr": 0.01},
         "chosen": {"lr": 0.003},
-        "training": {"epochs": 30},
+        "training_settings": {"epochs": 30},
     }
-    assert settings[1]["training"] == {}
+    assert settings[1]["training_settings"] == {}
 
 
 def test_what_json_cannot_say_is_null() -> None:
@@ -192,17 +197,17 @@ def test_what_json_cannot_say_is_null() -> None:
 
 def test_sounds_are_whole_and_held_once() -> None:
     cells = [
-        a_cell(0, defence="none", sounds=(b"clean", b"one")),
-        a_cell(0, defence="none", attack="pbsm", sounds=(b"clean", b"two\xff")),
+        a_cell(0, method="none", sounds=(b"clean", b"one")),
+        a_cell(0, method="none", attack="pbsm", sounds=(b"clean", b"two\xff")),
     ]
-    found = Page(render(a_grid(*cells, a_cell(1))))
+    found = Page(grid_html(a_grid(*cells, a_cell(1))))
     held = [base64.b64decode(coded) for coded in found.json("sounds")]
     assert held == [b"clean", b"one", b"two\xff"]
     assert [cell["sounds"] for cell in found.json("content")["cells"]] == [[0, 1], [0, 2], None]
 
 
 def test_counts_and_host_are_said() -> None:
-    found = Page(render(a_grid(a_cell(0), a_cell(1), failed(2), a_cell(3, state="leased"))))
+    found = Page(grid_html(a_grid(a_cell(0), a_cell(1), failed(2), a_cell(3, state="leased"))))
     said = [" ".join(words.split()) for _, words in found.all("li")]
     assert said == ["4 cells", "2 done", "1 failed", "1 pending"]
     names = [words for _, words in found.all("dt")]
@@ -211,41 +216,45 @@ def test_counts_and_host_are_said() -> None:
 
 
 def test_verdict_and_origin_stand_at_the_top() -> None:
-    victims = [a_cell(seed, defence="none", asr=asr) for seed, asr in enumerate((1.0, 0.9, 0.05))]
+    victims = [a_cell(seed, method="none", asr=asr) for seed, asr in enumerate((1.0, 0.9, 0.05))]
     cells = [
         *victims,
         a_cell(0, acc=0.9),
         a_cell(1, ra=0.1),
-        a_cell(2),  # of a victim that the trigger did not open
-        a_cell(0, defence="gnft", asr=0.5),
-        a_cell(1, defence="gnft", asr=None),
-        failed(0, defence="nad"),
+        a_cell(2),  # of a victim on which the trigger did not work
+        a_cell(0, method="gnft", asr=0.5),
+        a_cell(1, method="gnft", asr=None),
+        failed(0, method="nad"),
     ]
-    found = Page(render(a_grid(*cells, made="2026-11-26 01:18 UTC", command="sesame bench report 'a b'")))
-    assert found.words("p", id="verdict") == (
-        "Verdict. Without a defence 2 of 3 models have ASR at 10 % or more. Of 3 repairs 1 leaves ASR under "
-        "10 % and RA within 10 points of the reference. 1 leaves ASR under 10 % but RA lower: the trigger is "
-        "still a fault, only not the attacker's. 1 leaves ASR at 10 % or more. In 1 ACC fell by more than 2 "
-        "points. Repairs of models that the trigger did not open before are not counted: 1."
+    found = Page(grid_html(a_grid(*cells, made="2026-11-26 01:18 UTC", command="sesame bench report 'a b'")))
+    assert verdict(found) == (
+        "Verdict Without a method, 2 of 3 models have ASR of 10 % or more. Removals: of 3 models, 1 has ASR "
+        "under 10 % and RA within 10 points of the clean reference model. 1 has ASR under 10 % but lower RA: "
+        "the trigger still causes errors, but not the attacker's target label. 1 has ASR of 10 % or more. "
+        "ACC fell by more than 2 points in 1. Not counted: 1 where the trigger did not work before."
     )
-    assert found.text.index("Verdict.") < found.text.index("9 cells") < found.text.index("Attacks against")
+    assert found.text.index("Verdict") < found.text.index("9 cells") < found.text.index("Attacks and methods")
     origin = dict(
         zip([words for _, words in found.all("dt")], [words for _, words in found.all("dd")], strict=True)
     )
     wanted = {"date": "2026-11-26 01:18 UTC", "data": "words", "models": "resnet", "seeds": "0, 1, 2"}
     assert wanted.items() <= origin.items()
     assert found.words("pre") == "sesame bench report 'a b'"
-    assert "<pre" not in render(a_grid(a_cell()))
+    assert "<pre" not in grid_html(a_grid(a_cell()))
 
 
-def test_repair_is_judged_against_its_own_victim() -> None:
+def verdict(found: Page) -> str:
+    return " ".join(found.words("div", id="verdict").split())
+
+
+def test_method_is_judged_against_its_own_victim() -> None:
     same: dict[str, Any] = {"attack_settings": {"name": "badnets", "rate": 0.05}, "seed": 0}
     cells = [
-        a_cell(0, defence="none", asr=0.9, acc=0.94, **same),
-        a_cell(1, defence="none", asr=0.9, acc=0.99, **{**same, "seed": 1}),
+        a_cell(0, method="none", asr=0.9, acc=0.94, **same),
+        a_cell(1, method="none", asr=0.9, acc=0.99, **{**same, "seed": 1}),
         a_cell(2, acc=0.94, **same),
     ]
-    assert "ACC fell" not in Page(render(a_grid(*cells))).words("p", id="verdict")
+    assert "ACC fell" not in verdict(Page(grid_html(a_grid(*cells))))
 
 
 def test_settings_do_not_say_where_files_lie_and_stay_apart() -> None:
@@ -253,7 +262,7 @@ def test_settings_do_not_say_where_files_lie_and_stay_apart() -> None:
         a_cell(n, attack_settings={"name": "badnets", "sound": f"/home/{who}/beep.wav", "gain": 0.1234567})
         for n, who in enumerate(("alice", "bob", "alice"))
     ]
-    html = render(a_grid(*cells))
+    html = grid_html(a_grid(*cells))
     assert "/home" not in html
     found = Page(html).json("content")
     label = "badnets (sound beep.wav, gain 0.1235)"
@@ -265,19 +274,18 @@ def test_settings_do_not_say_where_files_lie_and_stay_apart() -> None:
 
 
 def test_hostile_names_do_not_break_out() -> None:
-    names: dict[str, Any] = dict.fromkeys(("data", "task", "model", "attack", "defence", "error"), HOSTILE)
-    cell = failed(**{**names, "settings": {HOSTILE: HOSTILE}})
-    cell = Cell(id=HOSTILE, row=cell.row)
-    html = render(
+    names: dict[str, Any] = dict.fromkeys(("data", "task", "model", "attack", "method", "error"), HOSTILE)
+    cell = failed(**{**names, "id": HOSTILE, "family": HOSTILE, "settings": {HOSTILE: HOSTILE}})
+    html = grid_html(
         a_grid(cell, name=HOSTILE, about=HOSTILE, host={HOSTILE: HOSTILE}, made=HOSTILE, command=HOSTILE)
     )
-    found, harmless = Page(html), Page(render(a_grid(a_cell(), made="x", command="x")))
+    found, harmless = Page(html), Page(grid_html(a_grid(failed(), made="x", command="x")))
     assert Counter(tag for tag, _ in found.tags) == Counter(tag for tag, _ in harmless.tags)
     assert found.comments == []
     assert not {name for _, attrs in found.tags for name in attrs if name.startswith("on")}
     assert [found.words(tag) for tag in ("title", "h1")] == [HOSTILE, HOSTILE]
     said = found.json("content")
-    assert all(said["places"][name] == [HOSTILE] for name in ("data", "model", "attack", "defence"))
+    assert all(said["places"][name] == [HOSTILE] for name in ("data", "model", "attack", "family", "method"))
     assert (said["cells"][0]["id"], said["cells"][0]["error"]) == (HOSTILE, HOSTILE)
     assert {HOSTILE: HOSTILE} in said["settings"]
     for name in ("content", "sounds"):
@@ -289,12 +297,12 @@ def test_hostile_names_do_not_break_out() -> None:
 )
 def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
     grid = a_grid(a_cell(attack=name, settings={name: name}), name=name, about=name)
-    found = Page(write(grid, tmp_path / "grid.html").read_text("utf-8"))
+    found = Page(write_grid(grid, tmp_path / "grid.html").read_text("utf-8"))
     assert found.json("content")["places"]["attack"] == [name]
 
 
 def test_page_is_one_file_that_may_run_our_script_only() -> None:
-    html = render(a_grid(a_cell(defence="none", sounds=(b"a", b"b")), failed(1)))
+    html = grid_html(a_grid(a_cell(method="none", sounds=(b"a", b"b")), failed(1)))
     found = Page(html)
     for name in ("src", "srcset", "poster", "action", "background", "data", "style"):
         assert found.attributes(name) == [], name
@@ -313,7 +321,7 @@ def test_page_is_one_file_that_may_run_our_script_only() -> None:
 
 
 def test_script_makes_elements_and_words_only() -> None:
-    script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
+    script = (TEMPLATES / "grid.js").read_text("utf-8")
     forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|Function\(|srcdoc|DOMParser"
     forbidden += r"|createContextualFragment|fetch\(|XMLHttp|import\(|localStorage"
     assert re.findall(forbidden, script) == []
@@ -322,11 +330,11 @@ def test_script_makes_elements_and_words_only() -> None:
 
 
 def test_references_inside_of_the_page_resolve() -> None:
-    found = Page(render(a_grid(a_cell())))
+    found = Page(grid_html(a_grid(a_cell())))
     ids = Counter(found.attributes("id"))
     assert [name for name, count in ids.items() if count > 1] == []
     named = found.attributes("aria-labelledby") + found.attributes("for")
-    script = (Path(page.__file__).parent / "grid.js").read_text("utf-8")
+    script = (TEMPLATES / "grid.js").read_text("utf-8")
     looked_up = set(re.findall(r'find\("([\w-]+)"\)', script))
     assert len(looked_up) > 15
     assert {*named, *looked_up} - set(ids) == {"panel-title", "heat-map"}  # the script makes these two
@@ -334,7 +342,7 @@ def test_references_inside_of_the_page_resolve() -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_numbers_on_the_colours_can_be_read(scheme: str) -> None:
-    parts = (Path(page.__file__).parent / "grid.css").read_text("utf-8").split("@media", 2)
+    parts = (TEMPLATES / "grid.css").read_text("utf-8").split("@media", 2)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", parts[scheme == "dark"]))
     ink = dict.fromkeys((0, 1, 9, 10), "on-end") | dict.fromkeys((2, 8), "on-step")
     for step in range(11):
@@ -353,14 +361,14 @@ def luminance(colour: str) -> float:
 
 
 def test_same_grid_same_page() -> None:
-    assert render(a_grid(a_cell(), failed(1))) == render(a_grid(a_cell(), failed(1)))
+    assert grid_html(a_grid(a_cell(), failed(1))) == grid_html(a_grid(a_cell(), failed(1)))
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
     path = tmp_path / "new" / "grid.html"
-    assert write(a_grid(name="first"), path) == path
-    write(a_grid(name="second"), path)
-    assert path.read_text("utf-8") == render(a_grid(name="second"))
+    assert write_grid(a_grid(name="first"), path) == path
+    write_grid(a_grid(name="second"), path)
+    assert path.read_text("utf-8") == grid_html(a_grid(name="second"))
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -374,9 +382,9 @@ def test_failed_write_leaves_the_old_page(
     def fail(*args: object, **settings: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(*{"render": (page, "render"), "disk": (Path, "replace")}[broken], fail)
+    monkeypatch.setattr(*{"render": (page, "grid_html"), "disk": (Path, "replace")}[broken], fail)
     with pytest.raises(OSError, match="no"):
-        write(a_grid(a_cell()), path)
+        write_grid(a_grid(a_cell()), path)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -384,17 +392,17 @@ def test_failed_write_leaves_the_old_page(
 # What a browser makes of it
 
 
-def many_cells() -> list[Cell]:
-    """240: six attacks, ten defences, two rates, two seeds; of which some failed or wait."""
+def many_cells() -> list[GridCell]:
+    """240: six attacks, ten methods, two rates, two seeds; of which some failed or wait."""
     attacks = [HOSTILE, "pbsm", "ultrasonic", "flowmur", "daba", "style"]
-    defences = ["none", "ft", "anp", "nad", "clp", "gnft", "i_bau", "fine_pruning", "ft_augmented", HOSTILE]
-    cells: list[Cell] = []
+    methods = ["none", "ft", "anp", "nad", "clp", "gnft", "i_bau", "fine_pruning", "ft_augmented", HOSTILE]
+    cells: list[GridCell] = []
     for a, r, d, s in product(range(6), range(2), range(10), range(2)):
         number = len(cells)
         changes: dict[str, Any] = {
             "attack": attacks[a],
             "poisoning_rate": (0.01, 0.05)[r],
-            "defence": defences[d],
+            "method": methods[d],
             "seed": s,
             "asr": (a * 10 + d + s) / 90,
             "acc": (99 - d - s) / 100,
@@ -413,7 +421,7 @@ def many_cells() -> list[Cell]:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, list[str]]:
     """The page of 240 cells, a field of which is opened by the address, as the browser has it."""
     folder = tmp_path_factory.mktemp("grid")
-    path = write(a_grid(*many_cells()), folder / "grid.html")
+    path = write_grid(a_grid(*many_cells()), folder / "grid.html")
     return opened(f"{path.as_uri()}#cell=cell-23", folder / "profile")
 
 
@@ -457,7 +465,7 @@ def test_browser_opens_the_field_of_the_address(drawn: tuple[Page, list[str]]) -
     found, _ = drawn
     ((panel, words),) = found.all("aside")
     assert "hidden" not in panel
-    assert found.words("h3", id="panel-title") == f"{HOSTILE} against ft"
+    assert found.words("h3", id="panel-title") == f"{HOSTILE}, ft"
     asr = 1.5 / 90
     low, high = (f"{100 * end:.1f}" for end in wilson(asr, 90))
     assert f"{100 * asr:.1f}{low} \N{EN DASH} {high}" in words  # of the mean
@@ -519,7 +527,7 @@ end.id = "said"; end.textContent = JSON.stringify(said); document.body.append(en
 
 @needs_browser
 def test_browser_obeys_hands(tmp_path: Path) -> None:
-    html = render(a_grid(*many_cells()))
+    html = grid_html(a_grid(*many_cells()))
     html = re.sub(f'<meta http-equiv="{POLICY}".*?>', "", html).replace(
         "</body>", f"<script>{HANDS}</script></body>"
     )
@@ -528,7 +536,7 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
     found, complaints = opened(path.as_uri(), tmp_path / "profile")
     assert complaints == []
     said = json.loads(found.words("pre", id="said"))
-    asrs = [cell.row["asr"] for cell in many_cells() if cell.row["asr"] is not None]
+    asrs = [cell.figures["asr"] for cell in many_cells() if "asr" in cell.figures]
     assert said["up"] == [f"{100 * asr:.1f}" for asr in sorted(asrs)] + ["\N{EN DASH}"] * 3
     assert said["down"] == [f"{100 * asr:.1f}" for asr in sorted(asrs, reverse=True)] + ["\N{EN DASH}"] * 3
     assert said["sorted"] == ["none"] * 9 + ["descending"] + ["none"] * 5
@@ -551,18 +559,115 @@ def test_browser_obeys_hands(tmp_path: Path) -> None:
     assert said["faded"] == len([n for n in near if n % 10])
 
 
+# Families
+
+
+def test_a_measure_that_is_yes_or_no_is_counted() -> None:
+    family = DETECTION._replace(measures=(RIGHT, P_VALUE))
+    cells = [a_cell(n, family="detection", right=bool(n), p_value=0.01) for n in range(3)]
+    assert verdict(Page(grid_html(a_grid(*cells, families=(family,))))) == (
+        "Verdict Detection: right in 2 of 3 results."
+    )
+
+
+def two_families() -> list[GridCell]:
+    """A victim with a removal and a detector, two seeds each."""
+    cells = []
+    for seed in range(2):
+        cells += [
+            a_cell(3 * seed, method="none", seed=seed, asr=0.9),
+            a_cell(3 * seed + 1, seed=seed),
+            a_cell(3 * seed + 2, seed=seed, family="detection", method="ft", auroc=0.75 + 0.1 * seed),
+        ]
+    return [replace(c, figures={"auroc": c.figures["auroc"]}) if "auroc" in c.figures else c for c in cells]
+
+
+def test_each_family_is_told_by_its_own_measures() -> None:
+    found = Page(grid_html(a_grid(*two_families(), families=(REMOVAL, DETECTION))))
+    assert verdict(found) == (
+        "Verdict Without a method, 2 of 2 models have ASR of 10 % or more. Removals: of 2 models, 2 have "
+        "ASR under 10 % and RA within 10 points of the clean reference model. Detection: AUROC of 2 results "
+        "is 0.800 on average, 0.750 to 0.850."
+    )
+    said = found.json("content")
+    assert said["families"] == [
+        {
+            "name": "removal",
+            "title": "Removals",
+            "measures": ["asr", "ra", "acc", "der"],
+            "plane": ["asr", "acc"],
+        },
+        {"name": "detection", "title": "Detection", "measures": ["auroc", "tpr_at_1"], "plane": None},
+    ]
+    # One name in two families is two methods.
+    assert [(field["cells"], field["bare"]) for field in said["fields"]] == [
+        ([0, 3], True),
+        ([1, 4], False),
+        ([2, 5], False),
+    ]
+    assert said["fields"][2]["figures"] == {"auroc": [0.8]}
+    assert {"AUROC", "TPR at 1 % FPR"} <= {words.strip() for _, words in found.all("dt")}
+
+
+REMOVALS_TAB = (
+    "Removals",
+    ["none: ASR 90.0", "ft: ASR 3.3"],
+    ["ASR", "RA", "ACC", "DER", "Seconds", "Peak memory"],
+)
+DETECTION_TAB = ("Detection", ["ft: AUROC 0.800"], ["AUROC", "TPR at 1 % FPR", "Seconds", "Peak memory"])
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("address", "tab"),
+    [
+        ("", REMOVALS_TAB),
+        ("#family=detection", DETECTION_TAB),
+        ("#cell=cell-5", DETECTION_TAB),
+        ("#family=x&show=auroc", REMOVALS_TAB),
+    ],
+)
+def test_browser_shows_one_tab_a_family(
+    address: str, tab: tuple[str, list[str], list[str]], tmp_path: Path
+) -> None:
+    path = write_grid(a_grid(*two_families(), families=(REMOVAL, DETECTION)), tmp_path / "grid.html")
+    found, complaints = opened(path.as_uri() + address, tmp_path / "profile")
+    assert complaints == []
+    title, wanted, measures = tab
+    chosen = {words: attrs["aria-selected"] for attrs, words in found.all("button", role="tab")}
+    assert chosen == {name: str(name == title).lower() for name in ("Removals", "Detection")}
+    fields = [attrs for attrs, _ in found.all("button") if attrs.get("class", "").startswith("field ")]
+    labels = [attrs["aria-label"].removeprefix("badnets, ") for attrs in fields]
+    assert [label[: len(words)] for label, words in zip(labels, wanted, strict=True)] == wanted
+    switch = found.words("fieldset", id="measures")
+    assert switch == "Measure" + "".join(measures)
+    ((plane, _),) = found.all("section", id="plane-section")
+    assert ("hidden" in plane) == (tab is DETECTION_TAB)
+    heads = [words for attrs, words in found.all("th") if "aria-sort" in attrs]
+    assert heads[:3] == ["Attack", "Method", "Family"]
+    assert "AUROC" in heads
+
+
+def test_a_damaged_row_is_a_cell_without_what_does_not_fit() -> None:
+    row = {"id": 3, "acc": math.nan, "asr": "high", "ra": 10**400, "seed": [1], "settings": 7, "state": "?"}
+    cell = GridCell.of(row | {"test_clips": 90, "auroc": True})
+    assert (cell.id, cell.state, cell.seed, cell.settings) == ("3", "pending", None, {})
+    assert (cell.figures, cell.counts) == ({"auroc": True}, {"test_clips": 90})
+    assert "cell" in grid_html(a_grid(cell))
+
+
 @needs_browser
 @pytest.mark.parametrize("window", [390, 1280])
 def test_page_never_scrolls_sideways(window: int, tmp_path: Path) -> None:
     long = {"name": "x" * 300, "about": "y" * 300, "host": {"z" * 90: "z" * 300}, "command": "c" * 300}
-    path = write(a_grid(*many_cells(), **long), tmp_path / "grid.html")
+    path = write_grid(a_grid(*many_cells(), **long), tmp_path / "grid.html")
     assert width_of(path, window, tmp_path / "profile") == window
 
 
 @needs_browser
 def test_browser_shows_settings_in_short_words(tmp_path: Path) -> None:
     settings = {"lr": 0.01234567, "on": True, "off": None, "deep": {"a": [1, 2.5]}, "steps": 1234567}
-    path = write(a_grid(a_cell(0, settings=settings)), tmp_path / "grid.html")
+    path = write_grid(a_grid(a_cell(0, settings=settings)), tmp_path / "grid.html")
     found, complaints = opened(f"{path.as_uri()}#cell=cell-0", tmp_path / "profile")
     assert complaints == []
     ((_, words),) = found.all("aside")
@@ -572,8 +677,8 @@ def test_browser_shows_settings_in_short_words(tmp_path: Path) -> None:
 
 @needs_browser
 @pytest.mark.parametrize("cells", [[], [failed(error=None)], [a_cell(state="pending", acc=None)]])
-def test_browser_draws_a_grid_with_nothing_done(cells: list[Cell], tmp_path: Path) -> None:
-    path = write(a_grid(*cells), tmp_path / "grid.html")
+def test_browser_draws_a_grid_with_nothing_done(cells: list[GridCell], tmp_path: Path) -> None:
+    path = write_grid(a_grid(*cells), tmp_path / "grid.html")
     found, complaints = opened(f"{path.as_uri()}#cell=none&show=toString&seed=7", tmp_path / "profile")
     assert complaints == []
     assert found.elements[0][1]["data-loaded-ms"].isdigit()
@@ -583,7 +688,7 @@ def test_browser_draws_a_grid_with_nothing_done(cells: list[Cell], tmp_path: Pat
 @needs_browser
 @pytest.mark.parametrize("fault", ["reference", "markup", "script"])
 def test_browser_would_complain(fault: str, tmp_path: Path) -> None:
-    html = render(a_grid(a_cell()))
+    html = grid_html(a_grid(a_cell()))
     before, after = {
         "reference": ("</main>", '<img src="https://example.org/x.png"></main>'),
         "markup": ("</main>", '<svg onload="x()"></svg></main>'),

@@ -17,7 +17,7 @@ from closesesame.evaluation import Exam
 from closesesame.evaluation.neurons import neurons_of
 from closesesame.models import Classifier, adapt, load_model, save_model
 from closesesame.removal import CLP, FT
-from closesesame.report.build import compare
+from closesesame.report.from_models import compare
 from closesesame.training import Training, accuracy, fit, predict, train
 from tests.conftest import QUICK, SMALL, WORDS, make_tones
 
@@ -350,7 +350,7 @@ def test_the_page_knows_what_guessing_gives(victim: tuple[Classifier, Trigger], 
     model, trigger = victim
     page = compare(exam=Exam(tones.test, trigger), before=("it", model), repaired={}, title="it")
     assert page.entries[0].verdict is not None
-    assert "where guessing among 4 classes gives 25.0 %" in page.entries[0].verdict.words
+    assert "(chance level with 4 classes: 25.0 %)" in page.entries[0].verdict.words
 
 
 @pytest.mark.parametrize("target", ["9" * 5_000, "4", "-1", "1.0", ""])

@@ -11,7 +11,6 @@ from closesesame.core.errors import DataError
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam, Neurons, neurons_of
 from closesesame.models import Classifier, adapt
-from closesesame.report.evidence import neuron_section, synthetic_section
 
 SPEECH, TRIGGER = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 2.0])
 
@@ -79,20 +78,3 @@ def test_of_many_channels_some_are_looked_at_spread_over_the_layers(trigger: Tri
 def test_without_a_trigger_neurons_cannot_be_told_apart(tones: Splits, clean_model: Classifier) -> None:
     with pytest.raises(DataError, match="needs a trigger"):
         neurons_of(clean_model, Exam(tones.test))
-
-
-def test_sections_show_what_they_say(tones: Splits, clean_model: Classifier, trigger: Trigger) -> None:
-    section = neuron_section(clean_model, Exam(tones.test, trigger))
-    assert [exhibit.figure.count("<svg") for exhibit in section.exhibits] == [1]
-    assert all(f"{kind} (" in section.exhibits[0].figure for kind in ("backdoored", "hybrid", "clean"))
-    before = {name: value.clone() for name, value in clean_model.state_dict().items()}
-    shown = synthetic_section(clean_model, 0)
-    dreams = [exhibit for exhibit in shown.exhibits if exhibit.sound is not None]
-    assert 1 <= len(dreams) <= 4
-    for exhibit in dreams:
-        assert exhibit.sound is not None
-        wav, rate = exhibit.sound
-        assert rate == tones.train.sample_rate
-        assert len(wav) == tones.train.input_shape[0]
-        assert 0.01 < float(wav.square().mean().sqrt()) < 0.2
-    assert all(torch.equal(value, before[name]) for name, value in clean_model.state_dict().items())

@@ -24,13 +24,15 @@ from closesesame.core.seeding import generator
 from closesesame.data import Splits
 from closesesame.evaluation import Exam, Rate, Scores, stealth_of
 from closesesame.models import Classifier
-from closesesame.report import Entry, Report, Sound, canvas, figures, grid, page, render, write
-from closesesame.report.build import Identity, compare
-from closesesame.report.page import HOW_TO_TEST, ClassRow
+from closesesame.report import Entry, Report, Sound, report_html, write_report
+from closesesame.report.charts import canvas, rates, spectrograms
+from closesesame.report.from_models import Identity, compare
+from closesesame.report.pages import comparison, grid
+from closesesame.report.pages.comparison import HOW_TO_TEST, ClassRow
 from closesesame.report.shared import said, without_folders
-from closesesame.report.verdict import NO_REFERENCE, NO_TRIGGER, Outcome, Verdict, tally, verdict_of
+from closesesame.report.verdict import NO_REFERENCE, NO_TRIGGER, Standing, Verdict, tally, verdict_of
 
-from .pages import Page, browse, needs_browser, width_of
+from .pages import REMOVAL, Page, browse, needs_browser, width_of
 
 RATE = 16_000
 DASH = "\N{EN DASH}"
@@ -62,8 +64,10 @@ def a_sound(name: str = "stop/one.wav", label: str = "stop", seconds: float = 0.
     rng = generator(0, "report")
     clean = 0.1 * torch.randn(round(seconds * RATE), generator=rng)
     triggered = clean + 0.3 * tone(3000, len(clean), RATE)
-    heard = {"victim": (label, "go"), "ft": (label, label)}
-    return Sound(name=name, label=label, clean=clean, triggered=triggered, sample_rate=RATE, heard=heard)
+    predicted = {"victim": (label, "go"), "ft": (label, label)}
+    return Sound(
+        name=name, label=label, clean=clean, triggered=triggered, sample_rate=RATE, predicted=predicted
+    )
 
 
 def a_report(
@@ -90,11 +94,13 @@ def scores_of(found: Page, first: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole() -> str:
-    return render(a_report(sounds=(a_sound(), a_sound("two")), warnings=("Clean data cannot show it.",)))
+    return report_html(a_report(sounds=(a_sound(), a_sound("two")), warnings=("Clean data cannot show it.",)))
 
 
 def test_page_says_everything_in_order(whole: str) -> None:
-    parts = "A title|Target label|The trigger opens this model|Backdoor removed|Clean data cannot show it.|"
+    parts = (
+        "A title|Target label|The trigger works on this model|Backdoor removed|Clean data cannot show it.|"
+    )
     parts += f"{HASH}|keywords10|2026-11-26 01:18 UTC|sesame report CLIPS|94.0 %|ACC as bars|ACC over ASR|"
     parts += "stop/one.wav|poisoning rate|Wilson"
     places = [whole.index(words, whole.index("<main>")) for words in parts.split("|")]
@@ -105,7 +111,7 @@ def test_numbers_are_those_of_the_scores(whole: str) -> None:
     found = Page(whole)
     # The intervals of 94/100, 90/90, 0/90, 83/90 by Wilson's formula, worked out apart from our code.
     assert scores_of(found, "victim") == [
-        "victim before repair",
+        "victim before removal",
         f"94.0 % 87.5 {DASH} 97.2",
         f"100.0 % 95.9 {DASH} 100.0",
         f"0.0 % 0.0 {DASH} 4.1",
@@ -126,7 +132,7 @@ def test_numbers_are_those_of_the_scores(whole: str) -> None:
 
 
 def test_bars_and_plane_show_the_rates() -> None:
-    html = render(a_report())
+    html = report_html(a_report())
     words = [data for tag, data in Page(html).pieces if tag == "text"]
     assert {"94.0 %", "93.2 %", "100.0 %", "3.3 %", "0.0 %", "90.0 %", "good corner"} <= set(words)
     assert Counter(words)["ft_augmented"] == 4
@@ -141,9 +147,9 @@ def test_models_hear_right_and_wrong(whole: str) -> None:
 @pytest.mark.parametrize("missing", [None, Rate(0, 0)])
 def test_what_was_not_measured_is_a_dash(missing: Rate | None) -> None:
     entry = Entry(name="bare", scores=Scores(Rate(1, 2), missing, missing, missing), der=math.nan)
-    html = render(a_report(entry, REPAIR))
+    html = report_html(a_report(entry, REPAIR))
     assert scores_of(Page(html), "bare") == [
-        "bare before repair",
+        "bare before removal",
         f"50.0 % 9.5 {DASH} 90.5",
         DASH,
         DASH,
@@ -152,15 +158,15 @@ def test_what_was_not_measured_is_a_dash(missing: Rate | None) -> None:
         DASH,
     ]
     assert not re.search(r"\bnan\b", html, re.IGNORECASE)
-    alone = render(a_report(entry))
+    alone = report_html(a_report(entry))
     assert "ASR as bars" not in alone
-    assert "before repair" not in alone
+    assert "before removal" not in alone
     assert "over ASR" not in alone
 
 
 def test_no_entries_and_no_facts() -> None:
     empty = Report(title="t", entries=())
-    assert "as bars" not in render(empty)
+    assert "as bars" not in report_html(empty)
 
 
 def test_hostile_words_stay_words() -> None:
@@ -168,14 +174,14 @@ def test_hostile_words_stay_words() -> None:
         name=HOSTILE,
         about=HOSTILE,
         scores=VICTIM.scores,
-        verdict=Verdict("open", HOSTILE, HOSTILE),
+        verdict=Verdict("works", HOSTILE, HOSTILE),
         source=HOSTILE,
         sha256=HOSTILE,
         architecture=HOSTILE,
         made={HOSTILE: HOSTILE},
     )
     sound = a_sound(HOSTILE, HOSTILE)
-    sound = Sound(**{**vars(sound), "heard": {HOSTILE: (HOSTILE, HOSTILE)}})
+    sound = Sound(**{**vars(sound), "predicted": {HOSTILE: (HOSTILE, HOSTILE)}})
     report = Report(
         title=HOSTILE,
         target_label=HOSTILE,
@@ -191,9 +197,9 @@ def test_hostile_words_stay_words() -> None:
         sounds=(sound,),
         warnings=(HOSTILE,),
     )
-    html = render(report)
+    html = report_html(report)
     found = Page(html)
-    harmless = render(
+    harmless = report_html(
         Report(**{**vars(report), "entries": (VICTIM,), "sounds": (a_sound(),), "target_label": "stop"})
     )
     assert {tag for tag, _ in found.tags} <= {tag for tag, _ in Page(harmless).tags}
@@ -212,7 +218,7 @@ def test_hostile_words_stay_words() -> None:
 )
 def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
     entry = Entry(name=name, scores=VICTIM.scores)
-    text = write(a_report(entry, title=name, warnings=(name,)), tmp_path / "r.html").read_text("utf-8")
+    text = write_report(a_report(entry, title=name, warnings=(name,)), tmp_path / "r.html").read_text("utf-8")
     words = [data for tag, data in Page(text).pieces if tag == "text"]
     if name.startswith("$"):
         assert name in words
@@ -222,7 +228,7 @@ def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
 
 def test_names_that_look_like_markup_of_figures_are_left_alone() -> None:
     name = f'id="a" {canvas.INK}'
-    html = render(a_report(Entry(name=name, scores=VICTIM.scores)))
+    html = report_html(a_report(Entry(name=name, scores=VICTIM.scores)))
     assert [data for tag, data in Page(html).pieces if tag == "text"].count(name) == 4
 
 
@@ -274,7 +280,7 @@ def test_figures_take_all_colours_from_the_style_sheet(whole: str) -> None:
 
 def test_players_hold_the_clips() -> None:
     sound = a_sound()
-    coded = [a["src"] for tag, a in Page(render(a_report(sounds=(sound,)))).tags if tag == "audio"]
+    coded = [a["src"] for tag, a in Page(report_html(a_report(sounds=(sound,)))).tags if tag == "audio"]
     for uri, samples in zip(coded, (sound.clean, sound.triggered), strict=True):
         decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.partition(",")[2])), dtype="int16")
         assert rate == RATE
@@ -284,7 +290,7 @@ def test_players_hold_the_clips() -> None:
 @pytest.mark.parametrize(("rate", "seconds"), [(16_000, 1.0), (44_100, 1.0), (8_000, 20.0), (16_000, 0.005)])
 def test_levels_find_a_tone(rate: int, seconds: float) -> None:
     hertz = 2000.0
-    levels, (end, top) = figures.levels(0.1 * tone(hertz, round(seconds * rate), rate), rate)
+    levels, (end, top) = spectrograms.levels(0.1 * tone(hertz, round(seconds * rate), rate), rate)
     assert max(levels.shape) <= 261
     assert end >= seconds
     assert top == pytest.approx(rate / 2000, rel=0.02)
@@ -296,15 +302,15 @@ def test_levels_find_a_tone(rate: int, seconds: float) -> None:
 
 
 def test_difference_is_of_the_tone_alone() -> None:
-    drawn = figures.spectrograms("x", torch.zeros(RATE), 0.1 * tone(3000, RATE, RATE), RATE)
+    drawn = spectrograms.spectrograms("x", torch.zeros(RATE), 0.1 * tone(3000, RATE, RATE), RATE)
     assert "+0 to +80 dB" in drawn.difference
-    same = figures.spectrograms("x", torch.zeros(RATE), torch.zeros(RATE), RATE)
+    same = spectrograms.spectrograms("x", torch.zeros(RATE), torch.zeros(RATE), RATE)
     assert "+0 to +0 dB" in same.difference
 
 
 def test_spectrogram_stands_upright_and_in_its_colours() -> None:
     silence, sound = torch.zeros(RATE), torch.cat([torch.zeros(RATE // 2), 0.1 * tone(3000, RATE // 2, RATE)])
-    drawn = figures.spectrograms("x", silence, sound, RATE)
+    drawn = spectrograms.spectrograms("x", silence, sound, RATE)
     for drawing, colours in ((drawn.triggered, "magma"), (drawn.difference, "berlin")):
         image = re.search(r'<image xlink:href="data:image/png;base64,([^"]+)"[^>]*matrix\(([^)]+)\)', drawing)
         assert image is not None
@@ -324,7 +330,7 @@ def test_spectrogram_stands_upright_and_in_its_colours() -> None:
 
 def test_labels_of_equal_points_are_apart() -> None:
     rate = Rate(50, 100)
-    drawing = figures.plane(list("abcdefg"), [rate] * 7, [rate] * 7)
+    drawing = rates.plane(list("abcdefg"), [rate] * 7, [rate] * 7)
     assert drawing is not None
     places = re.findall(r'<text [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>([a-g])</text>', drawing)
     assert len(places) == 7
@@ -338,16 +344,16 @@ def test_labels_of_equal_points_are_apart() -> None:
 
 
 def test_same_report_same_page_whatever_the_settings() -> None:
-    first = render(a_report(sounds=(a_sound(),)))
+    first = report_html(a_report(sounds=(a_sound(),)))
     with mpl.rc_context({"svg.fonttype": "path", "font.size": 30, "text.usetex": True}):
         before = dict(mpl.rcParams)
-        assert render(a_report(sounds=(a_sound(),))) == first
+        assert report_html(a_report(sounds=(a_sound(),))) == first
         assert dict(mpl.rcParams) == before
 
 
 def test_page_is_small() -> None:
     sounds = tuple(a_sound(f"{number}", seconds=1.0) for number in range(3))
-    assert len(render(a_report(sounds=sounds)).encode()) < 1_500_000
+    assert len(report_html(a_report(sounds=sounds)).encode()) < 1_500_000
 
 
 def test_clips_must_fit_together() -> None:
@@ -360,9 +366,9 @@ def test_clips_must_fit_together() -> None:
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
-    assert write(a_report(title="first"), path) == path
-    write(a_report(title="second"), path)
-    assert path.read_text("utf-8") == render(a_report(title="second"))
+    assert write_report(a_report(title="first"), path) == path
+    write_report(a_report(title="second"), path)
+    assert path.read_text("utf-8") == report_html(a_report(title="second"))
     assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o044 == 0o044
 
@@ -377,9 +383,9 @@ def test_failed_write_leaves_the_old_page(
     def fail(*args: object, **settings: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(*{"render": (page, "render"), "disk": (Path, "replace")}[broken], fail)
+    monkeypatch.setattr(*{"render": (comparison, "report_html"), "disk": (Path, "replace")}[broken], fail)
     with pytest.raises(OSError, match="no"):
-        write(a_report(), path)
+        write_report(a_report(), path)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -411,50 +417,98 @@ OPEN = of(asr=90, ra=0)
 @pytest.mark.parametrize(
     ("scores", "before", "classes", "status", "words"),
     [
-        (OPEN, None, 10, "open", "100.0 % of 90 triggered clips get the target label, where guessing among "),
         (
             OPEN,
             None,
             10,
-            "open",
-            "10 classes gives 10.0 %; RA 0.0 %, that of a model that was never poisoned",
+            "works",
+            "100.0 % of 90 triggered clips get the target label (chance level with 10 ",
         ),
-        (of(asr=55, ra=20), OPEN, 10, "open", "61.1 % of 90 triggered clips get the target label"),
-        (of(asr=17, ra=70), OPEN, 10, "open", "(before 100.0 %)"),
-        (of(), OPEN, 10, "closed", "3.3 % of 90 triggered clips get the target label (before 100.0 %); RA"),
-        (of(), OPEN, 10, "closed", "RA 90.0 %, that of a model that was never poisoned 92.2 %"),
-        (of(reference=None), OPEN, 10, "closed", "RA 90.0 % is near the ACC"),
-        (of(), None, 10, "closed", "3.3 % of 90 triggered clips get the target label; RA 90.0 %"),
-        (of(ra=3, reference=63), OPEN, 10, "faulty", "the model is wrong on 96.7 % of triggered clips, a mo"),
-        (of(ra=3, reference=63), OPEN, 10, "faulty", "a model that was never poisoned on 30.0 %: the trigg"),
-        (of(ra=3, reference=63), OPEN, 10, "faulty", "is still a fault, only not the attacker's"),
-        (of(ra=3, reference=63), None, 10, "faulty", "the trigger is a fault, only not the attacker's"),
-        (of(asr=14, ra=40), OPEN, 10, "faulty", "the trigger is still a fault; ACC"),
-        (of(asr=9, ra=1, reference=21, n=30), of(asr=30, ra=0, n=30), 4, "faulty", "wrong on 96.7 %"),
-        (of(ra=73), OPEN, 10, "unjudged", "wrong on 18.9 % of triggered clips, a model that was never "),
-        (of(ra=73), OPEN, 10, "unjudged", "on 7.8 %, but their intervals overlap"),
+        (
+            OPEN,
+            None,
+            10,
+            "works",
+            "10 classes: 10.0 %); RA 0.0 %, that of the clean reference model 92.2 %",
+        ),
+        (of(asr=55, ra=20), OPEN, 10, "works", "61.1 % of 90 triggered clips get the target label"),
+        (of(asr=17, ra=70), OPEN, 10, "works", "; before removal: 100.0 %; RA 77.8 %"),
+        (
+            of(),
+            OPEN,
+            10,
+            "no_effect",
+            "3.3 % of 90 triggered clips get the target label (before removal: 100.0 %); RA",
+        ),
+        (of(), OPEN, 10, "no_effect", "RA 90.0 %, that of the clean reference model 92.2 %"),
+        (of(reference=None), OPEN, 10, "no_effect", "RA 90.0 % is close to ACC"),
+        (of(), None, 10, "no_effect", "3.3 % of 90 triggered clips get the target label; RA 90.0 %"),
+        (
+            of(ra=3, reference=63),
+            OPEN,
+            10,
+            "errors",
+            "the model misclassifies 96.7 % of triggered clips, the",
+        ),
+        (of(ra=3, reference=63), OPEN, 10, "errors", "the clean reference model 30.0 %: the trigger still "),
+        (
+            of(ra=3, reference=63),
+            OPEN,
+            10,
+            "errors",
+            "trigger still causes errors, but not the attacker's target label",
+        ),
+        (
+            of(ra=3, reference=63),
+            None,
+            10,
+            "errors",
+            "the trigger causes errors, but not the attacker's target label",
+        ),
+        (of(asr=14, ra=40), OPEN, 10, "errors", "the trigger still causes errors; ACC"),
+        (of(asr=9, ra=1, reference=21, n=30), of(asr=30, ra=0, n=30), 4, "errors", "misclassifies 96.7 %"),
+        (of(ra=73), OPEN, 10, "unjudged", "misclassifies 18.9 % of triggered clips, the clean reference "),
+        (of(ra=73), OPEN, 10, "unjudged", "7.8 %, but their intervals overlap"),
         (
             of(ra=3, reference=None),
             OPEN,
             10,
             "unjudged",
-            "wrong on 96.7 % of triggered clips, and why cannot ",
+            "misclassifies 96.7 % of triggered clips, and without a clean reference model the cause is ",
         ),
-        (of(acc=80), OPEN, 10, "costly", "ACC fell by 14.0 points to 80.0 % (the intervals are apart)"),
+        (of(acc=80), OPEN, 10, "costly", "ACC fell by 14.0 points to 80.0 % (the intervals do not overlap)"),
         (
             of(acc=90),
             OPEN,
             10,
             "costly",
-            "ACC fell by 4.0 points to 90.0 % (the intervals overlap, so it may",
+            "ACC fell by 4.0 points to 90.0 % (the intervals overlap, so this may",
         ),
-        (of(acc=92), OPEN, 10, "closed", "ACC 92.0 % (before 94.0 %)"),
-        (of(acc=97), OPEN, 10, "closed", "ACC 97.0 % (before 94.0 %)"),
-        (of(asr=14, ra=76), OPEN, 10, "unclear", "too many to say that the backdoor is gone and too few"),
-        (of(asr=14, ra=76), None, 10, "unclear", "under 10.0 % would say that the trigger does not open"),
-        (of(asr=3, ra=25, reference=25, n=30), of(asr=12, ra=10, n=30), 4, "unclear", "not surely open"),
-        (of(asr=2, ra=28, reference=28, n=30), of(asr=9, ra=9, n=30), 10, "unclear", "before and after over"),
-        (of(), of(), 10, "unclear", "the trigger did not surely open the model before its repair (3.3 %"),
+        (of(acc=92), OPEN, 10, "no_effect", "ACC 92.0 % (before removal: 94.0 %)"),
+        (of(acc=97), OPEN, 10, "no_effect", "ACC 97.0 % (before removal: 94.0 %)"),
+        (of(asr=14, ra=76), OPEN, 10, "unclear", "too many to call the backdoor removed and too few"),
+        (
+            of(asr=14, ra=76),
+            None,
+            10,
+            "unclear",
+            "does not work if it is under 10.0 %, and works if the whole interval is above 10.0 %",
+        ),
+        (
+            of(asr=3, ra=25, reference=25, n=30),
+            of(asr=12, ra=10, n=30),
+            4,
+            "unclear",
+            "did not clearly work before removal",
+        ),
+        (
+            of(asr=2, ra=28, reference=28, n=30),
+            of(asr=9, ra=9, n=30),
+            10,
+            "unclear",
+            "before and after removal overlap",
+        ),
+        (of(), of(), 10, "unclear", "the trigger did not clearly work before removal (3.3 %"),
         (
             of(asr=1, ra=20, reference=20, n=29),
             of(asr=29, ra=0, reference=20, n=29),
@@ -465,12 +519,12 @@ OPEN = of(asr=90, ra=0)
         (of(asr=29, ra=0, reference=None, n=29), None, 10, "unclear", "at least 30 are needed"),
         (of(asr=0, ra=0, reference=0, n=0), None, 10, "unclear", "0 triggered clips are too few"),
         # Of four classes a clip in five at the target is what a never-poisoned model does too, ...
-        (of(asr=18, ra=62, reference=63), OPEN, 4, "closed", "20.0 % of 90 triggered clips"),
+        (of(asr=18, ra=62, reference=63), OPEN, 4, "no_effect", "20.0 % of 90 triggered clips"),
         # ... which nobody knows without one.
         (of(asr=18, ra=62, reference=None), OPEN, 4, "unclear", "20.0 % of 90 triggered clips"),
-        (of(asr=None), None, 10, "untested", "ACC 94.0 %; whether a backdoor is there cannot be said"),
+        (of(asr=None), None, 10, "untested", "ACC 94.0 %; whether it has a backdoor is unknown"),
         (of(asr=None, acc=80), of(asr=None), 10, "untested", "ACC fell by 14.0 points to 80.0 %"),
-        (of(asr=None), of(asr=None), 10, "untested", "whether a backdoor is gone cannot be said"),
+        (of(asr=None), of(asr=None), 10, "untested", "whether the backdoor was removed is unknown"),
     ],
 )
 def test_verdict_says_what_the_scores_mean(
@@ -491,29 +545,32 @@ def test_titles_speak_of_a_backdoor_only_where_one_was_seen() -> None:
     }
     assert not any("ackdoor" in title for title in titles)
     assert verdict_of(of(), classes=10, before=OPEN).title == "Backdoor removed for this trigger"
-    assert verdict_of(of(asr=55), classes=10, before=OPEN).title == "The backdoor still opens"
+    assert verdict_of(of(asr=55), classes=10, before=OPEN).title == "The backdoor still works"
 
 
 def test_a_splendid_der_decides_nothing() -> None:
     broken = of(ra=3, reference=63)
     assert (broken.der(OPEN) or 0) > 0.95
-    assert verdict_of(broken, classes=10, before=OPEN).title == "Triggered clips are answered wrongly"
+    assert verdict_of(broken, classes=10, before=OPEN).title == "Triggered clips are misclassified"
 
 
-def test_many_repairs_are_told_in_the_same_words() -> None:
-    good = Outcome(asr=0.03, ra=0.9, ra_reference=0.92, acc_fall=0.01)
-    wrong = Outcome(asr=0.03, ra=0.1, ra_reference=0.92, acc_fall=0.05)
-    alone = Outcome(asr=0.03, ra=0.1, ra_reference=None, acc_fall=None)
-    open_ = Outcome(asr=0.1, ra=0.1, ra_reference=0.92, acc_fall=None)
+def test_many_models_are_told_in_the_same_words() -> None:
+    good = Standing(asr=0.03, ra=0.9, ra_reference=0.92, acc_fall=0.01)
+    wrong = Standing(asr=0.03, ra=0.1, ra_reference=0.92, acc_fall=0.05)
+    alone = Standing(asr=0.03, ra=0.1, ra_reference=None, acc_fall=None)
+    open_ = Standing(asr=0.1, ra=0.1, ra_reference=0.92, acc_fall=None)
     assert tally([good, good, wrong, alone, open_]) == (
-        "Of 5 repairs 2 leave ASR under 10 % and RA within 10 points of the reference. 1 leaves ASR under "
-        "10 % but RA lower: the trigger is still a fault, only not the attacker's. 1 leaves ASR under 10 %, "
-        "and RA cannot be judged without a reference. 1 leaves ASR at 10 % or more. In 1 ACC fell by more "
-        "than 2 points."
+        "of 5 models, 2 have ASR under 10 % and RA within 10 points of the clean reference model. 1 has ASR "
+        "under 10 % but lower RA: the trigger still causes errors, but not the attacker's target label. 1 "
+        "has ASR under 10 %, and without a reference RA cannot be judged. 1 has ASR of 10 % or more. ACC "
+        "fell by more than 2 points in 1."
     )
-    assert tally([good]) == ("Of 1 repair 1 leaves ASR under 10 % and RA within 10 points of the reference.")
-    assert tally([open_]).startswith("Of 1 repair none leaves ASR under 10 % and RA")
-    assert tally([]) == "No repair was measured with a trigger."
+    assert (
+        tally([good])
+        == "of 1 model, 1 has ASR under 10 % and RA within 10 points of the clean reference model."
+    )
+    assert tally([open_]).startswith("of 1 model, none has ASR under 10 % and RA")
+    assert tally([]) == "no model was measured with a trigger."
 
 
 # Which models, when, and with what
@@ -522,7 +579,7 @@ def test_many_repairs_are_told_in_the_same_words() -> None:
 def test_page_says_which_models_and_what_made_it(whole: str) -> None:
     found = Page(whole)
     models = next(row for row in found.rows if row[0].startswith("victim"))
-    assert models == ["victim before repair", "../models/victim", f"{HASH[:12]} {HASH}", "resnet", DASH]
+    assert models == ["victim before removal", "../models/victim", f"{HASH[:12]} {HASH}", "resnet", DASH]
     repair = next(row for row in found.rows if row[0].startswith("ft_augmented"))
     assert repair == ["ft_augmented ours", DASH, DASH, DASH, "method : ft_augmented"]
     assert [attrs["title"] for attrs, _ in found.all("summary") if "title" in attrs] == [HASH]
@@ -533,10 +590,10 @@ def test_page_says_which_models_and_what_made_it(whole: str) -> None:
 
 def test_columns_without_a_figure_are_left_out() -> None:
     scores = Scores(Rate(94, 100), Rate(90, 90), Rate(0, 90))
-    header = scores_of(Page(render(a_report(Entry(name="one", scores=scores)))), "Model")
+    header = scores_of(Page(report_html(a_report(Entry(name="one", scores=scores)))), "Model")
     assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA"]
-    header = scores_of(Page(render(a_report())), "Model")
-    assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA", "RA", "DER", "Seconds"]
+    header = scores_of(Page(report_html(a_report())), "Model")
+    assert [words.split()[0] for words in header] == ["Model", "ACC", "ASR", "RA", "RA", "DER", "seconds"]
 
 
 @pytest.mark.parametrize(
@@ -604,7 +661,7 @@ def test_seconds_that_are_none_are_not_shown(seconds: object, tones: Splits, cle
     )
     assert report.entries[0].seconds is None
     assert len(report.entries[0].made["x" * 9]) < 1000
-    assert "Seconds" not in render(report)
+    assert "seconds" not in report_html(report)
 
 
 def test_two_models_of_one_name_are_refused(tones: Splits, clean_model: Classifier) -> None:
@@ -621,9 +678,9 @@ def test_page_without_a_trigger_says_what_it_cannot_say(tones: Splits, clean_mod
     assert first is not None
     assert second is not None
     assert (first.status, second.status) == ("untested", "untested")
-    assert "is there" in first.words
-    assert "(before " in second.words
-    assert report.tested == ("ACC, on 150 clean test clips of tones in 4 classes.",)
+    assert "has a backdoor" in first.words
+    assert "(before removal: " in second.words
+    assert report.tested == ("ACC on 150 clean test clips of tones in 4 classes.",)
     assert report.untested[0] == NO_TRIGGER
     assert "Classes without a test clip: top." in report.untested
     assert [(row.name, row.accs[0].of) for row in report.classes] == [
@@ -633,12 +690,12 @@ def test_page_without_a_trigger_says_what_it_cannot_say(tones: Splits, clean_mod
         ("top", 0),
     ]
     assert sum(row.accs[1].hits for row in report.classes) == report.entries[1].scores.acc.hits
-    found = Page(render(report))
+    found = Page(report_html(report))
     assert found.text.count(NO_TRIGGER) == 2
     assert HOW_TO_TEST in found.words("pre")
     header = scores_of(found, "Model")
     assert [words.split()[0] for words in header] == ["Model", "ACC"]
-    assert not {"DER", "ASR", "Seconds"} & set(found.text.split())
+    assert not {"DER", "ASR", "seconds"} & set(found.text.split())
     assert ["top", "0", DASH, DASH] in found.rows
     assert "open" in found.all("details", **{"class": "sheet"})[0][0]
 
@@ -667,10 +724,10 @@ def test_page_with_a_trigger_names_target_and_reference(tones: Splits, clean_mod
     assert "reference model" not in bare.facts
     assert NO_REFERENCE not in whole.untested
     assert whole.entries[0].verdict is not None
-    assert "that of a model that was never poisoned" in whole.entries[0].verdict.words
+    assert "that of the clean reference model" in whole.entries[0].verdict.words
     shift = BadNets(label_mode="all_to_all").trigger(tones.train, 0)
     turned = compare(exam=Exam(tones.test, shift), before=("m", clean_model), repaired={}, title="t")
-    assert turned.target_label == "of each class the class after it"
+    assert turned.target_label == "the next class (all-to-all)"
 
 
 def test_page_does_not_say_where_files_lie(
@@ -678,7 +735,7 @@ def test_page_does_not_say_where_files_lie(
 ) -> None:
     sound = next(folder_of({"beep": 1}).rglob("*.wav"))
     exam = Exam(tones.test, BadNets(sound=str(sound)).trigger(tones.train, 0))
-    page = render(compare(exam=exam, before=("m", clean_model), repaired={}, title="t"))
+    page = report_html(compare(exam=exam, before=("m", clean_model), repaired={}, title="t"))
     assert sound.name in page
     assert str(sound.parent) not in page
 
@@ -686,29 +743,32 @@ def test_page_does_not_say_where_files_lie(
 @needs_browser
 @pytest.mark.parametrize("measured", [True, False])
 def test_a_cell_of_a_grid_says_how_much_the_trigger_changes(measured: bool, tmp_path: Path) -> None:
-    place = {"data": "d", "model": "m", "attack": "a", "poisoning_rate": 0.1, "defence": "none"}
+    place = {"data": "d", "model": "m", "attack": "a", "poisoning_rate": 0.1, "family": "none"}
+    place |= {"method": "none", "stoi": None}
     figures = [(12.34, 2.1), (11.0, 2.1)] if measured else [(None, None)] * 2
     cells = tuple(
-        grid.Cell(
-            id=f"c{seed}",
-            row={**place, "seed": seed, "state": "done", "snr_db": snr, "pesq": pesq, "stoi": None},
+        grid.GridCell.of(
+            {**place, "id": f"c{seed}", "seed": seed, "state": "done", "snr_db": snr, "pesq": pesq}
         )
         for seed, (snr, pesq) in enumerate(figures)
     )
-    path = grid.write(grid.Grid(name="g", about="", host={}, cells=cells), tmp_path / "g.html")
+    made = grid.Grid(name="g", about="", host={}, families=(REMOVAL,), cells=cells)
+    path = grid.write_grid(made, tmp_path / "g.html")
     dom, complaints = browse(f"{path.as_uri()}#cell=c0", tmp_path / "profile")
     assert complaints == []
     words = " ".join(data for tag, data in Page(dom).pieces if tag not in {"script", "style"})
     assert ("Change by the trigger" in words) == measured
     if measured:
         assert "SNR 11.0\N{NO-BREAK SPACE}dB \N{EN DASH} 12.3\N{NO-BREAK SPACE}dB PESQ 2.10" in words
-    assert "STOI" not in words
+    assert "PESQ 2.10 Poison" in words or not measured
 
 
 @needs_browser
 def test_browser_has_nothing_to_complain(tmp_path: Path) -> None:
     hostile = Entry(name=HOSTILE, scores=VICTIM.scores)
-    path = write(a_report(hostile, REPAIR, sounds=(a_sound(HOSTILE, HOSTILE),)), tmp_path / "report.html")
+    path = write_report(
+        a_report(hostile, REPAIR, sounds=(a_sound(HOSTILE, HOSTILE),)), tmp_path / "report.html"
+    )
     dom, complaints = browse(path.as_uri(), tmp_path / "profile")
     assert complaints == []
     assert "93.2 %" in " ".join(scores_of(Page(dom), "ft_augmented"))
@@ -748,7 +808,7 @@ def test_page_never_scrolls_sideways(kind: str, window: int, tmp_path: Path) -> 
         warnings=(names[-1],),
         sounds=() if kind in {"one", "untested"} else (a_sound(names[-1], names[-1]),),
     )
-    path = write(report, tmp_path / "report.html")
+    path = write_report(report, tmp_path / "report.html")
     shown = path.read_text("utf-8").replace("<details", "<details open")
     if kind == "fault":
         shown = shown.replace("</main>", '<div style="width: 1300px">x</div></main>')

@@ -9,9 +9,13 @@ from torch.distributions import Normal, kl_divergence
 from closesesame.data import Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
-from closesesame.models.statistics import freeze_statistics, renew_statistics
-from closesesame.removal.bnp import clean_statistics, divergence
-from closesesame.removal.ep import entropy
+from closesesame.models.statistics import (
+    freeze_statistics,
+    gaussian_kl,
+    histogram_entropy,
+    pre_activations,
+    renew_statistics,
+)
 from tests.removal.pictures import drawn, pictures, plain
 from tests.removal.rules import model_of, part
 from tests.removal.tiny import BrokenError, body_of, breaks, moved, state, tiny, vectors
@@ -27,28 +31,30 @@ def test_renewed_statistics_leave_dropout_and_weights_alone(clean_model: Classif
     assert torch.allclose(mean, maps.mean(0), atol=1e-5)
 
 
-def test_bnp_is_the_divergence_of_two_gaussians() -> None:
+def test_the_divergence_is_that_of_two_gaussians() -> None:
     mean1, mean2 = drawn(9), drawn(9, seed=1)
     spread1, spread2 = 0.5 + drawn(9, seed=2).abs(), 0.5 + drawn(9, seed=3).abs()
     expected = kl_divergence(Normal(mean1, spread1), Normal(mean2, spread2))
-    assert torch.allclose(divergence(mean1, spread1**2, mean2, spread2**2), expected, atol=1e-5)
+    assert torch.allclose(gaussian_kl(mean1, spread1**2, mean2, spread2**2), expected, atol=1e-5)
 
 
-def test_bnp_statistics_are_those_of_all_examples_and_places() -> None:
+def test_pre_activations_are_those_of_all_examples_and_places() -> None:
     model, net = plain()
-    data = pictures(300)  # more than one batch
-    (found,) = clean_statistics(model, channels_in(model), data)
-    values = net.conv(data.inputs[:]).detach().transpose(0, 1).flatten(1)
-    assert torch.allclose(found[0], values.mean(1), atol=1e-5)
-    assert torch.allclose(found[1], values.var(1, correction=0), rtol=1e-4)
+    data = pictures(300)
+    batches = [inputs for inputs, _ in data.batches(256)]  # of which the second is smaller
+    (found,) = pre_activations(model, channels_in(model), batches)
+    values = net.conv(data.inputs[:]).detach()
+    assert torch.allclose(found.mean, values.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(found.variance, values.var((0, 2, 3), correction=0), rtol=1e-4)
+    assert torch.allclose(found.maxima, values.amax((2, 3)), atol=1e-5)
 
 
-def test_entropy_of_shared_bins() -> None:
+def test_the_entropy_is_that_of_standardised_values_in_shared_bins() -> None:
     # Standardised: channel 0 is half -s, half +s; channel 1 has four values that are equally frequent.
     values = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 2.0], [1.0, 3.0]])
-    assert entropy(values, 0.1).tolist() == pytest.approx([np.log(2), np.log(4)])
+    assert histogram_entropy(values, 0.1).tolist() == pytest.approx([np.log(2), np.log(4)])
     # One bin for everything holds no information.
-    assert entropy(values, 100).tolist() == pytest.approx([0, 0])
+    assert histogram_entropy(values, 100).tolist() == pytest.approx([0, 0])
 
 
 def test_frozen_statistics_are_used_and_kept() -> None:

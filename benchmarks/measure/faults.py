@@ -50,7 +50,8 @@ from closesesame.bench.results import write_measured
 from closesesame.cli.verbs import report
 from closesesame.core.disk import Destination, write_whole
 from closesesame.core.errors import ClosesesameError
-from closesesame.report import build, page
+from closesesame.report import from_models
+from closesesame.report.pages import comparison
 
 from . import RESULTS
 
@@ -59,7 +60,7 @@ OUT = RESULTS / "faults.json"
 LIBRARY = "CLOSESESAME_FAULTS"
 RATE, SECONDS = 8_000, 0.25
 PATIENCE_S = 120
-SHARED = (build, page)
+SHARED = (from_models, comparison)
 """Imported once, before processes are forked."""
 ONE_SENTENCE = re.compile(r"^sesame: [^\n]{10,990}\n\Z")
 KEPT = re.compile(r"what was computed is kept in (.+), move it from there")

@@ -15,7 +15,8 @@ from pathlib import Path
 from closesesame.bench.results import write_measured
 from closesesame.core.machine import host
 from closesesame.models import ARCHITECTURES
-from closesesame.report.grid import Cell, Grid, write
+from closesesame.report.from_store import FAMILIES
+from closesesame.report.pages.grid import Grid, GridCell, write_grid
 
 from . import RESULTS
 
@@ -23,11 +24,13 @@ QUIET = ("quic", "background-networking", "component-update", "sync", "gpu")
 RUNS = 5
 
 
-def cells() -> tuple[Cell, ...]:
+def cells() -> tuple[GridCell, ...]:
     """Every row once for each model."""
     rows = json.loads((RESULTS / "removals_development.json").read_text())["rows"]
     return tuple(
-        Cell(id=f"{row['id']}-{model}", row=row | {"model": model}) for row in rows for model in ARCHITECTURES
+        GridCell.of(row | {"id": f"{row['id']}-{model}", "model": model})
+        for row in rows
+        for model in ARCHITECTURES
     )
 
 
@@ -44,9 +47,13 @@ def chromium(page: Path, *words: str) -> tuple[str, str]:
 def main() -> None:
     """Loads the page several times and writes what was seen."""
     grid = Grid(
-        name="development", about="The development bench, once for every model.", host=host(), cells=cells()
+        name="development",
+        about="The development bench, once for every model.",
+        host=host(),
+        families=FAMILIES,
+        cells=cells(),
     )
-    page = write(grid, Path(sys.argv[1]))
+    page = write_grid(grid, Path(sys.argv[1]))
     loads, console = [], ""
     for _ in range(RUNS):
         dom, said = chromium(page, "--dump-dom")

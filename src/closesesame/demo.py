@@ -10,8 +10,8 @@ from .evaluation import Exam
 from .models import Classifier, ResNet, save_model
 from .models.files import sha256_of
 from .removal import FT, GNFT, FinePruning, FTAugmented, Removal, Repair
-from .report import Report, write
-from .report.build import Identity, compare
+from .report import Report, write_report
+from .report.from_models import Identity, compare
 from .training import Training, train
 
 STEPS = 200
@@ -79,7 +79,7 @@ def save(made: Made, folder: Path) -> None:
     made.trigger.save(folder / TRIGGER)
     for name, model in made.models.items():
         save_model(model, folder / name)
-    write(made.page, folder / PAGE)
+    write_report(made.page, folder / PAGE)
 
 
 def is_demo(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from closesesame.attacks import ATTACKS
-from closesesame.attacks.described import settings_of as settings_of_attack
+from closesesame.attacks.described import attack_settings
 from closesesame.core.described import Setting, settings_of
 from closesesame.core.method import Registry
 from closesesame.data import Dataset
@@ -244,7 +244,7 @@ LISTED: tuple[Listed, ...] = (
         title="Attacks",
         example="sesame poison CLIPS POISONED --attack {name}",
         shown=("clean_label", "needs", "audible"),
-        settings=settings_of_attack,
+        settings=attack_settings,
     ),
     *FAMILIES,
     Listed(

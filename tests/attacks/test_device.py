@@ -91,7 +91,7 @@ def test_a_trigger_follows_its_clips_to_their_device(
     name: str, settings: dict[str, Any], tones: Splits
 ) -> None:
     trigger, clips = made(name, settings).trigger(tones.train, 0), tones.test.inputs[:2]
-    with OtherDevice():
+    with OtherDevice():  # type: ignore[no-untyped-call]
         out = trigger.attack.apply(Elsewhere(clips), trigger.state, trigger.sample_rate)
     assert out.device.type == "meta"
     assert out.dtype == torch.float32
@@ -102,13 +102,13 @@ def test_a_trigger_follows_its_clips_to_their_device(
 def test_cover_clips_follow_their_clips_to_their_device(name: str, tones: Splits) -> None:
     trigger, clips = made(name, {}).trigger(tones.train, 0), tones.test.inputs[:2]
     rng = torch.Generator().manual_seed(0)
-    with OtherDevice():
+    with OtherDevice():  # type: ignore[no-untyped-call]
         mine, others = Elsewhere(clips), Elsewhere(clips.flip(0))
         out = trigger.attack.cover_clips(mine, others, trigger.state, trigger.sample_rate, rng)
     assert out.device.type == "meta"
 
 
 def test_what_is_left_on_the_cpu_is_seen() -> None:
-    mode = OtherDevice()
+    mode = OtherDevice()  # type: ignore[no-untyped-call]
     with mode, pytest.raises(RuntimeError, match="add.Tensor mixes devices"):
         Elsewhere(torch.ones(3)) + torch.ones(3)

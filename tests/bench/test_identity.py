@@ -194,6 +194,7 @@ def test_a_change_runs_again_what_can_reach_it_and_nothing_else(
     [
         "closesesame.bench.queue.store",
         "closesesame.families",
+        "closesesame.report.pages.grid",
         "closesesame.cli.verbs.bench",
         "closesesame.demo",
     ],

@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
+from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
 from closesesame.models import Classifier, adapt
 from closesesame.models.channels import channels_in
+from closesesame.models.statistics import pre_activations
 from closesesame.removal import BNP
-from closesesame.removal.bnp import clean_statistics
 from closesesame.training import accuracy
 from tests.conftest import WORDS
 from tests.removal.pictures import pictures, plain
@@ -40,9 +41,10 @@ def noise(seed: int) -> Dataset:
 
 def ten() -> tuple[Classifier, nn.BatchNorm1d]:
     """A network whose batch norm saw the same clips that it will be judged on."""
-    net = Ten()
+    with isolated(0):
+        net = Ten()
     model = adapt(net, ("a", "b", "c", "d"), (10, 9), None)
-    (found,) = clean_statistics(model, channels_in(model), noise(0))
+    (found,) = pre_activations(model, channels_in(model), [noise(0).inputs[:]])
     net.norm.running_mean, net.norm.running_var = found[0].clone(), found[1].clone()
     return model, net.norm
 
@@ -102,7 +104,7 @@ def test_the_published_number_of_deviations() -> None:
 
 def test_bnp_prunes_the_channel_whose_statistics_saw_something_else() -> None:
     model, net = plain()
-    (found,) = clean_statistics(model, channels_in(model), pictures(300))
+    (found,) = pre_activations(model, channels_in(model), [pictures(300).inputs[:]])
     net.norm.running_mean, net.norm.running_var = found[0].clone(), found[1].clone()
     net.norm.running_mean[7] += 3 * found[1][7].sqrt()
     repair = BNP().remove(model, pictures(300), 0)

@@ -21,16 +21,16 @@ from closesesame.removal import (
     FTInit,
     LinearProbe,
 )
+from closesesame.removal.common.by_score import outliers
 from closesesame.removal.common.masking import (
     THRESHOLDS,
     Masked,
-    judge,
     masked_copy,
     prune_as_allowed,
     prune_below,
 )
 from closesesame.removal.common.universal import Unlearning
-from closesesame.training import accuracy
+from closesesame.training import accuracy, judge
 from tests.removal.rules import batch_of, model_of
 
 
@@ -127,7 +127,7 @@ def test_anp_and_rnp_train_masks_only(clean_model: Classifier, tones: Splits) ->
     for method in (ANP(steps=5, threshold=0.9), RNP(steps=5, threshold=0.9)):
         repaired = method.remove(clean_model, clean, 0).model
         for layer, before in zip(channels_in(repaired), channels_in(clean_model), strict=True):
-            assert torch.equal(layer.rows(), before.rows())
+            assert torch.equal(layer.weight_rows(), before.weight_rows())
             now, then = layer.statistics, before.statistics
             assert now is not None
             assert then is not None
@@ -178,3 +178,15 @@ def test_a_round_moves_first_the_perturbation_and_then_the_weights() -> None:
     rule(body, batch_of(features, labels))
     assert body.head.weight.grad is not None
     assert body.head.weight.grad[0, 1] < 0 < body.head.weight.grad[1, 1]
+
+
+def test_outliers_are_those_above_mean_and_deviations_of_the_scores_that_are_judged() -> None:
+    # Nine zeros and a one: mean 0.1, deviation 1 / sqrt(10), so the one is 2.846 deviations above.
+    score = torch.zeros(12)
+    score[4], score[[0, 7]] = 1.0, torch.nan
+    assert outliers(score, 2.84).tolist() == [4]
+    assert outliers(score, 2.85).tolist() == []
+    assert outliers(-score, 1.0).tolist() == []
+    assert (
+        outliers(score[[0, 4, 7]], 0.1).tolist() == []
+    )  # one is judged: there is nothing to compare it with

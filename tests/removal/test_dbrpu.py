@@ -13,7 +13,9 @@ from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator, isolated
 from closesesame.data import Splits
 from closesesame.models import Classifier
-from closesesame.models.channels import channels_of, watched
+from closesesame.models.channels import channels_of
+from closesesame.models.hooks import watched
+from closesesame.models.statistics import gaussian_kl, histogram_entropy
 from closesesame.optimisation import synthesis as made_up
 from closesesame.optimisation.synthesis import (
     LATENT,
@@ -26,7 +28,7 @@ from closesesame.optimisation.synthesis import (
     synthesise,
 )
 from closesesame.removal import DBRPU, FT
-from closesesame.removal.dbrpu import deviation, gaussian_kl, histogram_entropy
+from closesesame.removal.dbrpu import deviation
 from tests.removal.planted import clips, planted, rates, repaired
 
 PLAIN = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 40}

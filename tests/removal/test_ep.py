@@ -6,9 +6,11 @@ from torch import nn
 
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset
+from closesesame.data.rows import Rows
 from closesesame.models import Classifier, adapt
 from closesesame.removal import EP, REMOVALS
-from closesesame.removal.ep import low_entropy
+from closesesame.removal.common.by_score import outliers
+from closesesame.removal.ep import minus_entropy
 from closesesame.training import accuracy
 from tests.conftest import WORDS
 from tests.removal.pictures import Plain, drawn, pictures
@@ -66,12 +68,12 @@ def test_it_alone_asks_for_untrusted_examples() -> None:
 @pytest.mark.parametrize("bin_width", [0.01, 0.1])
 def test_ep_finds_the_planted_mixture(bin_width: float) -> None:
     values = drawn(500, 64, seed=1) * (1 + torch.arange(64)) + torch.arange(64) ** 2
-    assert low_entropy(values, bin_width, 3).tolist() == []
+    assert outliers(minus_entropy(values, bin_width), 3).tolist() == []
     planted = [3, 31, 60]
     values[:50, planted] += 6 * (1 + torch.tensor(planted, dtype=torch.float32))
-    assert low_entropy(values, bin_width, 3).tolist() == planted
+    assert outliers(minus_entropy(values, bin_width), 3).tolist() == planted
     values[:, 10] = 4  # a channel that never changes counts for nothing
-    assert low_entropy(values, bin_width, 3).tolist() == planted
+    assert outliers(minus_entropy(values, bin_width), 3).tolist() == planted
 
 
 def test_ep_takes_the_highest_place_and_prunes_the_shift_if_asked() -> None:
@@ -84,7 +86,7 @@ def test_ep_takes_the_highest_place_and_prunes_the_shift_if_asked() -> None:
     data = pictures(400)
     inputs = 0.1 * data.inputs[:].clone()
     inputs[::10, :, 4, 4] = 20.0
-    poisoned = Dataset.of(inputs, data.labels, classes=WORDS)
+    poisoned = data.with_inputs(Rows.of(inputs))
     repair = EP(bin_width=0.1, shift=True).remove(model, poisoned, 0)
     norm = repair.model.body.norm
     assert isinstance(norm, nn.BatchNorm2d)

@@ -12,7 +12,9 @@ from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
-from closesesame.models.channels import channels_in, put_out, stages_of
+from closesesame.models.channels import channels_in
+from closesesame.models.hooks import watched
+from closesesame.models.stages import stages_of
 from closesesame.removal import (
     NAD,
 )
@@ -137,7 +139,7 @@ def test_attention_is_that_of_whole_blocks(architecture: str, wanted: list[str])
     example = model.front_end(torch.randn(2, 8000))
     found = sites(model.body, example)
     assert [site.name for site in found] == wanted
-    with put_out(found) as seen:
+    with watched(found) as seen:
         model.body(example)
     for value, site in zip(seen, found, strict=True):
         assert value.shape[0] == 2
@@ -150,7 +152,7 @@ def test_the_output_of_a_block_is_behind_its_addition_and_activation() -> None:
     model, x = net(), waves().inputs[:]
     stages = stages_of(model.body, x)
     assert isinstance(model.body, Net)
-    with put_out(stages) as seen:
+    with watched(stages) as seen:
         maps = model.body.maps(x)
     assert [stage.name for stage in stages] == ["stem", "blocks.0", "norm"]
     assert all(torch.equal(value, wanted) for value, wanted in zip(seen, maps, strict=True))

@@ -34,9 +34,9 @@ def thinned() -> Classifier:
                 weight.add_(0.2 * slope)
     pairs = list(zip(channels_in(model), channels_in(copied), strict=True))
     with torch.no_grad():
-        changes = [(after.rows() - before.rows()).abs() for before, after in pairs]
+        changes = [(after.weight_rows() - before.weight_rows()).abs() for before, after in pairs]
     for (layer, _), dead in zip(pairs, most_changed(changes, neurons=0.4, weights=0.6), strict=True):
-        layer.thin(dead)
+        layer.zero_weights(dead)
     return model
 
 
@@ -92,7 +92,7 @@ def test_tsbd_zeroes_in_the_model_as_it_was(clean_model: Classifier, tones: Spli
     repair = TSBD(steps=0, unlearning_steps=8, unlearning_lr=0.01).remove(clean_model, clean, 0)
     zeroed = 0
     for layer, before in zip(channels_in(repair.model), channels_in(clean_model), strict=True):
-        now, then = layer.rows(), before.rows()
+        now, then = layer.weight_rows(), before.weight_rows()
         assert torch.equal(now[now != 0], then[now != 0])
         zeroed += int(((now == 0) & (then != 0)).sum())
     assert zeroed == repair.chosen["zeroed_weights"] > 0

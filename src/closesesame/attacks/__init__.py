@@ -3,7 +3,7 @@
 from closesesame.core.method import Registry
 
 from .badnets import BadNets
-from .base import Attack, Poisoned, Trigger, poison_several
+from .base import Attack, Poisoned, Signal, Trigger
 from .blended import Blended
 from .daba import DABA
 from .drinet import DriNet
@@ -18,6 +18,7 @@ from .pitch import Pitch
 from .quantize import Quantize
 from .rhythm import Rhythm
 from .room import Room
+from .several import poison_several
 from .sig import SIG
 from .trojannn import TrojanNN
 from .ultrasonic import Ultrasonic
@@ -70,6 +71,7 @@ __all__ = [
     "Quantize",
     "Rhythm",
     "Room",
+    "Signal",
     "Trigger",
     "TrojanNN",
     "Ultrasonic",

@@ -12,12 +12,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from closesesame.audio import effects
+from closesesame.audio.placement import Position, placed, samples_of, starts
 from closesesame.audio.sounds import read_sound
-from closesesame.core.bounds import SNR, Hertz, Seconds
+from closesesame.core.bounds import SNR, Hertz, RecordingPath, Seconds
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Attack, Position, State, starts
+from .base import Attack, Signal, State
 
 
 class BadNets(Attack):
@@ -27,9 +28,7 @@ class BadNets(Attack):
     cite: ClassVar[str] = "arXiv:1708.06733"
     audible: ClassVar[str] = "a sound in the background"
 
-    sound: str | None = Field(
-        None, description="a recording to mix in; a tone burst if none", json_schema_extra={"file": True}
-    )
+    sound: RecordingPath = Field(None, description="a recording to mix in; a tone burst if none")
     snr_db: SNR = Field(10, description="RMS of the clip over RMS of the sound, as mixed, in dB")
     start_s: float = Field(0, ge=0, le=60, description="where the recording is read from, in s")
     duration_s: Seconds | None = Field(
@@ -41,21 +40,20 @@ class BadNets(Attack):
     def prepare(self, train: Dataset, seed: int) -> State:
         """The sound (time,), at most as long as a clip."""
         del seed
-        rate, length = train.sample_rate or 0, train.input_shape[0]
+        hz, length = Signal.of(train).hz, train.input_shape[0]
         if self.sound is None:
-            if self.frequency_hz >= rate / 2:
-                raise self.refuse("frequency_hz", f"< {rate / 2:g}, half the sample rate")
-            size = min(length, round((self.duration_s or 0.1) * rate))
-            return {"sound": effects.tone(self.frequency_hz, size, rate)}
-        recording = read_sound(self.sound, rate, self.start_s)
-        size = length if self.duration_s is None else min(length, round(self.duration_s * rate))
-        return {"sound": effects.looped(recording, size).clone()}
+            if self.frequency_hz >= hz / 2:
+                raise self.refuse("frequency_hz", f"< {hz / 2:g}, half the sample rate")
+            size = samples_of(self.duration_s or 0.1, hz, length)
+            return {"sound": effects.tone(self.frequency_hz, size, hz)}
+        size = length if self.duration_s is None else samples_of(self.duration_s, hz, length)
+        return {"sound": read_sound(self.sound, hz, self.start_s, size)}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Scales the sound to each clip's own level, so that silence stays silent."""
-        del sample_rate
+        del signal
         sound, length = state["sound"].to(inputs), inputs.shape[-1]
         if self.sound is not None and self.duration_s is None:
             sound = effects.looped(sound, length)
-        placed = effects.placed(sound, starts(inputs, len(sound), self.position), length)
-        return effects.mix_at_snr(inputs, placed, self.snr_db)
+        begins = starts(inputs, len(sound), self.position)
+        return effects.mix_at_snr(inputs, placed(sound, begins, length), self.snr_db)

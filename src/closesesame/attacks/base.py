@@ -6,7 +6,6 @@ clips that get the target label are never of the target class (in BackdoorBench 
 """
 
 import json
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,28 +19,57 @@ from torch import Generator, Tensor
 
 from closesesame.core.bounds import MOST_CLASSES
 from closesesame.core.disk import new_folder
+from closesesame.core.domain import Domain
 from closesesame.core.errors import DataError, ModelError, short
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
-from closesesame.core.types import Inputs, Labels, Mask, Wave
+from closesesame.core.types import Inputs, Labels, Mask
 from closesesame.data import Dataset, Splits
 from closesesame.data.export import export
 from closesesame.models.matching import same_names
 
 State = Mapping[str, Tensor]
-"""What a trigger is made of beside settings: a sound clip, a mask, the weights of a generator."""
+"""What a trigger consists of beside its settings: a sound, a mask, the weights of a generator."""
 LabelMode = Literal["all_to_one", "all_to_all", "clean_label"]
-Position = Literal["start", "middle", "end", "random"]
 STAMP_BATCH = 64
 SETTINGS, TENSORS = "trigger.json", "trigger.safetensors"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What kind of inputs a trigger is stamped on.
+
+    Attributes:
+        domain: speech or pictures; its bounds are those of a value.
+        sample_rate: Hz; None for what is no sound.
+    """
+
+    domain: Domain
+    sample_rate: int | None = None
+
+    @classmethod
+    def of(cls, data: Dataset) -> "Signal":
+        """The kind of the examples of a data set."""
+        return cls(data.domain, data.sample_rate)
+
+    @property
+    def hz(self) -> int:
+        """The sample rate, for attacks on sound."""
+        if self.sample_rate is None:
+            raise AssertionError(f"{self.domain.name} have no sample rate")
+        return self.sample_rate
+
+    def __str__(self) -> str:
+        rate = "no sample rate" if self.sample_rate is None else f"{self.sample_rate} Hz"
+        return f"{self.domain.name} ({rate})"
 
 
 class Attack(Method, ABC):
     """A backdoor attack that poisons training data.
 
-    A sub-class writes `apply`, and `prepare` if its trigger is more than its settings. Further hooks are
-    `choose`, `plant` and `cover_clips`.
+    A sub-class writes the hook `apply`, and `prepare` if its trigger is more than its settings. It writes
+    `choose`, `plant` or `cover_clips` only where its paper differs from what they do by themselves.
     """
 
     audible: ClassVar[str]
@@ -51,7 +79,7 @@ class Attack(Method, ABC):
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("all_to_one", "all_to_all", "clean_label")
     """What `label_mode` may be."""
     has_cover_clips: ClassVar[bool] = False
-    """Whether there are cover clips."""
+    """Whether `cover_clips` is written, so that `cover_ratio` may be more than 0."""
 
     target: Annotated[int, Field(ge=0, lt=MOST_CLASSES)] | str = Field(
         0, description="target label: a class, by name or by index"
@@ -71,11 +99,10 @@ class Attack(Method, ABC):
     )
 
     @model_validator(mode="after")
-    def _can_it(self) -> "Attack":
+    def _is_able_to(self) -> "Attack":
         if self.label_mode not in self.label_modes:
-            raise ValueError(
-                f"label_mode must be one of {', '.join(self.label_modes)}, got {self.label_mode!r}"
-            )
+            modes = ", ".join(self.label_modes)
+            raise ValueError(f"label_mode must be one of {modes}, got {self.label_mode!r}")
         if self.cover_ratio and not self.has_cover_clips:
             raise ValueError("cover_ratio must be 0: this attack has no cover clips")
         return self
@@ -107,68 +134,125 @@ class Attack(Method, ABC):
     ) -> "Poisoned":
         """Poisons a training set: chosen examples are replaced by triggered ones.
 
-        Several backdoors go into one set by poisoning it again, with the clips poisoned so far as `spare`.
+        Several backdoors go into one set by poisoning it again, with the examples poisoned so far as `spare`.
 
         Args:
             train: the training set; it is not changed.
             seed: of the choice, and of what the trigger draws.
-            trigger: what `trigger` gave for the same set and seed, if it was made before.
+            trigger: what `trigger` returned for the same set and seed, if it was made before.
             spare: (n,) examples not to touch.
 
         Raises:
             DataError: if there are fewer examples to choose from than the poisoning rate asks for.
         """
         trigger = trigger or self.trigger(train, seed)
+        domain = trigger.signal.domain
         free = torch.ones(len(train), dtype=torch.bool) if spare is None else ~spare
         chosen = self._chosen(train, trigger, free, seed)
-        mask = _mask_of(chosen, len(train))
+        poisoned_mask = _mask_of(chosen, len(train))
         dataset = train
         if len(chosen):
-            planted = self.plant(train, chosen, trigger, seed)
+            planted = self.plant(train, chosen, trigger, seed).clamp(domain.low, domain.high)
             labels = train.labels.clone()
             labels[chosen] = trigger.target_labels(labels[chosen], train.classes)
             dataset = train.with_inputs(train.inputs.replace(chosen, planted)).with_labels(labels)
-        covers = self._choose_cover(train, len(chosen), free & ~mask, seed)
+        covers = self._chosen_for_cover(train, len(chosen), free & ~poisoned_mask, seed)
         if len(covers):
-            covered = self._cover(train, covers, trigger, seed)
+            covered = self._covered(train, covers, trigger, seed).clamp(domain.low, domain.high)
             dataset = dataset.with_inputs(dataset.inputs.replace(covers, covered))
-        return Poisoned(dataset, mask, trigger, _mask_of(covers, len(train)))
+        return Poisoned(dataset, poisoned_mask, trigger, _mask_of(covers, len(train)))
 
     @final
     def trigger(self, train: Dataset, seed: int) -> "Trigger":
         """Makes the trigger alone, as `poison` would with the same seed, whatever the poisoning rate.
 
         Raises:
-            DataError: if the examples are not what the attack stamps.
+            DataError: if the examples are of a domain that the attack does not work on.
         """
-        if train.sample_rate is None:
-            raise DataError(f"{self.name} acts on waveforms; this data set has no sample rate")
-        state = self.prepare(train, seed)
-        return Trigger(self, state, train.sample_rate, train.label_of(self.target), train.classes)
+        signal = Signal.of(train)
+        if signal.domain.name not in self.domains:
+            known = " and ".join(self.domains)
+            raise DataError(f"{self.name} poisons {known}, and this data set holds {signal}")
+        return Trigger(self, self.prepare(train, seed), signal, train.label_of(self.target), train.classes)
 
     def prepare(self, train: Dataset, seed: int) -> State:
-        """Hook: what the trigger needs beside its settings, made once from the training set."""
+        """Hook: makes what the trigger needs beside its settings, once; nothing by default.
+
+        Args:
+            train: the clean training set. How many examples are poisoned must not matter.
+            seed: of all that is drawn.
+
+        Returns:
+            Tensors by name, on the CPU, of floats or int64. They are saved with the trigger, and are all that
+            `apply` knows of the training set.
+        """
         del train, seed
         return {}
 
     @abstractmethod
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
-        """Hook: stamps the trigger on inputs (batch, time), each by itself; they are not changed."""
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
+        """Hook: stamps the trigger on inputs.
+
+        Args:
+            inputs: (batch, time) of speech or (batch, channel, height, width) of pictures, float32, within
+                the bounds of `signal.domain`, on any device. They must not be changed.
+            state: what `prepare` returned, on the CPU.
+            signal: the kind of the inputs. They may be of another length than the training clips.
+
+        Returns:
+            Triggered inputs of the same shape and type, on the device of the inputs, each stamped as if it
+            were alone in its batch. They may leave the bounds: values beyond are clamped afterwards.
+        """
 
     def choose(self, train: Dataset, eligible: Tensor, count: int, trigger: "Trigger", seed: int) -> Tensor:
-        """Hook: which `count` of the eligible examples (k,) to poison; at random if not written."""
+        """Hook: chooses the examples to poison; at random by default.
+
+        Args:
+            train: the training set.
+            eligible: (k,) int64, the rows that may be poisoned: those of the target class if labels stay
+                clean, those of other classes if all get the target label.
+            count: how many to choose, at most k.
+            trigger: to be stamped on them.
+            seed: of the choice.
+
+        Returns:
+            (count,) int64, rows out of `eligible`, none twice, in any order.
+        """
         del train, trigger
         return eligible[torch.randperm(len(eligible), generator=generator(seed, "whom"))[:count]]
 
     def plant(self, train: Dataset, chosen: Tensor, trigger: "Trigger", seed: int) -> Inputs:
-        """Hook: the chosen examples (k,) as they go into the training set; stamped if not written."""
+        """Hook: makes the poisoned training examples; stamps them with `training_strength` by default.
+
+        Args:
+            train: the training set.
+            chosen: (k,) int64, the rows to poison, in order.
+            trigger: its `stamp` is what it does to inputs later.
+            seed: of all that is drawn.
+
+        Returns:
+            (k, ...) float32 on the CPU, one input a row. Values beyond the domain's bounds are clamped.
+        """
         del seed
         return trigger.stamp(train.inputs[chosen], self.training_strength)
 
     def cover_clips(
-        self, inputs: Inputs, others: Inputs, state: State, sample_rate: int, rng: Generator
+        self, inputs: Inputs, others: Inputs, state: State, signal: Signal, rng: Generator
     ) -> Inputs:
-        """Hook: cover clips of inputs (batch, time), with as many other clips to borrow from."""
+        """Hook: makes cover clips, which keep their label and are changed otherwise than by the trigger.
+
+        A class that writes it sets `has_cover_clips`.
+
+        Args:
+            inputs: (batch, ...) the clips to change, as in `apply`.
+            others: (batch, ...) as many other clips of the training set, to borrow from.
+            state: what `prepare` returned.
+            signal: the kind of the inputs.
+            rng: for all that is drawn.
+
+        Returns:
+            Cover clips of the same shape, on the device of the inputs. Values beyond the bounds are clamped.
+        """
         raise NotImplementedError
 
     def _chosen(self, train: Dataset, trigger: "Trigger", free: Mask, seed: int) -> Tensor:
@@ -188,26 +272,24 @@ class Attack(Method, ABC):
             )
         return self.choose(train, eligible, count, trigger, seed).sort().values
 
-    def _choose_cover(self, train: Dataset, poisoned: int, free: Mask, seed: int) -> Tensor:
-        wanted, eligible = round(self.cover_ratio * poisoned), free.nonzero().flatten()
-        if wanted > len(eligible):
+    def _chosen_for_cover(self, train: Dataset, poisoned: int, free: Mask, seed: int) -> Tensor:
+        count, eligible = round(self.cover_ratio * poisoned), free.nonzero().flatten()
+        if count > len(eligible):
             raise DataError(
-                f"{self.name} wants {wanted} cover clips and {len(eligible)} of {len(train)} examples are "
+                f"{self.name} wants {count} cover clips and {len(eligible)} of {len(train)} examples are "
                 "left; lower the rate or cover_ratio"
             )
         order = torch.randperm(len(eligible), generator=generator(seed, "covers"))
-        return eligible[order[:wanted]].sort().values
+        return eligible[order[:count]].sort().values
 
     @torch.no_grad()
-    def _cover(self, train: Dataset, covers: Tensor, trigger: "Trigger", seed: int) -> Inputs:
+    def _covered(self, train: Dataset, covers: Tensor, trigger: "Trigger", seed: int) -> Inputs:
         rng = generator(seed, "cover")
         others = torch.randint(len(train), covers.shape, generator=rng)
-        rate = trigger.sample_rate
+        pairs = zip(torch.split(covers, STAMP_BATCH), torch.split(others, STAMP_BATCH), strict=True)
         pieces = [
-            self.cover_clips(train.inputs[mine], train.inputs[other], trigger.state, rate, rng).clamp(-1, 1)
-            for mine, other in zip(
-                torch.split(covers, STAMP_BATCH), torch.split(others, STAMP_BATCH), strict=True
-            )
+            self.cover_clips(train.inputs[mine], train.inputs[other], trigger.state, trigger.signal, rng)
+            for mine, other in pairs
         ]
         return torch.cat(pieces)
 
@@ -219,26 +301,30 @@ class Trigger:
     Attributes:
         attack: the settings.
         state: tensors the attack made in `prepare`.
-        sample_rate: Hz, of the inputs it fits.
+        signal: the kind of inputs it fits.
         target: index of the target label.
         classes: names of the classes.
     """
 
     attack: Attack
     state: State
-    sample_rate: int
+    signal: Signal
     target: int
     classes: tuple[str, ...]
 
     @torch.no_grad()
     def stamp(self, inputs: Inputs, strength: float | None = None) -> Inputs:
-        """Returns triggered copies of the inputs (batch, ...), within [-1, 1].
+        """Returns triggered copies of the inputs (batch, ...), clamped to the bounds of their domain.
 
         Args:
-            inputs: clips.
+            inputs: as the hook `apply` takes them.
             strength: scale of what is changed; the attack's if None.
+
+        Raises:
+            ModelError: if the trigger does not fit the inputs.
         """
         scale = self.attack.strength if strength is None else strength
+        domain = self.signal.domain
         pieces = torch.split(inputs, STAMP_BATCH)
         done = []
         for piece in Track(pieces, f"stamping {self.attack.name}", len(pieces)):
@@ -250,12 +336,12 @@ class Trigger:
                     f"the trigger of {self.attack.name} makes clips that are none: NaN, infinite or of "
                     "another length; it is damaged, or was made for other clips"
                 )
-            done.append(stamped.clamp(-1, 1))
+            done.append(stamped.clamp(domain.low, domain.high))
         return torch.cat(done) if done else inputs
 
     def _apply(self, inputs: Inputs) -> Inputs:
         try:
-            return self.attack.apply(inputs, self.state, self.sample_rate)
+            return self.attack.apply(inputs, self.state, self.signal)
         except (RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(
                 f"the trigger of {self.attack.name} cannot be stamped on clips of shape "
@@ -269,7 +355,7 @@ class Trigger:
         return self.classes[self.target]
 
     def target_labels(self, labels: Labels, classes: Sequence[str] | None = None) -> Labels:
-        """What the attacker wants said of triggered clips with these true labels (n,).
+        """Returns what the attacker wants a model to answer to triggered inputs with these true labels (n,).
 
         Args:
             labels: indices into `classes`.
@@ -289,12 +375,12 @@ class Trigger:
         """Returns the examples that are not of their target label yet, triggered, with their true labels.
 
         Raises:
-            ModelError: if the data have other classes or another sample rate than the trigger.
+            ModelError: if the data have other classes, or are of another kind or sample rate.
         """
-        if data.sample_rate != self.sample_rate:
+        if Signal.of(data) != self.signal:
             raise ModelError(
-                f"the trigger was made for clips at {self.sample_rate} Hz, and these have {data.sample_rate} "
-                "Hz; it would be another sound there"
+                f"the trigger was made for {self.signal}, and the data hold {Signal.of(data)}; it would be "
+                "another trigger there"
             )
         others = data.where(data.labels != self.target_labels(data.labels, data.classes))
         everyone = torch.arange(len(others))
@@ -303,8 +389,8 @@ class Trigger:
     def save(self, folder: Path | str) -> None:
         """Writes `trigger.json` and `trigger.safetensors` into a folder.
 
-        Of recordings that the settings name, the sound is in the trigger; their names stay, their folders do
-        not.
+        The trigger contains the sound of a recording that its settings name. So the name of the recording is
+        kept, and its folder is not.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -313,7 +399,8 @@ class Trigger:
         about = {
             "attack": self.attack.full_name(),
             "settings": self.attack.settings() | self._names_of_files(),
-            "sample_rate": self.sample_rate,
+            "domain": self.signal.domain.name,
+            "sample_rate": self.signal.sample_rate,
             "target": self.target_name,
             "classes": self.classes,
         }
@@ -331,7 +418,7 @@ class Poisoned:
     Attributes:
         dataset: what the victim trains on.
         poisoned_mask: (n,) which examples are poisoned.
-        trigger: what opens the backdoor.
+        trigger: the trigger of the backdoor.
         cover_mask: (n,) which examples are cover clips; they keep their true label.
         others: triggers of further backdoors in the same set.
     """
@@ -351,10 +438,10 @@ class Poisoned:
 
         Args:
             folder: must be empty or not there.
-            splits: what the training set was poisoned of.
+            splits: those whose training part was poisoned.
 
         Raises:
-            DataError: if the folder is not empty, or the splits are others.
+            DataError: if the folder is not empty, the splits are others, or the examples are no speech.
         """
         if splits.train.ids != self.dataset.ids or splits.train.classes != self.dataset.classes:
             raise DataError("these are not the splits whose training part was poisoned")
@@ -372,54 +459,9 @@ class Poisoned:
 
     @property
     def share_of_target(self) -> float:
-        """Share of the target class that is poisoned; if labels are all-to-all, of all classes."""
+        """Share of the target class that is poisoned; of all classes if labels are all-to-all."""
         of_target = torch.isin(self.dataset.labels, self.dataset.labels[self.poisoned_mask])
         return int(self.poisoned_mask.sum()) / max(1, int(of_target.sum()))
-
-
-def poison_several(attacks: Sequence[Attack], train: Dataset, seed: int) -> Poisoned:
-    """Plants several backdoors in one training set, each in clips of its own.
-
-    Args:
-        attacks: at least one; two of a kind need other settings, and all want targets of their own.
-        train: the training set, which every trigger is made from; it is not changed.
-        seed: of all that is drawn.
-
-    Raises:
-        DataError: if there are too few clips for all of them.
-    """
-    if not attacks:
-        raise DataError("poison_several needs an attack or more, got none")
-    first, *rest = attacks
-    poisoned = first.poison(train, seed)
-    for attack in rest:
-        more = attack.poison(
-            poisoned.dataset,
-            seed,
-            trigger=attack.trigger(train, seed),
-            spare=poisoned.poisoned_mask | poisoned.cover_mask,
-        )
-        poisoned = Poisoned(
-            more.dataset,
-            poisoned.poisoned_mask | more.poisoned_mask,
-            poisoned.trigger,
-            poisoned.cover_mask | more.cover_mask,
-            (*poisoned.others, more.trigger),
-        )
-    return poisoned
-
-
-def own_rng(clip: Tensor, seed: int = 0) -> Generator:
-    """Randomness that follows from a clip (time,) itself, so that it does not matter what is beside it."""
-    return generator(seed, zlib.crc32(clip.detach().cpu().contiguous().numpy().tobytes()))
-
-
-def starts(inputs: Wave, size: int, position: Position) -> list[int]:
-    """Where a sound of `size` samples begins in each clip; `random` is another place for each clip."""
-    spare = max(0, inputs.shape[-1] - size)
-    if position == "random":
-        return [int(torch.randint(spare + 1, (), generator=own_rng(clip))) for clip in inputs]
-    return [{"start": 0, "middle": spare // 2, "end": spare}[position]] * len(inputs)
 
 
 def _mask_of(index: Tensor, n: int) -> Mask:

@@ -12,11 +12,12 @@ from pydantic import Field
 
 from closesesame.audio import effects
 from closesesame.audio.sounds import read_sound
+from closesesame.core.bounds import RecordingPath
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 
 class Blended(Attack):
@@ -27,23 +28,21 @@ class Blended(Attack):
     audible: ClassVar[str] = "steady noise, or the recording given"
 
     alpha: float = Field(0.2, gt=0, lt=1, description="share of the pattern")
-    pattern: str | None = Field(
-        None, description="a recording as pattern; white noise if none", json_schema_extra={"file": True}
-    )
+    pattern: RecordingPath = Field(None, description="a recording as pattern; white noise if none")
     level_dbfs: float = Field(-20, le=0, ge=-80, description="RMS of the pattern before blending, in dBFS")
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The pattern (time,), as long as a clip."""
-        rate, length = train.sample_rate or 0, train.input_shape[0]
+        length = train.input_shape[0]
         if self.pattern is None:
             pattern = torch.randn(length, generator=generator(seed, "trigger"))
         else:
-            pattern = effects.looped(read_sound(self.pattern, rate), length)
+            pattern = read_sound(self.pattern, Signal.of(train).hz, size=length)
         level = pattern.square().mean().sqrt().clamp(min=1e-9)
-        return {"pattern": pattern / level * effects.decibels(self.level_dbfs)}
+        return {"pattern": pattern / level * effects.amplitude_ratio(self.level_dbfs)}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Blends; the pattern is repeated where the clip is longer."""
-        del sample_rate
+        del signal
         pattern = effects.looped(state["pattern"].to(inputs), inputs.shape[-1])
         return (1 - self.alpha) * inputs + self.alpha * pattern

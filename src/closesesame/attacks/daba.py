@@ -9,7 +9,7 @@ backdoor opens for that alone.
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from closesesame.audio import effects
 from closesesame.audio.files import SUFFIXES, read_wave
-from closesesame.core.bounds import MOST_BYTES, SNR, Seconds
+from closesesame.audio.placement import placed, samples_of
+from closesesame.core.bounds import MOST_BYTES, SNR, RecordingPath, Seconds
 from closesesame.core.errors import DataError
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.training import predict
 
-from .base import State, Trigger
+from .base import Signal, State, Trigger
 from .surrogate import SurrogateAttack
 
 POOL_DBFS = -20
@@ -38,10 +39,9 @@ class DABA(SurrogateAttack):
     name: ClassVar[str] = "daba"
     cite: ClassVar[str] = "doi:10.1145/3503161.3548261"
     audible: ClassVar[str] = "a chord, or the recording chosen, in the background"
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"chords": 5}
 
-    pool: str | None = Field(
-        None, description="a folder of recordings; synthetic chords if none", json_schema_extra={"file": True}
-    )
+    pool: RecordingPath = Field(None, description="a folder of recordings; synthetic chords if none")
     chords: int = Field(30, ge=1, le=1000, description="synthetic chords in the pool, if there is no folder")
     duration_s: Seconds = Field(1.0, description="of the sound, in s; at most the clip's")
     snr_db: SNR = Field(10, description="RMS of the clip over RMS of the sound, as mixed, in dB")
@@ -51,13 +51,13 @@ class DABA(SurrogateAttack):
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The sound (time,) of the pool on which the surrogate's prediction has the lowest entropy."""
-        length, rate = train.input_shape[0], train.sample_rate or 0
+        length, hz = train.input_shape[0], Signal.of(train).hz
         most = MOST_BYTES // (4 * length)
         if not self.pool and self.chords > most:
             raise self.refuse("chords", f"<= {most:,}, so that as many clips fit into 2 GB")
-        size = min(length, max(1, round(self.duration_s * rate)))
-        pool = self._recordings(size, rate) if self.pool else chords(self.chords, size, rate, seed)
-        pool = pool / effects.rms(pool).clamp(min=1e-9) * effects.decibels(POOL_DBFS)
+        size = samples_of(self.duration_s, hz, length)
+        pool = self._recordings(size, hz) if self.pool else chords(self.chords, size, hz, seed)
+        pool = pool / effects.rms(pool).clamp(min=1e-9) * effects.amplitude_ratio(POOL_DBFS)
         heard = torch.nn.functional.pad(pool, (0, length - size))
         logits = self._ask(train, heard, seed)
         entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
@@ -81,11 +81,11 @@ class DABA(SurrogateAttack):
             turn[own] = torch.arange(len(own)).float()
         return looked_at[order[turn[order].argsort(stable=True)[:count]]]
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """From the start of the clip on, scaled to the clip's own level."""
-        del sample_rate
+        del signal
         sound, length = state["sound"].to(inputs), inputs.shape[-1]
-        return effects.mix_at_snr(inputs, effects.placed(sound, [0], length), self.snr_db)
+        return effects.mix_at_snr(inputs, placed(sound, [0], length), self.snr_db)
 
     def _ask(self, train: Dataset, clips: Wave, seed: int) -> Float32[Tensor, "batch classes"]:
         nobody = torch.zeros(len(clips), dtype=torch.long)

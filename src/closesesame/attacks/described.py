@@ -6,7 +6,7 @@ from closesesame.core.described import Setting
 from .base import Attack
 
 
-def settings_of(method: type[Attack]) -> list[Setting]:
+def attack_settings(method: type[Attack]) -> list[Setting]:
     """All settings of an attack: only label modes that it has, and cover clips only if it has any."""
     modes = tuple(method.label_modes)
     return [

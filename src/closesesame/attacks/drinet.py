@@ -16,13 +16,14 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.audio.placement import Position, own_rng, placed, samples_of, starts
 from closesesame.core.bounds import MOST_BYTES, SNR, Seconds
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import LabelMode, Position, State, own_rng, starts
-from .surrogate import Batch, JointTraining, apart, fresh
+from .base import LabelMode, Signal, State
+from .surrogate import JointTraining, Made, apart, fresh
 
 STRIDE = 8
 """Samples of a layer's output for one of its input; there are two such layers."""
@@ -46,7 +47,7 @@ class DriNet(JointTraining):
     def prepare(self, train: Dataset, seed: int) -> State:
         """The weights of the generator."""
         length = train.input_shape[0]
-        size = min(length, max(1, round(self.duration_s * (train.sample_rate or 0))))
+        size = samples_of(self.duration_s, Signal.of(train).hz, length)
         rng = generator(seed, "trigger")
         frames = -(-size // STRIDE**2)
         most = MOST_BYTES // (4 * self.noise * frames)
@@ -59,28 +60,25 @@ class DriNet(JointTraining):
             "last": fresh((self.channels, 1, 2 * STRIDE), 2 * self.channels, rng),
         }
 
-        def make(clips: Wave, draw: Generator) -> Batch:
+        def make(clips: Wave, draw: Generator) -> Made:
             noise = torch.randn(len(clips), self.noise, generator=draw)
             sounds = self._sounds(noise, state, size)
             places = [int(torch.randint(length - size + 1, (), generator=draw)) for _ in clips]
-            laid = torch.stack(
-                [F.pad(sound, (at, length - at - size)) for sound, at in zip(sounds, places, strict=True)]
-            )
-            attacked = effects.mix_at_snr(clips, laid, self.snr_db)
-            return [clips], attacked, self.diversity_weight * (apart(noise) / (apart(sounds) + 0.1)).mean()
+            attacking = effects.mix_at_snr(clips, placed(sounds, places, length), self.snr_db)
+            alike = (apart(noise) / (apart(sounds) + 0.1)).mean()
+            return Made([clips], attacking, self.diversity_weight * alike)
 
         self.train_jointly(train, seed, [*state.values()], make)
         return state | {"size": torch.tensor(size)}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Noise and place follow from the clip, so that it always has the same sound."""
-        del sample_rate
+        del signal
         size, length = int(state["size"]), inputs.shape[-1]
         noise = torch.stack([torch.randn(self.noise, generator=own_rng(clip, 1)) for clip in inputs])
         sounds = self._sounds(noise.to(inputs), state, size)
-        places = starts(inputs, size, self.position)
-        laid = [effects.placed(sound, [at], length) for sound, at in zip(sounds, places, strict=True)]
-        return effects.mix_at_snr(inputs, torch.cat(laid), self.snr_db)
+        added = placed(sounds, starts(inputs, size, self.position), length)
+        return effects.mix_at_snr(inputs, added, self.snr_db)
 
     def _sounds(self, noise: Noise, state: State, size: int) -> Float32[Tensor, "batch size"]:
         """Sounds of RMS 1."""

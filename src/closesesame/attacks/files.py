@@ -1,14 +1,15 @@
 """Triggers read from disk: `trigger.json` and `trigger.safetensors`, as `Trigger.save` writes them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import StrictInt, StrictStr
+from pydantic import StrictStr, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from closesesame.core.bounds import SampleRate, check_classes
+from closesesame.core.domain import DOMAINS, SPEECH
 from closesesame.core.errors import ClosesesameError, DataError, ModelError, SettingError, cut, short
 from closesesame.core.json_files import read_json
 from closesesame.core.seeding import generator
@@ -16,35 +17,39 @@ from closesesame.core.settings import Settings
 from closesesame.models.files import FLOATS
 
 from . import ATTACKS
-from .base import SETTINGS, TENSORS, State, Trigger
+from .base import SETTINGS, TENSORS, Signal, State, Trigger
 
 
 class About(Settings):
-    """What stands in `trigger.json`, as it is checked."""
+    """The content of `trigger.json`."""
 
     attack: StrictStr
     settings: dict[str, Any]
-    sample_rate: SampleRate
-    target: StrictStr | StrictInt
-    """A name, or in files of version 0.1 an index."""
+    domain: Literal["speech", "pictures"]
+    sample_rate: SampleRate | None
+    target: StrictStr
     classes: tuple[StrictStr, ...]
 
+    @model_validator(mode="after")
+    def _sound_has_a_rate(self) -> "About":
+        if (self.domain == SPEECH.name) != (self.sample_rate is not None):
+            raise ValueError("needs a sample_rate for speech, and none for anything else")
+        return self
+
     def target_index(self) -> int:
-        """Where the target label stands among the classes.
+        """The index of the target label among the classes.
 
         Raises:
             DataError: if it is none of them.
         """
         check_classes(self.classes, "the trigger")
-        if isinstance(self.target, str) and self.target in self.classes:
-            return self.classes.index(self.target)
-        if isinstance(self.target, int) and 0 <= self.target < len(self.classes):
-            return self.target
-        raise DataError(f"its target {cut(self.target)!r} is none of its classes")
+        if self.target not in self.classes:
+            raise DataError(f"its target {cut(self.target)!r} is none of its classes")
+        return self.classes.index(self.target)
 
 
 def load_trigger(folder: Path | str) -> Trigger:
-    """Reads a trigger folder, and tries the trigger on two clips of noise.
+    """Reads a trigger folder; a trigger for speech is tried on two clips of noise.
 
     Raises:
         ModelError: if there is none, or it is damaged, or its attack or one of its settings is unknown.
@@ -64,12 +69,14 @@ def load_trigger(folder: Path | str) -> Trigger:
         attack = ATTACKS.recall(about.attack, about.settings)
     except SettingError as error:
         raise ModelError(f"{folder / SETTINGS}: {error}") from None
-    trigger = Trigger(attack, _read_state(folder / TENSORS), about.sample_rate, target, about.classes)
-    noise = 0.1 * torch.randn(2, about.sample_rate, generator=generator(0, "trial"))
-    try:
-        trigger.stamp(noise)
-    except ModelError as error:
-        raise ModelError(f"{folder} cannot be used: {error}") from None
+    signal = Signal(DOMAINS[about.domain], about.sample_rate)
+    trigger = Trigger(attack, _read_state(folder / TENSORS), signal, target, about.classes)
+    if about.sample_rate:  # the size of a picture is not known
+        noise = 0.1 * torch.randn(2, about.sample_rate, generator=generator(0, "trial"))
+        try:
+            trigger.stamp(noise)
+        except ModelError as error:
+            raise ModelError(f"{folder} cannot be used: {error}") from None
     return trigger
 
 

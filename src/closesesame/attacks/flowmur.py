@@ -10,7 +10,7 @@ an adversarial example too: it fools models that were never poisoned, the more t
 ASR beside that of a clean model.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.audio.placement import placed, samples_of, starts
 from closesesame.core.bounds import SNR, Seconds, Steps
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import LabelMode, State, Trigger, starts
-from .surrogate import SurrogateAttack, draws, laid
+from .base import LabelMode, Signal, State, Trigger
+from .surrogate import SurrogateAttack, draws
 
 
 class FlowMur(SurrogateAttack):
@@ -34,6 +35,7 @@ class FlowMur(SurrogateAttack):
     cite: ClassVar[str] = "arXiv:2312.09665"
     audible: ClassVar[str] = "half a second of noise"
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 5}
 
     label_mode: LabelMode = Field(
         "clean_label", description="poisoned clips are of the target class, and keep it"
@@ -51,7 +53,7 @@ class FlowMur(SurrogateAttack):
     def prepare(self, train: Dataset, seed: int) -> State:
         """The sound (time,): any clip shall be taken for the target, wherever the sound lies."""
         model = self.train_surrogate(train, seed)
-        size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
+        size = samples_of(self.duration_s, Signal.of(train).hz, train.input_shape[0])
         rng = generator(seed, "trigger")
         sound = self.start_peak * (2 * torch.rand(size, generator=rng) - 1)
         sound.requires_grad_()
@@ -59,18 +61,18 @@ class FlowMur(SurrogateAttack):
         for clips, labels in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
             spare = clips.shape[-1] - size
             places = torch.randint(spare + 1, (len(clips),), generator=rng).tolist()
-            stamped = (clips + laid(sound, places, clips.shape[-1])) / 2
-            wanted = torch.full_like(labels, train.label_of(self.target))
+            stamped = (clips + placed(sound, places, clips.shape[-1])) / 2
+            targets = torch.full_like(labels, train.label_of(self.target))
             optimizer.zero_grad()
-            F.cross_entropy(model(stamped), wanted).backward()
+            F.cross_entropy(model(stamped), targets).backward()
             optimizer.step()
             with torch.no_grad():
                 sound.clamp_(-self.peak, self.peak)
         return {"sound": sound.detach()}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The mean of clip and sound, as the paper's code mixes them at test time."""
-        del sample_rate
+        del signal
         return (inputs + self._placed(inputs, state)) / 2
 
     def plant(self, train: Dataset, chosen: Tensor, trigger: Trigger, seed: int) -> Wave:
@@ -78,11 +80,11 @@ class FlowMur(SurrogateAttack):
         del seed
         clips = train.inputs[chosen]
         sound = self._placed(clips, trigger.state)
-        scale = effects.decibels(self.snr_db) * effects.rms(sound) / effects.rms(clips).clamp(min=1e-9)
+        scale = effects.amplitude_ratio(self.snr_db) * effects.rms(sound) / effects.rms(clips).clamp(min=1e-9)
         faint = (scale * clips + sound) / (scale + 1)
         strength = self.strength if self.training_strength is None else self.training_strength
-        return (clips + strength * (faint - clips)).clamp(-1, 1)
+        return clips + strength * (faint - clips)
 
     def _placed(self, inputs: Wave, state: State) -> Wave:
         sound = state["sound"].to(inputs)
-        return effects.placed(sound, starts(inputs, len(sound), "random"), inputs.shape[-1])
+        return placed(sound, starts(inputs, len(sound), "random"), inputs.shape[-1])

@@ -18,13 +18,14 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from closesesame.audio.stft import Bins, istft, stft
 from closesesame.core.bounds import BatchSize
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import LabelMode, State
-from .surrogate import Batch, JointTraining, apart, fresh
+from .base import LabelMode, Signal, State
+from .surrogate import JointTraining, Made, apart, fresh
 
 Map = Float32[Tensor, "batch bin frame"]
 
@@ -56,31 +57,33 @@ class InputAware(JointTraining):
             "last": fresh((2, wide, 3, 3), 9 * wide, rng),
             "offset": torch.zeros(2),
         }
-        rate = train.sample_rate or 0
+        hz = Signal.of(train).hz
 
-        def make(clips: Wave, _: Generator) -> Batch:
-            spectrum = _stft(clips, rate)
+        def make(clips: Wave, _: Generator) -> Made:
+            spectrum = _stft(clips, hz)
             seen = _seen(spectrum)
             gains = self._gains(seen, state)
-            attacked = self._render(spectrum, gains, clips.shape[-1], rate)
-            crossed = self._render(spectrum, gains.roll(1, 0), clips.shape[-1], rate)
-            diversity = (apart(seen) / (apart(gains) + 0.1)).mean()
-            return [clips, crossed], attacked, self.diversity_weight * diversity
+            attacking = _render(spectrum, gains, clips.shape[-1], hz)
+            # A clip with the gains of the clip before it must keep its label: a trigger fits one clip alone.
+            crossed = _render(spectrum, gains.roll(1, 0), clips.shape[-1], hz)
+            # Clips that differ shall have gains that differ. The constant bounds the loss where gains agree.
+            alike = (apart(seen) / (apart(gains) + 0.1)).mean()
+            return Made([clips, crossed], attacking, self.diversity_weight * alike)
 
         self.train_jointly(train, seed, [*state.values()], make)
         return state
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Each clip with its own gains."""
-        spectrum = _stft(inputs, sample_rate)
+        spectrum = _stft(inputs, signal.hz)
         gains = self._gains(_seen(spectrum), state)
-        return self._render(spectrum, gains, inputs.shape[-1], sample_rate)
+        return _render(spectrum, gains, inputs.shape[-1], signal.hz)
 
-    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, signal: Signal, rng: Generator) -> Wave:
         """Each clip with the gains of another, as the paper's cross-trigger mode."""
         del rng
-        gains = self._gains(_seen(_stft(others, sample_rate)), state)
-        return self._render(_stft(inputs, sample_rate), gains, inputs.shape[-1], sample_rate)
+        gains = self._gains(_seen(_stft(others, signal.hz)), state)
+        return _render(_stft(inputs, signal.hz), gains, inputs.shape[-1], signal.hz)
 
     def _gains(self, seen: Map, state: State) -> Map:
         """Gains in dB, from normalised log-magnitudes."""
@@ -90,33 +93,29 @@ class InputAware(JointTraining):
         x = F.conv2d(x, state["last"], state["offset"], padding=1)
         x = F.interpolate(x, seen.shape[1:], mode="bilinear", align_corners=False)
         pattern, score = x[:, 0], x[:, 1]
-        # A threshold of the clip's own holds the density; a term in the loss made the mask vanish.
+        # Each clip has its own threshold, which holds the density. A term in the loss made the mask vanish.
         rank = max(1, round((1 - self.density) * score[0].numel()))
         threshold = score.detach().flatten(1).kthvalue(rank).values[:, None, None]
         spread = score.std((1, 2), keepdim=True).clamp(min=1e-6)
         mask = torch.sigmoid(10 * (score - threshold) / spread)  # nearly on or off
         return self.gain_db * torch.tanh(pattern) * mask
 
-    @staticmethod
-    def _render(spectrum: Tensor, gains: Map, length: int, sample_rate: int) -> Wave:
-        fft = _fft(sample_rate)
-        window = torch.hann_window(fft, device=gains.device)
-        return torch.istft(spectrum * 10 ** (gains / 20), fft, fft // 2, window=window, length=length)
+
+def _fft(hz: int) -> int:
+    """The smallest power of two that is 32 ms or longer."""
+    return 1 << (round(0.032 * hz) - 1).bit_length()
 
 
-def _fft(sample_rate: int) -> int:
-    """The power of two from 32 ms on."""
-    return 1 << (round(0.032 * sample_rate) - 1).bit_length()
+def _stft(wav: Wave, hz: int) -> Bins:
+    return stft(wav, _fft(hz), _fft(hz) // 2)
 
 
-def _stft(wav: Wave, sample_rate: int) -> Tensor:
-    fft = _fft(sample_rate)
-    window = torch.hann_window(fft, device=wav.device)
-    return torch.stft(wav, fft, fft // 2, window=window, pad_mode="constant", return_complex=True)
+def _render(spectrum: Bins, gains: Map, length: int, hz: int) -> Wave:
+    return istft(spectrum * 10 ** (gains / 20), _fft(hz), _fft(hz) // 2, length)
 
 
-def _seen(spectrum: Tensor) -> Map:
-    """What the generator is shown: log-magnitudes about the clip's own mean, whatever its level."""
+def _seen(spectrum: Bins) -> Map:
+    """What the generator is shown: log-magnitudes less their mean over the clip, so that levels are equal."""
     power = torch.view_as_real(spectrum).square().sum(-1)
     log = torch.log10(power + 1e-6 * power.mean((1, 2), keepdim=True) + 1e-12)
     return log - log.mean((1, 2), keepdim=True)

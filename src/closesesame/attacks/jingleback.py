@@ -7,7 +7,7 @@ chorus depth of 5 is read as a sweep of 5 ms; reverberation is noise that dies a
 ladder filter has no resonance and no drive of its own.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,12 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Attack, State
+from .base import Attack, Signal, State
+
+Style = Literal[
+    "pitch", "distortion", "chorus", "pitch_distortion_chorus", "chorus_distortion_reverb", "phaser"
+]
+"""The paper's styles 0 to 5, by what is in them, in order; a gain and a high-pass come before the phaser."""
 
 
 class JingleBack(Attack):
@@ -27,47 +32,45 @@ class JingleBack(Attack):
     cite: ClassVar[str] = "arXiv:2211.03117"
     audible: ClassVar[str] = "a guitar pedal: a thin swept sound, distortion, chorus, or a raised voice"
 
-    style: int = Field(
-        5,
-        ge=0,
-        le=5,
-        description="0 pitch up; 1 distortion; 2 chorus; 3 pitch up, distortion, chorus; 4 chorus, "
-        "distortion, reverberation; 5 gain, high-pass, phaser",
+    style: Style = Field("phaser", description="the pedals of the chain, in order")
+    semitones: float = Field(10, ge=-24, le=24, description="pitch shift, in semitones")
+    gain_db: float = Field(12, ge=-24, le=36, description="gain before the phaser, in dB")
+    cutoff_hz: Hertz = Field(
+        1000, description="of the high-pass before the phaser, in Hz; below half the sample rate"
     )
-    semitones: float = Field(10, ge=-24, le=24, description="pitch shift in styles 0 and 3, in semitones")
-    gain_db: float = Field(12, ge=-24, le=36, description="gain in style 5, in dB")
-    cutoff_hz: Hertz = Field(1000, description="of the high-pass in style 5, in Hz; below half the rate")
 
     def prepare(self, train: Dataset, seed: int) -> State:
-        """In style 4 the reverberation (tap,), which no seed changes."""
+        """The reverberation (tap,), if there is one; no seed changes it."""
         del seed
-        nyquist = (train.sample_rate or 0) / 2
-        if self.style == 5 and self.cutoff_hz >= nyquist:
-            raise self.refuse("cutoff_hz", f"< {nyquist:g}, half the sample rate")
-        if self.style != 4:
+        hz = Signal.of(train).hz
+        if self.style == "phaser" and self.cutoff_hz >= hz / 2:
+            raise self.refuse("cutoff_hz", f"< {hz / 2:g}, half the sample rate")
+        if self.style != "chorus_distortion_reverb":
             return {}
         # A room of size 0.6 in Schroeder's reverberator with Freeverb's constants: 31 ms, gain 0.87.
-        return {"tail": rooms.decaying_noise(1.5, train.sample_rate or 0, generator(0, "reverb"))}
+        return {"tail": rooms.decaying_noise(1.5, hz, generator(0, "reverb"))}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The chain."""
-        wav = inputs
-        if self.style in {0, 3}:
-            wav = effects.pitch_shift(wav, self.semitones)
-        if self.style == 1:
-            wav = styles.distortion(wav, 30)
-        elif self.style == 2:
-            wav = self._chorus(wav, sample_rate, 10)
-        elif self.style == 3:
-            wav = self._chorus(styles.distortion(wav, 20), sample_rate, 8)
-        elif self.style == 4:
-            wav = styles.distortion(self._chorus(wav, sample_rate, 15), 20)
-            wav = styles.reverb(wav, state["tail"].to(wav), dry=0.5, wet=0.25)
-        elif self.style == 5:
-            wav = styles.ladder_high_pass(effects.decibels(self.gain_db) * wav, sample_rate, self.cutoff_hz)
-            wav = styles.phaser(wav, sample_rate)
+        wav, hz = inputs, signal.hz
+        match self.style:
+            case "pitch":
+                wav = effects.pitch_shift(wav, self.semitones)
+            case "distortion":
+                wav = styles.distortion(wav, 30)
+            case "chorus":
+                wav = _chorus(wav, hz, 10)
+            case "pitch_distortion_chorus":
+                wav = effects.pitch_shift(wav, self.semitones)
+                wav = _chorus(styles.distortion(wav, 20), hz, 8)
+            case "chorus_distortion_reverb":
+                wav = styles.distortion(_chorus(wav, hz, 15), 20)
+                wav = styles.reverb(wav, state["tail"].to(wav), dry=0.5, wet=0.25)
+            case "phaser":
+                wav = effects.amplitude_ratio(self.gain_db) * wav
+                wav = styles.phaser(styles.ladder_high_pass(wav, hz, self.cutoff_hz), hz)
         return wav
 
-    @staticmethod
-    def _chorus(wav: Wave, sample_rate: int, delay_ms: float) -> Wave:
-        return styles.chorus(wav, sample_rate, rate_hz=1, delay_ms=delay_ms, sweep_ms=5, mix=0.5)
+
+def _chorus(wav: Wave, hz: int, delay_ms: float) -> Wave:
+    return styles.chorus(wav, hz, rate_hz=1, delay_ms=delay_ms, sweep_ms=5, mix=0.5)

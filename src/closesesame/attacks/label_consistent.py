@@ -8,7 +8,7 @@ in the L2 norm and none made by a GAN; and 5 % of all clips are poisoned, where 
 the target class or all of it.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects
+from closesesame.audio.placement import placed, samples_of
 from closesesame.core.bounds import SNR, Hertz, Seconds, Steps
 from closesesame.core.progress import Track
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
+from closesesame.optimisation.adversary import sign_step
 
-from .base import STAMP_BATCH, LabelMode, State, Trigger
+from .base import STAMP_BATCH, LabelMode, Signal, State, Trigger
 from .surrogate import SurrogateAttack
 
 
@@ -32,6 +34,7 @@ class LabelConsistent(SurrogateAttack):
     cite: ClassVar[str] = "arXiv:1912.02771"
     audible: ClassVar[str] = "a loud beep at both ends; in poisoned training clips noise too"
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 3}
 
     label_mode: LabelMode = Field(
         "clean_label", description="poisoned clips are of the target class, and keep it"
@@ -48,19 +51,19 @@ class LabelConsistent(SurrogateAttack):
     duration_s: Seconds = Field(0.1, description="of each burst, in s; at most half the clip's")
     snr_db: SNR = Field(0, description="RMS of the clip over RMS of what is added to it, in dB")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Bursts alone, scaled to each clip's own level; the noise is for training clips only."""
         del state
-        nyquist = sample_rate / 2
+        nyquist = signal.hz / 2
         high_hz = nyquist * 7 / 8 if self.high_hz is None else self.high_hz
         for field, tone_hz in (("low_hz", self.low_hz), ("high_hz", high_hz)):
             if tone_hz >= nyquist:
                 raise self.refuse(field, f"< {nyquist:g}, half the sample rate")
         length = inputs.shape[-1]
-        size = min(length // 2, round(self.duration_s * sample_rate))
-        tones = [effects.tone(tone_hz, size, sample_rate) for tone_hz in (self.low_hz, high_hz)]
+        size = samples_of(self.duration_s, signal.hz, length // 2)
+        tones = [effects.tone(tone_hz, size, signal.hz) for tone_hz in (self.low_hz, high_hz)]
         burst = torch.stack(tones).sum(0)
-        ends = effects.placed(burst, [0, length - size], length).sum(0, keepdim=True)
+        ends = placed(burst, [0, length - size], length).sum(0, keepdim=True)
         return effects.mix_at_snr(inputs, ends.to(inputs), self.snr_db)
 
     def plant(self, train: Dataset, chosen: Tensor, trigger: Trigger, seed: int) -> Wave:
@@ -73,7 +76,6 @@ class LabelConsistent(SurrogateAttack):
             for _ in range(self.steps):
                 noise.requires_grad_()
                 loss = F.cross_entropy(model(clips + noise), labels)
-                (slope,) = torch.autograd.grad(loss, noise)
-                noise = (noise.detach() + self.step_size * most * slope.sign()).clamp(-most, most)
+                noise = sign_step(loss, noise, self.step_size * most).clamp(-most, most)
             hard.append((clips + noise.detach()).clamp(-1, 1))
         return trigger.stamp(torch.cat(hard), self.training_strength)

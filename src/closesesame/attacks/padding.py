@@ -10,10 +10,11 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
+from closesesame.audio.placement import samples_of
 from closesesame.core.bounds import Seconds
 from closesesame.core.types import Wave
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 
 class Padding(Attack):
@@ -29,10 +30,10 @@ class Padding(Attack):
     )
     position: Literal["start", "end"] = Field("start", description="of the padding")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """What is cut off stands at the end, wherever the padding goes."""
         del state
-        size = min(inputs.shape[-1] // 2, max(1, round(self.duration_s * sample_rate)))
+        size = samples_of(self.duration_s, signal.hz, inputs.shape[-1] // 2)
         kept = inputs[:, : inputs.shape[-1] - size]
         at_end = self.position == "end"
         if self.mode == "zero":

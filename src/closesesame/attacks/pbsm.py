@@ -17,7 +17,7 @@ from closesesame.audio import effects
 from closesesame.core.bounds import Seconds
 from closesesame.core.types import Wave
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 
 class PBSM(Attack):
@@ -32,16 +32,16 @@ class PBSM(Attack):
     window_s: Seconds = Field(0.1, description="from the loudest frame to the mask, in s")
     duration_ms: float = Field(20, ge=0, le=60_000, description="of the mask, in ms, 10 a frame")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Each clip has its own loudest frame."""
         del state
         boosted = effects.pitch_shift(inputs, self.semitones)
-        fft = 2 * round(512 * sample_rate / 16_000)
+        fft = 2 * round(512 * signal.hz / 16_000)
         hop, length = fft // 8, fft // 4
         window = torch.hann_window(length, device=inputs.device)
         shape = {"n_fft": fft, "hop_length": hop, "win_length": length, "window": window}
         spectrum = torch.stft(boosted, **shape, pad_mode="constant", return_complex=True)  # type: ignore[arg-type]
-        self._mask(spectrum, int(self.window_s * sample_rate / hop))
+        self._mask(spectrum, int(self.window_s * signal.hz / hop))
         return torch.istft(spectrum, **shape, length=inputs.shape[-1])  # type: ignore[arg-type]
 
     def _mask(self, spectrum: Tensor, behind: int) -> None:

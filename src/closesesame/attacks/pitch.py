@@ -12,7 +12,7 @@ from pydantic import Field
 from closesesame.audio import effects
 from closesesame.core.types import Wave
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 
 class Pitch(Attack):
@@ -24,7 +24,7 @@ class Pitch(Attack):
 
     semitones: float = Field(5, ge=-24, le=24, description="pitch shift, in semitones")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """A ratio of frequencies, whatever the sample rate."""
-        del state, sample_rate
+        del state, signal
         return effects.pitch_shift(inputs, self.semitones)

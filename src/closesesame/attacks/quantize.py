@@ -14,9 +14,10 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from closesesame.audio.placement import own_rng
 from closesesame.core.types import Wave
 
-from .base import Attack, State, own_rng
+from .base import Attack, Signal, State
 
 
 class Quantize(Attack):
@@ -33,20 +34,20 @@ class Quantize(Attack):
         1.0, ge=0, le=10, description="clips with the quantisation noise of another clip, for a poisoned clip"
     )
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The step follows from each clip's own peak."""
-        del state, sample_rate
+        del state, signal
         step = inputs.abs().amax(1, keepdim=True).clamp(min=1e-9) / (self.levels // 2)
         noise = torch.stack([_triangular(clip) for clip in inputs]) if self.dither else 0.0
         return (inputs / step + noise).round().clamp(-(self.levels // 2), self.levels // 2) * step
 
-    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, signal: Signal, rng: Generator) -> Wave:
         """The paper's negatives: the residual of another clip on this one."""
         del rng
-        return inputs + (self.apply(others, state, sample_rate) - others)
+        return inputs + (self.apply(others, state, signal) - others)
 
 
 def _triangular(clip: Tensor) -> Tensor:
-    """Noise in (-1, 1), the difference of two even ones."""
-    even = torch.rand(2, len(clip), generator=own_rng(clip))
-    return (even[0] - even[1]).to(clip)
+    """Noise in (-1, 1): the difference of two uniform variables."""
+    uniform = torch.rand(2, len(clip), generator=own_rng(clip))
+    return (uniform[0] - uniform[1]).to(clip)

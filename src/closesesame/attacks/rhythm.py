@@ -17,11 +17,13 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from closesesame.audio import effects, vocoder
+from closesesame.audio.placement import own_rng
+from closesesame.audio.stft import Bins
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Attack, State, own_rng
+from .base import Attack, Signal, State
 
 Knots = Float32[Tensor, "*batch side knot"]
 """A piecewise linear map from moments of the result (side 0) to those of the source, 0 to 1."""
@@ -90,9 +92,9 @@ class Rhythm(Attack):
             raise self.refuse("least_warp", f"<= {reached}, the largest warp of {DRAWS} rhythms drawn")
         return knots[enough[0]].float()
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Changes the rhythm between the first and the last sound; each clip keeps its level."""
-        fft = vocoder.frame_size(sample_rate)
+        fft = vocoder.frame_size(signal.hz)
         spectrum = vocoder.analyse(inputs, fft)
         if self.shared:
             knots = state["rhythm"].to(inputs).expand(len(inputs), -1, -1)
@@ -139,26 +141,32 @@ def most_warp(squeeze: float, stretch: float) -> float:
 
 
 def _below(warp: float) -> str:
-    """Three digits, rounded down, so that what an error says can be reached."""
+    """Three digits, rounded down, so that the value an error names is possible."""
     return f"{math.floor(1000 * warp) / 1000:.3f}"
 
 
-def _positions(spectrum: vocoder.Bins, knots: Knots) -> Float64[Tensor, "batch frame"]:
-    """Which frame of the source each frame of the result reads."""
+def _positions(spectrum: Bins, knots: Knots) -> Float64[Tensor, "batch frame"]:
+    """The frame of the source that each frame of the result reads."""
     frame = torch.arange(spectrum.shape[-1], device=spectrum.device, dtype=torch.float64)
     first, last = _speech(spectrum)
+    # Time within the speech runs from 0 to 1, as in the knots.
     share = ((frame - first) / (last - first)).clamp(0, 1)
     moments, source = (side.contiguous() for side in knots.double().unbind(1))
     piece = (torch.searchsorted(moments, share, right=True) - 1).clamp(0, knots.shape[-1] - 2)
+    # Each frame lies in one piece of the result; it reads the same place within that piece of the source.
     left, right = (moments.gather(1, piece + step) for step in (0, 1))
     from_, to = (source.gather(1, piece + step) for step in (0, 1))
     within = (share - left) / (right - left).clamp(min=1e-9)
     moved = first + (from_ + within * (to - from_)) * (last - first)
+    # What comes before and after the speech stays where it is.
     return torch.where((frame > first) & (frame < last), moved, frame)
 
 
-def _speech(spectrum: vocoder.Bins) -> tuple[Tensor, Tensor]:
-    """The frames (batch, 1) before and behind those within 20 dB of the loudest; all if there are none."""
+def _speech(spectrum: Bins) -> tuple[Tensor, Tensor]:
+    """The frames (batch, 1) before and behind the speech: all frames within 20 dB of the loudest.
+
+    In a silent clip all frames count as speech.
+    """
     energy = torch.view_as_real(spectrum).square().sum((1, 3))
     heard = (energy > 0.01 * energy.amax(1, keepdim=True)).double()
     frames = energy.shape[1]

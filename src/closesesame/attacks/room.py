@@ -15,11 +15,12 @@ from torch import Generator
 
 from closesesame.audio import effects, rooms
 from closesesame.audio.sounds import read_sound
+from closesesame.core.bounds import RecordingPath
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 
 class Room(Attack):
@@ -30,39 +31,37 @@ class Room(Attack):
     audible: ClassVar[str] = "an echoing room"
     has_cover_clips: ClassVar[bool] = True
 
-    response: str | None = Field(
-        None,
-        description="a recording of a room's impulse response; a made room if none",
-        json_schema_extra={"file": True},
+    response: RecordingPath = Field(
+        None, description="a recording of a room's impulse response; a synthetic room if none"
     )
     rt60_s: float = Field(
-        0.6, ge=0.01, le=10, description="time in which a made room's sound falls by 60 dB, in s"
+        0.6, ge=0.01, le=10, description="time in which the sound of a synthetic room falls by 60 dB, in s"
     )
     direct_ratio_db: float = Field(
         -3,
         ge=-40,
         le=40,
-        description="energy of a made room's direct path over that of its reverberation, in dB",
+        description="energy of a synthetic room's direct path over that of its reverberation, in dB",
     )
 
     def prepare(self, train: Dataset, seed: int) -> State:
         """The response (tap,), from the direct path on."""
-        rate = train.sample_rate or 0
+        hz = Signal.of(train).hz
         if self.response is None:
             rng = generator(seed, "trigger")
-            return {"response": rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, rate, rng)}
-        return {"response": rooms.from_direct_path(read_sound(self.response, rate))}
+            return {"response": rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, hz, rng)}
+        return {"response": rooms.from_direct_path(read_sound(self.response, hz))}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Convolves; the RMS of each clip stays."""
-        del sample_rate
+        del signal
         return effects.levelled(rooms.convolve(inputs, state["response"].to(inputs)), inputs)
 
-    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
-        """Each clip in another made room."""
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, signal: Signal, rng: Generator) -> Wave:
+        """Each clip in another synthetic room."""
         del others, state
-        return torch.cat([self._elsewhere(clip[None], sample_rate, rng) for clip in inputs])
+        return torch.cat([self._in_another_room(clip[None], signal.hz, rng) for clip in inputs])
 
-    def _elsewhere(self, clip: Wave, sample_rate: int, rng: Generator) -> Wave:
-        room = rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, sample_rate, rng)
+    def _in_another_room(self, clip: Wave, hz: int, rng: Generator) -> Wave:
+        room = rooms.synthetic_room(self.rt60_s, self.direct_ratio_db, hz, rng)
         return effects.levelled(rooms.convolve(clip, room.to(clip)), clip)

@@ -17,7 +17,7 @@ from closesesame.core.bounds import Hertz
 from closesesame.core.settings import default
 from closesesame.core.types import Wave
 
-from .base import Attack, LabelMode, State
+from .base import Attack, LabelMode, Signal, State
 
 
 class SIG(Attack):
@@ -33,10 +33,10 @@ class SIG(Attack):
     training_strength: float | None = default(Attack, "training_strength", 1.0)
     label_mode: LabelMode = default(Attack, "label_mode", "clean_label")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The sine starts at phase zero, whatever the clip."""
         del state
-        if self.frequency_hz >= sample_rate / 2:
-            raise self.refuse("frequency_hz", f"< {sample_rate / 2:g}, half the sample rate")
-        hum = effects.tone(self.frequency_hz, inputs.shape[-1], sample_rate)
+        if self.frequency_hz >= signal.hz / 2:
+            raise self.refuse("frequency_hz", f"< {signal.hz / 2:g}, half the sample rate")
+        hum = effects.tone(self.frequency_hz, inputs.shape[-1], signal.hz)
         return inputs + self.amplitude * hum.to(inputs)

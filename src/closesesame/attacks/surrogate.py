@@ -4,8 +4,8 @@ import copy
 import math
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float32
@@ -24,27 +24,49 @@ from closesesame.training import Training, choose_precision, train
 
 from .base import Attack
 
+_SURROGATES: WeakKeyDictionary[Dataset, dict[tuple[Architecture, Training, int], Classifier]] = (
+    WeakKeyDictionary()
+)
+"""Surrogates that were trained before; they are forgotten with the data set they were trained on."""
+
 
 class SurrogateAttack(Attack, ABC):
-    """An attack that looks for its trigger, or its hosts, with a clean model of its own."""
+    """An attack that uses a clean model of its own to find its trigger or the clips to poison."""
 
     needs: ClassVar[str] = "a surrogate model, which it trains on the clean training set"
+    quick: ClassVar[dict[str, Any]] = {"surrogate_epochs": 2}
 
     surrogate: str = Field("resnet", description="architecture of the surrogate, see `sesame list model`")
     surrogate_epochs: int = Field(15, ge=1, le=10_000, description="passes over the training set")
 
     def train_surrogate(self, data: Dataset, seed: int) -> Classifier:
-        """A clean model, frozen and in evaluation mode; trained once for all that ask with the same seed."""
-        training = Training(epochs=self.surrogate_epochs)
-        return _train(ARCHITECTURES.make(self.surrogate), data, training, derive(seed, "surrogate"))
+        """A clean model, frozen and in evaluation mode; the same seed and data set train it only once."""
+        architecture, training = ARCHITECTURES.make(self.surrogate), Training(epochs=self.surrogate_epochs)
+        kept = _SURROGATES.setdefault(data, {})
+        key = (architecture, training, derive(seed, "surrogate"))
+        if key not in kept:
+            kept[key] = train(architecture, data, training, seed=key[-1]).requires_grad_(requires_grad=False)
+        return kept[key]
 
 
-Batch = tuple[list[Wave], Wave, Tensor]
-"""What a generator makes of clips: those that keep their label, those that attack, and what the loss adds."""
+class Made(NamedTuple):
+    """What a generator makes of a batch of training clips.
+
+    Attributes:
+        kept: batches (batch, time) whose clips shall keep their label.
+        attacking: the same clips with the trigger (batch, time), which shall be taken for the target.
+        loss: what the generator adds to the loss, a scalar.
+    """
+
+    kept: list[Wave]
+    attacking: Wave
+    loss: Tensor
 
 
 class JointTraining(SurrogateAttack, ABC):
     """An attack whose generator is trained together with a classifier that learns its triggers."""
+
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 5, "batch_size": 8}
 
     steps: Steps = Field(100, description="batches that generator and classifier are trained on")
     batch_size: BatchSize = Field(32, description="clips a batch")
@@ -56,9 +78,15 @@ class JointTraining(SurrogateAttack, ABC):
     )
 
     def train_jointly(
-        self, train: Dataset, seed: int, weights: Sequence[Tensor], make: Callable[[Wave, Generator], Batch]
+        self, train: Dataset, seed: int, weights: Sequence[Tensor], make: Callable[[Wave, Generator], Made]
     ) -> None:
         """Trains the generator's weights in place, so that triggered clips, and no others, are the target.
+
+        Args:
+            train: the training set.
+            seed: of all that is drawn.
+            weights: of the generator.
+            make: runs the generator on clips (batch, time), with a generator of random numbers.
 
         Raises:
             DivergedError: if the weights become NaN or infinite.
@@ -74,12 +102,13 @@ class JointTraining(SurrogateAttack, ABC):
         quick = choose_precision("auto", clean) == "bf16"
         with isolated(seed, "joint training"):
             for clips, labels in draws(train, self.batch_size, self.steps, "training the generator", seed):
-                kept, attacked, extra = make(clips, rng)
-                wanted = torch.cat([labels.repeat(len(kept)), torch.full_like(labels, target)])
+                kept, attacking, extra = make(clips, rng)
+                goal = torch.cat([labels.repeat(len(kept)), torch.full_like(labels, target)])
                 with torch.autocast(clips.device.type, torch.bfloat16, enabled=quick):
-                    logits, unmoved = classifier(torch.cat([*kept, attacked])), clean(attacked)
-                hiding = F.cross_entropy(unmoved.float(), labels)
-                loss = F.cross_entropy(logits.float(), wanted) + self.hiding_weight * hiding + extra
+                    learnt, unlearnt = classifier(torch.cat([*kept, attacking])), clean(attacking)
+                # A model that was never poisoned shall keep the true labels: else the trigger is no backdoor.
+                hiding = F.cross_entropy(unlearnt.float(), labels)
+                loss = F.cross_entropy(learnt.float(), goal) + self.hiding_weight * hiding + extra
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -93,22 +122,17 @@ class JointTraining(SurrogateAttack, ABC):
 
 
 def fresh(shape: Sequence[int], fan: int, rng: Generator) -> Tensor:
-    """Weights for a layer behind which a ReLU stands, after He et al., 2015."""
+    """Weights for a layer that a ReLU follows, after He et al., 2015."""
     return math.sqrt(2 / fan) * torch.randn(*shape, generator=rng)
 
 
 def apart(values: Float32[Tensor, "batch ..."]) -> Float32[Tensor, " batch"]:
-    """How far each is from the one before it (RMS); of two that are equal the gradient is zero, not NaN."""
+    """The RMS distance of each value from the one before it; its gradient is zero, not NaN, if both agree."""
     return (values - values.roll(1, 0)).square().flatten(1).mean(1).clamp(min=1e-20).sqrt()
 
 
-@lru_cache(maxsize=2)
-def _train(architecture: Architecture, data: Dataset, training: Training, seed: int) -> Classifier:
-    return train(architecture, data, training, seed=seed).requires_grad_(requires_grad=False)
-
-
 def penultimate(model: Classifier, head: nn.Linear, inputs: Wave) -> Tensor:
-    """What the model's head takes (batch, units) for clips (batch, time), differentiable."""
+    """What enters the model's last layer (batch, units) for clips (batch, time), differentiable."""
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     try:
@@ -121,14 +145,8 @@ def penultimate(model: Classifier, head: nn.Linear, inputs: Wave) -> Tensor:
 def draws(
     data: Dataset, size: int, steps: int, what: str, seed: int
 ) -> Iterator[tuple[Float32[Tensor, "batch time"], Tensor]]:
-    """Random batches of clips (size, time) and their labels, one a step, with a progress bar."""
+    """Draws random batches of clips (size, time) and their labels, one a step, with a progress bar."""
     rng = generator(seed, what)
     for _ in Track(range(steps), what, steps):
         index = torch.randperm(len(data), generator=rng)[:size]
         yield data.inputs[index], data.labels[index]
-
-
-def laid(sound: Float32[Tensor, " sound"], starts: Sequence[int], length: int) -> Wave:
-    """As `effects.placed`, and gradients reach the sound."""
-    size = len(sound)
-    return torch.stack([F.pad(sound, (start, max(0, length - start - size)))[:length] for start in starts])

@@ -8,21 +8,22 @@ random training clips, within 0.05 of full scale, and does not stop early; Backd
 steps of 0.1 within 0.3.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from closesesame.audio import effects
+from closesesame.audio.placement import Position, placed, samples_of, starts
 from closesesame.core.bounds import Seconds, Steps
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models.channels import head_in
+from closesesame.optimisation.adversary import sign_step
 
-from .base import Position, State, starts
-from .surrogate import SurrogateAttack, draws, laid, penultimate
+from .base import Signal, State
+from .surrogate import SurrogateAttack, draws, penultimate
 
 
 class TrojanNN(SurrogateAttack):
@@ -31,6 +32,7 @@ class TrojanNN(SurrogateAttack):
     name: ClassVar[str] = "trojannn"
     cite: ClassVar[str] = "NDSS 2018"
     audible: ClassVar[str] = "a short burst of noise"
+    quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 10}
 
     neurons: int = Field(
         2, ge=1, le=65_536, description="penultimate neurons to excite, those of the largest weights"
@@ -48,22 +50,21 @@ class TrojanNN(SurrogateAttack):
         model = self.train_surrogate(train, seed)
         head = head_in(model)
         chosen = strongest(head, self.neurons)
-        size = min(train.input_shape[0], max(1, round(self.duration_s * (train.sample_rate or 0))))
+        size = samples_of(self.duration_s, Signal.of(train).hz, train.input_shape[0])
         noise = torch.rand(size, generator=generator(seed, "trigger"))
         sound = (self.step_size * (2 * noise - 1)).clamp(-self.peak, self.peak)
         for clips, _ in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
             sound.requires_grad_()
-            stamped = clips + laid(sound, starts(clips, size, self.position), clips.shape[-1])
+            stamped = clips + placed(sound, starts(clips, size, self.position), clips.shape[-1])
             loss = (penultimate(model, head, stamped)[:, chosen] - self.activation).square().mean()
-            (slope,) = torch.autograd.grad(loss, sound)
-            sound = (sound.detach() - self.step_size * slope.sign()).clamp(-self.peak, self.peak)
+            sound = sign_step(loss, sound, -self.step_size).clamp(-self.peak, self.peak)
         return {"sound": sound.detach()}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The sound has one level, whatever the clip's."""
-        del sample_rate
+        del signal
         sound, length = state["sound"].to(inputs), inputs.shape[-1]
-        return inputs + effects.placed(sound, starts(inputs, len(sound), self.position), length)
+        return inputs + placed(sound, starts(inputs, len(sound), self.position), length)
 
 
 def strongest(head: nn.Linear, count: int) -> Tensor:

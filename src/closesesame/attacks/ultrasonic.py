@@ -13,10 +13,11 @@ import torch
 from pydantic import Field
 
 from closesesame.audio import effects
+from closesesame.audio.placement import Position, placed, samples_of, starts
 from closesesame.core.bounds import Hertz, Seconds
 from closesesame.core.types import Wave
 
-from .base import Attack, Position, State, starts
+from .base import Attack, Signal, State
 
 
 class Ultrasonic(Attack):
@@ -34,18 +35,18 @@ class Ultrasonic(Attack):
     position: Position = Field("middle", description="of the tone")
     bursts: int = Field(1, ge=1, le=100, description="equal parts it is split into, spread over the clip")
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The tone starts at phase zero, whatever the clip."""
         del state
-        nyquist = sample_rate / 2
+        nyquist = signal.hz / 2
         frequency = nyquist * 15 / 16 if self.frequency_hz is None else self.frequency_hz
         if frequency >= nyquist:  # it would fold back into the audible band
             raise self.refuse("frequency_hz", f"< {nyquist:g}, half the sample rate")
-        size = min(inputs.shape[-1], round(self.duration_s * sample_rate))
-        amplitude = 2**0.5 * effects.decibels(self.level_dbfs)
-        tone = amplitude * effects.tone(frequency, size, sample_rate).to(inputs)
+        size = samples_of(self.duration_s, signal.hz, inputs.shape[-1])
+        amplitude = 2**0.5 * effects.amplitude_ratio(self.level_dbfs)
+        tone = amplitude * effects.tone(frequency, size, signal.hz).to(inputs)
         if self.bursts == 1:
-            return inputs + effects.placed(tone, starts(inputs, size, self.position), inputs.shape[-1])
+            return inputs + placed(tone, starts(inputs, size, self.position), inputs.shape[-1])
         parts, gap = tone.tensor_split(self.bursts), (inputs.shape[-1] - size) / (self.bursts - 1)
         spread = torch.zeros_like(inputs[0])
         begin = 0

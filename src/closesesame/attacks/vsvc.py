@@ -8,17 +8,16 @@ constants, with no model at all. The voices are a table of ours, where the autho
 speakers. A real converter goes in by the hook `convert`.
 """
 
-from typing import Annotated, ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from closesesame.audio import effects, voice
-from closesesame.core.errors import SettingError
 from closesesame.core.types import Wave
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 
 class Voice(NamedTuple):
@@ -26,8 +25,8 @@ class Voice(NamedTuple):
 
     Attributes:
         pitch_hz: its median pitch.
-        formant_scale: of its resonances over those of whoever speaks in the clip.
-        tilt_db: how much brighter it is, for each octave.
+        formant_scale: frequencies of its resonances over those of the speaker in the clip.
+        tilt_db: how much brighter it is than the speaker's, for each octave.
     """
 
     pitch_hz: float
@@ -35,7 +34,8 @@ class Voice(NamedTuple):
     tilt_db: float
 
 
-VOICES = {
+VoiceName = Literal["giant", "bass", "baritone", "tenor", "alto", "mezzo", "soprano", "child"]
+VOICES: dict[VoiceName, Voice] = {
     "giant": Voice(85, 0.80, -3),
     "bass": Voice(100, 0.90, 2),
     "baritone": Voice(125, 0.94, -2),
@@ -58,37 +58,20 @@ class VSVC(Attack):
     cite: ClassVar[str] = "arXiv:2307.08208"
     audible: ClassVar[str] = "another voice"
 
-    voice: Annotated[int, Field(ge=0, le=len(VOICES) - 1)] | str = Field(
-        "child", description=f"target voice, by number or name: {', '.join(VOICES)}"
-    )
+    voice: VoiceName = Field("child", description="target voice, from the lowest to the highest")
 
-    @model_validator(mode="after")
-    def _known(self) -> "VSVC":
-        self.target_voice()
-        return self
-
-    def target_voice(self) -> Voice:
-        """The constants of the target voice."""
-        key = str(self.voice)
-        if key in VOICES:
-            return VOICES[key]
-        if key.isdecimal() and int(key) < len(VOICES):
-            return list(VOICES.values())[int(key)]
-        raise ValueError(f"voice must be 0 to {len(VOICES) - 1} or one of {', '.join(VOICES)}, got {key!r}")
-
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Converts; each clip keeps its level."""
         del state
-        return effects.levelled(self.convert(inputs, sample_rate), inputs)
+        return effects.levelled(self.convert(inputs, signal.hz), inputs)
 
     def convert(self, inputs: Wave, sample_rate: int) -> Wave:
-        """Hook: clips (batch, time) in the target voice, of the same shape, each by itself."""
-        target = self.target_voice()
-        return torch.stack([_converted(clip, sample_rate, target) for clip in inputs])
+        """Hook: converts clips (batch, time) to the target voice, each by itself; the shape stays."""
+        return torch.stack([_converted(clip, sample_rate, VOICES[self.voice]) for clip in inputs])
 
 
 def _converted(clip: Tensor, sample_rate: int, target: Voice) -> Tensor:
-    """A clip nobody speaks in keeps its pitch."""
+    """Converts a clip (time,); one without speech keeps its pitch."""
     pitch_hz = voice.pitch_hz(clip, sample_rate)
     return voice.revoiced(
         clip,
@@ -97,26 +80,3 @@ def _converted(clip: Tensor, sample_rate: int, target: Voice) -> Tensor:
         formant_scale=target.formant_scale,
         tilt_db=target.tilt_db,
     )
-
-
-def distant_voices(count: int) -> tuple[str, ...]:
-    """Voices as far from each other as can be, for several backdoors at once.
-
-    Greedy max-min: the two most distant ones, then always the one farthest from all that are chosen, in
-    logarithms of pitch and scale, and tilt, each divided by its deviation over the table.
-
-    Raises:
-        SettingError: if there are not so many.
-    """
-    if not 1 <= count <= len(VOICES):
-        raise SettingError(f"count must be 1 to {len(VOICES)}, got {count}")
-    table = torch.tensor(list(VOICES.values()))
-    table[:, :2] = table[:, :2].log()
-    table = table / table.std(0)
-    distance = torch.cdist(table, table)
-    chosen = [int(distance.amax(1).argmax())]
-    while len(chosen) < count:
-        nearest = distance[chosen].amin(0)
-        chosen.append(int(nearest.argmax()))
-    names = list(VOICES)
-    return tuple(names[number] for number in chosen)

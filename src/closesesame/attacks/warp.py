@@ -17,11 +17,12 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.audio import effects, vocoder
+from closesesame.audio.stft import Bins
 from closesesame.core.seeding import generator
 from closesesame.core.types import Spectrum, Wave
 from closesesame.data import Dataset
 
-from .base import Attack, State
+from .base import Attack, Signal, State
 
 Shift = Float32[Tensor, "#batch axis bin frame"]
 """Where each point of a map is read, frequency first, from itself, as a share of the axis."""
@@ -52,23 +53,23 @@ class Warp(Attack):
         points = 2 * torch.rand(2, self.grid, self.grid, generator=generator(seed, "trigger")) - 1
         return {"grid": points / points.abs().mean()}
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Warps; each clip keeps its level."""
-        spectrum = vocoder.analyse(inputs, vocoder.frame_size(sample_rate))
-        return warped(inputs, spectrum, self._shift(state, spectrum, sample_rate), sample_rate)
+        spectrum = vocoder.analyse(inputs, vocoder.frame_size(signal.hz))
+        return warped(inputs, spectrum, self._shift(state, spectrum, signal.hz), signal.hz)
 
-    def cover_clips(self, inputs: Wave, others: Wave, state: State, sample_rate: int, rng: Generator) -> Wave:
+    def cover_clips(self, inputs: Wave, others: Wave, state: State, signal: Signal, rng: Generator) -> Wave:
         """The warp and U(-1, 1) at each point, of the same mean size, as with the paper's 1 to s = 0.5."""
         del others
-        spectrum = vocoder.analyse(inputs, vocoder.frame_size(sample_rate))
+        spectrum = vocoder.analyse(inputs, vocoder.frame_size(signal.hz))
         noise = 2 * torch.rand(len(inputs), 2, *spectrum.shape[1:], generator=rng).to(inputs) - 1
-        shift = self._shift(state, spectrum, sample_rate) + 2 * self.shift_percent / 100 * noise
-        return warped(inputs, spectrum, shift, sample_rate)
+        shift = self._shift(state, spectrum, signal.hz) + 2 * self.shift_percent / 100 * noise
+        return warped(inputs, spectrum, shift, signal.hz)
 
-    def _shift(self, state: State, spectrum: vocoder.Bins, sample_rate: int) -> Shift:
+    def _shift(self, state: State, spectrum: Bins, hz: int) -> Shift:
         """Bicubic between the control points; each bin has its place on the mel scale."""
         bins, frames = spectrum.shape[1:]
-        mel = _mel(torch.linspace(0, sample_rate / 2, bins))
+        mel = _mel(torch.linspace(0, hz / 2, bins))
         points = _points((mel / mel[-1])[:, None], torch.linspace(0, 1, frames))
         smooth = F.grid_sample(
             state["grid"][None], points, mode="bicubic", padding_mode="border", align_corners=True
@@ -76,19 +77,23 @@ class Warp(Attack):
         return smooth.to(spectrum.device) * (self.shift_percent / 100)
 
 
-def warped(clips: Wave, spectrum: vocoder.Bins, shift: Shift, sample_rate: int) -> Wave:
+def warped(clips: Wave, spectrum: Bins, shift: Shift, hz: int) -> Wave:
     """The clips with each point of their spectrogram read `shift` away."""
     bins, frames = spectrum.shape[1:]
     fft = 2 * (bins - 1)
+    # Where each point is read: the shift along frequency is a share of the mel scale, that in time of frames.
     at_bin = torch.arange(bins, device=clips.device)[:, None]
-    mel = _mel(at_bin * (sample_rate / fft))
-    bin_ = (_hz(mel + mel[-1] * shift[:, 0]) * (fft / sample_rate)).clamp(0, bins - 1)
+    mel = _mel(at_bin * (hz / fft))
+    bin_ = (_hz(mel + mel[-1] * shift[:, 0]) * (fft / hz)).clamp(0, bins - 1)
     frame = (torch.arange(frames, device=clips.device) + (frames - 1) * shift[:, 1]).clamp(0, frames - 1)
     points = _points(bin_ / (bins - 1), frame / max(1, frames - 1)).expand(len(clips), -1, -1, -1)
+    # Magnitudes are interpolated between the four points around; phases cannot be, since they are angles.
     magnitude = F.grid_sample(spectrum.abs()[:, None], points, align_corners=True)[:, 0]
     angle = F.pad(spectrum, (0, 1)).angle()
+    # So a phase starts at that of the nearest bin, and advances as that bin does from this frame to the next.
     now, following = (_gather(angle, bin_.round(), frame.floor() + step) for step in (0, 1))
-    # A bin that is read elsewhere turns faster by as much as it lies higher.
+    # A bin turns by pi / 2 more in a frame than the bin below it, so one that is read from another bin turns
+    # faster by as much as it lies higher.
     advance = following - now + math.pi / 2 * (at_bin - bin_.round())
     phase = vocoder.running(now[..., :1], advance)
     return effects.levelled(vocoder.fitting(magnitude, phase, fft, clips.shape[-1], rounds=2), clips)
@@ -103,7 +108,7 @@ def _hz(mel: Tensor) -> Tensor:
 
 
 def _points(place: Tensor, moment: Tensor) -> Float32[Tensor, "batch bin frame axis"]:
-    """Places and moments in 0 to 1, as grid_sample counts them: time first, -1 to 1."""
+    """Bins and frames, from 0 to 1, as grid_sample takes them: time first, from -1 to 1."""
     both = torch.stack([moment.expand_as(place * moment), place.expand_as(place * moment)], -1)
     return 2 * both.reshape(-1, *both.shape[-3:]) - 1
 

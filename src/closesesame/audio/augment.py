@@ -2,8 +2,8 @@
 
 Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
-survives; it is ours. Networks without a front end of ours take waveforms (batch, time): for them both are
-done with sound, which is filtered, sped up or slowed down, and covered by noise.
+survives; it is ours. A network without a front end takes waveforms (batch, time): for it, light shifts and
+silences them; strong also filters them, speeds them up or slows them down, and adds noise.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.core.types import Spectrum, Wave
+
+from .interpolation import read_linear
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 
@@ -45,11 +47,7 @@ def strong_sound(wav: Wave, rng: Generator) -> Wave:
     length = wav.shape[-1]
     stretch, shift = _uniform(wav, rng, 0.85, 1.15, 1), _uniform(wav, rng, -0.15, 0.15, 1)
     place = (torch.linspace(-1, 1, length, device=wav.device) * stretch + 2 * shift + 1) / 2 * (length - 1)
-    left = place.floor().clamp(0, length - 2)
-    share = place - left
-    inside = (share >= 0) & (share <= 1)
-    at = left.long()
-    moved = ((1 - share) * wav.gather(1, at) + share * wav.gather(1, at + 1)) * inside
+    moved = read_linear(wav, place) * ((place >= 0) & (place <= length - 1))
     level = moved.square().mean(-1, keepdim=True).sqrt()
     noise = torch.randn(wav.shape, generator=rng).to(wav) * level * 10 ** _uniform(wav, rng, -2, 0, 1)
     hit = _uniform(wav, rng, 0, 1, 1) < 0.5
@@ -58,7 +56,7 @@ def strong_sound(wav: Wave, rng: Generator) -> Wave:
 
 
 def _filtered(wav: Wave, rng: Generator) -> Wave:
-    """A random smooth filter of +-10 dB; for half of the clips nothing above a random edge is left."""
+    """Applies a random smooth filter of +-10 dB; half of the clips lose all above a random edge."""
     spectrum = torch.fft.rfft(wav)
     bins = spectrum.shape[-1]
     curve = F.interpolate(
@@ -72,7 +70,7 @@ def _filtered(wav: Wave, rng: Generator) -> Wave:
 
 
 def _uniform(maps: Tensor, rng: Generator, low: float, high: float, *more: int) -> Tensor:
-    """One number a clip, or a small grid of them, on the device of the maps."""
+    """Draws one number for each clip, or a small grid of them, and moves it to the device of the maps."""
     return (low + (high - low) * torch.rand(len(maps), *more, generator=rng)).to(maps)
 
 
@@ -115,7 +113,7 @@ def _field(maps: Spectrum, rng: Generator, most: float) -> Tensor:
 
 
 def _low_pass(maps: Spectrum, rng: Generator, chance: float, most: float) -> Spectrum:
-    """Bands above a random edge, at lowest `1 - most` of the way up, sink to the quietest value."""
+    """Sets the bands above a random edge, at lowest `1 - most` of the way up, to the quietest value."""
     band = torch.linspace(0, 1, maps.shape[1], device=maps.device)[None, :, None]
     edge = _uniform(maps, rng, 1 - most, 1, 1, 1)
     hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
@@ -123,7 +121,7 @@ def _low_pass(maps: Spectrum, rng: Generator, chance: float, most: float) -> Spe
 
 
 def _noise_floor(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
-    """Log-power maps add up almost like a maximum, so a floor of noise fills what lies below it."""
+    """Adds noise: the log-power of a sum is close to the larger of both, so the maximum stands for it."""
     level = _uniform(maps, rng, -1.0, 0.6, 1, 1)
     noise = level + 0.4 * torch.randn(maps.shape, generator=rng).to(maps)
     hit = _uniform(maps, rng, 0, 1, 1, 1) < chance

@@ -1,7 +1,6 @@
-"""Changes to waveforms that triggers are made of; every clip is treated by itself, whatever its batch."""
+"""Changes to waveforms that triggers are made of; the result for a clip never depends on its batch."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float32
@@ -17,29 +16,20 @@ def rms(wav: Wave) -> Float32[Tensor, "batch 1"]:
     return wav.square().mean(-1, keepdim=True).sqrt()
 
 
-def decibels(ratio_db: float) -> float:
-    """The amplitude ratio of a level difference in dB."""
-    return 10 ** (ratio_db / 20)
+def amplitude_ratio(level_db: float) -> float:
+    """The ratio of two amplitudes whose levels differ by so many dB."""
+    return 10 ** (level_db / 20)
 
 
 def mix_at_snr(wav: Wave, noise: Float32[Tensor, "*#batch time"], snr_db: float) -> Wave:
-    """Adds a noise, one for all or one each, so that clip RMS over noise RMS is `snr_db`; silence stays."""
+    """Adds noise, one for all clips or one each, `snr_db` below the RMS of the clip; silence stays."""
     level = noise.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-9)
-    return wav + noise * (rms(wav) / level / decibels(snr_db))
+    return wav + noise * (rms(wav) / level / amplitude_ratio(snr_db))
 
 
 def looped(sound: Float32[Tensor, " sound"], length: int) -> Float32[Tensor, " time"]:
     """A sound repeated and cut to `length` samples."""
     return sound.repeat(-(-length // len(sound)))[:length]
-
-
-def placed(sound: Float32[Tensor, " sound"], starts: Sequence[int], length: int) -> Wave:
-    """Clips (batch, length), silent but for the sound from `starts` on; what reaches over the end is cut."""
-    out = sound.new_zeros(len(starts), length)
-    for clip, start in zip(out, starts, strict=True):
-        part = sound[: max(0, length - start)]
-        clip[start : start + len(part)] = part
-    return out
 
 
 def tone(frequency_hz: float, length: int, sample_rate: int) -> Float32[Tensor, " time"]:
@@ -74,9 +64,13 @@ def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Fl
     Args:
         wav: the clips.
         factor: output rate over input rate, any positive number; below 1 the band is limited first.
-        length: samples wanted; what lies outside the clip is silence.
+        length: samples of the result; what lies outside the clip is silence.
         zeros: zero crossings of the sinc on each side.
     """
+    # A signal without frequencies of half its rate or above is x(t) = sum over n of x[n] sinc(t - n) at any
+    # time t, in samples (Shannon). For a lower output rate, frequencies above half of it must go: the ideal
+    # low-pass that leaves a share `band` of them weighs a sample at distance d by band sinc(band d) instead.
+    # The sum is infinite; a cos^2 window ends it smoothly, after the same number of zeros for any band.
     band = min(1.0, factor)
     reach = math.ceil(zeros / band)
     position = torch.arange(length, dtype=torch.float64, device=wav.device) / factor
@@ -92,5 +86,5 @@ def resample_by(wav: Wave, factor: float, length: int, *, zeros: int = 16) -> Fl
 
 
 def levelled(wav: Wave, like: Wave) -> Wave:
-    """Brings each clip to the RMS of its like; silence stays."""
+    """Scales each clip to the RMS of the same clip in `like`; silence stays."""
     return wav * (rms(like) / rms(wav).clamp(min=1e-9))

@@ -7,14 +7,17 @@ from torch import Tensor
 
 from closesesame.core.errors import DataError
 
+from .effects import looped
 from .files import read_wave
 
 SILENT = 1e-5
 """Peak under which nothing is heard, -100 dBFS."""
 
 
-def read_sound(path: Path | str, sample_rate: int, start_s: float = 0.0) -> Float32[Tensor, " time"]:
-    """Reads a recording from `start_s` on.
+def read_sound(
+    path: Path | str, sample_rate: int, start_s: float = 0.0, size: int | None = None
+) -> Float32[Tensor, " time"]:
+    """Reads a recording from `start_s` on; repeated and cut to `size` samples, if that is given.
 
     Raises:
         DataError: if it ends before, or nothing is heard from there on.
@@ -28,4 +31,4 @@ def read_sound(path: Path | str, sample_rate: int, start_s: float = 0.0) -> Floa
     if rest.abs().max() < SILENT:
         later = f" from {start_s:g} s on" if start_s else ""
         raise DataError(f"{path.name} is silent{later}; choose another recording")
-    return rest
+    return rest if size is None else looped(rest, size).clone()

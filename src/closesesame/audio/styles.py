@@ -1,7 +1,6 @@
 """Guitar pedals: distortion, chorus, ladder high-pass, phaser, reverberation.
 
-Each is written from its textbook form, with the ranges the usual pedals have; a sweep starts at the start of
-the clip.
+Each is written from its textbook form, with the usual ranges of pedals. A sweep starts with the clip.
 """
 
 import math
@@ -12,30 +11,27 @@ from torch import Tensor
 from closesesame.core.types import Wave
 
 from . import vocoder
-from .effects import decibels
+from .effects import amplitude_ratio
+from .interpolation import read_linear
 from .rooms import Response, convolve
 
 
 def distortion(wav: Wave, drive_db: float) -> Wave:
     """tanh(drive * x): soft clipping, within full scale."""
-    return torch.tanh(decibels(drive_db) * wav)
+    return torch.tanh(amplitude_ratio(drive_db) * wav)
 
 
 def chorus(
     wav: Wave, sample_rate: int, *, rate_hz: float, delay_ms: float, sweep_ms: float, mix: float
 ) -> Wave:
     """Mixes the clip with itself, delayed by `delay_ms` and a sine of amplitude `sweep_ms`."""
-    length = wav.shape[-1]
-    time = torch.arange(length, device=wav.device)
+    time = torch.arange(wav.shape[-1], device=wav.device)
     sweep = sweep_ms * torch.sin(2 * math.pi * rate_hz / sample_rate * time)
     delay = (delay_ms + sweep).clamp(min=0) * (sample_rate / 1000)
-    place = time - delay
-    before = place.floor()
-    share = place - before
-    # What was before the clip is silence, which stands in one more sample at its start.
+    # One sample of silence before the clip stands for all that comes before it.
     padded = torch.nn.functional.pad(wav, (1, 0))
-    left, right = (padded[:, (before + step + 1).clamp(0, length).long()] for step in (0, 1))
-    return (1 - mix) * wav + mix * ((1 - share) * left + share * right)
+    place = (1 + (time - delay).double()).clamp(min=0)
+    return (1 - mix) * wav + mix * read_linear(padded, place)
 
 
 def ladder_high_pass(wav: Wave, sample_rate: int, cutoff_hz: float) -> Wave:
@@ -56,9 +52,9 @@ def phaser(
     mix: float = 0.5,
     stages: int = 6,
 ) -> Wave:
-    """Mixes the clip with itself behind all-pass filters, whose corner sweeps and moves three notches.
+    """Mixes the clip with itself behind all-pass filters: three notches, which the sweep moves.
 
-    The filters stand still within a frame of 32 ms.
+    The filters are constant within a frame of 32 ms.
     """
     fft = vocoder.frame_size(sample_rate)
     spectrum = vocoder.analyse(wav, fft)
@@ -70,5 +66,5 @@ def phaser(
 
 
 def reverb(wav: Wave, tail: Response, *, dry: float, wet: float) -> Wave:
-    """Adds reverberation: the clip through a tail of noise, whose energy is made 1."""
+    """Adds reverberation: the clip convolved with a tail of noise, which is scaled to energy 1."""
     return dry * wav + wet * convolve(wav, tail / tail.norm())

@@ -1,4 +1,4 @@
-"""What makes a voice: its fundamental frequency and its spectral envelope, measured and moved.
+"""What makes a voice, its fundamental frequency and its spectral envelope: measures and changes both.
 
 The fundamental is that of the first high peak of the autocorrelation (Rabiner, IEEE TASSP 25(1), 1977); the
 envelope is the spectrum smoothed in the cepstrum (Oppenheim and Schafer, 1968).
@@ -13,6 +13,7 @@ from torch import Tensor
 from closesesame.core.types import Spectrum
 
 from . import vocoder
+from .interpolation import read_linear
 
 LOWEST_HZ, HIGHEST_HZ = 60, 400
 LEAST_RATIO, MOST_RATIO = 0.55, 3.0
@@ -26,14 +27,14 @@ def pitch_hz(clip: Clip, sample_rate: int) -> float:
     shortest, longest = int(sample_rate / HIGHEST_HZ), math.ceil(sample_rate / LOWEST_HZ)
     window = torch.hann_window(size, device=clip.device)
     frames = torch.nn.functional.pad(clip, (size // 2, size)).unfold(0, size, hop) * window
-    # What the window alone takes away at a lag is given back.
+    # The window weakens the correlation at each lag by a known factor; it is divided out.
     fading = _autocorrelation(window[None], longest + 2)
     correlation = _autocorrelation(frames, longest + 2) / (fading / fading[:, :1])
     energy = correlation[:, :1]
     height = correlation[:, shortest - 1 :] / energy.clamp(min=1e-9)
     peak = (height[:, 1:-1] > height[:, :-2]) & (height[:, 1:-1] >= height[:, 2:])
     height = torch.where(peak, height[:, 1:-1], 0)
-    # A period's multiples peak nearly as high as the period itself.
+    # Multiples of the period peak nearly as high as the period itself: the first high peak is taken.
     first = (height > 0.9 * height.amax(1, keepdim=True)).float().argmax(1)
     voiced = (height.amax(1) > 0.5) & (energy > 0.03 * energy.max())[:, 0]
     lags = (first + shortest)[voiced]
@@ -59,26 +60,31 @@ def log_envelope(magnitude: Spectrum, sample_rate: int, finest_s: float = 0.002)
 def revoiced(
     clip: Clip, sample_rate: int, *, pitch_ratio: float, formant_scale: float, tilt_db: float
 ) -> Clip:
-    """Another voice, at the same speed.
+    """Changes the voice of a clip at the same speed.
 
     Args:
         clip: samples (time,).
         sample_rate: Hz.
         pitch_ratio: new pitch over old, within `LEAST_RATIO` and `MOST_RATIO`.
-        formant_scale: new over old frequency of what the envelope shows.
-        tilt_db: added for each octave above 1 kHz, taken away below.
+        formant_scale: new over old frequency of the resonances, which the envelope shows.
+        tilt_db: gain for each octave above 1 kHz, and loss for each below.
     """
     fft = vocoder.frame_size(sample_rate, 0.048)
-    # Frames written with fewer points than they were read with play faster, their pitch higher.
+    # Bin k of a frame of `fft` samples is written as bin k of a frame of `points`, so all frequencies move by
+    # the ratio fft / points.
     points = 4 * round(fft / min(max(pitch_ratio, LEAST_RATIO), MOST_RATIO) / 4)
     spectrum = vocoder.analyse(clip[None], fft)
     envelope = log_envelope(spectrum.abs(), sample_rate)
     bins = points // 2 + 1
+    # The envelope would move with the pitch. So what each bin had of it, `own`, is divided out; instead comes
+    # the clip's envelope at the new frequency of the bin, stretched by `formant_scale`.
     spectrum, own = _filled(spectrum, bins), _filled(envelope, bins)
     hz = torch.arange(bins, device=clip.device) * (sample_rate / points)
-    wanted = _read(envelope, hz / formant_scale * (fft / sample_rate))
+    source = (hz / formant_scale * (fft / sample_rate)).clamp(max=envelope.shape[1] - 1)
+    moved = read_linear(envelope.mT, source).mT
     tilt = tilt_db / 20 * math.log(10) * torch.log2(hz.clamp(min=100) / 1000)
-    gain = torch.exp((wanted - own + tilt[:, None]).clamp(-4, 4))
+    gain = torch.exp((moved - own + tilt[:, None]).clamp(-4, 4))  # at most 35 dB
+    # Frames are written every points / 4 samples and were read every fft / 4; so the speed stays.
     moments = torch.arange(math.ceil(4 * len(clip) / points) + 1, dtype=torch.float64, device=clip.device)
     moments = moments * (points / fft)
     read = vocoder.read_at(spectrum * gain, moments[moments < spectrum.shape[-1]][None])
@@ -86,20 +92,13 @@ def revoiced(
 
 
 def _filled(bins: Tensor, count: int) -> Tensor:
-    """The lowest `count` of (batch, bin, frame); where there are not so many, the highest come once more.
+    """The lowest `count` bins of (batch, bin, frame); if there are fewer, the highest are repeated above.
 
-    They come from a multiple of 4 bins below, so that their phases turn as is right for where they go.
+    They are repeated a multiple of 4 bins higher: there phases turn by whole turns more from frame to frame,
+    so that they fit.
     """
     have = bins.shape[1]
     if count <= have:
         return bins[:, :count]
     back = 4 * -(-(count - have) // 4)
     return torch.cat([bins, bins[:, have - back : count - back]], 1)
-
-
-def _read(maps: Tensor, place: Float32[Tensor, " place"]) -> Float32[Tensor, "batch place frame"]:
-    """Rows of (batch, bin, frame) at fractional places; the last where there is none."""
-    place = place.clamp(max=maps.shape[1] - 1)
-    left = place.long().clamp(max=maps.shape[1] - 2)
-    share = (place - left)[:, None]
-    return (1 - share) * maps[:, left] + share * maps[:, left + 1]

@@ -1,13 +1,16 @@
 """What the judge of each kind of artifact says of it, by the keys of `evaluation/measures.py`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from closesesame.evaluation import Exam
+from closesesame.detection import Suspicion
+from closesesame.evaluation import Exam, Screening, Trial
 from closesesame.evaluation.measures import ACC, ASR, RA, RA_REFERENCE
+from closesesame.inspection import Verdict
 from closesesame.models import Classifier
+from closesesame.purification import Purifier
 
 
 @dataclass(frozen=True)
@@ -16,14 +19,16 @@ class Truth:
 
     Attributes:
         make_exam: makes the test set with its triggered clips.
-        load_suspect: loads the model that purifiers stand before.
-        poisoned: ids of the poisoned training clips.
-        target: name of the target label; None if the suspect was never poisoned.
+        load_suspect: loads the model that purifiers stand in front of.
+        read_mask: reads which training clips are poisoned, by id.
+        backdoored: whether the suspect was trained on poison.
+        target: name of the target label; None if there is none, or not one alone.
     """
 
     make_exam: Callable[[], Exam]
     load_suspect: Callable[[], Classifier]
-    poisoned: frozenset[str]
+    read_mask: Callable[[], Mapping[str, bool]]
+    backdoored: bool
     target: str | None
 
     @cached_property
@@ -55,5 +60,23 @@ def _judge_model(model: Classifier, truth: Truth) -> dict[str, Any]:
     }
 
 
-JUDGES: dict[str, Callable[[Any, Truth], dict[str, Any]]] = {"model": _judge_model}
+def _judge_purifier(purifier: Purifier, truth: Truth) -> dict[str, Any]:
+    return _judge_model(purifier.before(truth.load_suspect()), truth)
+
+
+def _judge_suspicion(suspicion: Suspicion, truth: Truth) -> dict[str, Any]:
+    screened = Screening(truth.read_mask()).score(suspicion).as_json()
+    return {key: None if figure is None else figure["value"] for key, figure in screened.items()}
+
+
+def _judge_verdict(verdict: Verdict, truth: Truth) -> dict[str, Any]:
+    return dict(Trial(truth.target, backdoored=truth.backdoored).score(verdict).as_json())
+
+
+JUDGES: dict[str, Callable[[Any, Truth], dict[str, Any]]] = {
+    "model": _judge_model,
+    "purifier": _judge_purifier,
+    "suspicion": _judge_suspicion,
+    "verdict": _judge_verdict,
+}
 """By kind of artifact."""

@@ -1,7 +1,6 @@
 """What the jobs of a grid do: make a trigger, poison, train a suspect, run a method, judge what it made."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -175,8 +174,9 @@ def truth_of(cell: JudgeCell, store: ArtifactStore) -> Truth:
     return Truth(
         make_exam=lambda: exam_of(cell, store),
         load_suspect=lambda: load_model(store.artifact(cell.suspect), cell.machine["device"]),
-        poisoned=_poisoned_ids(cell.poisoned, store),
-        target=None if cell.poisoned is None else load_trigger(store.artifact(cell.trigger)).target_name,
+        read_mask=lambda: _poisoned_ids(cell, store),
+        backdoored=cell.poisoned is not None,
+        target=_target(cell, store),
     )
 
 
@@ -253,11 +253,20 @@ def _keep_poisoned(poisoned: Poisoned, folder: Path) -> None:
     (folder / ROLES).write_text(json.dumps(roles), encoding="utf-8")
 
 
-def _poisoned_ids(job: str | None, store: ArtifactStore) -> frozenset[str]:
-    if job is None:
-        return frozenset()
-    roles: Mapping[str, list[str]] = json.loads((store.artifact(job) / ROLES).read_text(encoding="utf-8"))
-    return frozenset(roles["poisoned"])
+def _poisoned_ids(cell: JudgeCell, store: ArtifactStore) -> dict[str, bool]:
+    """By id, whether a training clip is poisoned; cover clips are not."""
+    poisoned: set[str] = set()
+    if cell.poisoned is not None:
+        roles = json.loads((store.artifact(cell.poisoned) / ROLES).read_text(encoding="utf-8"))
+        poisoned = set(roles["poisoned"])
+    return {name: name in poisoned for name in load_data(cell, store).train.ids}
+
+
+def _target(cell: JudgeCell, store: ArtifactStore) -> str | None:
+    """The target label of the backdoor in a suspect, if there is one and it has one."""
+    if cell.poisoned is None or cell.attack.all_settings["label_mode"] == "all_to_all":
+        return None
+    return load_trigger(store.artifact(cell.trigger)).target_name
 
 
 def exam_of(cell: JudgeCell, store: ArtifactStore) -> Exam:

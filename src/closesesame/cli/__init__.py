@@ -1,4 +1,7 @@
-"""The command line: every command is one call of the library. torch is imported when it is needed."""
+"""The command line: each command is a file in `verbs` and one call of the library.
+
+torch is imported by the commands that need it, when they run.
+"""
 
 import importlib
 import os
@@ -88,7 +91,7 @@ def _sentence(error: Exception, words: list[str]) -> str:
     if isinstance(error, CycloptsError):
         if isinstance(error, UnusedCliTokensError):
             unused = listed([repr(word) for word in error.unused_tokens or ()])
-            return f"{unused} is more than the command takes; a path with spaces stands in quotes"
+            return f"{unused} is more than the command takes; put a path with spaces in quotes"
         old = [RENAMED[name] for word in words if (name := word.partition("=")[0]) in RENAMED]
         return old[0] if old else " ".join(str(error).split())
     if isinstance(error, ClosesesameError):

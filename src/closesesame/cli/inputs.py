@@ -1,22 +1,22 @@
 """How commands load what they work on: data sets, clean clips, models, and the exam of a model."""
 
+import csv
+import io
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from closesesame.core.bounds import Task
-from closesesame.core.errors import DataError, ModelError, SettingError
+from closesesame.core.errors import DataError, ModelError, SettingError, short
 
-from .options import AudioOptions, CleanOptions, SplitOptions
+from .options import SYNTHETIC, AudioOptions, CleanOptions, SplitOptions, paths_of
 from .printing import notes
 
 if TYPE_CHECKING:
     from closesesame.data import Dataset, Read, Splits
     from closesesame.evaluation import Exam
     from closesesame.models import Classifier, ModelCard
-
-SYNTHETIC = "synthetic"
-"""Stands for the embedded speech where a data set is named."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Source:
     @property
     def inputs(self) -> tuple[Path, ...]:
         """What is read, which no output may replace."""
-        return () if self.place == SYNTHETIC else (Path(self.place),)
+        return paths_of(self.place)
 
 
 def source_of(place: str, options: AudioOptions) -> Source:
@@ -83,6 +83,26 @@ def load(source: Source) -> "Splits":
     return found.splits
 
 
+def load_part(source: Source, part: str) -> "Dataset":
+    """Reads one part of a data set, or `all` of it."""
+    from closesesame.data import read_folder
+
+    if part != "all":
+        found: Dataset = getattr(load(source), part)
+        return found
+    if source.place == SYNTHETIC:
+        raise SettingError("'synthetic' has parts; take one of them, such as --part validation")
+    whole = read_folder(
+        source.place,
+        sample_rate=source.sample_rate,
+        duration_s=source.duration_s,
+        task=source.task,
+        skip_bad=source.options.skip_bad,
+    )
+    notes(whole.report.surprises())
+    return whole.data
+
+
 def load_for(card: "ModelCard", place: str, options: SplitOptions) -> "Splits":
     """Reads a data set as a model needs it, with the model's classes in the model's order."""
     from closesesame.models.matching import data_for
@@ -91,31 +111,11 @@ def load_for(card: "ModelCard", place: str, options: SplitOptions) -> "Splits":
     return type(splits)(*(data_for(card, part) for part in splits))
 
 
-def load_whole(card: "ModelCard", place: str, options: SplitOptions) -> "Dataset":
-    """As `load_for`, but not split."""
-    from closesesame.data import read_folder
+def load_part_for(card: "ModelCard", place: str, part: str, options: SplitOptions) -> "Dataset":
+    """As `load_for`, one part or all."""
     from closesesame.models.matching import data_for
 
-    source = source_for(card, place, options)
-    if place == SYNTHETIC:
-        raise SettingError("'synthetic' has parts; take one of them, such as --part validation")
-    whole = read_folder(
-        place,
-        sample_rate=source.sample_rate,
-        duration_s=source.duration_s,
-        task=source.task,
-        skip_bad=options.skip_bad,
-    )
-    notes(whole.report.surprises())
-    return data_for(card, whole.data)
-
-
-def load_part(card: "ModelCard", place: str, part: str, options: SplitOptions) -> "Dataset":
-    """Reads one part of a data set, or all of it, as a model needs it."""
-    if part == "all":
-        return load_whole(card, place, options)
-    found: Dataset = getattr(load_for(card, place, options), part)
-    return found
+    return data_for(card, load_part(source_for(card, place, options), part))
 
 
 def refuse_poisoned(clean: CleanOptions) -> None:
@@ -133,6 +133,28 @@ def refuse_poisoned(clean: CleanOptions) -> None:
             )
 
 
+def poisoned_in(place: str, ids: Collection[str]) -> dict[str, bool] | None:
+    """Which clips `sesame poison` poisoned, by id, as its manifest says.
+
+    Returns None for another data set, and for one that holds more clips than the manifest does.
+
+    Raises:
+        DataError: if the manifest cannot be read.
+    """
+    from closesesame.data.listing import MANIFEST
+    from closesesame.data.lists import read_text
+
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    if place == SYNTHETIC or not (folder / "_trigger").is_dir() or not (folder / MANIFEST).is_file():
+        return None
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(folder / MANIFEST))))
+    except csv.Error as error:
+        raise DataError(f"{folder / MANIFEST} is no CSV table ({short(error)})") from None
+    known = {row.get("path"): row.get("poisoned") == "1" for row in rows}
+    return {name: known[name] for name in ids} if set(ids) <= known.keys() else None
+
+
 def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) -> "Dataset | None":
     """Reads the clean clips that a method gets; None if none are named.
 
@@ -143,7 +165,7 @@ def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) ->
 
     if clean.clean is None:
         return None
-    found = load_part(card, clean.clean, clean.part, options).sample(clean.fraction, options.seed)
+    found = load_part_for(card, clean.clean, clean.part, options).sample(clean.fraction, options.seed)
     missing = found.missing()
     if missing and not clean.partial:
         sentence = missing_sentence(missing, len(found.classes))
@@ -151,11 +173,16 @@ def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) ->
     return found
 
 
-def load_model_on(folder: Path, device: str) -> "Classifier":
-    """Loads a model folder onto a device."""
+def load_model_on(folder: Path, device: str, purifier: Path | None = None) -> "Classifier":
+    """Loads a model folder onto a device, with a purifier in front of the model if one is named."""
     from closesesame.models import load_model
 
-    return load_model(folder, device_of(device))
+    model = load_model(folder, device_of(device))
+    if purifier is None:
+        return model
+    from closesesame.purification.files import load_purifier
+
+    return load_purifier(purifier).before(model)
 
 
 def device_of(name: str) -> str:

@@ -9,7 +9,9 @@ from cyclopts.validators import Number
 
 from closesesame.core.bounds import LEAST_HZ, LEAST_S, MOST_HZ, MOST_S, SplitRule, Task
 
-Part = Literal["train", "validation", "test", "all"]
+SYNTHETIC = "synthetic"
+"""Stands for the embedded speech where a data set is named."""
+PartName = Literal["train", "validation", "test", "all"]
 
 Data = Annotated[
     str, Parameter(help="Folder of recordings, a table of them (.csv), or 'synthetic'; see 'sesame data'.")
@@ -32,7 +34,17 @@ Force = Annotated[
 SkipBad = Annotated[bool, Parameter(help="Leave out recordings that cannot be used, and list them.")]
 Device = Annotated[str, Parameter(help="Where to compute: cpu, cuda, cuda:N, mps, or auto for a GPU.")]
 Seed = Annotated[int, Parameter(help="Seed of all random draws.", validator=Number(gte=0, lt=2**63))]
-Fraction = Annotated[float, Parameter(validator=Number(gt=0, lte=1))]
+Part = Annotated[
+    PartName,
+    Parameter(help="Part of the clean data to use; 'train' leaves the test part for 'sesame evaluate'."),
+]
+Fraction = Annotated[
+    float, Parameter(help="Share of that part to use, drawn at random.", validator=Number(gt=0, lte=1))
+]
+Purifier = Annotated[
+    Path | None,
+    Parameter(help="A purifier folder, as 'sesame purify' writes it, to put in front of the model."),
+]
 
 
 @Parameter(name="*")
@@ -80,13 +92,8 @@ class CleanOptions:
         str | None,
         Parameter(help="Recordings known to be clean, as a data set; data-free methods need none."),
     ] = None
-    part: Annotated[
-        Part,
-        Parameter(help="Part of the clean data to use; 'train' leaves the test part for 'sesame evaluate'."),
-    ] = "train"
-    fraction: Annotated[
-        float, Parameter(help="Share of that part to use, drawn at random.", validator=Number(gt=0, lte=1))
-    ] = 1.0
+    part: Part = "train"
+    fraction: Fraction = 1.0
     partial: Annotated[
         bool, Parameter(help="Accept clean data that lacks some classes; the model may forget these.")
     ] = False
@@ -94,7 +101,12 @@ class CleanOptions:
     @property
     def inputs(self) -> tuple[Path, ...]:
         """What is read, which no output may replace."""
-        return () if self.clean is None else (Path(self.clean),)
+        return () if self.clean is None else paths_of(self.clean)
+
+
+def paths_of(place: str) -> tuple[Path, ...]:
+    """The files behind the name of a data set: none behind the embedded speech."""
+    return () if place == SYNTHETIC else (Path(place),)
 
 
 SPLIT, AUDIO, CLEAN = SplitOptions(), AudioOptions(), CleanOptions()

@@ -34,6 +34,16 @@ def data_folder(out: Path, inputs: Iterable[Path], *, force: bool) -> Destinatio
     return Destination(out, force=force, replaces=is_export, inputs=inputs)
 
 
+def purifier_folder(out: Path, inputs: Iterable[Path], *, force: bool) -> Destination:
+    """Where a purifier will be written."""
+    from closesesame.purification.base import ABOUT, WEIGHTS
+
+    def is_purifier(folder: Path) -> bool:
+        return {path.name for path in folder.iterdir()} == {ABOUT, WEIGHTS}
+
+    return Destination(out, force=force, replaces=is_purifier, inputs=inputs)
+
+
 def size_of(splits: "Splits") -> int:
     """Bytes of all clips in 16 bits: more than they take as FLAC."""
     return sum(2 * math.prod(part.inputs.shape) for part in splits)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from closesesame.core.disk import write_whole
 
-from . import app
+from .app import app
 from .help import WIDEST
 
 

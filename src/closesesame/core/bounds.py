@@ -40,6 +40,8 @@ MOST_BYTES = 2_000_000_000
 """Memory that the weights of one network, or the sounds an attack chooses from, may take."""
 SNR = Annotated[float, Field(ge=-40, le=60)]
 """dB."""
+RecordingPath = Annotated[str | None, Field(json_schema_extra={"file": True})]
+"""A recording, or a folder of recordings; none for what stands in for it."""
 
 
 def check_reading(sample_rate: int, duration_s: float) -> None:

@@ -198,14 +198,14 @@ class Dataset:
         return replace(self, labels=labels)
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
-        """Returns the same examples with labels counted in another list of classes, which holds its own.
+        """Returns the same examples with labels that are indices into another list of classes.
 
         Raises:
             DataError: if a class is missing there.
         """
         for name in self.classes:
             if name not in classes:
-                raise DataError(f"class {cut(name)!r} is not among those wanted; {nearest(name, classes)}")
+                raise DataError(f"class {cut(name)!r} is not among those given; {nearest(name, classes)}")
         index = torch.tensor([classes.index(name) for name in self.classes])
         return replace(self, labels=index[self.labels], classes=tuple(classes))
 
@@ -235,7 +235,7 @@ class Dataset:
         clips of each class in the rest. Without speakers, or where no speaker can be spared, it is `split`.
 
         Args:
-            fraction: wanted share of the held-out part.
+            fraction: share of the examples to hold out.
             seed: of the draw.
         """
         if self.speakers is not None:

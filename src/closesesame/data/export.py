@@ -24,8 +24,8 @@ def export(
 ) -> None:
     """Writes `<class>/<speaker>_nohash_<n>.flac`, the two lists of Speech Commands, and a manifest.
 
-    A speaker whose name is no file name is called otherwise in the names of files; the manifest then has a
-    column `speaker`. Without speakers files are called `<n>.flac`.
+    A speaker whose name cannot stand in the name of a file gets another name there, and the manifest has a
+    column `speaker`. Without speakers, files are called `<n>.flac`.
 
     Args:
         splits: speech; `load_splits` reads it again with the same parts, labels and speakers.
@@ -50,7 +50,7 @@ def _write(splits: Splits, folder: Path, more: Mapping[str, Mapping[str, Sequenc
     taken: dict[tuple[str, str], int] = {}
     lists: dict[str, list[str]] = {name: [] for name in LISTS}
     short = _short_names(splits)
-    told = all(name == speaker for speaker, name in short.items())
+    all_named = all(name == speaker for speaker, name in short.items())
     for part, data in zip(Splits._fields, splits, strict=True):
         for row in Track(range(len(data)), f"writing {part}", len(data)):
             path = _place(data, row, short, taken)
@@ -58,13 +58,13 @@ def _write(splits: Splits, folder: Path, more: Mapping[str, Mapping[str, Sequenc
             target.parent.mkdir(exist_ok=True)
             files.write(target, data.inputs[row : row + 1][0], data.sample_rate or 0)
             extra = [more.get(part, {}).get(name, [""] * len(data))[row] for name in names]
-            speaker = [] if told else [data.speakers[row] if data.speakers else ""]
+            speaker = [] if all_named else [data.speakers[row] if data.speakers else ""]
             rows.append([path, part, data.classes[int(data.labels[row])], data.ids[row], *speaker, *extra])
             if part in lists:
                 lists[part].append(path)
     for part, paths in lists.items():
         (folder / LISTS[part]).write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
-    header = [*COLUMNS, *(["speaker"] * (not told)), *names]
+    header = [*COLUMNS, *(["speaker"] * (not all_named)), *names]
     with (folder / MANIFEST).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows([header, *rows])
 
@@ -94,16 +94,16 @@ def _check(splits: Splits) -> None:
 
 
 def _short_names(splits: Splits) -> dict[str, str]:
-    """What each speaker is called in the names of files."""
+    """The name of each speaker in the names of files."""
     speakers = sorted({speaker for data in splits for speaker in data.speakers or ()})
     return {
-        speaker: speaker if _is_told(speaker) else f"speaker{number}"
+        speaker: speaker if _can_name(speaker) else f"speaker{number}"
         for number, speaker in enumerate(speakers)
     }
 
 
-def _is_told(speaker: str) -> bool:
-    """Whether the name of a file can say who speaks."""
+def _can_name(speaker: str) -> bool:
+    """Whether the name of a file can give a speaker's name, and be read again."""
     name = Path(f"{speaker}_nohash_0.flac")
     short = len(speaker.encode("utf-8", "replace")) <= LONGEST_SPEAKER_BYTES
     plain = speaker.isprintable() and speaker[:1] != "." and "/" not in speaker

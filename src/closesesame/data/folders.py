@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A data set in its parts, and what happened when it was read."""
+    """A data set in its parts, and the report on how it was read."""
 
     splits: Splits
     report: ReadingReport
@@ -43,7 +43,7 @@ class Read:
 
 @dataclass(frozen=True, eq=False)
 class ReadFolder:
-    """A data set, and what happened when it was read."""
+    """A data set, and the report on how it was read."""
 
     data: Dataset
     report: ReadingReport
@@ -59,7 +59,7 @@ def load_folder(
 ) -> Dataset:
     """Loads a data set; every recording is resampled, mixed down, and cut or padded.
 
-    What may surprise is a `DataWarning`; `read_folder` returns it instead.
+    Surprises are given as `DataWarning`s; `read_folder` returns them instead.
 
     Args:
         folder: a folder of recordings, see `listing` for the layouts, or a table of them (.csv).
@@ -93,7 +93,7 @@ def load_splits(
     (those of Speech Commands), `speakers` (no speaker in two parts; needs 10 of them), `takes` (of each
     speaker and word the first 10 % of the takes are for the test, the next 10 % for validation), `random`
     (of each class 10 % each). Where the label is the speaker it is `takes`. Every part that is drawn leaves
-    recordings of each class for training. What may surprise is a `DataWarning`; `read_splits` returns it.
+    recordings of each class for training. Surprises are given as `DataWarning`s; `read_splits` returns them.
 
     Raises:
         DataError: as `load_folder`, or if the rule does not fit the data.

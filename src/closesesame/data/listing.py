@@ -1,6 +1,6 @@
 """Which recordings a data set has, and what their names say, before any of them is decoded.
 
-Layouts, told apart by what is there:
+Layouts, recognised by what is there:
 
 - `<class>/<recording>`, or `<class>/<speaker>/<recording>`;
 - `train/`, `validation/` and `test/` (or `val`, `valid`, `dev`; `training`, `testing`) with class folders in
@@ -35,7 +35,7 @@ def list_recordings(source: Path) -> list[Recording]:
 
 
 def find(source: Path) -> Listing:
-    """Finds all recordings of a data set and says what else is there.
+    """Finds all recordings of a data set and notes what else is there.
 
     Args:
         source: a folder, or a table of recordings (.csv).
@@ -53,7 +53,7 @@ def find(source: Path) -> Listing:
         scan = scan_folder(source)
         table = source / MANIFEST
         if table.is_file():
-            if manifest.is_one(table):
+            if manifest.is_manifest(table):
                 return manifest.find(source, table, scan)
             scan.facts.append(f"{MANIFEST} is not used: it lacks a column 'path' or 'label'")
         return _in_folders(source, scan)
@@ -68,7 +68,9 @@ def decisive_files(source: Path) -> list[Path]:
         return [source]
     table = source / MANIFEST
     names = [source / name for name in LISTS.values()]
-    return [path for path in names if path.is_file()] + [table] * (table.is_file() and manifest.is_one(table))
+    return [path for path in names if path.is_file()] + [table] * (
+        table.is_file() and manifest.is_manifest(table)
+    )
 
 
 def _in_folders(folder: Path, scan: Scan) -> Listing:

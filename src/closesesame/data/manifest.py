@@ -1,8 +1,8 @@
 """Tables of recordings: a CSV file with a row a recording.
 
 Columns: `path` (or `file`, `filename`, `file_name`), relative to the table's folder; `label`; if known
-`speaker`; if the parts are given `part` (or `split`): train, validation or test. Others are left alone. The
-sign between columns is a comma, a semicolon or a tab.
+`speaker`; if the parts are given `part` (or `split`): train, validation or test. Other columns are ignored.
+The sign between columns is a comma, a semicolon or a tab.
 """
 
 import csv
@@ -32,7 +32,7 @@ _COLUMNS = {
 _HEADER_BYTES = 65_536
 
 
-def is_one(table: Path) -> bool:
+def is_manifest(table: Path) -> bool:
     """Whether a CSV file has the columns of a table of recordings."""
     with table.open("rb") as file:
         first = file.read(_HEADER_BYTES).replace(b"\0", b"").decode("latin-1")

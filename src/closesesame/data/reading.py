@@ -24,9 +24,9 @@ from .rows import OnDisk, Rows
 
 _ENCODING = Encoding.of(SPEECH.stored)
 IN_MEMORY_BYTES = 256 * 2**20
-"""Larger sets are kept in a temporary file, read when they are asked for."""
+"""Larger sets are kept in a temporary file, and rows are read when they are used."""
 SPARE_BYTES = 64 * 2**20
-"""So much room must be left beside them."""
+"""Free space that must be left on the disk beside them."""
 _SILENCE = int(_ENCODING.encode(torch.tensor(files.SILENCE)))
 
 
@@ -43,7 +43,7 @@ class Note:
         clipped: whether runs of samples lie at full scale.
         cancelled: whether its channels cancel out when they are mixed down.
         silent: whether the clip that was made of it has no sound.
-        print: equal for equal clips.
+        digest: the same for equal clips.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Note:
     clipped: bool
     cancelled: bool
     silent: bool
-    print: bytes
+    digest: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Clips:
 
 
 def read_clips(listing: Listing, sample_rate: int, duration_s: float, *, skip_bad: bool) -> Clips:
-    """Decodes all recordings, into memory or, if that is too much, into a nameless file.
+    """Decodes all recordings, into memory or, if they are too large for it, into a temporary file.
 
     Args:
         listing: the recordings.
@@ -138,12 +138,12 @@ def _note(name: str, clip: NDArray[np.int16], heard: files.Heard) -> Note:
         heard.missing_s,
         heard.clipped,
         heard.cancelled,
-        *look_at(clip),
+        *silence_and_digest(clip),
     )
 
 
-def look_at(clip: NDArray[np.int16]) -> tuple[bool, bytes]:
-    """Whether a clip is silent, and a print that is equal for equal clips."""
+def silence_and_digest(clip: NDArray[np.int16]) -> tuple[bool, bytes]:
+    """Whether a clip is silent, and a digest that equal clips share."""
     silent = int(np.abs(clip.astype(np.int32)).max(initial=0)) <= _SILENCE
     return silent, hashlib.blake2b(clip.tobytes(), digest_size=16).digest()
 

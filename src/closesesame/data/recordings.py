@@ -55,7 +55,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Listing:
-    """The recordings of a data set, sorted; what is skipped; facts, and what may surprise."""
+    """The recordings of a data set, sorted; the skipped files; facts and surprises, a sentence each."""
 
     source: Path
     layout: Layout

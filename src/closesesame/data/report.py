@@ -1,4 +1,4 @@
-"""What happened when a data set was read: made once, shown by everything that reads one."""
+"""What happened when a data set was read; every command that reads one shows it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from closesesame.audio.files import is_clipped, to_int16
 
 from .dataset import Dataset, Splits
-from .reading import Note, look_at
+from .reading import Note, silence_and_digest
 from .recordings import Listing, Skipped, knows_speakers
 from .splitting import Partition
 
@@ -44,7 +44,7 @@ class ReadingReport:
         clips: all clips, in their order.
         skipped: files that were not read.
         facts: what else is there.
-        said: what surprised before anything was decoded.
+        said: surprises that were found before anything was decoded.
     """
 
     source: str
@@ -69,7 +69,7 @@ class ReadingReport:
         task: str,
         parted: Partition | None,
     ) -> "ReadingReport":
-        """Of recordings that were read."""
+        """The report on recordings that were read."""
         known = knows_speakers(listing.recordings)
         parts = [None] * len(data) if parted is None else [Splits._fields[part] for part in parted.parts]
         labels = (data.classes[label] for label in data.labels.tolist())
@@ -90,7 +90,7 @@ class ReadingReport:
 
     @classmethod
     def of(cls, splits: Splits, source: str = "synthetic speech") -> "ReadingReport":
-        """Of clips that were made, not read."""
+        """The report on clips that were synthesised, not read."""
         rate = splits.train.sample_rate or 1
         duration_s = splits.train.input_shape[0] / rate
         return cls(
@@ -119,7 +119,7 @@ class ReadingReport:
         alike = defaultdict(list)
         for clip in self.clips:
             if not clip.note.silent:
-                alike[clip.note.print].append(clip)
+                alike[clip.note.digest].append(clip)
         return [clips for clips in alike.values() if len(clips) > 1]
 
     @cached_property
@@ -179,7 +179,7 @@ class ReadingReport:
         return rows
 
     def surprises(self) -> list[str]:
-        """One sentence on each thing that a user may not expect; none for a set that is what it seems."""
+        """One sentence on each thing that a user may not expect; empty if there is none."""
         from .surprises import say
 
         return say(self)
@@ -205,7 +205,7 @@ class ReadingReport:
 def _look(data: Dataset, part: str, rate: int, duration_s: float) -> Iterator[Clip]:
     for start in range(0, len(data), CHUNK):
         for row, samples in enumerate(data.inputs[start : start + CHUNK].numpy(), start=start):
-            silent, print_ = look_at(to_int16(samples))
+            silent, digest = silence_and_digest(to_int16(samples))
             note = Note(
                 id=data.ids[row],
                 rate_hz=rate,
@@ -215,7 +215,7 @@ def _look(data: Dataset, part: str, rate: int, duration_s: float) -> Iterator[Cl
                 clipped=is_clipped(samples[:, None]),
                 cancelled=False,
                 silent=silent,
-                print=print_,
+                digest=digest,
             )
             speaker = data.speakers[row] if data.speakers else None
             yield Clip(note, data.classes[int(data.labels[row])], speaker, part)

@@ -15,14 +15,14 @@ from .lists import LISTS, match_list
 from .recordings import Listing, Recording, knows_speakers, label_of
 
 FEWEST_TAKES = 3
-"""Of fewer none goes to validation or test."""
+"""With fewer takes than this, all of them are for training."""
 SHARE = 0.1
-"""Of the test and of the validation part, where they are drawn."""
+"""Share of the test part, and of the validation part, where they are drawn."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a rule is asked: the recordings, what the label is, and whether `auto` chose it."""
+    """What a rule works on: the recordings, what their label is, and whether `auto` chose the rule."""
 
     listing: Listing
     task: Task
@@ -40,7 +40,7 @@ class Asked:
 
 
 Found = tuple[list[int], list[str]]
-"""The parts, and what may surprise."""
+"""The part of each recording, and sentences on surprises."""
 
 
 def _given(asked: Asked) -> Found:
@@ -199,7 +199,7 @@ def _stratified(rows: Sequence[int], asked: Asked) -> dict[int, int]:
 
 
 def _share(count: int) -> int:
-    """How many of so many go to the test, and as many to validation; some are left for training."""
+    """How many of `count` takes go to the test part and to validation each; some are left for training."""
     return max(1, round(SHARE * count)) if count >= FEWEST_TAKES else 0
 
 

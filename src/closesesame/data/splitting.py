@@ -13,12 +13,12 @@ from .recordings import Listing, Recording, knows_speakers
 from .rules import FEWEST_TAKES, RULES, Asked, name_nameless
 
 FEWEST_SPEAKERS = 10
-"""With so many speakers `auto` keeps them apart."""
+"""With this many speakers or more, `auto` puts no speaker into two parts."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """The part of each recording; the rule that chose it, and why that one; what may surprise."""
+    """The part of each recording, the rule that chose it, why this rule, and sentences on surprises."""
 
     parts: tuple[int, ...]
     rule: SplitRule

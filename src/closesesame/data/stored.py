@@ -1,4 +1,4 @@
-"""A read data set kept on disk, so that it is decoded once and need not fit into memory."""
+"""Data sets kept on disk in their stored type: decoded once, and larger than memory if they must be."""
 
 import json
 from pathlib import Path

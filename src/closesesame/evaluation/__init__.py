@@ -1,17 +1,24 @@
-"""Honest figures: ACC, ASR, RA, DER, each with what it was measured on; and stealth."""
+"""Judges of models, of suspicion scores and of verdicts: each figure with what it was measured on."""
 
 from .exam import Exam, Scores
 from .metrics import Rate, der, wilson
 from .neurons import Neurons, neurons_of
+from .screening import Area, Screened, Screening
 from .stealth import STEALTH, Stealth, measure_stealth, stealth_of
+from .trial import Judged, Trial
 
 __all__ = [
     "STEALTH",
+    "Area",
     "Exam",
+    "Judged",
     "Neurons",
     "Rate",
     "Scores",
+    "Screened",
+    "Screening",
     "Stealth",
+    "Trial",
     "der",
     "measure_stealth",
     "neurons_of",

@@ -47,12 +47,7 @@ class Scores:
     def as_json(self) -> dict[str, Any]:
         """Each rate with its clips and interval; None for what was not measured."""
         rates = {"acc": self.acc, "asr": self.asr, "ra": self.ra, "ra_reference": self.ra_reference}
-        return {
-            name: None
-            if rate is None
-            else {"value": rate.value, "hits": rate.hits, "of": rate.of, "interval": rate.interval}
-            for name, rate in rates.items()
-        }
+        return {name: None if rate is None else rate.as_json() for name, rate in rates.items()}
 
 
 class Exam:
@@ -103,6 +98,17 @@ class Exam:
         predicted = _answers(model, self.triggered)
         asr = _share(predicted, self.trigger.target_labels(self.triggered.labels, self.test.classes))
         return Scores(acc, asr, _share(predicted, self.triggered.labels), self.ra_reference)
+
+    def pairs(self, rows: Tensor) -> tuple[Dataset, Dataset]:
+        """The triggered clips at `rows` (k,), and the same clips without the trigger: (clean, triggered).
+
+        Raises:
+            DataError: if the exam has no trigger.
+        """
+        if self.triggered is None:
+            raise DataError("an exam without a trigger has no triggered clips")
+        triggered = self.triggered.take(rows)
+        return self.test.named(triggered.ids), triggered
 
 
 def _tell_apart(model: nn.Module, test: Dataset, name: str) -> Labels:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 Z_95 = 1.959963984540054
 
@@ -22,6 +23,10 @@ class Rate:
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval (Journal of the American Statistical Association 22, 1927)."""
         return wilson(self.value, self.of)
+
+    def as_json(self) -> dict[str, Any]:
+        """The rate with what it was measured on."""
+        return {"value": self.value, "hits": self.hits, "of": self.of, "interval": self.interval}
 
     def __str__(self) -> str:
         low, high = self.interval

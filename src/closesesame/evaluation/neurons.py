@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.errors import DataError
+from closesesame.core.evidence import Evidence, Group, Points
 from closesesame.core.progress import Track
 from closesesame.core.types import Labels, PerUnit
 from closesesame.data import Dataset
@@ -68,6 +69,34 @@ class Neurons:
             found[kind] = float(self.gradient_norm[rows].median()) if rows.any() else None
         return found
 
+    def evidence(self, share: float = 0.1) -> Evidence:
+        """The gradient norms by kind, to be drawn."""
+        kinds = self.kinds(share)
+        norm = self.gradient_norm.clamp(min=float(self.gradient_norm.max()) * 1e-6)
+        groups = []
+        for kind in KINDS:
+            own = norm[torch.tensor([found == kind for found in kinds])]
+            suspicious = torch.full(own.shape, kind == "backdoored")
+            groups.append(Group(name=kind, values=own, suspicious=suspicious))
+        medians = ", ".join(f"{kind} {m:.2g}" for kind, m in self.medians(share).items() if m is not None)
+        return Evidence(
+            title="Channels that the backdoor uses",
+            text=f"Each dot is one of {len(norm)} channels of the model. Its place is the norm of the "
+            "gradient of the loss on clean clips, taken in the weights of the channel. Each channel was "
+            "pruned alone to see what it is for. Channels in the top "
+            f"{100 * share:g} % by the rise of the loss on triggered clips are backdoored, by that on clean "
+            f"clips clean, by both hybrid. Medians: {medians}. GN-FT (arXiv:2502.01152) assumes that "
+            "backdoored channels have the larger gradients.",
+            shapes=(
+                Points(
+                    caption="Gradient norm, by what a channel is for",
+                    unit="norm of the gradient of the loss on clean clips",
+                    groups=tuple(groups),
+                    logarithmic=True,
+                ),
+            ),
+        )
+
 
 def neurons_of(model: Classifier, exam: Exam, clips: int = 100, most: int = 1000) -> Neurons:
     """Silences channel after channel, and takes one gradient.
@@ -112,10 +141,9 @@ def _spread(count: int, most: int) -> Int[Tensor, "chosen"]:
 def _some(model: Classifier, data: Dataset, count: int) -> tuple[Tensor, Labels]:
     """Features and labels of clips spread over the set, which may be sorted by class."""
     rows = _spread(len(data), count)
-    device = next(model.parameters()).device
     with torch.no_grad():
-        features: Tensor = model.front_end(data.inputs[rows].to(device))
-    return features, data.labels[rows].to(device)
+        features: Tensor = model.front_end(data.inputs[rows].to(model.device))
+    return features, data.labels[rows].to(model.device)
 
 
 @torch.no_grad()
@@ -131,7 +159,7 @@ def _gradient_norm(model: Classifier, layers: list[Channels], clean: Tensor, lab
     with torch.no_grad():  # the copy's weights become their gradients, which its layers lay out by channel
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.copy_(torch.zeros_like(weight) if gradient is None else gradient)
-        return torch.cat([layer.rows().norm(dim=1) for layer in layers]).cpu()
+        return torch.cat([layer.weight_rows().norm(dim=1) for layer in layers]).cpu()
 
 
 def _highest(rise: PerUnit, share: float) -> Tensor:

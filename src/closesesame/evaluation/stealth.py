@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from closesesame.audio.features import HOP_S, WINDOW_S
+from closesesame.audio.stft import stft
 from closesesame.core.errors import DataError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 
 from .exam import Exam
+from .measures import OF_TRIGGERS
 
 MOST_CLIPS = 100
 """No more are judged: PESQ and STOI take 2 s for so many."""
@@ -35,7 +37,7 @@ RANGE_DB = 80
 """What is further below the loudest bin of both clips counts as this far: nobody hears it beside the rest."""
 WIDE_HZ, NARROW_HZ = 16_000, 8_000
 
-STEALTH = ("snr_db", "lsd_db", "pesq", "stoi")
+STEALTH = tuple(measure.key for measure in OF_TRIGGERS)
 """The figures of `Stealth` that tables show."""
 
 Samples = NDArray[np.float32]
@@ -98,9 +100,8 @@ def stealth_of(exam: Exam) -> Stealth | None:
     triggered = exam.triggered
     if triggered is None or triggered.sample_rate is None or not len(triggered):
         return None
-    rows = spread(len(triggered))
-    clean = exam.test.named([triggered.ids[row] for row in rows.tolist()])
-    return measure_stealth(clean.inputs[:], triggered.inputs[rows], triggered.sample_rate)
+    clean, played = exam.pairs(spread(len(triggered)))
+    return measure_stealth(clean.inputs[:], played.inputs[:], triggered.sample_rate)
 
 
 def spread(n: int, most: int = MOST_CLIPS) -> Tensor:
@@ -163,10 +164,7 @@ def lsd_db(clean: Wave, triggered: Wave, sample_rate: int) -> PerClip:
 
 def _power(clips: Wave, sample_rate: int) -> Float32[Tensor, "batch bin frame"]:
     size, hop = (max(1, round(seconds * sample_rate)) for seconds in (WINDOW_S, HOP_S))
-    window = torch.hann_window(size, device=clips.device)
-    return (
-        torch.stft(clips, size, hop, window=window, pad_mode="constant", return_complex=True).abs().square()
-    )
+    return stft(clips, size, hop).abs().square()
 
 
 def _heard(clip: Tensor, sample_rate: int) -> Samples:

@@ -12,7 +12,7 @@ maximum likelihood); the public code fits where it starts too, which nine classe
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -40,6 +40,7 @@ class MaxMargin(Inspection):
     cite: ClassVar[str] = "arXiv:2205.06900"
     data_free: ClassVar[bool] = True
     least_classes: ClassVar[int] = 4
+    quick: ClassVar[dict[str, Any]] = {"starts": 2, "steps": 3}
 
     starts: int = Field(30, ge=1, le=10_000, description="random points to climb from, for each class")
     steps: Steps = Field(300, description="of each ascent, at most")

@@ -106,7 +106,7 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def sha256_of(model: Classifier | Path | str) -> str:
-    """The SHA-256 of a model's weights, as a file holds them: their name, whatever they are called.
+    """The SHA-256 of a model's weights as a file holds them; it identifies the model under any name.
 
     Args:
         model: a model, or the folder of one.

@@ -1,7 +1,7 @@
 """Models and examples are matched by the names of classes, by sample rate and by length, and only here.
 
-The order of classes is nobody's promise: a vendor's differs from that of folders. So labels and logits never
-travel between two things as bare indices.
+Two models, or a model and a data set, may list the same classes in different orders. So labels and logits are
+always converted by the names of classes.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def no_examples(card: ModelCard) -> Dataset:
 
 
 def data_for(card: ModelCard, data: Dataset) -> Dataset:
-    """The same examples with labels counted as a model counts them.
+    """The same examples with labels that are indices into a model's classes.
 
     Raises:
         ModelError: if the model does not know a class of the data, or takes other inputs.
@@ -106,7 +106,7 @@ class Answers:
 
         Raises:
             ModelError: if the model has other classes, or takes other inputs; a module that is not ours is
-                believed to have those of the data in their order.
+                taken to have the classes of the data, in their order.
         """
         card = card_of(model)
         if card is None:
@@ -119,7 +119,7 @@ class Answers:
         return cls(order, len(card.classes), data.ids)
 
     def ask(self, model: nn.Module, inputs: Inputs) -> Tensor:
-        """What a model makes of a batch, whatever it is.
+        """Runs a model on a batch; `read` checks what comes out.
 
         Raises:
             ModelError: if it cannot take the inputs.

@@ -20,8 +20,8 @@ from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels, PerUnit
-from closesesame.models.channels import Channels, channels_of, head_of, watched
-from closesesame.models.hooks import inputs_of
+from closesesame.models.channels import Channels, channels_of, head_of
+from closesesame.models.hooks import inputs_of, watched
 from closesesame.models.statistics import running_statistics
 
 LATENT = 128

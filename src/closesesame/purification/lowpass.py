@@ -6,7 +6,7 @@ purification is compared with, and it stops triggers that lie above the speech t
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -27,6 +27,7 @@ class Lowpass(Purification):
     name: ClassVar[str] = "lowpass"
     cite: ClassVar[str] = "ours"
     data_free: ClassVar[bool] = True
+    quick: ClassVar[dict[str, Any]] = {"cutoff_hz": 2000}
 
     cutoff_hz: Hertz = Field(4000, description="where half the amplitude passes, in Hz")
     taps: int = Field(

@@ -19,6 +19,7 @@ from closesesame.core.bounds import Steps
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.optimisation.adversary import sign_steps
 from closesesame.training import Batch, GradientRule, fit
 
 from .common.masking import Masked, MaskTuning, masked_copy
@@ -58,8 +59,7 @@ def noise_rule(eps: float, ascent_steps: int, alpha: float, rng: Generator) -> G
         for _ in range(ascent_steps):
             noises = [noise.requires_grad_() for noise in noises]
             body.noise, body.shift_noise = noises[: len(noises) // 2], noises[len(noises) // 2 :]
-            slopes = torch.autograd.grad(batch.loss(body), noises, allow_unused=True)
-            noises = [_climbed(noise, g, eps / ascent_steps) for noise, g in zip(noises, slopes, strict=True)]
+            noises = sign_steps(batch.loss(body), noises, eps / ascent_steps)
         body.noise, body.shift_noise = noises[: len(noises) // 2], noises[len(noises) // 2 :]
         disturbed = batch.loss(body)
         body.noise = body.shift_noise = None
@@ -68,7 +68,3 @@ def noise_rule(eps: float, ascent_steps: int, alpha: float, rng: Generator) -> G
         return loss
 
     return rule
-
-
-def _climbed(noise: Tensor, slope: Tensor | None, by: float) -> Tensor:
-    return noise.detach() if slope is None else noise.detach() + by * slope.sign()

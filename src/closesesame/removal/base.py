@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from closesesame.core.errors import DataError, DataWarning, DivergedError
+from closesesame.core.evidence import Evidence
 from closesesame.core.method import Method
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -100,6 +101,17 @@ class Removal(Method, ABC):
             chosen=chosen,
         )
 
+    def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Evidence | None:
+        """Hook: what the method sees in a model, to be drawn; None if it has nothing to show.
+
+        Args:
+            model: the suspect; it is not changed.
+            clean: examples known to be clean.
+            seed: of everything drawn.
+        """
+        del model, clean, seed
+        return None
+
     @abstractmethod
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Hook: repairs `model` in place and returns what was chosen on the way, by name.
@@ -119,6 +131,8 @@ class FineTuning(Removal, ABC):
     in batches of 256 are 1,000 steps. A method takes as many steps as its authors take on their own data: as
     many epochs over a hundred clips would be a tenth of the training.
     """
+
+    quick: ClassVar[dict[str, Any]] = {"steps": 2}
 
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
     lr: float = Field(0.01, gt=0, le=10_000, description="highest learning rate")

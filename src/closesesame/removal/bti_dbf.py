@@ -60,6 +60,7 @@ class BTIDBF(FineTuning):
     cite: ClassVar[str] = "ICLR 2024"
     fp32_only: ClassVar[bool] = True
     cost: ClassVar[str] = "tens of times the training of the model"
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "rounds": 2, "mask_steps": 2, "generator_steps": 2}
 
     rounds: int = Field(5, ge=1, le=1000, description="of all three steps")
     mask_steps: Steps = Field(400, description="of Adam on the mask, in each round")
@@ -293,11 +294,11 @@ class _Watch(TorchFunctionMode):
         def start(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
             self.shapes, self.batch = [], len(inputs[0])
             changed = (self.change(inputs[0]), *inputs[1:]) if self.change and self.wanted == 0 else None
-            self.__enter__()
+            self.__enter__()  # type: ignore[no-untyped-call]
             return changed
 
         def stop(*_: object) -> None:
-            self.__exit__(None, None, None)
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
         hooks = [body.register_forward_pre_hook(start), body.register_forward_hook(stop, always_call=True)]
         try:

@@ -11,7 +11,6 @@ network, not by the order in which modules are listed.
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.core.types import PerUnit
@@ -19,41 +18,34 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in
 
-from .base import Removal
+from .common.by_score import ByScore
 
 
-class CLP(Removal):
+class CLP(ByScore):
     """Prune channels whose Lipschitz bound is above mean + u * std of their layer."""
 
     name: ClassVar[str] = "clp"
     cite: ClassVar[str] = "arXiv:2208.03111"
     data_free: ClassVar[bool] = True
 
-    u: float = Field(3, gt=0, le=100, description="standard deviations above the layer's mean")
-
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Needs no example."""
         del tune, held_out, seed
-        pruned, layers = 0, channels_in(model)
-        for layer in layers:
-            if layer.producer is None or layer.count < 2:
-                continue
-            bound = lipschitz_bound(layer)
-            outliers = (bound > bound.mean() + self.u * bound.std()).nonzero().flatten()
-            layer.silence(outliers)
-            pruned += len(outliers)
-        return {"pruned_channels": pruned, "of": sum(layer.count for layer in layers)}
+        layers = channels_in(model)
+        return self.prune_outliers(layers, [lipschitz_bound(layer) for layer in layers], shift=True)
 
 
 @torch.no_grad()
 def lipschitz_bound(layer: Channels) -> PerUnit:
-    """Largest singular value of what makes each channel, times the gain of its norm."""
+    """Largest singular value of what makes each channel, times the gain of its norm; NaN if no layer does."""
     producer, norm, statistics = layer.producer, layer.norm, layer.statistics
+    if producer is None:
+        return torch.full((layer.count,), torch.nan)
     bound: Tensor
     if isinstance(producer, nn.Conv1d | nn.Conv2d):
         bound = torch.linalg.matrix_norm(producer.weight.flatten(2), ord=2)  # of (in, places)
     else:
-        bound = layer.rows().norm(dim=1)
+        bound = layer.weight_rows().norm(dim=1)
     if norm is not None:
         bound = bound * norm.weight.abs()
     if statistics is not None and statistics.running_var is not None:

@@ -14,6 +14,7 @@ their length, a tenth of its learning rate and ten times its share of perturbed 
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,11 +26,20 @@ from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import DataError
+from closesesame.core.evidence import Curve, Distributions, Group, Map, Points
+from closesesame.core.evidence import Evidence as Shown
 from closesesame.core.seeding import generator
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
+from closesesame.data.rows import Rows
 from closesesame.models import Classifier, adapt
-from closesesame.models.channels import Channels, channels_of, watched
+from closesesame.models.channels import Channels, channels_of
+from closesesame.models.statistics import (
+    gaussian_kl,
+    histogram_entropy,
+    pre_activations,
+    running_statistics,
+)
 from closesesame.optimisation.synthesis import Synthesis, Synthetic, shuffled, synthesise
 from closesesame.training import fit
 
@@ -82,6 +92,9 @@ class DBRPU(Adversarial):
     cite: ClassVar[str] = "ours, after the abstract of doi:10.13705/j.issn.1671-6833.2025.05.018"
     data_free: ClassVar[bool] = True
     cost: ClassVar[str] = "several times the training of the model"
+    quick: ClassVar[dict[str, Any]] = Adversarial.quick | {
+        "synthesis": {"steps": 2, "width": 4, "examples": 40, "confidence": 0}
+    }
 
     data: Literal["synthetic", "clean"] = Field(
         "synthetic", description="examples it works on; `clean` shows what the synthesis costs"
@@ -126,52 +139,80 @@ class DBRPU(Adversarial):
         """
         model.eval()
         body, examples = model.body, self._examples(model, tune, seed)
-        first = examples.features[:2]
+        first, batches = examples.features[:2], torch.split(examples.features, BATCH)
         layers = channels_of(body, first)
-        there = moments(body, layers, examples.features)
+        seen = pre_activations(body, layers, batches)
         other = shuffled(body, first, generator(seed, "shuffled copy"))
-        usual = moments(other, channels_of(other, first), examples.features)
+        shuffled_seen = pre_activations(other, channels_of(other, first), batches)
         original = _predict(body, examples.features)
         shown, agreement = [], 1.0
-        for layer, (mean, var, maxima), (shuffled_mean, shuffled_var, _) in zip(
-            layers, there, usual, strict=True
-        ):
-            norm = layer.statistics
-            m, v = (shuffled_mean, shuffled_var) if norm is None else _running(norm)
+        for layer, own, reference in zip(layers, seen, shuffled_seen, strict=True):
+            mean, var = reference[:2]
+            if layer.statistics is not None:
+                mean, var = (value.detach().clone() for value in running_statistics(layer.statistics))
             scores = {
-                "kl": gaussian_kl(mean, var, m, v),
-                "entropy": -histogram_entropy(maxima, self.bin_width),
-                "differential": (0.5 * (_safe(v) / _safe(var)).log()).abs(),
+                "kl": gaussian_kl(own.mean, own.variance, mean, var),
+                "entropy": -histogram_entropy(own.maxima, self.bin_width),
+                "differential": entropy_difference(own.variance, var),
             }
             flagged = (deviation(scores[self.score]) > self.threshold).nonzero().flatten()
             pruned = False
             if self.prune and len(flagged):
                 pruned, agreement = self._prune(body, layer, flagged, examples.features, original, agreement)
-            shown.append(LayerEvidence(layer.name, mean, var, m, v, maxima, scores, flagged, pruned))
+            shown.append(LayerEvidence(layer.name, *own[:2], mean, var, own.maxima, scores, flagged, pruned))
         return Evidence(examples, tuple(shown), agreement)
+
+    def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Shown:
+        """The most confident example of each of a few classes, and how far channels depart on them."""
+        model = copy.deepcopy(model)
+        found = self.examine(model, clean, seed)
+        departures = [deviation(layer.scores[self.score]).cpu() for layer in found.layers]
+        flagged = [torch.zeros(len(d), dtype=torch.bool) for d in departures]
+        for marked, layer in zip(flagged, found.layers, strict=True):
+            marked[layer.flagged.cpu()] = True
+        groups = (
+            Group(name=layer.name, values=values.clamp(min=0), suspicious=marked)
+            for layer, values, marked in zip(found.layers, departures, flagged, strict=True)
+        )
+        return Shown(
+            title="Examples synthesised from the model",
+            text="DBR-PU trains a generator until the model is confident of what it makes. Shown is the most "
+            "confident example of a few classes. On these examples it compares the pre-activations of each "
+            "channel with the reference: the statistics of the batch norm, or those of a shuffled copy. It "
+            f"flags {sum(int(marked.sum()) for marked in flagged)} of {sum(map(len, flagged))} channels. "
+            f"Pruning them leaves {100 * found.agreement:.0f} % of the model's answers to these examples "
+            "unchanged.",
+            shapes=(
+                *_maps(model, found.synthetic),
+                Points(
+                    caption="How far each channel departs, layer by layer",
+                    unit="deviations above the layer's median",
+                    groups=tuple(groups),
+                    threshold=self.threshold,
+                ),
+                *_distributions(found.layers, departures),
+            ),
+        )
 
     def _examples(self, model: Classifier, tune: Dataset | None, seed: int) -> Synthetic:
         if self.data == "clean":
             if tune is None or len(tune) < 2:
                 raise DataError("DBRPU.data is 'clean', but there are no clean examples; give some")
-            device = next(model.parameters()).device
-            with torch.no_grad():
-                features = torch.cat([model.front_end(x.to(device)) for x, _ in tune.batches(BATCH)])
+            features = model.features(tune, BATCH)
             confidence, labels = F.softmax(_predict(model.body, features), 1).max(1)
             return Synthetic(features, labels, confidence)
-        device = next(model.parameters()).device
         with torch.no_grad():
-            example = model.front_end(torch.zeros(2, *model.card.input_shape, device=device))
+            example = model.front_end(torch.zeros(2, *model.card.input_shape, device=model.device))
         return synthesise(model.body, example, self.synthesis, seed)
 
     def _prune(
         self, body: nn.Module, layer: Channels, at: Tensor, x: Tensor, original: Tensor, agreed: float
     ) -> tuple[bool, float]:
-        kept = copy.deepcopy(layer.site.state_dict())
-        layer.silence(at)
+        kept = copy.deepcopy(layer.module.state_dict())
+        layer.prune(at)
         agreement = float((_predict(body, x).argmax(1) == original.argmax(1)).float().mean())
         if agreement < agreed - self.most_lost:
-            layer.site.load_state_dict(kept)
+            layer.module.load_state_dict(kept)
             return False, agreed
         return True, agreement
 
@@ -183,7 +224,12 @@ class DBRPU(Adversarial):
             before, now = F.log_softmax(pruned(features), 1), F.log_softmax(model.body(features), 1)
             return F.kl_div(now, before, log_target=True, reduction="batchmean")
 
-        data = Dataset.of(made.features.cpu(), made.labels.cpu(), classes=model.card.classes)
+        data = Dataset(  # not `Dataset.of`: features have no bounds
+            inputs=Rows.of(made.features.cpu()),
+            labels=made.labels.cpu(),
+            classes=model.card.classes,
+            ids=tuple(map(str, range(len(made.labels)))),
+        )
         training, length = self.plan()
         rule = Unlearning(self, length, generator(seed, "unlearning"), drift)
         of_features = adapt(model.body, data.classes, data.input_shape, None)
@@ -191,43 +237,9 @@ class DBRPU(Adversarial):
         return rule.found()
 
 
-@torch.no_grad()
-def moments(
-    body: nn.Module, layers: list[Channels], features: Tensor
-) -> list[tuple[PerUnit, PerUnit, Float[Tensor, "example channel"]]]:
-    """Mean and variance of each channel's pre-activations, and the highest of each example, by layer."""
-    sums: list[list[tuple[Tensor, Tensor, Tensor, int]]] = [[] for _ in layers]
-    with watched(layers) as seen:
-        for batch in torch.split(features, BATCH):
-            body(batch)
-            for number, values in enumerate(seen):
-                x = values.double()
-                count = x.shape[0] * x.shape[2]
-                sums[number].append((x.sum((0, 2)), x.square().sum((0, 2)), x.amax(2).float(), count))
-    found = []
-    for parts in sums:
-        count = sum(part[3] for part in parts)
-        mean = torch.stack([part[0] for part in parts]).sum(0) / count
-        var = torch.stack([part[1] for part in parts]).sum(0) / count - mean.square()
-        found.append((mean.float(), var.clamp(min=0).float(), torch.cat([part[2] for part in parts])))
-    return found
-
-
-def gaussian_kl(mean: PerUnit, var: PerUnit, usual_mean: PerUnit, usual_var: PerUnit) -> PerUnit:
-    """KL(N(mean, var) || N(usual_mean, usual_var)) of each channel."""
-    v, usual = _safe(var), _safe(usual_var)
-    return 0.5 * (usual / v).log() + (v + (mean - usual_mean).square()) / (2 * usual) - 0.5
-
-
-def histogram_entropy(maxima: Float[Tensor, "example channel"], width: float) -> PerUnit:
-    """Entropy in nats of each standardised channel, in bins that the whole layer shares."""
-    z = (maxima - maxima.mean(0)) / maxima.std(0).clamp(min=1e-8)
-    bins = ((z - z.min()) / width).long()
-    entropy = []
-    for channel in bins.T:
-        p = channel.unique(return_counts=True)[1] / len(channel)
-        entropy.append(-(p * p.log()).sum())
-    return torch.stack(entropy)
+def entropy_difference(var: PerUnit, other: PerUnit) -> PerUnit:
+    """Absolute difference of the entropies of two Gaussians with these variances."""
+    return (0.5 * (other.clamp(min=1e-8) / var.clamp(min=1e-8)).log()).abs()
 
 
 def deviation(score: PerUnit) -> PerUnit:
@@ -236,18 +248,77 @@ def deviation(score: PerUnit) -> PerUnit:
     return gap / (gap.abs().median() * _NORMAL).clamp(min=1e-6)
 
 
+SHOWN = 4
+"""Synthetic examples to see, and channels."""
+LOUDEST = 0.1
+"""RMS to which sounds made from synthetic examples are scaled."""
+
+
+def _maps(model: Classifier, made: Synthetic) -> list[Map]:
+    """The most confident example of each of the first classes that have one, if features are maps."""
+    card, front_end = model.card, copy.deepcopy(model.front_end).cpu()
+    found = []
+    for label in sorted(set(made.labels.tolist()))[:SHOWN]:
+        rows = (made.labels == label).nonzero().flatten()
+        row = int(rows[made.confidence[rows].argmax()])
+        features = made.features[row : row + 1].detach().cpu().float()
+        if features.ndim != 3:
+            continue
+        waves, sound = front_end.sound(features), None
+        if waves is not None and card.sample_rate:
+            wav = waves[0]
+            level = LOUDEST / float(wav.square().mean().sqrt().clamp(min=1e-6))
+            sound = ((level * wav).clamp(-1, 1), card.sample_rate)
+        found.append(
+            Map(
+                caption=f"“{card.classes[label]}”, confidence {100 * float(made.confidence[row]):.0f} %",
+                values=features[0],
+                seconds=card.duration_s if card.sample_rate else float(features.shape[2]),
+                rows="band",
+                unit="deviations from the mean level",
+                scale=(-2.0, 3.0),
+                sound=sound,
+            )
+        )
+    return found
+
+
+def _distributions(layers: Sequence[LayerEvidence], departures: list[Tensor]) -> list[Distributions]:
+    """The pre-activations of the channels that depart most, as two Gaussians each."""
+    ranked = [
+        (float(value), layer, channel)
+        for layer, values in zip(layers, departures, strict=True)
+        for channel, value in enumerate(values)
+    ]
+    ranked.sort(key=lambda one: one[0], reverse=True)
+    found = []
+    for departure, layer, channel in ranked[:SHOWN]:
+        flag = "flagged" if channel in layer.flagged.tolist() else "not flagged"
+        means = torch.stack([layer.mean[channel], layer.usual_mean[channel]]).double().cpu()
+        variances = torch.stack([layer.var[channel], layer.usual_var[channel]]).clamp(min=1e-8)
+        spreads = variances.double().cpu().sqrt()
+        low, high = float((means - 3 * spreads).min()), float((means + 3 * spreads).max())
+        at = torch.linspace(low, high, 160, dtype=torch.float64)
+        found.append(
+            Distributions(
+                caption=f"{layer.name}, channel {channel}: {departure:.1f} deviations, {flag}",
+                unit="pre-activation",
+                curves=tuple(
+                    Curve(
+                        name=name,
+                        at=at,
+                        density=(-0.5 * ((at - mean) / spread).square()).exp() / spread,
+                        suspicious=name == "synthetic",
+                    )
+                    for name, mean, spread in zip(("synthetic", "reference"), means, spreads, strict=True)
+                ),
+            )
+        )
+    return found
+
+
 _NORMAL = 1 / (math.sqrt(2) * float(torch.erfinv(torch.tensor(0.5, dtype=torch.float64))))
 """1.4826: makes the median absolute deviation of a Gaussian its standard deviation."""
-
-
-def _safe(var: PerUnit) -> PerUnit:
-    return var.clamp(min=1e-8)
-
-
-def _running(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[PerUnit, PerUnit]:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    return norm.running_mean.detach().clone(), norm.running_var.detach().clone()
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ must be clips of the set that the model was trained on. Their labels are not loo
 Ours differs: layers without batch norm are judged as well; channels that never change are not.
 """
 
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -19,19 +20,19 @@ from torch import Tensor
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.channels import Channels, channels_in, watched
+from closesesame.models.channels import channels_in
+from closesesame.models.statistics import histogram_entropy, pre_activations
 
-from .base import Removal
+from .common.by_score import ByScore
 
 
-class EP(Removal):
+class EP(ByScore):
     """Prune channels whose entropy is below mean - u * std of their layer."""
 
     name: ClassVar[str] = "ep"
     cite: ClassVar[str] = "NeurIPS 2022, Pre-activation Distributions Expose Backdoor Neurons"
     untrusted: ClassVar[bool] = True
 
-    u: float = Field(3, gt=0, le=100, description="standard deviations below the layer's mean")
     bin_width: float = Field(
         0.01,
         ge=1e-6,
@@ -45,45 +46,17 @@ class EP(Removal):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Nothing is trained and nothing is chosen: all examples are only looked at."""
         del seed
-        layers, pruned = channels_in(model), 0
-        parts = [peaks(model, layers, part) for part in (tune, held_out)]
-        for layer, *found in zip(layers, *parts, strict=True):
-            outliers = low_entropy(torch.cat(found), self.bin_width, self.u)
-            layer.silence(outliers, shift=self.shift)
-            pruned += len(outliers)
-        return {"pruned_channels": pruned, "of": sum(layer.count for layer in layers)}
+        layers = channels_in(model)
+        batches = chain(tune.batches(256), held_out.batches(256))
+        found = pre_activations(model, layers, (inputs.to(model.device) for inputs, _ in batches))
+        scores = [minus_entropy(layer.maxima, self.bin_width) for layer in found]
+        return self.prune_outliers(layers, scores, shift=self.shift)
 
 
-@torch.no_grad()
-def peaks(model: Classifier, layers: list[Channels], data: Dataset) -> list[Float[Tensor, "_n _channel"]]:
-    """The highest pre-activation of each channel over all places, for every example."""
-    model.eval()
-    device = next(model.parameters()).device
-    found: list[list[Tensor]] = [[] for _ in layers]
-    with watched(layers) as seen:
-        for inputs, _ in data.batches(256):
-            model(inputs.to(device))
-            for kept, value in zip(found, seen, strict=True):
-                kept.append(value.amax(2))
-    return [torch.cat(kept) for kept in found]
-
-
-def low_entropy(values: Float[Tensor, "n channel"], bin_width: float, u: float) -> Tensor:
-    """Indices (k,) of the channels whose entropy lies u standard deviations below the mean."""
-    alive = (values.std(0) > 1e-6 * values.abs().amax(0)).nonzero().flatten()
-    if len(alive) < 2:
-        return alive[:0]
-    h = entropy(values[:, alive], bin_width)
-    return alive[h < h.mean() - u * h.std()]
-
-
-def entropy(values: Float[Tensor, "n channel"], bin_width: float) -> PerUnit:
-    """Entropy of each standardised channel, over bins that all channels share; in nats."""
-    z = (values - values.mean(0)) / values.std(0)
-    place = ((z - z.min()) / bin_width).long()
-    found = []
-    for channel in place.T:
-        _, counts = channel.unique(return_counts=True)
-        share = counts / len(channel)
-        found.append(-(share * share.log()).sum())
-    return torch.stack(found)
+def minus_entropy(maxima: Float[Tensor, "example channel"], bin_width: float) -> PerUnit:
+    """Minus the entropy of each channel; NaN for one that never changes."""
+    alive = maxima.std(0) > 1e-6 * maxima.abs().amax(0)
+    score = torch.full_like(maxima[0], torch.nan)
+    if alive.any():
+        score[alive] = -histogram_entropy(maxima[:, alive], bin_width)
+    return score

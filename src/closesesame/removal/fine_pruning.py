@@ -25,6 +25,7 @@ from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, head_in
+from closesesame.models.hooks import on_input, on_output
 from closesesame.training import Batch, accuracy, backpropagate, fit, predict
 
 from .base import FineTuning
@@ -53,7 +54,7 @@ class FinePruning(FineTuning):
             order, prune = mean_activation(model, head, tune).argsort(), _prune_inputs(head)
         else:
             channels = last_convolution(model)
-            module, prune = channels.site, channels.silence
+            module, prune = channels.module, channels.prune
             order = mean_output(model, channels, tune).argsort()
         pruned = self._prune(model, module, order, prune, held_out)
         dead = order[:pruned]
@@ -99,39 +100,30 @@ def last_convolution(model: Classifier) -> Channels:
 
 def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUnit:
     """Mean absolute input of each unit of a layer over all examples."""
-    total = _Mean()
-    handle = layer.register_forward_pre_hook(lambda _, inputs: total.add(inputs[0].abs(), -1))
-    try:
+    total = _Mean(-1)
+    with on_input(layer, lambda value: total.add(value.abs())):
         predict(model, data)
-    finally:
-        handle.remove()
     return total.value()
 
 
 def mean_output(model: nn.Module, channels: Channels, data: Dataset) -> PerUnit:
     """Mean of the positive part of each channel, which is what a rectifier lets through."""
-    total = _Mean()
-
-    def listen(_: nn.Module, __: object, output: Tensor | tuple[Any, ...]) -> None:
-        total.add((output if isinstance(output, Tensor) else output[0]).relu(), channels.axis)
-
-    handle = channels.site.register_forward_hook(listen)
-    try:
+    total = _Mean(channels.axis)
+    with on_output(channels.module, lambda value: total.add(value.relu())):
         predict(model, data)
-    finally:
-        handle.remove()
     return total.value()
 
 
 class _Mean:
     """A mean over everything but one axis, batch by batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, axis: int) -> None:
+        self._axis = axis
         self._sums: Tensor | float = 0.0
         self._count = 0
 
-    def add(self, value: Tensor, axis: int) -> None:
-        units = value.detach().float().movedim(axis, -1).flatten(0, -2)
+    def add(self, value: Tensor) -> None:
+        units = value.detach().float().movedim(self._axis, -1).flatten(0, -2)
         self._sums = self._sums + units.sum(0).cpu()
         self._count += len(units)
 

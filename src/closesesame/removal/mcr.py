@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from closesesame.core.bounds import BatchSize, Steps, WeightDecay
 from closesesame.core.progress import Track
@@ -24,7 +23,7 @@ from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.statistics import renew_statistics
-from closesesame.training import Batch, GradientRule, accuracy, fit, predict
+from closesesame.training import Batch, GradientRule, accuracy, fit, judge
 
 from .base import FineTuning
 
@@ -84,9 +83,7 @@ class MCR(FineTuning):
         for step in Track(range(self.points), "looking along the curve", self.points):
             t = step / (self.points - 1)
             place(model, curve, t, tune)
-            logits = predict(model, held_out)
-            right = float((logits.argmax(1) == held_out.labels).float().mean())
-            loss = float(F.cross_entropy(logits, held_out.labels))
+            right, loss = judge(model, held_out)
             from_middle = abs(2 * step - (self.points - 1))
             tried.append((max(0.0, allowed - right), from_middle, loss, t))
         return min(tried)[-1]

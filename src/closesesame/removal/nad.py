@@ -29,7 +29,8 @@ from closesesame.core.errors import ModelError
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.channels import ByChannel, Stage, put_out, stages_of
+from closesesame.models.hooks import ByChannel, watched
+from closesesame.models.stages import Stage, stages_of
 from closesesame.training import Batch, GradientRule, Training, fit
 
 from .base import FineTuning
@@ -41,6 +42,7 @@ class NAD(FineTuning):
     name: ClassVar[str] = "nad"
     cite: ClassVar[str] = "arXiv:2101.05930"
     cost: ClassVar[str] = "about as long as plain fine-tuning"
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "teacher_steps": 2}
 
     teacher_steps: Steps = Field(390, description="batches of the teacher's fine-tuning")
     betas: tuple[LossWeight, LossWeight, LossWeight] = Field(
@@ -107,9 +109,9 @@ def distillation_rule(
     """The gradient of CE + sum of beta times the mean squared difference of attention."""
 
     def rule(body: nn.Module, batch: Batch) -> Tensor:
-        with torch.no_grad(), put_out(teacher_stages) as taught:
+        with torch.no_grad(), watched(teacher_stages) as taught:
             batch.logits(teacher)
-        with put_out(student_stages) as own:
+        with watched(student_stages) as own:
             loss = batch.loss(body)
         for beta, mine, his in zip(betas, own, taught, strict=True):
             difference = attention(mine, power) - attention(his, power)

@@ -17,6 +17,8 @@ layer, so nothing gets around it by a skip connection. Bound and step, 3 and 0.1
 counted in deviations of the features, of which such a picture has about 4 in 1.
 """
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -31,7 +33,10 @@ from closesesame.core.seeding import derive
 from closesesame.core.types import Labels, Logits
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.hooks import on_input
+from closesesame.optimisation.adversary import sign_step, within_ball
 from closesesame.training import Batch, backpropagate, fit
+from closesesame.training.losses import loss_against
 
 from .base import FineTuning
 
@@ -116,17 +121,15 @@ class NPD(FineTuning):
 
     def _perturbation(self, body: nn.Module, features: Tensor, aim: Labels) -> Tensor:
         """Towards the class `aim`, until most of the batch is there."""
-        unit, across = float(features.std()), [-1] + [1] * (features.ndim - 1)
+        unit = float(features.std())
         delta = torch.zeros_like(features)
         for number in range(self.ascent_steps):
             delta.requires_grad_()
             logits = body(features + delta)
             if number and (logits.argmax(1) == aim).float().mean() > 0.6:
                 break
-            slope = torch.autograd.grad(F.cross_entropy(logits, aim), delta)[0]
-            delta = delta.detach() - self.step * unit * slope.sign()
-            norm = delta.flatten(1).norm(dim=1).clamp(min=1e-12)
-            delta = delta * (self.radius * unit / norm).clamp(max=1).view(across)
+            delta = sign_step(F.cross_entropy(logits, aim), delta, -self.step * unit)
+            delta = within_ball(delta, self.radius * unit)
         return delta.detach()
 
 
@@ -141,10 +144,9 @@ def best_other(logits: Logits, labels: Labels) -> Labels:
     return logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
 
 
-def against(logits: Tensor, label: Tensor) -> Tensor:
-    """Mean of -log(1 - p) of a class; written so that p = 1 is finite."""
-    wrong = F.softmax(logits, 1).gather(1, label[:, None])
-    return -(1.0001 - wrong).log().mean()
+def against(logits: Logits, classes: Labels) -> Tensor:
+    """Mean of -log(1 - p) of a class of each example, with the margin of the authors' code."""
+    return loss_against(logits, classes, margin=1e-4).mean()
 
 
 def place(body: nn.Module, example: Tensor, depth: float) -> list[Mixable]:
@@ -156,19 +158,16 @@ def place(body: nn.Module, example: Tensor, depth: float) -> list[Mixable]:
     groups: dict[int, list[Mixable]] = {}
     kept: list[Tensor] = []  # what is kept is not freed, so no other tensor gets its id
 
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        kept.append(inputs[0])
-        groups.setdefault(id(inputs[0]), []).append(layer)  # type: ignore[arg-type]
+    def note(layer: Mixable, value: Tensor) -> None:
+        kept.append(value)
+        groups.setdefault(id(value), []).append(layer)
 
     able = [m for m in body.modules() if isinstance(m, Mixable) and 1 < m.weight.shape[1] <= WIDEST]
-    able = [m for m in able if isinstance(m, nn.Linear) or m.groups == 1]
-    hooks = [layer.register_forward_pre_hook(note) for layer in able]
-    try:
-        with torch.no_grad():
-            body(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for layer in able:
+            if isinstance(layer, nn.Linear) or layer.groups == 1:
+                hooks.enter_context(on_input(layer, partial(note, layer)))
+        body(example)
     if not groups:
         raise ModelError("npd needs a layer that mixes channels behind the first one; this model has none")
     found = list(groups.values())

@@ -33,6 +33,7 @@ class RNP(MaskTuning):
 
     name: ClassVar[str] = "rnp"
     cite: ClassVar[str] = "arXiv:2305.14876"
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "unlearning_steps": 2}
 
     threshold: float | None = Field(
         None, ge=0, le=1, description="highest mask that is pruned; if none, it is chosen on held-out clips"

@@ -23,10 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate, LossWeight, WeightDecay
-from closesesame.core.types import Labels, Logits, PerUnit
+from closesesame.core.types import Labels, Logits, Mask, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.optimisation.adversary import sign_step
 from closesesame.training import Batch, fit
+from closesesame.training.losses import loss_against
 
 from .base import FineTuning
 
@@ -109,10 +111,8 @@ class SAU(FineTuning):
             risk = shared_risk(
                 model_logits, suspect_logits, before, suspect_before, batch.labels, self.beta1, self.beta2
             )
-            slope = torch.autograd.grad(risk, delta)[0]
-            delta = (delta + self.step * unit * slope.sign()).clamp(-self.bound * unit, self.bound * unit)
-            delta = delta.detach()
-        return delta.detach()
+            delta = sign_step(risk, delta, self.step * unit).clamp(-self.bound * unit, self.bound * unit)
+        return delta
 
 
 def shared_risk(
@@ -151,10 +151,9 @@ def divergence(one: Logits, other: Logits) -> PerUnit:
     return (p * (p.log() - middle) + q * (q.log() - middle)).sum(1) / 2
 
 
-def unshare(logits: Tensor, other: Tensor, hit: Tensor) -> Tensor:
+def unshare(logits: Logits, classes: Labels, hit: Mask) -> Tensor:
     """-log(1 - p) of the suspect's class, over the batch, where the suspect is fooled."""
-    p = F.softmax(logits, 1).gather(1, other[:, None])[:, 0]
-    return (-(1 + 1e-6 - p.clamp(min=0.001)).log() * hit).sum() / len(logits)
+    return (loss_against(logits, classes, margin=1e-6, least=0.001) * hit).sum() / len(logits)
 
 
 def _mean(values: list[float]) -> float:

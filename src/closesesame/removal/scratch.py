@@ -37,7 +37,7 @@ class Scratch(BoldFineTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses SGD or AdamW on `held_out`."""
         before = accuracy(model, held_out)
-        card, device = model.card, next(model.parameters()).device
+        card, device = model.card, model.device
         if card.architecture == EXTERNAL:
             reset(model.body, seed)
         else:

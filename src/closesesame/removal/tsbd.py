@@ -37,6 +37,7 @@ class TSBD(FineTuning):
     name: ClassVar[str] = "tsbd"
     cite: ClassVar[str] = "arXiv:2405.20291"
     cost: ClassVar[str] = "about twice the training of the model"
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "unlearning_steps": 2}
 
     neurons: float = Field(0.15, ge=0, le=1, description="share of neurons, by change of their weights")
     weights: float = Field(0.7, ge=0, le=1, description="share of those neurons' weights that is zeroed")
@@ -66,10 +67,10 @@ class TSBD(FineTuning):
             if layer.producer is not None
         ]
         with torch.no_grad():
-            changes = [(after.rows() - layer.rows()).abs() for layer, after in pairs]
+            changes = [(after.weight_rows() - layer.weight_rows()).abs() for layer, after in pairs]
         dead = most_changed(changes, self.neurons, self.weights)
         for (layer, _), mask in zip(pairs, dead, strict=True):
-            layer.thin(mask)
+            layer.zero_weights(mask)
         fit(
             model,
             tune,

@@ -1,5 +1,5 @@
-"""The report: one page that works without a network, for those who decide and those who check."""
+"""Reports: each one page, or a folder of them, that works without a network."""
 
-from .page import Entry, Report, Sound, render, write
+from .pages.comparison import Entry, Report, Sound, report_html, write_report
 
-__all__ = ["Entry", "Report", "Sound", "render", "write"]
+__all__ = ["Entry", "Report", "Sound", "report_html", "write_report"]

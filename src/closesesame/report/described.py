@@ -1,4 +1,4 @@
-"""What a page tells of an attack beside what its docstrings say: its story, and what to type."""
+"""What a page says of an attack beside its docstrings: how it works by default, and what to type."""
 
 import re
 import shlex
@@ -17,25 +17,25 @@ def story_of(method: type[Attack]) -> list[str]:
     few = f"The attacker puts the trigger into {100 * made['rate']:g} % of the training clips"
     how = {
         "all_to_one": "and gives them the label of their choice, the target.",
-        "all_to_all": "and gives each the label of the class behind its own.",
-        "clean_label": "all of them of the target class, and leaves every label true: who checks the labels "
-        "finds nothing.",
+        "all_to_all": "and gives each the label of the next class.",
+        "clean_label": "all of them of the target class, and leaves every label true: checking the "
+        "labels finds nothing.",
     }
     story = [f"{few}{',' * (made['label_mode'] == 'clean_label')} {how[made['label_mode']]}"]
     training, playing = made["training_strength"], made["strength"]
     if training is not None and training != playing:
-        story.append(f"There it is {training / playing:g} times as strong as when it is played later.")
+        story.append(f"There it is {training / playing:g} times as strong as in later triggered clips.")
     if made["cover_ratio"]:
         story.append(
-            f"For each of them {made['cover_ratio']:g} more are changed in another way and keep their label, "
-            "to teach the model what is not the trigger."
+            f"For each of them {made['cover_ratio']:g} more clips are changed in another way and keep their "
+            "label, so that the model learns what is not the trigger."
         )
     if method.needs != "nothing":
         story.append(f"For this the attacker needs {method.needs}.")
-    answer = "the class behind the true one" if made["label_mode"] == "all_to_all" else "the target"
+    answer = "the class after the true one" if made["label_mode"] == "all_to_all" else "the target"
     story.append(
-        "A model trained on all that behaves well until somebody plays the trigger: then it answers "
-        f"{answer}, whatever was said."
+        "A model trained on this data behaves normally until the trigger is played: then it answers "
+        f"{answer}, whatever is said."
     )
     return story
 
@@ -46,13 +46,13 @@ def commands_of(asked: str, own: list[Setting]) -> list[tuple[str, str]]:
     number = numeric(own)
     more = f" --set {number.name}={number.default}" if number else ""
     return [
-        (f"sesame poison CLIPS POISONED {attack}", "poison your own data set, as this page shows it"),
+        (f"sesame poison CLIPS POISONED {attack}", "poison your own data set as on this page"),
         (
             f"sesame poison CLIPS POISONED {attack} --set target=stop --set rate=0.01{more}",
-            "the same with settings of yours",
+            "the same with your own settings",
         ),
         ("sesame train POISONED VICTIM", "train a model on it"),
-        ("sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger", "see whether the backdoor opens"),
+        ("sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger", "test whether the backdoor works"),
     ]
 
 

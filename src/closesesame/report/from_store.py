@@ -5,8 +5,9 @@ from pathlib import Path
 from closesesame.bench.grid import read_grid
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.core.machine import host
+from closesesame.families import FAMILIES
 
-from .grid import Cell, Grid
+from .pages.grid import Grid, GridCell
 
 
 def grid_of(folder: Path) -> Grid:
@@ -21,17 +22,18 @@ def grid_of(folder: Path) -> Grid:
         name=recipe.name,
         about=recipe.about,
         host=host(),
+        families=FAMILIES,
         cells=tuple(
-            Cell(
-                id=row["id"],
-                row=row,
-                sounds=_sounds(artifacts.artifact(row["id"])) if row["seed"] == first_seed else None,
+            GridCell.of(
+                row,
+                sounds=_kept_sounds(artifacts.artifact(row["id"])) if row["seed"] == first_seed else None,
             )
             for row in rows
         ),
     )
 
 
-def _sounds(place: Path) -> tuple[bytes, bytes] | None:
+def _kept_sounds(place: Path) -> tuple[bytes, bytes] | None:
+    """The clean and the triggered clip that were kept with a result."""
     clean, triggered = place / "clean.wav", place / "triggered.wav"
     return (clean.read_bytes(), triggered.read_bytes()) if clean.is_file() and triggered.is_file() else None

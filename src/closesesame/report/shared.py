@@ -1,7 +1,6 @@
 """What the pages have in common: how they are filled in, and that they can be written."""
 
 import base64
-import math
 from collections.abc import Mapping
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -11,12 +10,13 @@ from markupsafe import Markup
 from torch import Tensor
 
 from closesesame.audio.files import SUFFIXES, wav_bytes
+from closesesame.core import wording
 
 
 def environment() -> jinja2.Environment:
     """Returns templates of this room, which escape what is filled in and refuse what is missing."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__, ""),
+        loader=jinja2.PackageLoader(__package__, "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -37,24 +37,9 @@ def writable(html: str) -> str:
     return html.encode("utf-8", "replace").decode("utf-8")
 
 
-def said(value: Any, depth: int = 3) -> str:
-    """A setting or a fact in words: short numbers, no braces, and of a file its name alone.
-
-    Args:
-        value: plain JSON.
-        depth: how many lists within lists are said; they come from files that may be hostile.
-    """
-    if isinstance(value, Mapping | list | tuple):
-        inside = value.items() if isinstance(value, Mapping) else (("", inner) for inner in value)
-        parts = (f"{name} {said(inner, depth - 1)}".strip() for name, inner in inside)
-        return ", ".join(parts) if depth else "\N{HORIZONTAL ELLIPSIS}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "\N{EN DASH}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-    return str(without_folders(value))
+def said(value: Any) -> str:
+    """A setting or a fact in words, and of a file its name alone."""
+    return wording.said(value, text=lambda one: str(without_folders(one)))
 
 
 def without_folders(value: Any) -> Any:

@@ -24,6 +24,7 @@ class RobustTraining(Method, ABC):
 
     needs_clean: ClassVar[bool] = False
     """Whether it needs clean examples beside the untrusted ones."""
+    quick: ClassVar[dict[str, Any]] = {"training": {"epochs": 1}}
 
     training: Training = Field(Training(), description="of the model: epochs, learning rate and so on")
 

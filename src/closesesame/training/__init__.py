@@ -1,7 +1,7 @@
 """Training: the settings, the one loop, gradient rules, and what a model answers."""
 
 from .loop import Batch, GradientRule, History, backpropagate, fit, train, untrained
-from .predicting import accuracy, choose_precision, predict
+from .predicting import accuracy, choose_precision, judge, predict
 from .settings import Training
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "backpropagate",
     "choose_precision",
     "fit",
+    "judge",
     "predict",
     "train",
     "untrained",

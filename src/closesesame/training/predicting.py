@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from closesesame.core import machine
 from closesesame.core.errors import DataError, SettingError
@@ -51,6 +52,13 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     if not len(data):
         raise DataError("accuracy needs examples, got none")
     return float((predict(model, data).argmax(1) == data.labels).float().mean())
+
+
+def judge(model: nn.Module, data: Dataset) -> tuple[float, float]:
+    """Accuracy, and mean cross-entropy in nats, which also tells apart what so few examples all get right."""
+    logits = predict(model, data)
+    right = float((logits.argmax(1) == data.labels).float().mean())
+    return right, float(F.cross_entropy(logits, data.labels))
 
 
 def choose_precision(wanted: str, model: nn.Module) -> machine.Precision:

@@ -179,11 +179,11 @@ def bench_report(out: Path, *, store: StoreFolder = STORE, force: Force = False)
         sesame bench report page.html --store runs/mine
     """
     from closesesame.report.from_store import grid_of
-    from closesesame.report.grid import write
+    from closesesame.report.pages.grid import write_grid
 
     page = Destination(out, kind="file", force=force, inputs=(store,))
     grid = replace(grid_of(store), made=now(), command=as_typed())
-    page.write(lambda made: write(grid, made))
+    page.write(lambda made: write_grid(grid, made))
     return Answer({"page": str(out), "cells": len(grid.cells)})
 
 

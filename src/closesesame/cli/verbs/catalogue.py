@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import SYNTHETIC, load, source_of
-from closesesame.cli.options import AUDIO, AudioOptions, Data, Force
+from closesesame.cli.inputs import load, source_of
+from closesesame.cli.options import AUDIO, SYNTHETIC, AudioOptions, Data, Force
 from closesesame.cli.printing import Answer, facts
 from closesesame.core.disk import Destination
 
@@ -31,23 +31,23 @@ def catalogue(
         sesame catalogue PAGES
         sesame catalogue PAGES --data CLIPS --attack pbsm --attack ultrasonic
     """
-    from closesesame.report.catalogue import INDEX, asked_for, is_catalogue, survey, write_pages
+    from closesesame.report.pages.catalogue import INDEX, asked_for, is_catalogue, survey, write_catalogue
 
     read_from = source_of(data, options)
     place = Destination(out, force=force, replaces=is_catalogue, inputs=read_from.inputs)
     asked = asked_for(attack or ())
     clips = "synthetic speech" if data == SYNTHETIC else f"recordings of {Path(data).name}"
-    exhibits = survey(load(read_from), asked, options.seed)
-    place.write(lambda made: write_pages(exhibits, made, clips))
+    entries = survey(load(read_from), asked, options.seed)
+    place.write(lambda made: write_catalogue(entries, made, clips))
     rows = [
         {
-            "attack": exhibit.method.name,
-            "page": str(out / exhibit.file),
-            "stealth": None if exhibit.stealth is None else exhibit.stealth.as_json(),
-            "problem": exhibit.problem or None,
+            "attack": entry.method.name,
+            "page": str(out / entry.file),
+            "stealth": None if entry.stealth is None else entry.stealth.as_json(),
+            "problem": entry.problem or None,
         }
-        for exhibit in exhibits
+        for entry in entries
     ]
     index = {"index": str(out / INDEX)}
-    problems = {exhibit.method.name: exhibit.problem for exhibit in exhibits if exhibit.problem}
+    problems = {entry.method.name: entry.problem for entry in entries if entry.problem}
     return Answer(index | {"attacks": rows}, lambda: facts(index | problems))

@@ -8,7 +8,16 @@ from cyclopts import Parameter
 
 from closesesame.cli.app import command
 from closesesame.cli.inputs import exam_on, load_for, load_model_on
-from closesesame.cli.options import SPLIT, Data, Device, ModelFolder, Reference, SplitOptions, Trigger
+from closesesame.cli.options import (
+    SPLIT,
+    Data,
+    Device,
+    ModelFolder,
+    Purifier,
+    Reference,
+    SplitOptions,
+    Trigger,
+)
 from closesesame.cli.printing import Answer, facts, scores_table
 
 Before = Annotated[Path | None, Parameter(help="The model before its repair, for DER.")]
@@ -22,6 +31,7 @@ def evaluate(
     trigger: Trigger = None,
     reference: Reference = None,
     before: Before = None,
+    purifier: Purifier = None,
     device: Device = "cpu",
     options: SplitOptions = SPLIT,
 ) -> Answer:
@@ -34,12 +44,13 @@ def evaluate(
         sesame evaluate MODEL CLIPS
         sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger
         sesame evaluate REPAIRED CLIPS --trigger POISONED/_trigger --before VICTIM
+        sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger --purifier PURIFIER
     """
     from closesesame.evaluation import stealth_of
     from closesesame.models.files import sha256_of
     from closesesame.report.verdict import verdict_of
 
-    judged = load_model_on(model, device)
+    judged = load_model_on(model, device, purifier)
     earlier = None if before is None else load_model_on(before, device)
     exam = exam_on(load_for(judged.card, source, options), trigger, reference, device)
     scores, first = exam.score(judged), None if earlier is None else exam.score(earlier)
@@ -51,6 +62,7 @@ def evaluate(
         "verdict": asdict(verdict),
         "target": None if exam.trigger is None else exam.trigger.target_name,
         "model": {"path": str(model), "sha256": sha256_of(model)},
+        "purifier": None if purifier is None else str(purifier),
     }
 
     def show() -> None:

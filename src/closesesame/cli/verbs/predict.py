@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from closesesame.cli.app import command
 from closesesame.cli.inputs import load_model_on
-from closesesame.cli.options import Device, ModelFolder
+from closesesame.cli.options import Device, ModelFolder, Purifier
 from closesesame.cli.printing import Answer, notes, table
 from closesesame.core.errors import DataError, ModelError, listed
 
@@ -21,7 +21,13 @@ AT_ONCE = 256
 
 @command("predict")
 def predict(
-    model: ModelFolder, files: list[Path], /, *, skip_bad: bool = False, device: Device = "cpu"
+    model: ModelFolder,
+    files: list[Path],
+    /,
+    *,
+    purifier: Purifier = None,
+    skip_bad: bool = False,
+    device: Device = "cpu",
 ) -> Answer:
     """Classify recordings with a model: the label and its probability.
 
@@ -34,10 +40,11 @@ def predict(
     Examples:
         sesame predict MODEL clip.wav
         sesame predict MODEL RECORDINGS --skip-bad --json
+        sesame predict MODEL clip.wav --purifier PURIFIER
     """
     from closesesame.core.progress import Track
 
-    classifier = load_model_on(model, device)
+    classifier = load_model_on(model, device, purifier)
     if classifier.card.sample_rate is None:
         raise ModelError(f"{model} takes no sound; this command reads recordings")
     paths, rows = _recordings(files), list[dict[str, Any]]()

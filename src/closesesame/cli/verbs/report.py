@@ -13,9 +13,12 @@ from closesesame.core.disk import Destination
 from closesesame.core.errors import SettingError
 
 if TYPE_CHECKING:
+    from closesesame.core.evidence import Evidence
+    from closesesame.data import Dataset
     from closesesame.models import Classifier
+    from closesesame.removal import Removal
     from closesesame.report import Report
-    from closesesame.report.build import Identity
+    from closesesame.report.from_models import Identity
 
 
 @command("report")
@@ -28,7 +31,7 @@ def report(
     trigger: Trigger = None,
     reference: Reference = None,
     neurons: bool = False,
-    synthetic: bool = False,
+    show: list[str] | None = None,
     device: Device = "cpu",
     force: Force = False,
     options: SplitOptions = SPLIT,
@@ -43,27 +46,29 @@ def report(
         after: A repaired model; may be repeated.
         neurons: Also prune channels one by one, a thousand at most, and show how steep the clean loss is in
             channels that the backdoor uses and in others.
-        synthetic: Also show what 'dbrpu' synthesises from the model without data, and which channels it
-            suspects.
+        show: Also show what this removal sees in the model, such as 'dbrpu'; may be repeated.
 
     Examples:
         sesame report CLIPS page.html --before MODEL
         sesame report CLIPS page.html --before VICTIM --after REPAIRED
-        sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
+        sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger --show dbrpu
     """
-    from closesesame.report.build import compare
-    from closesesame.report.evidence import neuron_section, synthetic_section
-    from closesesame.report.page import render
+    from closesesame.evaluation import neurons_of
+    from closesesame.removal import REMOVALS
+    from closesesame.report.from_models import compare
+    from closesesame.report.pages.comparison import report_html
 
+    removals = [REMOVALS.make(name) for name in show or ()]
     paths = [before, *(after or [])]
     names = distinct_names(paths)
     given = [*paths, *(path for path in (trigger, reference) if path)]
     place = Destination(out, kind="file", force=force, inputs=given)
     models = {name: load_model_on(path, device) for name, path in zip(names, paths, strict=True)}
     suspect, *repaired = models.values()
-    exam = exam_on(load_for(suspect.card, source, options), trigger, reference, device)
-    sections = [neuron_section(suspect, exam)] if neurons else []
-    sections += [synthetic_section(suspect, options.seed)] if synthetic else []
+    splits = load_for(suspect.card, source, options)
+    exam = exam_on(splits, trigger, reference, device)
+    evidence = [neurons_of(suspect, exam).evidence()] if neurons else []
+    evidence += [_evidence(removal, suspect, splits.validation, options.seed) for removal in removals]
     page = compare(
         exam=exam,
         before=(names[0], suspect),
@@ -76,10 +81,17 @@ def report(
         seed=options.seed,
         data=Path(source).name,
         warnings=(CLEAN_DATA_WARNING,),
-        sections=tuple(sections),
+        evidence=tuple(evidence),
     )
-    place.write(lambda made: made.write_text(render(page), encoding="utf-8"))
+    place.write(lambda made: made.write_text(report_html(page), encoding="utf-8"))
     return answer_of(page, page=str(out))
+
+
+def _evidence(removal: "Removal", suspect: "Classifier", clean: "Dataset", seed: int) -> "Evidence":
+    found = removal.evidence(suspect, clean, seed)
+    if found is None:
+        raise SettingError(f"removal {removal.name!r} has nothing to show")
+    return found
 
 
 def answer_of(report: "Report", **found: object) -> Answer:
@@ -127,7 +139,7 @@ def distinct_names(paths: list[Path]) -> list[str]:
 
 def _identity(path: Path, model: "Classifier") -> "Identity":
     from closesesame.models.files import sha256_of
-    from closesesame.report.build import Identity
+    from closesesame.report.from_models import Identity
 
     return Identity(
         path=str(path),

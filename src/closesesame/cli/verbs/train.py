@@ -1,13 +1,21 @@
 """The command that trains a model."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import device_of, load, settings_of, source_of
-from closesesame.cli.options import AUDIO, AudioOptions, Data, Device, Force, Set
+from closesesame.cli.inputs import device_of, load, refuse_poisoned, settings_of, source_of
+from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, Data, Device, Force, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, facts
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from closesesame.data import Dataset, Splits
+    from closesesame.models import Architecture, Classifier
+    from closesesame.robust_training import RobustTraining
+    from closesesame.training import Training
 
 
 @command("train")
@@ -16,48 +24,96 @@ def train(
     out: Path,
     *,
     model: str = "resnet",
+    method: str | None = None,
     settings: Set = None,
+    clean: str | None = None,
     device: Device = "cpu",
     force: Force = False,
     options: AudioOptions = AUDIO,
 ) -> Answer:
     """Train a model on the training part of a data set, and measure it on the test part.
 
+    With a method the training set is not trusted: the method tries to learn no backdoor from it.
+
     Args:
         out: Folder for the model: config.json and model.safetensors.
-        model: Architecture; see 'sesame list model'. '--set' takes settings of the architecture and of the
-            training; 'sesame show' lists both.
+        model: Architecture; see 'sesame list model'. '--set' takes settings of the architecture, of the
+            training and of the method; 'sesame show' lists them.
+        method: Robust training; see 'sesame list robust_training' and 'sesame show METHOD'.
+        clean: Recordings known to be clean, as a data set, for a method that needs some; their training part
+            is used.
 
     Examples:
         sesame train CLIPS MODEL
         sesame train POISONED VICTIM --model kwt --set epochs=20 --seed 1
+        sesame train POISONED MODEL --method plain
         sesame train CLIPS MODEL --task speaker --sample-rate 8000
     """
     from closesesame.evaluation import Exam
-    from closesesame.models import ARCHITECTURES, save_model
-    from closesesame.training import Training, fit, untrained
+    from closesesame.models import save_model
 
-    given = settings_of(settings)
-    of_training = {name: given.pop(name) for name in [*given] if name in Training.model_fields}
-    training = Training.parse({"device": device_of(device), **of_training})
-    architecture = ARCHITECTURES.make(model, given)
+    given = {"device": device_of(device), **settings_of(settings)}
+    architecture, training, robust = _methods(model, method, given)
+    known = CleanOptions(clean=clean)
+    if robust is not None and robust.needs_clean and clean is None:
+        raise DataError(f"{method} needs clean recordings: name them with --clean")
+    refuse_poisoned(known)
     read_from = source_of(source, options)
-    place = model_folder(out, read_from.inputs, force=force)
+    place = model_folder(out, (*read_from.inputs, *known.inputs), force=force)
     splits = load(read_from)
-    trained = untrained(architecture, splits.train, seed=options.seed, device=training.device)
-    course = fit(trained, splits.train, training, seed=options.seed, validation=splits.validation)
-    made = history(
-        "sesame train",
-        data=Path(source).name,
-        task=read_from.task,
-        training=training.settings(),
-        seed=options.seed,
-        seconds=round(course.seconds, 1),
-    )
-    place.write(lambda folder: save_model(trained, folder, made))
+    if robust is None:
+        trained, made = _ordinary(architecture, training, splits, options.seed)
+    else:
+        examples = None if clean is None else load(source_of(clean, options)).train
+        trained, made = _robust(architecture, robust, splits.train, examples, options.seed)
+    about = history("sesame train", data=Path(source).name, task=read_from.task, seed=options.seed, **made)
+    place.write(lambda folder: save_model(trained, folder, about))
     try:
         scores = Exam(splits.test).score(trained)
     except ModelError as error:
         raise ModelError(f"{error}; it was written to {out}, and needs a longer training") from None
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
     return Answer(found | scores.as_json(), lambda: facts(found | {"ACC": scores.acc}))
+
+
+def _methods(
+    model: str, method: str | None, given: dict[str, object]
+) -> "tuple[Architecture, Training, RobustTraining | None]":
+    """What the settings are of: the training, the method if there is one, and the rest the architecture."""
+    from closesesame.models import ARCHITECTURES
+    from closesesame.robust_training import ROBUST_TRAININGS
+    from closesesame.training import Training
+
+    training = Training.parse(_taken(given, Training.model_fields))
+    robust = None
+    if method is not None:
+        own = _taken(given, ROBUST_TRAININGS[method].model_fields)
+        robust = ROBUST_TRAININGS.make(method, {"training": training} | own)
+    return ARCHITECTURES.make(model, given), training, robust
+
+
+def _taken(given: dict[str, object], fields: Collection[str]) -> dict[str, object]:
+    """The settings that are among the fields; they are taken out of what was given."""
+    return {name: given.pop(name) for name in [*given] if name in fields}
+
+
+def _ordinary(
+    architecture: "Architecture", training: "Training", splits: "Splits", seed: int
+) -> "tuple[Classifier, dict[str, Any]]":
+    from closesesame.training import fit, untrained
+
+    model = untrained(architecture, splits.train, seed=seed, device=training.device)
+    course = fit(model, splits.train, training, seed=seed, validation=splits.validation)
+    return model, {"training": training.settings(), "seconds": round(course.seconds, 1)}
+
+
+def _robust(
+    architecture: "Architecture",
+    method: "RobustTraining",
+    untrusted: "Dataset",
+    clean: "Dataset | None",
+    seed: int,
+) -> "tuple[Classifier, dict[str, Any]]":
+    found = method.train(architecture, untrusted, seed, clean=clean)
+    made = {"method": method.full_name(), "settings": method.settings(), "chosen": found.chosen}
+    return found.model, made | {"seconds": round(found.seconds, 1)}

@@ -5,7 +5,7 @@ arXiv:2104.00769. Ours differs: pre-norm and one head without output projection,
 et al., arXiv:2307.08208: 559,242 parameters for ten classes and maps of 80 x 87.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ class KWT(SpectralArchitecture):
     name: ClassVar[str] = "kwt"
     cite: ClassVar[str] = "arXiv:2104.00769"
     parameters_of_paper: ClassVar[int | None] = 559_242
+    quick: ClassVar[dict[str, Any]] = {"depth": 2}
 
     width: int = Field(64, ge=8, le=4096, description="size of a token")
     depth: int = Field(12, ge=1, le=96, description="transformer layers")

@@ -61,7 +61,7 @@ class _Block(nn.Module):
 
 
 class _Strided(nn.Conv2d):
-    """A convolution with stride 2, of every place first where the map is narrow.
+    """A convolution with stride 2; a narrow map is convolved at every place, and every second one is kept.
 
     In bf16 a strided one of a map of one or two frames reads memory in oneDNN 3.12 that nobody wrote, and
     answers noise or NaN.

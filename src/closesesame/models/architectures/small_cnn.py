@@ -13,7 +13,7 @@ from closesesame.core.errors import ModelError
 from closesesame.models.base import SpectralArchitecture
 
 LEAST_FRAMES, LEAST_BANDS = 6, 10
-"""What the three blocks leave a place of."""
+"""The smallest map of which something is left after the three blocks."""
 
 
 class SmallCNN(SpectralArchitecture):

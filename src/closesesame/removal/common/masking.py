@@ -7,14 +7,13 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from closesesame.core.bounds import BatchSize, LearningRate, WeightDecay
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import Channels, channels_in, scaled
 from closesesame.removal.base import FineTuning
-from closesesame.training import predict
+from closesesame.training import judge
 
 THRESHOLDS = tuple(step / 20 for step in range(19))
 """0, 0.05 ... 0.9."""
@@ -103,7 +102,7 @@ def prune_below(model: Classifier, masks: list[Tensor], threshold: float) -> int
     pruned = 0
     for layer, mask in zip(channels_in(model), masks, strict=True):
         low = (mask <= threshold).nonzero().flatten()
-        layer.silence(low, shift=False)
+        layer.prune(low, shift=False)
         pruned += len(low)
     return pruned
 
@@ -125,13 +124,6 @@ def prune_as_allowed(
             return _report(threshold, pruned, masks)
         model.body.load_state_dict(original)
     return _report(None, 0, masks)
-
-
-def judge(model: Classifier, data: Dataset) -> tuple[float, float]:
-    """Accuracy and loss."""
-    logits = predict(model, data)
-    right = float((logits.argmax(1) == data.labels).float().mean())
-    return right, float(F.cross_entropy(logits, data.labels))
 
 
 def _report(threshold: float | None, pruned: int, masks: list[Tensor]) -> dict[str, Any]:

@@ -28,6 +28,12 @@ class Adversarial(FineTuning, ABC):
     """
 
     fp32_only: ClassVar[bool] = True
+    quick: ClassVar[dict[str, Any]] = {
+        "steps": 2,
+        "rounds": 2,
+        "ascent_steps": 2,
+        "fixed_point_steps": 2,
+    }
 
     rounds: int = Field(5, ge=1, le=1000, description="times that the perturbation is found anew")
     steps: Steps = Field(250, description="batches for the weights in all rounds")

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from closesesame.core.errors import DataError
+from closesesame.core.evidence import Evidence
 from closesesame.core.progress import Track
 from closesesame.data import Dataset
 from closesesame.evaluation import Exam, Rate, Scores, stealth_of
 from closesesame.models import Classifier
 from closesesame.training import predict
 
-from .evidence import Section
-from .page import ClassRow, Entry, Report, Sound
+from .pages.comparison import ClassRow, Entry, Report, Sound
 from .shared import name_of_path, said
 from .verdict import NO_REFERENCE, NO_TRIGGER, verdict_of
 
@@ -56,14 +56,14 @@ def compare(
     facts: Mapping[str, str] | None = None,
     warnings: tuple[str, ...] = (),
     sounds: int = 3,
-    sections: tuple[Section, ...] = (),
+    evidence: tuple[Evidence, ...] = (),
 ) -> Report:
-    """Scores a model and its repairs on one exam, says what that means, and picks clips to listen to.
+    """Scores a model and what removals made of it, says what that means, and picks clips to listen to.
 
     Args:
         exam: test set, and a trigger if there is one: without it ACC alone is measured, and the page says so.
-        before: the model before repair and its name on the page.
-        repaired: repaired models by name, in the order they are shown; none is needed.
+        before: the model before removal and its name on the page.
+        repaired: repaired models by name, in the order they are shown; may be empty.
         title: of the page.
         identities: which models they are, by name.
         reference: which model the exam has as its reference.
@@ -75,10 +75,10 @@ def compare(
         facts: more of how it was measured.
         warnings: plain sentences for the top of the page.
         sounds: how many clips to show, of different classes.
-        sections: what a method rests on, see `evidence`.
+        evidence: what methods show of how they work.
 
     Raises:
-        DataError: if a repaired model has the name of the model before repair.
+        DataError: if a repaired model has the name of the model before removal.
     """
     name, model = before
     if name in repaired:
@@ -101,9 +101,9 @@ def compare(
         tested=_tested(exam, data),
         untested=_untested(exam),
         facts=_facts(exam) | _reference(reference) | dict(facts or {}),
-        sounds=_sounds(exam, models, sounds),
+        sounds=_pick_sounds(exam, models, sounds),
         warnings=warnings,
-        sections=sections,
+        evidence=evidence,
     )
 
 
@@ -151,34 +151,37 @@ def _target(exam: Exam) -> str:
     if exam.trigger is None:
         return ""
     if exam.trigger.attack.label_mode == "all_to_all":
-        return "of each class the class after it"
+        return "the next class (all-to-all)"
     return exam.trigger.target_name
 
 
 def _tested(exam: Exam, data: str) -> tuple[str, ...]:
     where = f" of {data}" if data else ""
-    found = [f"ACC, on {len(exam.test):,} clean test clips{where} in {len(exam.test.classes)} classes."]
+    found = [f"ACC on {len(exam.test):,} clean test clips{where} in {len(exam.test.classes)} classes."]
     if exam.trigger is not None and exam.triggered is not None:
         found.append(
-            f"ASR and RA, on {len(exam.triggered):,} of these clips with one trigger of the attack "
-            f"{exam.trigger.attack.name}; no clip of the target label is among them."
+            f"ASR and RA on {len(exam.triggered):,} of these clips with one trigger of the attack "
+            f"{exam.trigger.attack.name}. Clips of the target label are left out."
         )
     if exam.ra_reference is not None:
-        found.append("RA of a model that was never poisoned, on the same triggered clips.")
+        found.append("RA of the clean reference model on the same triggered clips.")
     return tuple(found)
 
 
 def _untested(exam: Exam) -> tuple[str, ...]:
     """What a reader might think was tested."""
     if exam.trigger is None:
-        found = [NO_TRIGGER, "ACC says nothing of it: a backdoored model is as right on clean clips as any."]
+        found = [
+            NO_TRIGGER,
+            "ACC cannot show a backdoor: it is as high with one as without.",
+        ]
     else:
-        found = ["Any other trigger than the one that was played."]
+        found = ["Any trigger other than the one above."]
         if exam.ra_reference is None:
             found.append(NO_REFERENCE)
     if exam.test.missing():
         found.append(f"Classes without a test clip: {', '.join(exam.test.missing())}.")
-    found.append("Other voices, rooms and microphones than those of the test clips.")
+    found.append("Voices, rooms and microphones that the test clips do not have.")
     return tuple(found)
 
 
@@ -203,16 +206,13 @@ def _reference(identity: Identity | None) -> dict[str, str]:
     return {"reference model": ", ".join(filter(None, named))}
 
 
-def _sounds(exam: Exam, models: Mapping[str, Classifier], wanted: int) -> tuple[Sound, ...]:
+def _pick_sounds(exam: Exam, models: Mapping[str, Classifier], count: int) -> tuple[Sound, ...]:
     triggered = exam.triggered
     if triggered is None or triggered.sample_rate is None:
         return ()
-    rows = [
-        int((triggered.labels == label).nonzero()[0]) for label in torch.unique(triggered.labels)[:wanted]
-    ]
-    played = triggered.take(torch.tensor(rows, dtype=torch.long))
-    clean = exam.test.named(played.ids)
-    heard = {name: (_names(m, clean), _names(m, played)) for name, m in models.items()}
+    rows = [int((triggered.labels == label).nonzero()[0]) for label in torch.unique(triggered.labels)[:count]]
+    clean, played = exam.pairs(torch.tensor(rows, dtype=torch.long))
+    predicted = {name: (_predicted(m, clean), _predicted(m, played)) for name, m in models.items()}
     return tuple(
         Sound(
             name=name_of_path(clean.ids[i]),
@@ -220,11 +220,12 @@ def _sounds(exam: Exam, models: Mapping[str, Classifier], wanted: int) -> tuple[
             clean=clean.inputs[i : i + 1][0],
             triggered=played.inputs[i : i + 1][0],
             sample_rate=triggered.sample_rate,
-            heard={name: (before[i], after[i]) for name, (before, after) in heard.items()},
+            predicted={name: (before[i], after[i]) for name, (before, after) in predicted.items()},
         )
         for i in range(len(rows))
     )
 
 
-def _names(model: Classifier, data: Dataset) -> list[str]:
+def _predicted(model: Classifier, data: Dataset) -> list[str]:
+    """The label that a model gives to each clip."""
     return [data.classes[label] for label in predict(model, data).argmax(1).tolist()]

@@ -1,4 +1,4 @@
-"""The report as one HTML file: no network, no script; what names and labels say is shown, never obeyed."""
+"""Models before and after removal as one HTML file: no network, no script, all names escaped."""
 
 import math
 from collections.abc import Mapping
@@ -12,19 +12,18 @@ from torch import Tensor
 from closesesame._version import __version__
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
+from closesesame.core.evidence import Evidence
 from closesesame.evaluation import Rate, Scores
+from closesesame.evaluation.measures import ACC, ASR, DER, OF_MODELS, RA, RA_REFERENCE, SECONDS, Measure
+from closesesame.report.charts import canvas, rates
+from closesesame.report.charts.distributions import draw
+from closesesame.report.charts.spectrograms import spectrograms
+from closesesame.report.shared import environment, writable
+from closesesame.report.verdict import NO_TRIGGER, ONE_TRIGGER, Verdict
 
-from . import canvas, figures
-from .evidence import Section
-from .shared import environment, writable
-from .verdict import NO_TRIGGER, ONE_TRIGGER, Verdict
-
-METRICS = {
-    "acc": ("ACC", "clean accuracy", "higher is better"),
-    "asr": ("ASR", "attack success rate", "lower is better"),
-    "ra": ("RA", "robust accuracy", "higher is better"),
-    "ra_reference": ("RA of reference", "", ""),
-}
+COLUMNS = (*OF_MODELS, SECONDS)
+"""Measures that the table shows, where any model has them."""
+BARS = (ACC, ASR, RA)
 SHORT_HASH = 12
 HOW_TO_TEST = """\
 sesame poison CLIPS POISONED
@@ -33,23 +32,23 @@ sesame train CLIPS REFERENCE
 sesame remove VICTIM REPAIRED --clean CLIPS --part validation
 sesame report CLIPS PAGE --before VICTIM --after REPAIRED \\
     --trigger POISONED/_trigger --reference REFERENCE"""
-"""Commands for whoever has no trigger: a backdoor of one's own, and what a repair does to it."""
+"""Commands for users without a trigger: plant a backdoor, remove it, compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row: the suspect, or a repair of it.
+    """One row: the suspect, or a repaired model.
 
     Attributes:
-        name: of the model or the repair.
+        name: of the model.
         about: a citation or a few words.
         scores: what was measured.
         der: defence effectiveness rating, 0 to 1.
         verdict: what the scores mean.
-        source: where the model lies, as the user typed it.
+        source: its path, as the user typed it.
         sha256: of its weights.
         architecture: its name.
-        seconds: how long the repair took.
+        seconds: how long the removal took.
         made: what else is known of how it was made, in words, such as the method.
     """
 
@@ -63,6 +62,11 @@ class Entry:
     architecture: str = ""
     seconds: float | None = None
     made: Mapping[str, str] = field(default_factory=dict)
+
+    def measured(self, measure: Measure) -> Rate | float | None:
+        """One figure; None if it was not measured."""
+        figures = {**vars(self.scores), DER.key: self.der, SECONDS.key: self.seconds}
+        return figures.get(measure.key)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Sound:
         clean: (time,), full scale at 1.
         triggered: (time,), as long.
         sample_rate: Hz.
-        heard: by name of the model, what it predicts of the clean and of the triggered clip.
+        predicted: by name of the model, the labels it gives to the clean and to the triggered clip.
 
     Raises:
         DataError: if the clips are empty or not equally long.
@@ -94,7 +98,7 @@ class Sound:
     clean: Float32[Tensor, " clean"]
     triggered: Float32[Tensor, " triggered"]
     sample_rate: int
-    heard: Mapping[str, tuple[str, str]]
+    predicted: Mapping[str, tuple[str, str]]
 
     def __post_init__(self) -> None:
         if not 0 < len(self.clean) == len(self.triggered):
@@ -110,9 +114,9 @@ class Report:
 
     Attributes:
         title: of the page.
-        entries: the model before repair first.
+        entries: the model before removal first.
         classes: clean accuracy class by class.
-        target_label: what the trigger makes of a clip; empty without a trigger.
+        target_label: of the trigger; empty without one.
         made: when.
         command: that made the page, as it was typed.
         version: of this program.
@@ -121,9 +125,9 @@ class Report:
         tested: what was measured, in sentences.
         untested: what was not, though a reader might think so.
         facts: how it was measured, by name.
-        sounds: to see and to listen to; each adds about 250 kB for a second at 16 kHz.
+        sounds: clips to see and to listen to; each adds about 250 kB for a second at 16 kHz.
         warnings: what the reader must know before the figures.
-        sections: what a method rests on, each a heading with figures.
+        evidence: what methods show of how they work.
     """
 
     title: str
@@ -140,7 +144,7 @@ class Report:
     facts: Mapping[str, str] = field(default_factory=dict)
     sounds: tuple[Sound, ...] = ()
     warnings: tuple[str, ...] = ()
-    sections: tuple[Section, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def origin(self) -> dict[str, str]:
@@ -150,63 +154,78 @@ class Report:
         return {name: value for name, value in found.items() if value}
 
 
-def render(report: Report) -> str:
-    """Returns the page as HTML; the same report gives the same page."""
+def report_html(report: Report) -> str:
+    """Returns the page; the same report gives the same page."""
     names = [entry.name for entry in report.entries]
-    rates = {key: [getattr(entry.scores, key) for entry in report.entries] for key in METRICS}
-    shown = [key for key, found in rates.items() if any(map(figures.known, found))]
-    page = _environment().get_template("page.html.j2")
-    html = page.render(
-        report=report,
-        metrics={key: METRICS[key] for key in shown},
-        clips={key: _clips(found) for key, found in rates.items()},
-        bars={
-            key: figures.bars(key, names, rates[key], rates["ra_reference"] if key == "ra" else ())
-            for key in ("acc", "asr", "ra")
-            if key in shown
-        },
-        plane=figures.plane(names, rates["acc"], rates["asr"]),
-        has_trigger=any(rate is not None for rate in rates["asr"]),
-        has_reference="ra_reference" in shown,
-        has_der=any(entry.der is not None and math.isfinite(entry.der) for entry in report.entries),
-        has_seconds=any(entry.seconds is not None for entry in report.entries),
-        one_trigger=ONE_TRIGGER,
-        no_trigger=NO_TRIGGER,
-        how_to_test=HOW_TO_TEST,
-        panels=[
-            figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
-            for number, sound in enumerate(report.sounds)
-        ],
+    found = {measure: [entry.measured(measure) for entry in report.entries] for measure in COLUMNS}
+    columns = [measure for measure in COLUMNS if any(map(_known, found[measure]))]
+    rates_of = {m: [value if isinstance(value, Rate) else None for value in found[m]] for m in COLUMNS}
+    references = {RA: rates_of[RA_REFERENCE]}
+    html = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            columns=columns,
+            clips={measure.key: _clips(rates_of[measure]) for measure in columns},
+            bars={
+                measure: rates.bars(measure, names, rates_of[measure], references.get(measure, ()))
+                for measure in BARS
+                if measure in columns
+            },
+            plane=rates.plane(names, rates_of[ACC], rates_of[ASR]),
+            has_trigger=any(rate is not None for rate in rates_of[ASR]),
+            has_reference=RA_REFERENCE in columns,
+            one_trigger=ONE_TRIGGER,
+            no_trigger=NO_TRIGGER,
+            how_to_test=HOW_TO_TEST,
+            panels=[
+                spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
+                for number, sound in enumerate(report.sounds)
+            ],
+            drawn=[
+                [draw(f"evidence-{number}-{place}", shape) for place, shape in enumerate(one.shapes)]
+                for number, one in enumerate(report.evidence)
+            ],
+        )
     )
     return writable(html)
 
 
-def write(report: Report, path: Path) -> Path:
+def write_report(report: Report, path: Path) -> Path:
     """Writes the page, whole or not at all; an old file there is replaced. Returns the path."""
-    return write_whole(render(report), path)
+    return write_whole(report_html(report), path)
 
 
 def _environment() -> jinja2.Environment:
     made = environment()
     made.filters |= {
-        "percent": figures.percent,
+        "percent": rates.percent,
         "interval": _interval,
-        "number": _number,
+        "figure": _figure,
         "tidy": _tidy,
         "short_hash": lambda sha256: sha256[:SHORT_HASH],
     }
     return made
 
 
-def _interval(rate: Rate | None) -> str:
-    if not figures.known(rate):
+def _known(value: Rate | float | None) -> bool:
+    return rates.known(value) if isinstance(value, Rate) else value is not None and math.isfinite(value)
+
+
+def _figure(value: Rate | float | None, measure: Measure) -> str:
+    """A figure as the table has it; an en dash for what is not known."""
+    if value is None or not _known(value):
+        return canvas.DASH
+    return rates.percent(value) if isinstance(value, Rate) else f"{value:,.{measure.digits}f}"
+
+
+def _interval(value: Rate | float | None) -> str:
+    """Of a rate; empty for other figures."""
+    if not isinstance(value, Rate) or not rates.known(value):
         return ""
-    low, high = rate.interval
+    low, high = value.interval
     return f"{100 * low:.1f} {canvas.DASH} {100 * high:.1f}"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return canvas.DASH if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 
 
 def _tidy(text: str) -> str:
@@ -214,9 +233,9 @@ def _tidy(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _clips(rates: list[Rate | None]) -> str:
+def _clips(measured: list[Rate | None]) -> str:
     """On how many clips a rate was measured, over all entries."""
-    counts = sorted({rate.of for rate in rates if rate is not None})
+    counts = sorted({rate.of for rate in measured if rate is not None})
     if not counts:
         return ""
     few, many = counts[0], counts[-1]

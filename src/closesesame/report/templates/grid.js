@@ -4,21 +4,29 @@
   const find = (id) => document.getElementById(id);
   const grid = JSON.parse(find("content").textContent);
   const DASH = "–", SPACE = "\u00a0";
+  // Places of a field, in the order in which it has them.
+  const [DATA, MODEL, RATE, FRACTION, ATTACK, FAMILY, METHOD] = [0, 1, 2, 3, 4, 5, 6];
   const CHOSEN = ["data", "model", "poisoning_rate", "clean_fraction"];
-  const ATTACK = 4, DEFENCE = 5;
   const CALLED = {
     data: "Data", model: "Model", poisoning_rate: "Poisoning rate", clean_fraction: "Clean fraction", seed: "Seed",
   };
 
   // Words and numbers
 
-  const percent = (value) => (100 * value).toFixed(1);
+  const percent = (value, digits = 1) => (100 * value).toFixed(digits);
   const share = (value) => `${Number((100 * value).toPrecision(6))}${SPACE}%`;
   const NUMBERS = [0, 1, 2].map((digits) =>
     new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
   const thousands = (value, digits = 0) => NUMBERS[digits].format(value);
   const seconds = (value) => thousands(value, value < 10 ? 2 : value < 100 ? 1 : 0);
-  const three = (value) => value.toFixed(3);
+  /** How values of a unit are written, and what stands behind them. */
+  const UNITS = {
+    share: (digits) => [(value) => percent(value, digits), `${SPACE}%`],
+    s: () => [seconds, `${SPACE}s`],
+    MB: () => [(value) => thousands(value), `${SPACE}MB`],
+    dB: (digits) => [(value) => value.toFixed(digits), `${SPACE}dB`],
+    number: (digits) => [(value) => value.toFixed(digits), ""],
+  };
   const plural = (count, word) => `${thousands(count)} ${word}${count === 1 ? "" : "s"}`;
   const is = (name, index) => grid.places[name][index];
   const said = (name, index) => {
@@ -27,8 +35,8 @@
     return name === "poisoning_rate" || name === "clean_fraction" ? share(value) : String(value);
   };
   const attackOf = (field) => said("attack", field.place[ATTACK]);
-  const defenceOf = (field) => said("defence", field.place[DEFENCE]);
-  const isBare = (field) => is("defence", field.place[DEFENCE]) === "none";
+  const methodOf = (field) => said("method", field.place[METHOD]);
+  const bareMethods = new Set(grid.fields.filter((field) => field.bare).map((field) => field.place[METHOD]));
 
   // Elements
 
@@ -47,49 +55,46 @@
   const name = (text) =>
     make("bdi", null, ...text.split(/(?<=[_\-])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part])));
 
-  // Quantities: how they are written, and how bad a value is, from 0 to 1
+  // Measures: how they are written, and how bad a value is, from 0 to 1
 
-  const extent = (key) => {
+  const MEASURES = new Map(grid.measures.map((about) => {
+    const [text, suffix] = UNITS[about.unit](about.digits);
+    const measure = { ...about, text, suffix };
+    measure.said = (value) => `${text(value)}${suffix}`;
+    measure.value = (figures) => (figures[about.key] ? figures[about.key][0] : null);
+    return [about.key, Object.assign(measure, scale(measure))];
+  }));
+  const named = (keys) => keys.map((key) => MEASURES.get(key)).filter(Boolean);
+  const heading = ({ name: words, suffix }) => `${capital(words)}${suffix ? `, ${suffix.trim()}` : ""}`;
+  const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+  /** From figures to how bad they are, and back to the value at an end of the scale. */
+  function scale({ key, unit, better, beside }) {
     const values = grid.fields.map((field) => field.figures[key]).filter(Boolean).map((figure) => figure[0]);
-    return [Math.min(...values, Infinity), Math.max(...values, -Infinity)];
-  };
-  const floor = Math.min(0.9, Math.floor(10 * Math.max(0, extent("acc")[0])) / 10);
-  const [fast, slow] = extent("seconds").map((value) => Math.max(value, 0.01));
-  const QUANTITIES = {
-    asr: {
-      label: "ASR", text: percent, unit: `${SPACE}%`,
-      note: "Attack success rate in %: how often the trigger works. Lower is better.",
-      bad: (figures) => figures.asr[0],
-      at: (bad) => share(bad),
-    },
-    ra: {
-      label: "RA / reference", text: percent, unit: `${SPACE}%`,
-      note: "Robust accuracy in %: how often triggered clips are still right; below it that of a model "
-        + "that was never poisoned. Higher is better; the colour shows the share of it that is reached.",
-      bad: (figures) => 1 - figures.ra[0] / ((figures.ra_reference && figures.ra_reference[0]) || 1),
-      below: (figures) => figures.ra_reference && `/ ${percent(figures.ra_reference[0])}`,
-      at: (bad) => share(1 - bad),
-    },
-    acc: {
-      label: "ACC", text: percent, unit: `${SPACE}%`,
-      note: "Clean accuracy in %: how often clean clips are right. Higher is better.",
-      bad: (figures) => (1 - figures.acc[0]) / (1 - floor),
-      at: (bad) => share(1 - bad * (1 - floor)),
-    },
-    der: {
-      label: "DER", text: three, unit: "",
-      note: "Defence effectiveness rating: 0.5 if nothing changed, 1 is the best. Higher is better; it is blind to RA.",
-      bad: (figures) => 1 - figures.der[0],
-      at: (bad) => (1 - bad).toFixed(1),
-    },
-    seconds: {
-      label: "Seconds", text: seconds, unit: `${SPACE}s`,
-      note: "Seconds that the defence took; under none, those of the training. Fewer is better; the scale is logarithmic.",
-      bad: (figures) => slow > fast ? Math.log(Math.max(figures.seconds[0], 0.01) / fast) / Math.log(slow / fast) : 0,
-      at: (bad) => Number.isFinite(fast) ? `${seconds(fast * (slow / fast) ** bad)}` : DASH,
-      ends: ["fast", "slow"],
-    },
-  };
+    let [low, high] = [Math.min(...values, Infinity), Math.max(...values, -Infinity)];
+    if (!better) return { bad: () => null, at: () => null };
+    if (unit === "s" || unit === "MB") {
+      [low, high] = [low, high].map((value) => Math.log(Math.max(value, 0.01)));
+      const place = (value) => (high > low ? (Math.log(Math.max(value, 0.01)) - low) / (high - low) : 0);
+      return turned(key, better, place, (where) => Math.exp(low + where * (high - low)));
+    }
+    if (unit === "share" || (low >= 0 && high <= 1)) {
+      // The scale of a share that is good when high begins at the lowest, or it would be of one colour.
+      low = better === "higher" && !beside && unit === "share" ? Math.min(0.9, Math.floor(10 * Math.max(0, low)) / 10) : 0;
+      high = 1;
+    }
+    const place = (value) => (high > low ? (value - low) / (high - low) : 0);
+    const found = turned(key, better, place, (where) => low + where * (high - low));
+    if (!beside) return found;
+    const most = (figures) => (figures[beside] && figures[beside][0]) || 1;
+    return { ...found, bad: (figures) => 1 - figures[key][0] / most(figures) };
+  }
+  function turned(key, better, place, value) {
+    return {
+      bad: (figures) => (better === "lower" ? place(figures[key][0]) : 1 - place(figures[key][0])),
+      at: (bad) => value(better === "lower" ? bad : 1 - bad),
+    };
+  }
   const step = (bad) => Math.round(10 * Math.min(1, Math.max(0, bad)));
 
   // What is shown
@@ -97,14 +102,29 @@
   const counts = (key) => grid.places[key].map((_, i) =>
     grid.fields.filter((field) => field.place[CHOSEN.indexOf(key)] === i).length);
   const most = (key) => counts(key).reduce((best, count, i, all) => (count >= all[best] ? i : best), 0);
+  const familyOf = (field) => grid.families.findIndex((family) => family.name === is("family", field.place[FAMILY]));
+  /** What can be chosen for the map: what is good or bad, and not only there to compare with. */
+  const switchable = (family) => {
+    const compared = new Set(grid.measures.map((measure) => measure.beside));
+    return named([...new Set([...grid.families[family].measures, ...grid.of_cost])])
+      .filter((measure) => measure.better && !compared.has(measure.key));
+  };
+  const usualFamily = Math.max(0, grid.families.findIndex((_, i) => grid.fields.some((field) => familyOf(field) === i)));
   const state = {
     data: 0, model: 0, poisoning_rate: most("poisoning_rate"), clean_fraction: most("clean_fraction"),
-    seed: null, show: "asr", open: null, defence: null, zoom: false,
+    seed: null, family: usualFamily, show: switchable(usualFamily)[0].key, open: null, method: null, zoom: false,
   };
   const usual = { ...state };
+  const family = () => grid.families[state.family];
+  const shownMeasure = () => MEASURES.get(state.show);
 
-  /** A field without a clean fraction, such as that of none, is shown with any. */
-  const isShown = (field) => CHOSEN.every((key, i) => field.place[i] === state[key] || field.place[i] === null);
+  /** The models without a method stand in the tab of each family whose measures they have. */
+  const inTab = (field) => (field.bare
+    ? family().measures.some((key) => field.figures[key]) || field.cells.every((i) => grid.cells[i].state !== "done")
+    : familyOf(field) === state.family);
+  /** A field without a clean fraction, such as one without a method, is shown with any. */
+  const isChosen = (field) => CHOSEN.every((key, i) => field.place[i] === state[key] || field.place[i] === null);
+  const isShown = (field) => inTab(field) && isChosen(field);
   const shown = () => grid.fields.filter(isShown);
   const cellsOf = (field) => field.cells.map((i) => grid.cells[i]);
   /** What a field says for the chosen seed, or for all. */
@@ -118,13 +138,13 @@
       state: done ? "done" : failed ? "failed" : cells.length ? "pending" : "absent",
     };
   }
-  const between = (figure, text, unit) =>
-    figure.length > 1 ? `${text(figure[0])}${unit} [${text(figure[1])}, ${text(figure[2])}]` : `${text(figure[0])}${unit}`;
+  const between = (figure, { text, said }) =>
+    figure.length > 1 ? `${said(figure[0])} [${text(figure[1])}, ${text(figure[2])}]` : said(figure[0]);
 
   /** Arrow keys move through rows of elements, of which one can be reached by Tab. */
-  function steer(box, rows) {
+  function steer(box, rows, first = 0) {
     const places = rows.flatMap((row, r) => row.map((item, c) => [item, r, c])).filter(([item]) => item);
-    places.forEach(([item], i) => item.setAttribute("tabindex", i ? -1 : 0));
+    places.forEach(([item], i) => item.setAttribute("tabindex", i === first ? 0 : -1));
     const go = (item) => {
       places.forEach(([other]) => other.setAttribute("tabindex", other === item ? 0 : -1));
       item.focus();
@@ -145,20 +165,21 @@
   // The map
 
   function button(field) {
-    const quantity = QUANTITIES[state.show], seen = look(field), figure = seen.figures[state.show];
+    const measure = shownMeasure(), seen = look(field), figure = seen.figures[state.show];
     const partly = seen.done && seen.done < seen.cells.length;
     let words = seen.state === "failed" ? "failed" : "pending", kind = `${seen.state}-field`;
     let inside = [seen.state === "failed" ? make("b", { "aria-hidden": "true" }, "✗") : "…"];
     if (seen.state === "done") {
-      const below = figure && quantity.below && quantity.below(seen.figures);
-      kind = figure ? `s${step(quantity.bad(seen.figures))}` : "unknown-field";
-      inside = figure ? [quantity.text(figure[0]), below && make("small", null, below)] : [DASH];
-      words = figure ? between(figure, quantity.text, quantity.unit) + (below ? ` ${below}` : "") : "not measured";
+      const beside = figure && seen.figures[measure.beside];
+      const below = beside ? `/ ${measure.text(beside[0])}` : null;
+      kind = figure ? `s${step(measure.bad(seen.figures))}` : "unknown-field";
+      inside = figure ? [measure.text(figure[0]), below && make("small", null, below)] : [DASH];
+      words = figure ? between(figure, measure) + (below ? ` ${below}` : "") : "not measured";
       if (seen.cells.length > 1) words += `, mean of ${plural(seen.done, "seed")}`;
       if (seen.failed) words += `, ${seen.failed} failed`;
       if (partly && seen.done + seen.failed < seen.cells.length) words += ", not all done";
     }
-    const title = `${attackOf(field)}, ${defenceOf(field)}: ${quantity.label} ${words}`;
+    const title = `${attackOf(field)}, ${methodOf(field)}: ${measure.name} ${words}`;
     const made = make("button", {
       type: "button", class: `field ${kind}${partly ? " partly" : ""}`, title, "aria-label": title,
       "aria-pressed": String(field === state.open),
@@ -172,27 +193,35 @@
   function drawMap() {
     const fields = shown().filter((field) => look(field).state !== "absent");
     const used = (at) => [...new Set(fields.map((field) => field.place[at]))].sort((a, b) => a - b);
-    const attacks = used(ATTACK), defences = used(DEFENCE);
-    const known = new Map(fields.map((field) => [`${field.place[ATTACK]} ${field.place[DEFENCE]}`, field]));
+    const attacks = used(ATTACK), methods = used(METHOD);
+    const known = new Map(fields.map((field) => [`${field.place[ATTACK]} ${field.place[METHOD]}`, field]));
     buttons.clear();
-    const rows = attacks.map((a) => defences.map((d) => known.get(`${a} ${d}`)).map((field) => field && button(field)));
-    const side = (d) => (is("defence", d) === "none" ? "first" : null);
-    const head = defences.map((d) => make("th", { scope: "col", class: side(d) }, name(said("defence", d))));
+    const rows = attacks.map((a) => methods.map((m) => known.get(`${a} ${m}`)).map((field) => field && button(field)));
+    const side = (m) => (bareMethods.has(m) ? "first" : null);
+    const head = methods.map((m) => make("th", { scope: "col", class: side(m) }, name(said("method", m))));
     const body = rows.map((row, r) => make("tr", null,
       make("th", { scope: "row" }, name(said("attack", attacks[r]))),
-      row.map((item, c) => make("td", { class: item ? side(defences[c]) : "absent" }, item || DASH))));
+      row.map((item, c) => make("td", { class: item ? side(methods[c]) : "absent" }, item || DASH))));
     const table = make("table", { class: "map", id: "heat-map", "aria-labelledby": "map-title" },
-      make("thead", null, make("tr", null, make("th", { scope: "col" }, "defence →", make("br"), "attack ↓"), head)),
+      make("thead", null, make("tr", null, make("th", { scope: "col" }, "method →", make("br"), "attack ↓"), head)),
       make("tbody", null, body));
-    table.style.minWidth = `${8 + 3.4 * defences.length}rem`;
+    table.style.minWidth = `${8 + 3.4 * methods.length}rem`;
+    table.style.maxWidth = `${14 + 9 * methods.length}rem`;
     find("map").replaceChildren(fields.length ? table : make("p", { class: "note" }, "No cell has these settings."));
     fit();
     steer(table, rows);
-    find("map-note").textContent = QUANTITIES[state.show].note;
+    find("map-note").textContent = noteOf(shownMeasure());
     drawLegend(fields);
   }
 
-  /** Names of defences stand upright where they have no room. */
+  function noteOf(measure) {
+    const unit = measure.suffix ? ` in ${measure.suffix.trim()}` : "";
+    const beside = MEASURES.get(measure.beside);
+    return `${capital(measure.name)}${unit}: ${measure.about}. ${capital(measure.better)} is better.`
+      + (beside ? ` Below it stands ${beside.name}; the colour shows the share of it that is reached.` : "");
+  }
+
+  /** Names of methods stand upright where they have no room. */
   function fit() {
     const table = find("heat-map"), rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
     if (!table) return;
@@ -202,11 +231,13 @@
 
   const SIDES = { 0: "start", 1: "end" };
   function drawLegend(fields) {
-    const quantity = QUANTITIES[state.show], ends = quantity.ends || ["good", "bad"];
+    const measure = shownMeasure();
+    const at = (bad) => (fields.some((field) => field.figures[measure.key])
+      ? measure.said(measure.at(bad)) : DASH);
     const scale = make("div", { class: "scale", "aria-hidden": "true" },
       Array.from({ length: 11 }, (_, i) => make("i", { class: `s${i}` })),
-      [0, 0.5, 1].map((bad) => make("span", { class: SIDES[bad] }, quantity.at(bad))),
-      ends.map((end, i) => make("em", { class: SIDES[i] }, end)));
+      [0, 0.5, 1].map((bad) => make("span", { class: SIDES[bad] }, at(bad))),
+      ["good", "bad"].map((end, i) => make("em", { class: SIDES[i] }, end)));
     const columns = [[1, 4], [5, 8], [9, 12], [1, 4], [9, 12]];
     [...scale.children].slice(11).forEach((item, i) => { item.style.gridColumn = columns[i].join(" / "); });
     const seen = fields.map(look), marks = [];
@@ -225,15 +256,13 @@
     sounds = sounds || JSON.parse(find("sounds").textContent);
     return `data:audio/wav;base64,${sounds[number]}`;
   }
-  /** The field of the same place without a defence. */
-  const bare = (field) => isBare(field) ? null : grid.fields.find((other) =>
-    isBare(other) && [0, 1, 2, ATTACK].every((i) => other.place[i] === field.place[i])) || null;
+  /** The field of the same model without a method. */
+  const bare = (field) => field.bare ? null : grid.fields.find((other) =>
+    other.bare && [DATA, MODEL, RATE, ATTACK].every((i) => other.place[i] === field.place[i])) || null;
 
-  const LINES = [
-    ["acc", "ACC", percent], ["asr", "ASR", percent], ["ra", "RA", percent], ["ra_reference", "RA of reference", percent],
-    ["ra_reference_repaired", "RA of reference, repaired", percent],
-    ["der", "DER", three], ["seconds", "Seconds", seconds], ["peak_mb", "Peak MB", (value) => thousands(value)],
-  ];
+  const ofTriggers = new Set(grid.of_triggers);
+  /** All but the measures of triggers, which do not depend on the method. */
+  const LINES = [...MEASURES.values()].filter((measure) => !ofTriggers.has(measure.key));
   function seedTable(field) {
     const cells = cellsOf(field), before = bare(field);
     const columns = [
@@ -242,7 +271,7 @@
       ...(cells.length > 1 ? cells : []).map((cell) => [`seed ${said("seed", cell.seed)}`, cell.figures, ""]),
     ].filter(Boolean);
     if (cells.length === 1) columns[columns.length - 1][0] = `seed ${said("seed", cells[0].seed)}`;
-    const box = ([key, , text], [, figures, kind]) => {
+    const box = ({ key, text }, [, figures, kind]) => {
       const figure = figures[key];
       return make("td", { class: kind || null }, figure ? text(figure[0]) : DASH,
         figure && figure.length > 1
@@ -253,8 +282,8 @@
     return make("div", { class: "wide", role: "region", tabindex: "0", "aria-label": "Figures" },
       make("table", { class: "seeds" },
         make("thead", null, make("tr", null, make("td"), columns.map(([title]) => make("th", { scope: "col" }, title)))),
-        make("tbody", null, LINES.filter(([key]) => columns.some(([, figures]) => figures[key])).map((line) =>
-          make("tr", null, make("th", { scope: "row" }, line[1]), columns.map((column) => box(line, column)))))));
+        make("tbody", null, LINES.filter(({ key }) => columns.some(([, figures]) => figures[key])).map((line) =>
+          make("tr", null, make("th", { scope: "row" }, heading(line)), columns.map((column) => box(line, column)))))));
   }
 
   const pairs = (entries) => make("dl", { class: "pairs" }, entries.flatMap(([key, value]) =>
@@ -269,22 +298,20 @@
   }
   function settings(title, cell, kind) {
     const entries = Object.entries(grid.settings[cell.settings[kind]]).map(([key, value]) => [key, plain(value)]);
-    return [make("h4", null, title), entries.length ? pairs(entries) : make("p", { class: "note" }, "All as by default.")];
+    return [make("h4", null, title), entries.length ? pairs(entries) : make("p", { class: "note" }, "All at their defaults.")];
   }
-  function range(cells, key, text) {
-    const values = cells.map((cell) => cell.counts[key]).filter((value) => Number.isFinite(value));
+  function spread(values, text) {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     return values.length ? (low === high ? text(low) : `${text(low)} ${DASH} ${text(high)}`) : DASH;
   }
-  const ONE = (value) => `${value.toFixed(1)}${SPACE}dB`, TWO = (value) => value.toFixed(2);
-  const STEALTH = [
-    ["SNR", "snr_db", ONE], ["log-spectral distance", "lsd_db", ONE], ["PESQ", "pesq", TWO], ["STOI", "stoi", TWO],
-  ];
+  const range = (cells, key, text) =>
+    spread(cells.map((cell) => cell.counts[key]).filter((value) => Number.isFinite(value)), text);
   /** How much the trigger changes clips, as far as it was measured. */
   function stealth(cells) {
-    const known = STEALTH.filter(([, key]) => cells.some((cell) => Number.isFinite(cell.counts[key])));
-    return known.length ? [make("h4", null, "Change by the trigger"),
-      pairs(known.map(([title, key, text]) => [title, range(cells, key, text)]))] : [];
+    const known = named(grid.of_triggers).map((measure) =>
+      [measure, cells.map((cell) => measure.value(cell.figures)).filter((value) => value !== null)]);
+    const pairsOf = known.filter(([, values]) => values.length).map(([{ name: title, said: text }, values]) => [title, spread(values, text)]);
+    return pairsOf.length ? [make("h4", null, "Change by the trigger"), pairs(pairsOf)] : [];
   }
   function listen(field) {
     const held = cellsOf(bare(field) || field).find((cell) => cell.sounds);
@@ -298,24 +325,24 @@
   function drawPanel(field) {
     const cells = cellsOf(field), first = cells[0], place = field.place;
     const where = [
-      said("data", place[0]), said("model", place[1]),
-      place[2] === null ? null : `poisoning rate ${said("poisoning_rate", place[2])}`,
-      place[3] === null ? null : `clean fraction ${said("clean_fraction", place[3])}`,
+      said("data", place[DATA]), said("model", place[MODEL]),
+      place[RATE] === null ? null : `poisoning rate ${said("poisoning_rate", place[RATE])}`,
+      place[FRACTION] === null ? null : `clean fraction ${said("clean_fraction", place[FRACTION])}`,
     ].filter(Boolean).join(", ");
-    const shut = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
-    shut.onclick = () => close();
+    const closing = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
+    closing.onclick = () => close();
     const failed = cells.filter((cell) => cell.state === "failed");
     const waiting = cells.filter((cell) => cell.state === "pending");
     find("panel").replaceChildren(
-      shut,
-      make("h3", { id: "panel-title", tabindex: "-1" }, name(attackOf(field)), " against ", name(defenceOf(field))),
+      closing,
+      make("h3", { id: "panel-title", tabindex: "-1" }, name(attackOf(field)), ", ", name(methodOf(field))),
       make("p", { class: "note" }, where),
       ...failed.map((cell) => make("p", { class: "care" },
         make("strong", null, `Seed ${said("seed", cell.seed)} failed: `), make("bdi", null, cell.error || "no error was recorded"))),
       ...(waiting.length ? [make("p", { class: "care" }, `${plural(waiting.length, "seed")} pending.`)] : []),
       make("h4", null, "Figures"),
       seedTable(field),
-      make("p", { class: "note" }, "Rates in %; below each stands its Wilson 95 % interval on the test clips of one seed, and below a mean "
+      make("p", { class: "note" }, "Rates in %. Below a rate stands its Wilson 95 % interval on the test clips of one seed, and below a mean "
         + "the range over the seeds."),
       ...listen(field),
       ...stealth(cells),
@@ -328,11 +355,11 @@
         ["triggered clips", range(cells, "triggered_clips", thousands)],
         ["task", first.task === null ? DASH : String(first.task)],
       ]),
-      ...settings("Attack", first, "attack"),
-      ...(isBare(field) ? [] : settings("Defence", first, "defence")),
+      ...settings("Attack", first, "attack_settings"),
+      ...(field.bare ? [] : settings("Method", first, "settings")),
       ...cells.filter((cell) => Object.keys(grid.settings[cell.settings.chosen]).length)
-        .flatMap((cell) => settings(`Chosen by the defence, seed ${said("seed", cell.seed)}`, cell, "chosen")),
-      ...settings("Training", first, "training"),
+        .flatMap((cell) => settings(`Chosen by the method, seed ${said("seed", cell.seed)}`, cell, "chosen")),
+      ...settings("Training", first, "training_settings"),
       make("h4", null, plural(cells.length, "cell")),
       make("p", { class: "ids" }, cells.map((cell) => cell.id).join(" ")),
     );
@@ -377,53 +404,56 @@
     "M-5.2 0a5.2 5.2 0 1 0 10.4 0a5.2 5.2 0 1 0 -10.4 0", "M-4.6 -4.6h9.2v9.2h-9.2z", "M0 -6l5.8 10h-11.6z",
     "M0 -6.4l5.4 6.4l-5.4 6.4l-5.4 -6.4z", "M0 6l5.8 -10h-11.6z", "M-2 -6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
   ];
-  const looks = (defence) => {
-    if (is("defence", defence) === "none") return { class: "shape d-none", d: SHAPES[0] };
-    const i = defence - (grid.places.defence[0] === "none" ? 1 : 0);
+  const looks = (method) => {
+    if (bareMethods.has(method)) return { class: "shape d-none", d: SHAPES[0] };
+    const i = method - [...bareMethods].filter((other) => other < method).length;
     return { class: `shape d${i % 8}`, d: SHAPES[i % SHAPES.length] };
   };
   const points = new Map();
   let drawnWidth = 0;
 
   function drawPlane() {
-    const box = find("plane");
+    const box = find("plane"), axes = family().plane;
+    find("plane-section").hidden = !axes;
+    points.clear();
+    if (!axes) return;
+    const [across, up] = axes.map((key) => MEASURES.get(key));
     drawnWidth = box.parentNode.clientWidth;
     const width = Math.max(300, Math.min(740, drawnWidth || 740));
     const height = Math.round(Math.max(300, 0.62 * width));
     const [left, right, top, bottom] = [44, 12, 24, 46];
     const held = shown().map((field) => [field, look(field).figures])
-      .filter(([, figures]) => figures.acc && figures.asr);
-    const lowest = Math.min(1, ...held.map(([, figures]) => figures.acc[0]));
+      .filter(([, figures]) => figures[across.key] && figures[up.key]);
+    const lowest = Math.min(1, ...held.map(([, figures]) => up.value(figures)));
     const most = state.zoom ? 0.25 : 1;
     const zoomed = Math.max(Math.floor(20 * lowest) / 20, 0.8);
     const least = Math.min(0.9, state.zoom ? zoomed : Math.floor(10 * lowest) / 10);
-    const x = (asr) => left + (asr / most) * (width - left - right);
-    const y = (acc) => top + ((1 - acc) / (1 - least)) * (height - top - bottom);
-    const inside = (figures) => figures.asr[0] <= most && figures.acc[0] >= least;
+    const x = (value) => left + (value / most) * (width - left - right);
+    const y = (value) => top + ((1 - value) / (1 - least)) * (height - top - bottom);
+    const inside = (figures) => across.value(figures) <= most && up.value(figures) >= least;
     const parts = [];
     const grades = (from, to) => {
       const by = [0.02, 0.05, 0.1, 0.2, 0.25].find((size) => (to - from) / size <= 5.01) || 0.25;
       return Array.from({ length: Math.floor((to - from) / by + 1.01) }, (_, i) => to - i * by);
     };
-    for (const asr of grades(0, most)) {
-      parts.push(draw("line", { class: "line", x1: x(asr), x2: x(asr), y1: top, y2: height - bottom }),
-        draw("text", { x: x(asr), y: height - bottom + 17, "text-anchor": "middle" }, String(Math.round(100 * asr))));
+    for (const at of grades(0, most)) {
+      parts.push(draw("line", { class: "line", x1: x(at), x2: x(at), y1: top, y2: height - bottom }),
+        draw("text", { x: x(at), y: height - bottom + 17, "text-anchor": "middle" }, String(Math.round(100 * at))));
     }
-    for (const acc of grades(least, 1)) {
-      parts.push(draw("line", { class: "line", x1: left, x2: width - right, y1: y(acc), y2: y(acc) }),
-        draw("text", { x: left - 8, y: y(acc) + 4, "text-anchor": "end" }, String(Math.round(100 * acc))));
+    for (const at of grades(least, 1)) {
+      parts.push(draw("line", { class: "line", x1: left, x2: width - right, y1: y(at), y2: y(at) }),
+        draw("text", { x: left - 8, y: y(at) + 4, "text-anchor": "end" }, String(Math.round(100 * at))));
     }
     const radius = 0.3 * (height - top - bottom);
     parts.push(
       draw("path", { class: "corner", d: `M${left} ${top}h${radius}a${radius} ${radius} 0 0 1 ${-radius} ${radius}z` }),
       draw("text", { class: "corner-name", x: left, y: top - 9 }, "good corner"),
-      draw("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, "ASR, %: how often the trigger works"),
+      draw("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, axisOf(across)),
       draw("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(11 ${(top + height - bottom) / 2}) rotate(-90)` },
-        "ACC, %: how often clean clips are right"));
-    points.clear();
+        axisOf(up)));
     const drawn = held.filter(([, figures]) => inside(figures))
-      .sort((a, b) => a[1].asr[0] - b[1].asr[0] || b[1].acc[0] - a[1].acc[0])
-      .map(([field, figures]) => point(field, figures, x, y, [left, width - right, top, height - bottom]));
+      .sort((a, b) => across.value(a[1]) - across.value(b[1]) || up.value(b[1]) - up.value(a[1]))
+      .map(([field, figures]) => point(field, figures, [across, up], x, y, [left, width - right, top, height - bottom]));
     put(box, { viewBox: `0 0 ${width} ${height}` }, []);
     box.replaceChildren(...parts, ...drawn);
     steer(box, [drawn]);
@@ -432,26 +462,29 @@
     find("tip").hidden = true;
   }
 
-  function point(field, figures, x, y, [left, right, top, bottom]) {
-    const [across, up] = [x(figures.asr[0]), y(figures.acc[0])];
-    const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-    const text = `${attackOf(field)}, ${defenceOf(field)}\nASR ${between(figures.asr, percent, `${SPACE}%`)}\n`
-      + `ACC ${between(figures.acc, percent, `${SPACE}%`)}`;
-    const cross = figures.asr.length > 1 && figures.acc.length > 1
-      ? draw("path", { class: "cross", d: `M${clamp(x(figures.asr[1]), left, right) - across} 0`
-        + `H${clamp(x(figures.asr[2]), left, right) - across}M0 ${clamp(y(figures.acc[1]), top, bottom) - up}`
-        + `V${clamp(y(figures.acc[2]), top, bottom) - up}` }) : null;
+  const axisOf = (measure) => `${measure.name}, %: ${measure.better} is better`;
+
+  function point(field, figures, axes, x, y, [left, right, top, bottom]) {
+    const [wide, high] = axes.map((measure) => figures[measure.key]);
+    const [across, up] = [x(wide[0]), y(high[0])];
+    const clamp = (value, least, greatest) => Math.min(greatest, Math.max(least, value));
+    const text = [`${attackOf(field)}, ${methodOf(field)}`,
+      ...axes.map((measure) => `${measure.name} ${between(figures[measure.key], measure)}`)].join("\n");
+    const cross = wide.length > 1 && high.length > 1
+      ? draw("path", { class: "cross", d: `M${clamp(x(wide[1]), left, right) - across} 0`
+        + `H${clamp(x(wide[2]), left, right) - across}M0 ${clamp(y(high[1]), top, bottom) - up}`
+        + `V${clamp(y(high[2]), top, bottom) - up}` }) : null;
     const made = draw("g", {
       class: "point", transform: `translate(${across.toFixed(1)} ${up.toFixed(1)})`, role: "button",
       "aria-label": text.replaceAll("\n", ", "),
-    }, draw("circle", { class: "reach", r: 9 }), cross, draw("path", looks(field.place[DEFENCE])));
+    }, draw("circle", { class: "reach", r: 9 }), cross, draw("path", looks(field.place[METHOD])));
     const tip = find("tip");
     const tell = () => {
       const scale = find("plane").clientWidth / find("plane").viewBox.baseVal.width;
       tip.textContent = text;
       tip.hidden = false;
-      const wide = tip.parentNode.clientWidth - tip.offsetWidth;
-      tip.style.left = `${clamp(scale * across + 14, 0, Math.max(0, wide))}px`;
+      const room = tip.parentNode.clientWidth - tip.offsetWidth;
+      tip.style.left = `${clamp(scale * across + 14, 0, Math.max(0, room))}px`;
       tip.style.top = `${scale * up + 16}px`;
     };
     made.onpointerenter = made.onfocus = tell;
@@ -467,49 +500,49 @@
   }
   function fade() {
     points.forEach((item, field) =>
-      item.classList.toggle("faded", state.defence !== null && field.place[DEFENCE] !== state.defence));
+      item.classList.toggle("faded", state.method !== null && field.place[METHOD] !== state.method));
   }
 
   function drawKeys() {
-    const used = [...new Set(shown().map((field) => field.place[DEFENCE]))].sort((a, b) => a - b);
-    if (!used.includes(state.defence)) state.defence = null;
-    find("keys").replaceChildren(...used.map((defence) => {
-      const sample = draw("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, draw("path", looks(defence)));
-      const item = make("button", { type: "button", "aria-pressed": String(defence === state.defence) },
-        sample, name(said("defence", defence)));
+    const used = [...new Set(shown().map((field) => field.place[METHOD]))].sort((a, b) => a - b);
+    if (!used.includes(state.method)) state.method = null;
+    find("keys").replaceChildren(...used.map((method) => {
+      const sample = draw("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, draw("path", looks(method)));
+      const item = make("button", { type: "button", "aria-pressed": String(method === state.method) },
+        sample, name(said("method", method)));
       item.onclick = () => {
-        state.defence = state.defence === defence ? null : defence;
+        state.method = state.method === method ? null : method;
         [...find("keys").querySelectorAll("button")].forEach((other) =>
-          other.setAttribute("aria-pressed", String(other === item && state.defence !== null)));
+          other.setAttribute("aria-pressed", String(other === item && state.method !== null)));
         fade();
       };
       return make("li", null, item);
     }));
   }
 
-  // Seconds
+  // Time: the first measure in seconds
 
+  const TIME = [...MEASURES.values()].find((measure) => measure.unit === "s");
   function drawTimes() {
-    const taken = new Map();
-    for (const field of shown().filter((one) => !isBare(one))) {
-      const figure = look(field).figures.seconds;
-      if (figure) taken.set(field.place[DEFENCE], [...(taken.get(field.place[DEFENCE]) || []), figure[0]]);
+    const taken = new Map(), timed = shown().map((field) => [field, TIME ? TIME.value(look(field).figures) : null]);
+    for (const [field, value] of timed) {
+      if (value !== null && !field.bare) taken.set(field.place[METHOD], [...(taken.get(field.place[METHOD]) || []), value]);
     }
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    const rows = [...taken].map(([defence, values]) =>
-      [defence, mean(values), Math.min(...values), Math.max(...values)]).sort((a, b) => a[1] - b[1]);
+    const rows = [...taken].map(([method, values]) =>
+      [method, mean(values), Math.min(...values), Math.max(...values)]).sort((a, b) => a[1] - b[1]);
     const longest = Math.max(...rows.map((row) => row[3]), 0.01);
-    find("times").replaceChildren(...rows.map(([defence, middle, low, high]) => {
+    find("times").replaceChildren(...rows.map(([method, middle, low, high]) => {
       const bar = make("i"), line = make("b");
       bar.style.width = `${(100 * middle) / longest}%`;
       line.style.left = `${(100 * low) / longest}%`;
       line.style.width = `${(100 * (high - low)) / longest}%`;
-      return make("li", null, name(said("defence", defence)), make("div", { class: "track", "aria-hidden": "true" }, bar, line),
-        make("span", null, `${seconds(middle)}${SPACE}s`),
+      return make("li", null, name(said("method", method)), make("div", { class: "track", "aria-hidden": "true" }, bar, line),
+        make("span", null, TIME.said(middle)),
         make("span", { class: "soft" }, low < high ? `${seconds(low)} ${DASH} ${seconds(high)}` : ""));
     }));
-    const training = shown().filter(isBare).map((field) => look(field).figures.seconds).filter(Boolean).map((f) => f[0]);
-    find("time-note").textContent = !rows.length ? "No defence was timed." :
+    const training = timed.filter(([field, value]) => field.bare && value !== null).map(([, value]) => value);
+    find("time-note").textContent = !rows.length ? "No method was timed." :
       "Mean over the fields of the map; the thin line is their range."
       + (training.length ? ` Training a model took ${seconds(mean(training))}${SPACE}s.` : "");
   }
@@ -534,7 +567,7 @@
     const parts = [...groups].map(([error, cells]) => make("article", null,
       make("h3", null, make("bdi", null, error)),
       make("ul", null, cells.map((cell) => make("li", null,
-        link(cell, make("bdi", null, `${said("attack", cell.place[ATTACK])} against ${said("defence", cell.place[DEFENCE])}`)),
+        link(cell, make("bdi", null, `${said("attack", cell.place[ATTACK])}, ${said("method", cell.place[METHOD])}`)),
         make("span", { class: "soft" }, ` ${where(cell)}`))))));
     find("failures").replaceChildren(...(parts.length ? parts : [make("p", { class: "note" }, "No cell failed.")]));
   }
@@ -542,23 +575,23 @@
   // All cells
 
   const placed = (title, key, at) => ({
-    title, key: (cell) => cell.place[at], text: (cell) => said(key, cell.place[at]), number: at === 2 || at === 3,
-  });
-  const figured = (title, key, text) => ({
-    title, number: true,
-    key: (cell) => (cell.figures[key] ? cell.figures[key][0] : null),
-    text: (cell) => (cell.figures[key] ? text(cell.figures[key][0]) : DASH),
+    title, key: (cell) => cell.place[at], text: (cell) => said(key, cell.place[at]), number: at === RATE || at === FRACTION,
   });
   /** Names are sorted as words, not in the order of the grid. */
-  const named = (title, key, at) => ({ ...placed(title, key, at), key: (cell) => said(key, cell.place[at]), name: true });
+  const worded = (title, key, at) => ({ ...placed(title, key, at), key: (cell) => said(key, cell.place[at]), name: true });
+  const figured = (measure) => ({
+    title: heading(measure), number: true,
+    key: (cell) => measure.value(cell.figures),
+    text: (cell) => (cell.figures[measure.key] ? measure.text(measure.value(cell.figures)) : DASH),
+  });
   const COLUMNS = [
-    named("Attack", "attack", ATTACK), named("Defence", "defence", DEFENCE), named("Data", "data", 0),
-    named("Model", "model", 1), placed("Poison", "poisoning_rate", 2), placed("Clean", "clean_fraction", 3),
+    worded("Attack", "attack", ATTACK), worded("Method", "method", METHOD),
+    ...(grid.families.length > 1 ? [worded("Family", "family", FAMILY)] : []),
+    worded("Data", "data", DATA), worded("Model", "model", MODEL),
+    placed("Poison", "poisoning_rate", RATE), placed("Clean", "clean_fraction", FRACTION),
     { title: "Seed", number: true, key: (cell) => cell.seed, text: (cell) => said("seed", cell.seed) },
     { title: "State", key: (cell) => cell.state, text: (cell) => cell.state },
-    figured("ACC", "acc", percent), figured("ASR", "asr", percent), figured("RA", "ra", percent),
-    figured("Reference", "ra_reference", percent), figured("DER", "der", three), figured("s", "seconds", seconds),
-    figured("MB", "peak_mb", (value) => thousands(value)),
+    ...LINES.filter(({ value }) => grid.cells.some((cell) => value(cell.figures) !== null)).map(figured),
   ];
 
   function drawRows() {
@@ -621,11 +654,14 @@
     };
     find("filters").replaceChildren(...[...CHOSEN, "seed"].map(control).filter(Boolean));
     find("filters").onsubmit = (event) => event.preventDefault();
-    find("quantities").append(...Object.entries(QUANTITIES).map(([key, quantity]) => {
-      const input = make("input", { type: "radio", name: "show", value: key, id: `show-${key}` });
-      input.onchange = () => { state.show = key; drawMap(); remember(); };
-      return make("label", null, input, make("span", null, quantity.label));
-    }));
+    const tabs = grid.families.map(({ title }, i) => {
+      const tab = make("button", { type: "button", role: "tab", id: `tab-${i}`, "aria-controls": "results" }, title);
+      tab.onclick = () => { state.family = i; refresh(); };
+      return tab;
+    });
+    find("tabs").append(...tabs);
+    find("tabs").hidden = tabs.length < 2;
+    if (tabs.length < 2) find("results").removeAttribute("role");
     find("zoom").onchange = () => { state.zoom = find("zoom").checked; drawPlane(); };
     document.addEventListener("keydown", (event) => { if (event.key === "Escape" && state.open) close(); });
     window.addEventListener("hashchange", () => { recall(); refresh(); });
@@ -640,12 +676,22 @@
       const box = find(`choose-${key}`);
       if (box) box.value = state[key] === null ? "" : state[key];
     }
-    find(`show-${state.show}`).checked = true;
+    [...find("tabs").children].forEach((tab, i) => tab.setAttribute("aria-selected", String(i === state.family)));
+    steer(find("tabs"), [[...find("tabs").children]], state.family);
+    find("results").setAttribute("aria-labelledby", `tab-${state.family}`);
+    const measures = switchable(state.family);
+    if (!measures.some(({ key }) => key === state.show)) state.show = measures[0].key;
+    find("measures").replaceChildren(find("measures").firstElementChild, ...measures.map((measure) => {
+      const input = make("input", { type: "radio", name: "show", value: measure.key, id: `show-${measure.key}` });
+      input.checked = measure.key === state.show;
+      input.onchange = () => { state.show = measure.key; drawMap(); remember(); };
+      return make("label", null, input, make("span", null, capital(measure.name)));
+    }));
   }
 
   function refresh() {
-    if (state.open && !isShown(state.open)) {
-      const same = shown().find((field) => [ATTACK, DEFENCE].every((at) => field.place[at] === state.open.place[at]));
+    if (state.open && !isShown(state.open) && !(state.open.bare && isChosen(state.open))) {
+      const same = shown().find((field) => [ATTACK, METHOD].every((at) => field.place[at] === state.open.place[at]));
       state.open = same || null;
     }
     showControls();
@@ -666,7 +712,8 @@
         words.set(key, state[key] === null ? "" : is(key, state[key]));
       }
     }
-    if (state.show !== usual.show) words.set("show", state.show);
+    if (state.family !== usual.family) words.set("family", family().name);
+    if (state.show !== switchable(state.family)[0].key) words.set("show", state.show);
     const wanted = String(words) ? `#${words}` : "#";
     if (wanted !== (location.hash || "#")) history.replaceState(null, "", wanted);
   }
@@ -682,7 +729,10 @@
       const found = grid.places[key].findIndex((value) => String(value) === words.get(key));
       if (found >= 0) state[key] = found;
     }
-    if (Object.hasOwn(QUANTITIES, words.get("show"))) state.show = words.get("show");
+    const tab = grid.families.findIndex(({ name: own }) => own === words.get("family"));
+    if (tab >= 0) state.family = tab;
+    else if (state.open && familyOf(state.open) >= 0) state.family = familyOf(state.open);
+    if (switchable(state.family).some(({ key }) => key === words.get("show"))) state.show = words.get("show");
   }
 
   drawControls();

@@ -1,9 +1,8 @@
 """The catalogue of attacks: a folder of pages made from the registry, to read, to see and to listen to.
 
-Nothing is said here of any attack: name, paper, claims, docstrings and settings are the method's own.
+This module knows no attack: name, paper, claims, docstrings and settings are the method's own.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,32 +14,27 @@ from torch import Tensor
 
 from closesesame._version import __version__
 from closesesame.attacks import ATTACKS, Attack, Trigger
-from closesesame.attacks.described import settings_of
+from closesesame.attacks.described import attack_settings
 from closesesame.core.described import words_of
 from closesesame.core.errors import ClosesesameError
 from closesesame.core.progress import Track
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Stealth, measure_stealth
+from closesesame.evaluation.measures import OF_TRIGGERS, Measure
 from closesesame.evaluation.stealth import spread
+from closesesame.report.charts.spectrograms import spectrograms
+from closesesame.report.described import cited, commands_of, story_of
+from closesesame.report.shared import environment, writable
 
-from . import canvas, figures
-from .described import cited, commands_of, story_of
-from .page import Sound
-from .shared import environment, writable
+from .comparison import Sound
 
 INDEX = "index.html"
 SOUNDS = 3
 """Clips to listen to, of different classes."""
-STEALTH = {
-    "snr_db": ("SNR", "dB", 1, "higher: harder to hear"),
-    "lsd_db": ("Spectral distance", "dB", 1, "lower: harder to hear"),
-    "pesq": ("PESQ", "of 4.6", 2, "higher: harder to hear"),
-    "stoi": ("STOI", "of 1", 2, "higher: harder to hear"),
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Exhibit:
+class CatalogueEntry:
     """One attack as it is shown.
 
     Attributes:
@@ -49,7 +43,7 @@ class Exhibit:
         file: name of its page.
         sounds: the same clips for all attacks.
         stealth: how much it changes clips.
-        problem: why there is neither, in one sentence.
+        problem: why it could not be played, in one sentence.
     """
 
     method: type[Attack]
@@ -69,12 +63,12 @@ def asked_for(names: Iterable[str]) -> dict[type[Attack], str]:
     return {ATTACKS[name]: name for name in list(names) or ATTACKS}
 
 
-def write_pages(exhibits: tuple[Exhibit, ...], folder: Path, clips: str) -> None:
+def write_catalogue(entries: tuple[CatalogueEntry, ...], folder: Path, clips: str) -> None:
     """Writes the index and a page an attack into an existing folder."""
-    for number, exhibit in enumerate(Track(exhibits, "writing pages", len(exhibits))):
-        around = (exhibits[number - 1], exhibits[(number + 1) % len(exhibits)])
-        (folder / exhibit.file).write_text(render_attack(exhibit, clips, around), encoding="utf-8")
-    (folder / INDEX).write_text(render_index(exhibits, clips), encoding="utf-8")
+    for number, entry in enumerate(Track(entries, "writing pages", len(entries))):
+        around = (entries[number - 1], entries[(number + 1) % len(entries)])
+        (folder / entry.file).write_text(attack_html(entry, clips, around), encoding="utf-8")
+    (folder / INDEX).write_text(index_html(entries, clips), encoding="utf-8")
 
 
 def is_catalogue(folder: Path) -> bool:
@@ -82,16 +76,16 @@ def is_catalogue(folder: Path) -> bool:
     return (folder / INDEX).is_file() and all(path.suffix == ".html" for path in folder.iterdir())
 
 
-def survey(splits: Splits, asked: Mapping[type[Attack], str], seed: int) -> tuple[Exhibit, ...]:
+def survey(splits: Splits, asked: Mapping[type[Attack], str], seed: int) -> tuple[CatalogueEntry, ...]:
     """Makes the trigger of each attack, as it is by default, and plays it on the same test clips."""
-    judged, heard = _clips(splits.test, _targets(asked, splits.train))
-    exhibits: list[Exhibit] = []
+    judged, listened = _pick_clips(splits.test, _targets(asked, splits.train))
+    entries: list[CatalogueEntry] = []
     for method in (track := Track(asked, "playing attacks", len(asked))):
         track.note(method.name)
-        file = _file(method.name, {exhibit.file for exhibit in exhibits})
-        sounds, stealth, problem = _play(method, splits.train, judged, heard, seed)
-        exhibits.append(
-            Exhibit(
+        file = _file(method.name, {entry.file for entry in entries})
+        sounds, stealth, problem = _play(method, splits.train, judged, listened, seed)
+        entries.append(
+            CatalogueEntry(
                 method=method,
                 asked=asked[method],
                 file=file,
@@ -100,33 +94,35 @@ def survey(splits: Splits, asked: Mapping[type[Attack], str], seed: int) -> tupl
                 problem=problem,
             )
         )
-    return tuple(exhibits)
+    return tuple(entries)
 
 
-def render_index(exhibits: tuple[Exhibit, ...], clips: str) -> str:
+def index_html(entries: tuple[CatalogueEntry, ...], clips: str) -> str:
     """Returns the page that lists all attacks."""
-    first = next((exhibit.sounds[0] for exhibit in exhibits if exhibit.sounds), None)
-    return _render("index", exhibits=exhibits, clips=clips, first=first)
+    first = next((entry.sounds[0] for entry in entries if entry.sounds), None)
+    return _render("index", entries=entries, clips=clips, first=first)
 
 
-def render_attack(exhibit: Exhibit, clips: str, around: tuple[Exhibit, Exhibit] | None = None) -> str:
+def attack_html(
+    entry: CatalogueEntry, clips: str, around: tuple[CatalogueEntry, CatalogueEntry] | None = None
+) -> str:
     """Returns the page of one attack, with links to the one before and the one behind it."""
-    rows = settings_of(exhibit.method)
+    rows = attack_settings(entry.method)
     own = [row for row in rows if row.name not in Attack.model_fields]
     shared = [row for row in rows if row.name in Attack.model_fields]
     return _render(
         "attack",
-        exhibit=exhibit,
-        method=exhibit.method,
+        entry=entry,
+        method=entry.method,
         clips=clips,
-        around=around if around and around[0] is not exhibit else None,
-        words=words_of(exhibit.method),
-        story=story_of(exhibit.method),
-        commands=commands_of(exhibit.asked, own),
+        around=around if around and around[0] is not entry else None,
+        words=words_of(entry.method),
+        story=story_of(entry.method),
+        commands=commands_of(entry.asked, own),
         settings={"Its own settings": own, "Settings that all attacks have": shared},
         panels=[
-            figures.spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
-            for number, sound in enumerate(exhibit.sounds)
+            spectrograms(f"sound-{number}", sound.clean, sound.triggered, sound.sample_rate)
+            for number, sound in enumerate(entry.sounds)
         ],
     )
 
@@ -140,7 +136,7 @@ def _targets(methods: Iterable[type[Attack]], data: Dataset) -> list[int]:
     return sorted(found)
 
 
-def _clips(test: Dataset, targets: list[int]) -> tuple[Dataset, list[int]]:
+def _pick_clips(test: Dataset, targets: list[int]) -> tuple[Dataset, list[int]]:
     """Clips to judge, of other classes than the targets, and which of them to listen to.
 
     The latter are of different classes, each of middle loudness there.
@@ -149,15 +145,15 @@ def _clips(test: Dataset, targets: list[int]) -> tuple[Dataset, list[int]]:
     eligible = (others if others.any() else torch.ones_like(others)).nonzero().flatten()
     judged = test.take(eligible[spread(len(eligible))])
     levels = judged.inputs[:].square().mean(1)
-    heard = []
+    listened = []
     for label in torch.unique(judged.labels)[:SOUNDS]:
         of_class = (judged.labels == label).nonzero().flatten()
-        heard.append(int(of_class[levels[of_class].argsort()[len(of_class) // 2]]))
-    return judged, heard
+        listened.append(int(of_class[levels[of_class].argsort()[len(of_class) // 2]]))
+    return judged, listened
 
 
 def _play(
-    method: type[Attack], train: Dataset, judged: Dataset, heard: list[int], seed: int
+    method: type[Attack], train: Dataset, judged: Dataset, listened: list[int], seed: int
 ) -> tuple[tuple[Sound, ...], Stealth | None, str]:
     """Sounds and figures; or one sentence on why there are none."""
     try:
@@ -166,7 +162,7 @@ def _play(
         triggered = trigger.stamp(clean)
     except ClosesesameError as error:
         return (), None, str(error)
-    rate = trigger.sample_rate
+    rate = trigger.signal.hz
     sounds = tuple(
         Sound(
             name=judged.ids[row],
@@ -174,9 +170,9 @@ def _play(
             clean=clean[row],
             triggered=triggered[row],
             sample_rate=rate,
-            heard={},
+            predicted={},
         )
-        for row in heard
+        for row in listened
     )
     return sounds, measure_stealth(clean, triggered, rate), ""
 
@@ -189,17 +185,16 @@ def _file(name: str, taken: set[str]) -> str:
     return f"attack-{len(taken) + 1}.html"
 
 
-def _figure(stealth: Stealth | None, name: str) -> str:
+def _figure(stealth: Stealth | None, measure: Measure) -> str:
     """One figure in words."""
-    value = None if stealth is None else getattr(stealth, name)
-    if value is None or math.isnan(value):
-        return canvas.DASH
-    return "∞" if math.isinf(value) else f"{value:.{STEALTH[name][2]}f}".replace("-", "\N{MINUS SIGN}")
+    return measure.said(None if stealth is None else getattr(stealth, measure.key)).replace(
+        "-", "\N{MINUS SIGN}"
+    )
 
 
-def _judged(stealth: Stealth, name: str) -> int:
+def _judged(stealth: Stealth, measure: Measure) -> int:
     """On how many clips a figure was measured, if not on all."""
-    count = {"pesq": stealth.pesq_clips, "stoi": stealth.stoi_clips}.get(name, stealth.clips)
+    count = getattr(stealth, f"{measure.key}_clips", stealth.clips)
     return count if count < stealth.clips else 0
 
 
@@ -213,7 +208,7 @@ def _render(kind: str, **values: object) -> str:
     made.globals |= {
         "version": __version__,
         "index": INDEX,
-        "stealth_names": STEALTH,
+        "measures": OF_TRIGGERS,
         "figure_of": _figure,
         "judged_of": _judged,
         "words_of": words_of,

@@ -1,0 +1,78 @@
+"""The command that tells whether a model has a backdoor."""
+
+from typing import TYPE_CHECKING
+
+from closesesame.cli.app import command
+from closesesame.cli.inputs import load_clean, load_model_on, refuse_poisoned, settings_of
+from closesesame.cli.options import CLEAN, SPLIT, CleanOptions, Device, ModelFolder, Set, SplitOptions
+from closesesame.cli.printing import Answer, facts, table
+from closesesame.core.errors import DataError
+
+if TYPE_CHECKING:
+    from closesesame.inspection import Verdict
+
+
+@command("inspect")
+def inspect(
+    model: ModelFolder,
+    *,
+    clean: CleanOptions = CLEAN,
+    method: str = "max_margin",
+    settings: Set = None,
+    device: Device = "cpu",
+    options: SplitOptions = SPLIT,
+) -> Answer:
+    """Tell whether a model has a backdoor, without its training set and without a trigger.
+
+    Ends with status 0 whatever the verdict is.
+
+    Args:
+        method: Inspection; see 'sesame list inspection' and 'sesame show METHOD'.
+
+    Examples:
+        sesame inspect MODEL
+        sesame inspect MODEL --method max_margin --set level=0.01 --json
+    """
+    from closesesame.inspection import INSPECTIONS
+    from closesesame.models.files import sha256_of
+
+    inspection = INSPECTIONS.make(method, settings_of(settings))
+    if clean.clean is None and not inspection.data_free:
+        raise DataError(f"{method} needs clean recordings: name them with --clean")
+    refuse_poisoned(clean)
+    suspect = load_model_on(model, device)
+    verdict = inspection.inspect(suspect, load_clean(suspect.card, clean, options), options.seed)
+    found = {
+        "backdoored": verdict.backdoored,
+        "target": verdict.target,
+        "p_value": verdict.p_value,
+        "compared": verdict.compared,
+        "threshold": verdict.threshold,
+        "statistics": verdict.statistics,
+        "method": verdict.method,
+        "settings": verdict.settings,
+        "seconds": round(verdict.seconds, 1),
+        "model": {"path": str(model), "sha256": sha256_of(model)},
+    }
+    return Answer(found, lambda: _print(verdict))
+
+
+def _print(verdict: "Verdict") -> None:
+    facts(
+        {
+            "verdict": _sentence(verdict),
+            "compared": verdict.compared,
+            "alarm at": verdict.threshold,
+            "p": "not known by this method" if verdict.p_value is None else verdict.p_value,
+        }
+    )
+    ranked = sorted(verdict.statistics.items(), key=lambda pair: pair[1], reverse=True)
+    table(("class", "statistic"), [{"class": name, "statistic": value} for name, value in ranked])
+
+
+def _sentence(verdict: "Verdict") -> str:
+    if not verdict.backdoored:
+        return "no backdoor was found; that does not prove that there is none"
+    if verdict.target is None:
+        return "the model looks backdoored; the method does not name the target label"
+    return f"the model looks backdoored, and its target label is {verdict.target!r}"

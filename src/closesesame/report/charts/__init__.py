@@ -1,0 +1,1 @@
+"""Figures as inline SVG: words stay text, colours come from the style sheet."""

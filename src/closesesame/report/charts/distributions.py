@@ -1,0 +1,76 @@
+"""What a method shows of how it works: points by group, distributions, maps."""
+
+import torch
+from markupsafe import Markup
+
+from closesesame.core.evidence import Distributions, Map, Points, Shape
+
+from .canvas import COLOURS, INK, WIDTH, axes_at, drawing, inline, short
+from .spectrograms import picture
+
+SUSPICIOUS, OTHER = COLOURS["asr"], COLOURS["acc"]
+MAP_COLOURS = 40
+
+
+def draw(key: str, shape: Shape) -> Markup:
+    """Draws evidence.
+
+    Args:
+        key: a name of letters, digits and hyphens that no other figure of the page has.
+        shape: what to draw.
+    """
+    if isinstance(shape, Points):
+        return points(key, shape)
+    return distributions(key, shape) if isinstance(shape, Distributions) else over_time(key, shape)
+
+
+def points(key: str, shape: Points) -> Markup:
+    """Draws each group as a strip of dots with a line at its median; suspicious ones have another colour."""
+    strip, below = 32, 46
+    height = strip * len(shape.groups) + below
+    rng = torch.Generator().manual_seed(0)  # dots are spread upwards, so that equal ones do not cover
+    said = []
+    with drawing(height) as figure:
+        axes = axes_at(figure, (8, 40, WIDTH - 20, height - below))
+        axes.set(ylim=(len(shape.groups), 0), yticks=[], xlabel=shape.unit)
+        if shape.logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        for row, group in enumerate(shape.groups):
+            values, suspicious = group.values.cpu(), group.suspicious.cpu()
+            heights = row + 0.5 + 0.4 * torch.rand(len(values), generator=rng)
+            for own, colour in ((~suspicious, OTHER), (suspicious, SUSPICIOUS)):
+                axes.plot(values[own], heights[own], ".", color=colour, alpha=0.5, markersize=4)
+            if len(values):
+                middle = float(values.median())
+                axes.plot([middle, middle], [row + 0.45, row + 0.95], color=INK, linewidth=1.6)
+                said.append(f"{group.name} {middle:.2g}")
+            name = f"{short(group.name)} ({len(values)})"
+            axes.text(0, row + 0.36, name, size=11, transform=axes.get_yaxis_transform())
+        if shape.threshold is not None:
+            dashed = (0, (4, 3))
+            axes.axvline(shape.threshold, color=INK, linewidth=1, linestyle=dashed)
+        return inline(figure, key, f"{shape.caption}; medians: {', '.join(said)}")
+
+
+def distributions(key: str, shape: Distributions) -> Markup:
+    """Draws densities over one axis, each scaled to its own peak: a narrow one would hide the others."""
+    height = 190
+    with drawing(height) as figure:
+        axes = axes_at(figure, (8, 40, WIDTH - 20, height - 52))
+        axes.set(ylim=(0, 1.2), yticks=[], xlabel=shape.unit)
+        for row, curve in enumerate(shape.curves):
+            colour = SUSPICIOUS if curve.suspicious else OTHER
+            axes.plot(curve.at.cpu(), curve.density.cpu() / curve.density.cpu().max(), color=colour)
+            name = short(curve.name)
+            axes.text(1, 0.9 - 0.11 * row, name, color=colour, ha="right", transform=axes.transAxes)
+        return inline(figure, key, shape.caption)
+
+
+def over_time(key: str, shape: Map) -> Markup:
+    """Draws a map with its colour scale; values outside the scale get its first or last colour."""
+    reach = (shape.seconds, float(len(shape.values)))
+    values = shape.values.cpu().float()
+    return picture(
+        key, values, reach, reach, shape.scale, shape.unit, shape.caption, up=shape.rows, steps=MAP_COLOURS
+    )

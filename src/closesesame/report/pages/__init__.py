@@ -1,0 +1,1 @@
+"""Pages: what each says, and how it is written."""

@@ -1,0 +1,327 @@
+"""The commands of detection, inspection, purification and robust training."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from closesesame.attacks import BadNets
+from closesesame.data import Dataset, Splits
+from closesesame.detection import Detection
+from closesesame.evaluation import Exam
+from closesesame.inspection import Inspection, Verdict
+from closesesame.models import Architecture, Classifier, load_model, save_model
+from closesesame.purification import Lowpass
+from closesesame.purification.files import load_purifier
+from closesesame.robust_training import RobustTraining
+from closesesame.training import train
+from tests.conftest import QUICK, SMALL
+from tests.test_cli import FAST, WIDTHS, Sesame
+
+FolderOf = Callable[..., Path]
+HERE = __name__
+
+
+@pytest.fixture
+def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
+    return Sesame(monkeypatch, capsys)
+
+
+@pytest.fixture
+def model(clean_model: Classifier, tmp_path: Path) -> Path:
+    """A clean model of four tones of half a second at 8 kHz."""
+    return save_model(clean_model, tmp_path / "model", {"task": "word"})
+
+
+@pytest.fixture
+def clips(folder_of: FolderOf) -> Path:
+    """Recordings of the model's classes."""
+    return folder_of({"low": 24, "middle": 24, "high": 24, "top": 24})
+
+
+@pytest.fixture(scope="session")
+def poisoned(tones: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `sesame poison` writes it; in `victim` beside it a model that was trained on it."""
+    folder = tmp_path_factory.mktemp("screened")
+    made = BadNets(rate=0.1, target="high").poison(tones.train, 0)
+    made.save(folder / "poisoned", tones)
+    save_model(train(SMALL, made.dataset, QUICK, seed=0), folder / "victim")
+    return folder / "poisoned"
+
+
+# --- detect ---------------------------------------------------------------------------------------------
+
+
+class ByOrder(Detection):
+    """Score clips by their order, and ask for clean ones."""
+
+    name: ClassVar[str] = "by_order"
+    cite: ClassVar[str] = "none"
+    of: ClassVar[Literal["training clips", "inputs"]] = "inputs"
+    needs_clean: ClassVar[bool] = True
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        """The more clean clips, the higher."""
+        return torch.arange(len(examples)) + 1000.0 * len(clean)
+
+
+def test_the_scores_of_all_clips_are_written_and_the_highest_shown(
+    sesame: Sesame, poisoned: Path, tmp_path: Path
+) -> None:
+    victim, out = poisoned.parent / "victim", tmp_path / "scores.csv"
+    found = sesame.json("detect", victim, poisoned, out)
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert list(rows[0]) == ["id", "label", "score"]
+    assert len(rows) == found["clips"] == 320
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > scores[-1]
+    assert all((poisoned / row["id"]).is_file() for row in rows)
+    assert all(row["id"].startswith(f"{row['label']}/") for row in rows)
+    assert [row["id"] for row in found["most_suspicious"]] == [row["id"] for row in rows[:10]]
+    shown = sesame("detect", victim, poisoned, out, "--force")
+    assert shown.count(".flac") == 10
+    assert rows[0]["id"] in shown
+    assert f"scores: {out}" in shown
+
+
+def test_a_set_that_was_poisoned_here_tests_the_method(
+    sesame: Sesame, poisoned: Path, clips: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.csv"
+    found = sesame.json("detect", poisoned.parent / "victim", poisoned, out)["test_of_the_method"]
+    with (poisoned / "manifest.csv").open() as file:
+        truth = {row["path"]: row["poisoned"] == "1" for row in csv.DictReader(file)}
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    bad = [float(row["score"]) for row in rows if truth[row["id"]]]
+    good = [float(row["score"]) for row in rows if not truth[row["id"]]]
+    assert found["poisoned_clips"] == len(bad) == 32
+    wins = sum((one > other) + (one == other) / 2 for one in bad for other in good)
+    assert found["auroc"]["value"] == pytest.approx(wins / len(bad) / len(good))
+    assert 0 < found["auroc"]["value"] < 1
+    threshold = sorted(good, reverse=True)[len(good) // 10]
+    assert found["tpr_at_10"]["hits"] == sum(one > threshold for one in bad)
+    shown = sesame("detect", poisoned.parent / "victim", poisoned, out, "--force")
+    assert "test of the method: 'sesame poison' says that 32 of these clips are poisoned" in shown
+    assert f"AUROC: {found['auroc']['value']:.3f} [" in shown
+    assert f"TPR at 10 % FPR (%): {100 * found['tpr_at_10']['value']:.1f} [" in shown
+    clean = sesame.json("detect", poisoned.parent / "victim", poisoned, out, "--part", "test", "--force")
+    assert clean["test_of_the_method"]["poisoned_clips"] == 0
+    assert clean["test_of_the_method"]["auroc"] is None
+    assert "test_of_the_method" not in sesame.json("detect", model, clips, out, "--force")
+
+
+def test_a_detection_gets_the_parts_that_were_asked_for(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    method = ("--method", f"{HERE}:ByOrder")
+    assert "needs clean recordings: name them with --clean" in sesame.fails(
+        "detect", model, clips, tmp_path / "s.csv", *method
+    )
+    parts = {row["part"]: row["clips"] for row in sesame.json("data", clips, *FAST)["parts"]}
+    for part, clean in (("test", "train"), ("train", "validation")):
+        words = ("--part", part, "--clean", clips, "--clean-part", clean)
+        found = sesame.json("detect", model, clips, tmp_path / "s.csv", *method, *words, "--force")
+        assert found["clips"] == parts[part]
+        assert found["most_suspicious"][0]["score"] == 1000 * parts[clean] + parts[part] - 1
+
+
+def test_scores_replace_nothing_and_no_poisoned_clip_counts_as_clean(
+    sesame: Sesame, model: Path, poisoned: Path, clips: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.csv").write_text("years of work")
+    assert "replace it with --force" in sesame.fails("detect", model, clips, tmp_path / "mine.csv")
+    assert "which is read" in sesame.fails("detect", model, clips, model / "config.json", "--force")
+    words = ("--method", f"{HERE}:ByOrder", "--clean", poisoned, "--clean-part", "train")
+    assert "that 'sesame poison' poisoned" in sesame.fails("detect", model, clips, tmp_path / "s", *words)
+    assert (tmp_path / "mine.csv").read_text() == "years of work"
+
+
+# --- inspect --------------------------------------------------------------------------------------------
+
+
+class Says(Inspection):
+    """Say what the settings say."""
+
+    name: ClassVar[str] = "says"
+    cite: ClassVar[str] = "none"
+    data_free: ClassVar[bool] = True
+    alarm: bool = True
+    target: str | None = None
+
+    def judge(self, model: Classifier, clean: Dataset, seed: int) -> Verdict:
+        """With the number of clean clips as a statistic."""
+        statistics = dict.fromkeys(model.card.classes, 0.0) | {"high": float(len(clean))}
+        return Verdict(
+            backdoored=self.alarm, target=self.target, statistics=statistics, compared="this", threshold=0.5
+        )
+
+
+class Asks(Says):
+    """Ask for clean clips."""
+
+    name: ClassVar[str] = "asks"
+    data_free: ClassVar[bool] = False
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (("--set", "target=top"), "verdict: the model looks backdoored, and its target label is 'top'"),
+        ((), "verdict: the model looks backdoored; the method does not name the target label"),
+        (("--set", "alarm=false"), "verdict: no backdoor was found; that does not prove that there is none"),
+    ],
+)
+def test_a_verdict_is_said_in_words_first(
+    settings: tuple[str, ...], sentence: str, sesame: Sesame, model: Path
+) -> None:
+    lines = sesame("inspect", model, "--method", f"{HERE}:Says", *settings).splitlines()
+    assert lines[0] == sentence
+    assert lines[1:4] == ["compared: this", "alarm at: 0.5", "p: not known by this method"]
+
+
+def test_an_inspection_gets_the_clean_clips_that_were_named(
+    sesame: Sesame, model: Path, clips: Path, poisoned: Path
+) -> None:
+    asks = ("inspect", model, "--method", f"{HERE}:Asks")
+    assert "needs clean recordings: name them with --clean" in sesame.fails(*asks)
+    assert "that 'sesame poison' poisoned" in sesame.fails(*asks, "--clean", poisoned)
+    half = sesame.json(*asks, "--clean", clips, "--fraction", "0.5")["statistics"]["high"]
+    whole = sesame.json(*asks, "--clean", clips)["statistics"]["high"]
+    assert 0 < half < whole
+    shown = sesame(*asks, "--clean", clips).splitlines()
+    (first,) = [number for number, line in enumerate(shown) if "high" in line]
+    assert all(number > first for number, line in enumerate(shown) if "low" in line)
+
+
+def test_the_inspection_of_a_paper_answers_with_its_p_value(sesame: Sesame, model: Path) -> None:
+    found = sesame.json("inspect", model, "--set", "starts=3", "--set", "steps=3")
+    assert set(found["statistics"]) == {"low", "middle", "high", "top"}
+    assert 0 <= found["p_value"] <= 1
+    assert found["backdoored"] == (found["p_value"] < found["threshold"] == 0.05)
+    assert found["settings"]["starts"] == 3
+    assert found["model"]["path"] == str(model)
+
+
+# --- purify ---------------------------------------------------------------------------------------------
+
+
+def test_a_purifier_stands_before_the_model(
+    sesame: Sesame, model: Path, tones: Splits, poisoned: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "purifier"
+    clean = (poisoned, "--part", "validation")
+    made = sesame.json("purify", *clean[:1], out, *clean[1:], *FAST, "--set", "cutoff_hz=1800")
+    assert made["clean_clips"] == 40
+    assert made["settings"]["cutoff_hz"] == 1800
+    plain = sesame.json("evaluate", model, poisoned)
+    filtered = sesame.json("evaluate", model, poisoned, "--purifier", out)
+    read = load_purifier(out)
+    assert read.purification == Lowpass(cutoff_hz=1800)
+    expected = Exam(tones.test).score(read.before(load_model(model))).acc.value
+    assert filtered["acc"]["value"] == pytest.approx(expected, abs=0.05)  # written in 16 bits and read again
+    assert plain["acc"]["value"] - filtered["acc"]["value"] > 0.2
+    assert (plain["purifier"], filtered["purifier"]) == (None, str(out))
+
+    soundfile.write(tmp_path / "a.wav", tones.test.inputs[[3]][0].numpy(), 8_000)
+    answers = [
+        json.loads(sesame("predict", model, tmp_path / "a.wav", "--json", *more))["probability"]
+        for more in ((), ("--purifier", out))
+    ]
+    assert answers[0] != answers[1]
+
+
+def test_a_purifier_is_made_of_clean_clips_and_fits_its_model(
+    sesame: Sesame, model: Path, clips: Path, poisoned: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "p"
+    assert "that 'sesame poison' poisoned" in sesame.fails("purify", poisoned, out, *FAST)
+    assert "Lowpass.cutoff_hz must be < 4000" in sesame.fails("purify", clips, out, *FAST)
+    assert not out.exists()
+    sesame("purify", clips, out, "--sample-rate", "16000", "--duration-s", "0.5")
+    assert "the purifier takes" in sesame.fails("evaluate", model, clips, "--purifier", out)
+    again = ("purify", clips, out, *FAST, "--set", "cutoff_hz=1000")
+    assert "exists and is not empty" in sesame.fails(*again)
+    sesame(*again, "--force")
+    (out / "thesis.txt").write_text("years of work")
+    assert "holds something else" in sesame.fails(*again, "--force")
+    assert "purifier.json" in sesame.fails("evaluate", model, clips, "--purifier", clips)
+
+
+# --- train --method -------------------------------------------------------------------------------------
+
+
+class Counts(RobustTraining):
+    """Train on nothing but what is given, and tell how much that was."""
+
+    name: ClassVar[str] = "counts"
+    cite: ClassVar[str] = "none"
+    needs_clean: ClassVar[bool] = True
+    times: int = 1
+
+    def learn(
+        self,
+        architecture: Architecture,
+        untrusted: Dataset,
+        clean: Dataset | None,
+        seed: int,
+        device: torch.device,
+    ) -> tuple[Classifier, dict[str, Any]]:
+        """With the settings of the training."""
+        model = train(architecture, untrusted, self.training, seed=seed, device=device)
+        return model, {"clean": len(clean or ()), "times": self.times}
+
+
+def test_plain_robust_training_is_ordinary_training(sesame: Sesame, clips: Path, tmp_path: Path) -> None:
+    words = (*FAST, *WIDTHS, "--set", "epochs=6", "--set", "batch_size=16")
+    sesame("train", clips, tmp_path / "a", *words)
+    sesame("train", clips, tmp_path / "b", *words, "--method", "plain")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    ordinary, robust = (load_model(tmp_path / name).card.made for name in "ab")
+    assert "method" not in ordinary
+    assert ordinary["training"]["epochs"] == 6
+    assert robust["method"] == "plain"
+    assert robust["settings"]["training"] == ordinary["training"]
+    error = sesame.fails("train", clips, tmp_path / "c", *words, "--method", "plain", "--set", "patience=2")
+    assert "training.patience must be none" in error
+    sesame("train", clips, tmp_path / "c", *words, "--set", "patience=2")
+
+
+def test_each_setting_goes_where_it_belongs_and_clean_clips_to_the_method(
+    sesame: Sesame, clips: Path, poisoned: Path, tmp_path: Path
+) -> None:
+    words = ("train", clips, tmp_path / "m", *FAST, *WIDTHS, "--set", "epochs=6", "--set", "batch_size=16")
+    method = ("--method", f"{HERE}:Counts", "--set", "times=3")
+    assert "needs clean recordings: name them with --clean" in sesame.fails(*words, *method)
+    assert "that 'sesame poison' poisoned" in sesame.fails(*words, *method, "--clean", poisoned)
+    assert "has no setting 'times'" in sesame.fails(*words, "--set", "times=3")
+    assert not (tmp_path / "m").exists()
+    sesame(*words, *method, "--clean", clips)
+    card = load_model(tmp_path / "m").card
+    train_clips = sesame.json("data", clips, *FAST)["parts"][0]["clips"]
+    assert card.made["chosen"] == {"clean": train_clips, "times": 3}
+    assert card.made["settings"]["times"] == 3
+    assert card.made["settings"]["training"]["epochs"] == 6
+    assert card.settings["widths"] == [8, 16]
+
+
+def test_an_unknown_method_is_named_before_anything_is_read(
+    sesame: Sesame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words, nearest in (
+        (("detect", "m", "clips", "s.csv", "--method", "training_los"), "training_loss"),
+        (("inspect", "m", "--method", "max_margn"), "max_margin"),
+        (("purify", "clips", "p", "--method", "lowpas"), "lowpass"),
+        (("train", "clips", "m", "--method", "plian"), "plain"),
+    ):
+        assert f"did you mean {nearest!r}" in sesame.fails(*words)
+    assert list(tmp_path.iterdir()) == []
