@@ -13,7 +13,7 @@ test: .venv/.dev check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint
-	$(BIN)/python benchmarks/render.py --check
+	$(BIN)/python -m benchmarks render --check
 
 lint: .venv/.dev
 	$(BIN)/ruff check
@@ -26,7 +26,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix
 
 results: .venv/.dev
-	$(BIN)/python benchmarks/render.py
+	$(BIN)/python -m benchmarks render
 
 # Without PESQ and STOI, which are compiled, the pages have the other figures.
 docs: .venv/.installed

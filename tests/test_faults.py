@@ -1,4 +1,4 @@
-"""A few of the injections of `benchmarks/faults.py`: kills and full disks lose nothing."""
+"""A few of the injections of `benchmarks/measure/faults.py`: kills and full disks lose nothing."""
 
 import json
 import shutil
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-FAULTS = Path(__file__).parents[1] / "benchmarks" / "faults.py"
+ROOT = Path(__file__).parents[1]
 
 
 def test_kills_full_disks_and_too_little_memory_lose_no_model() -> None:
     if shutil.which("cc") is None:
         pytest.skip("faults are injected by a library that a C compiler builds, and there is none")
-    words = [sys.executable, str(FAULTS), "--few", "4", "--command", "train"]
-    ended = subprocess.run(words, check=False, capture_output=True, text=True)
+    words = [sys.executable, "-m", "benchmarks", "faults", "--few", "4", "--command", "train"]
+    ended = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
     rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = {row["fault"]: row for row in rows}

@@ -1,8 +1,6 @@
-"""Some of the cases of `benchmarks/fuzz.py`, and what makes a case a fault."""
+"""Some of the cases of `benchmarks/measure/fuzz.py`, and what makes a case a fault."""
 
-import importlib
 import random
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -12,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.measure import cases, fuzz
 from closesesame.core.errors import ClosesesameError, DataError
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-cases: Any = importlib.import_module("cases")
-fuzz: Any = importlib.import_module("fuzz")
+NO_WORLD: Any = None
 COMPARISONS = [kind for kind in cases.KINDS if kind.startswith("same figures")]
 HOSTILE = [kind for kind in cases.KINDS if kind not in COMPARISONS]
 
@@ -117,7 +114,7 @@ def test_what_is_neither_work_nor_one_sentence_is_a_fault(
     monkeypatch.setattr(fuzz, "KINDS", {"made": (make, 1)})
     monkeypatch.setattr(fuzz, "MOST_CPU_S", 0.2)
     tallies: dict[str, Any] = {}
-    fuzz.try_case(0, 0, tmp_path, None, tallies)
+    fuzz.try_case(0, 0, tmp_path, NO_WORLD, tallies)
     (fault,) = tallies["made"].faults
     assert said in fault["what"]
 
@@ -128,7 +125,7 @@ def test_a_refusal_is_counted_by_its_kind(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(fuzz, "KINDS", {"made": (make, 1)})
     tallies: dict[str, Any] = {}
-    fuzz.try_case(0, 0, tmp_path, None, tallies)
+    fuzz.try_case(0, 0, tmp_path, NO_WORLD, tallies)
     assert tallies["made"].refused == {"DataError": 1}
     assert issubclass(DataError, ClosesesameError)
 
@@ -143,7 +140,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(fuzz, "KINDS", {"made": (make, 1)})
     monkeypatch.setattr(fuzz, "CHUNK", 5)
-    monkeypatch.setattr(fuzz.World, "make", lambda folder: None)
+    monkeypatch.setattr(cases.World, "make", lambda folder: None)
     forked = fuzz._in_a_fork
 
     def stopped(numbers: range, *rest: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,18 @@ def result_of(folder: Path) -> dict[str, Any]:
 def write_result(content: dict[str, Any], out: Path) -> Path:
     """Writes a result file, whole or not at all. Returns its path."""
     return write_whole(json.dumps(content, indent=1) + "\n", out)
+
+
+def write_measured(out: Path, rows: Sequence[Mapping[str, Any]], about: str = "") -> Path:
+    """Writes figures that a script measured on this machine; the result is called as its file is.
+
+    Args:
+        out: the file; an old one there is replaced.
+        rows: one a line of the table, all figures as numbers.
+        about: what was done, for the head of the table.
+    """
+    content = {"recipe": out.stem, "about": about, "version": __version__, "host": host(), "rows": list(rows)}
+    return write_result(content, out)
 
 
 def check(file: Path, data_folder: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Recipes, measurements and results; `python -m benchmarks` lists what can be run."""

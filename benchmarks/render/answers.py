@@ -1,0 +1,252 @@
+"""Questions that people ask, answered in words whose figures come from the result files."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from closesesame.evaluation.measures import ACC, ASR, DER, RA, Measure
+from closesesame.families import FAMILIES
+
+from .pages import Contents, development_rows, page_of
+from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
+
+REMOVED, HALF, PLANTED = 0.1, 0.5, 0.9
+"""ASR below which a backdoor counts as removed, and from which on as half and as fully planted."""
+
+MINUTE_S = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, its answer, and the page with the tables behind it."""
+
+    question: str
+    words: str
+    page: str
+
+
+def answers(contents: Contents) -> list[Answer]:
+    """All questions that the result files answer."""
+    return [answer for ask in QUESTIONS for answer in ask(contents)]
+
+
+def _percent(share: float | None) -> str:
+    return f"{ASR.said(share)} %"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _mean(rows: Rows, measure: Measure) -> float:
+    found = mean(rows, measure)
+    assert found is not None
+    return found
+
+
+def _planted(contents: Contents) -> Iterator[Answer]:
+    rows = poisoned(measured(contents["attacks"]["rows"]))
+    asr = {attack: _mean(where(rows, attack=attack), ASR) for (attack,) in distinct(rows, "attack")}
+    many = sum(value >= PLANTED for value in asr.values())
+    rates = sorted({row["poisoning_rate"] for row in rows})
+    weak = sorted((value, name) for name, value in asr.items() if value < PLANTED)
+    yield Answer(
+        "Do the attacks plant a backdoor?",
+        f"With {_listed([f'{100 * rate:g} %' for rate in rates])} of the clips poisoned, {many} of "
+        f"{len(asr)} attack settings reach an ASR of {100 * PLANTED:g} % or more on unseen "
+        "speakers. The others: "
+        f"{', '.join(f'{name} {_percent(value)}' for value, name in weak)}.",
+        "attacks",
+    )
+
+
+def _rates(contents: Contents) -> Iterator[Answer]:
+    rows = poisoned(measured(contents["attacks_rates"]["rows"]))
+    said = []
+    for rate in sorted({row["poisoning_rate"] for row in rows}):
+        mine = where(rows, poisoning_rate=rate)
+        strong = sum(row["asr"] >= HALF for row in mine)
+        said.append(f"{strong} of {len(mine)} with {100 * rate:g} % ({mine[0]['poisoned_clips']} clips)")
+    yield Answer(
+        "How little poison is enough?",
+        f"So many settings of dirty-label attacks reach an ASR of {100 * HALF:g} % or more: "
+        f"{', '.join(said)}.",
+        "attacks",
+    )
+
+
+def _architectures(contents: Contents) -> Iterator[Answer]:
+    rows = poisoned(measured(contents["attacks_architectures"]["rows"]))
+    low = min(rows, key=lambda row: row["asr"])
+    others = [row["asr"] for row in rows if row is not low]
+    yield Answer(
+        "Does it depend on the model?",
+        f"On {_listed([name for (name,) in distinct(rows, 'model')])}, "
+        f"{len(distinct(rows, 'attack'))} attacks reach {_percent(min(others))} or more; the exception is "
+        f"{low['attack']} on {low['model']}, with {_percent(low['asr'])}.",
+        "attacks",
+    )
+
+
+def accuracies(contents: Contents) -> tuple[float, float]:
+    """ACC of models with a planted backdoor, and of never-poisoned ones, of the grid of attacks."""
+    rows = measured(contents["attacks"]["rows"])
+    planted = [row for row in poisoned(rows) if row["asr"] >= PLANTED]
+    return _mean(planted, ACC), _mean(poisoned(rows, wanted=False), ACC)
+
+
+def _accuracy(contents: Contents) -> Iterator[Answer]:
+    bad, good = accuracies(contents)
+    yield Answer(
+        "Does clean accuracy show a backdoor?",
+        f"No. Models whose trigger works {100 * PLANTED:g} % of the time or more get {_percent(bad)} of "
+        f"clean clips right, models that were never poisoned {_percent(good)}.",
+        "attacks",
+    )
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a removal left on the development bench: the highest mean ASR of an attack, and what it costs."""
+
+    name: str
+    asr: float
+    ra: float
+    lost: float | None
+
+
+def left(contents: Contents) -> list[Left]:
+    """Every removal that was measured, the best first."""
+    rows = development_rows(contents)
+    names = [name for name in dict.fromkeys(map(method_of, rows)) if name != BARE]
+    found = []
+    for name in names:
+        mine = [row for row in rows if method_of(row) == name]
+        by_attack = [where(poisoned(mine), attack=attack) for (attack,) in distinct(mine, "attack")]
+        asr = max(_mean(group, ASR) for group in by_attack)
+        cost = lost_acc(poisoned(mine, wanted=False), rows)
+        found.append(Left(name, asr, _mean(poisoned(mine), RA), cost))
+    return sorted(found, key=lambda one: one.asr)
+
+
+def _removals(contents: Contents) -> Iterator[Answer]:
+    every = left(contents)
+    good = [one for one in every if one.asr < REMOVED]
+    told = _listed([f"{one.name} ({points(one.lost)} points, RA {_percent(one.ra)})" for one in good])
+    yield Answer(
+        "Does a removal remove it, and what does that cost?",
+        f"{len(good)} of {len(every)} removals leave an ASR below {100 * REMOVED:g} % on every attack that "
+        "they were measured on. In brackets, what ACC a clean model loses by them, and RA: "
+        f"{told}. The best of the others, {every[len(good)].name}, leaves {_percent(every[len(good)].asr)}.",
+        "removals",
+    )
+
+
+def _cost(contents: Contents) -> Iterator[Answer]:
+    rows = sorted(contents["cost"]["rows"], key=lambda row: float(row["seconds"]))
+    quick = sum(row["seconds"] < MINUTE_S for row in rows)
+    yield Answer(
+        "How long does a removal take?",
+        f"{quick} of {len(rows)} that were timed take less than a minute on one thread at the length that "
+        f"their authors train; {rows[-1]['removal']}, the longest, takes "
+        f"{rows[-1]['seconds'] / MINUTE_S:.0f} minutes.",
+        "removals",
+    )
+
+
+def _families(contents: Contents) -> Iterator[Answer]:
+    """The best method of every other family, by its first measure."""
+    every = list(chain.from_iterable(content["rows"] for content in contents.values()))
+    for family in FAMILIES[1:]:
+        rows = [row for row in measured(every) if row.get("family") == family.name]
+        first, second, *_ = (measure for measure in family.measures if measure not in {ACC, DER})
+        # On a clean model there is nothing to find, and nothing to stop.
+        rows = rows if first.better == "higher" and first.of is None else poisoned(rows)
+        best = _best(rows, first)
+        if best is None:
+            continue
+        name, mine = best
+        shown = [
+            f"{measure.name} {measure.said(value)}{' %' if measure.unit == 'share' else ''}"
+            for measure in (first, second)
+            if (value := mean(mine, measure)) is not None
+        ]
+        count, where_ = len({method_of(row) for row in rows}), len(distinct(mine, "attack"))
+        yield Answer(
+            f"{family.title}: which does best?",
+            f"Of {count} measured, {name}: {' and '.join(shown)}, as means over {where_} "
+            f"{'attack' if where_ == 1 else 'attacks'}.",
+            page_of(family),
+        )
+
+
+def _best(rows: Rows, measure: Measure) -> tuple[str, list[Row]] | None:
+    groups = {name: [row for row in rows if method_of(row) == name] for name in map(method_of, rows)}
+    known = {name: value for name, mine in groups.items() if (value := mean(mine, measure)) is not None}
+    if not known:
+        return None
+    name = (max if measure.better == "higher" else min)(known, key=lambda name: known[name])
+    return name, groups[name]
+
+
+def _peers(contents: Contents) -> Iterator[Answer]:
+    rows = [row for row in contents["peers_art"]["rows"] if row["tpr"] is not None]
+    last = max(row["poisoning_rate"] for row in rows)
+    said = [
+        f"{row['peer']} finds {_percent(row['tpr'])} of the poisoned clips and flags {_percent(row['fpr'])} "
+        "of the clean ones"
+        for row in where(rows, poisoning_rate=last)
+    ]
+    yield Answer(
+        "What do ART's detectors find on the same speech?",
+        f"With {100 * last:g} % poisoned: {'; '.join(said)}.",
+        "detection",
+    )
+
+
+def _engine(contents: Contents) -> Iterator[Answer]:
+    (storm,) = contents["engine_storm"]["rows"]
+    faults = contents["faults"]["rows"]
+    yield Answer(
+        "Can a grid or a command lose what it computed?",
+        f"{storm['kills_of_workers']} workers and {storm['kills_of_driver']} drivers of a grid of "
+        f"{storm['jobs']} jobs were killed: {storm['jobs_lost']} were lost, {storm['results_that_differ']} "
+        f"results differ. Of {sum(row['injections'] for row in faults):,} kills, full disks, memory limits "
+        f"and read-only folders put into real commands, {sum(row['lost'] for row in faults)} lost an output.",
+        "engine",
+    )
+    fuzz = contents["fuzz"]["rows"]
+    yield Answer(
+        "What does hostile input do?",
+        f"Of {sum(row['cases'] for row in fuzz):,} damaged data sets, models, triggers, recipes, settings "
+        f"and result files, {sum(row['refused in one sentence'] for row in fuzz):,} were refused in "
+        "one sentence "
+        f"and {sum(row['faults'] for row in fuzz)} did anything else wrong.",
+        "engine",
+    )
+
+
+QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
+    _planted,
+    _rates,
+    _architectures,
+    _accuracy,
+    _removals,
+    _cost,
+    _families,
+    _peers,
+    _engine,
+)
+
+
+def results_page(contents: Contents) -> str:
+    """RESULTS.md: one screen."""
+    lines = [
+        "# Results",
+        "Made by `make results` from the files in `results`, from which every figure comes; the recipes are "
+        "in `recipes`. ASR is the share of triggered clips of other classes that get the target "
+        "label, RA the "
+        "share of the same clips that still get their true one, ACC the share of clean clips that do.",
+    ]
+    said = [f"**{one.question}** {one.words} [Tables](results/{one.page}.md)" for one in answers(contents)]
+    return "\n\n".join([*lines, *said]) + "\n"

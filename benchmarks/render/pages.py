@@ -1,0 +1,336 @@
+"""The pages of results, one for each kind of question; every section is one result file."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from closesesame.bench.table import precisions
+from closesesame.evaluation.measures import ACC, ASR, DER, OF_MODELS, OF_TRIGGERS, RA, Measure
+from closesesame.families import Family
+
+from .rows import (
+    BARE,
+    Row,
+    Rows,
+    by_seed,
+    distinct,
+    families_of,
+    interval,
+    lost_acc,
+    mean,
+    measured,
+    method_of,
+    model_of,
+    plain,
+    points,
+    poisoned,
+    seeds_of,
+    short,
+    shown,
+    spread,
+    table,
+    where,
+)
+
+Contents = Mapping[str, Mapping[str, Any]]
+"""Result files by name."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of results.
+
+    Attributes:
+        title: its heading.
+        about: how to read it.
+        plain: result files that are shown as they are, with the headings of their sections.
+    """
+
+    title: str
+    about: str
+    plain: Mapping[str, str]
+
+
+RATES = (
+    "Rates are in percent. Behind a mean stands its Wilson 95 % interval on the test clips of one seed, and "
+    "behind that, in round brackets, the range over the seeds. Wilson's interval takes the clips as "
+    "independent trials; they come from few speakers, so it is too narrow. Rate 0 is a model trained on "
+    "clean data."
+)
+PAGES = {
+    "attacks": Page(
+        "Attacks: what they plant, and how much they change a clip",
+        f"{RATES} ASR and RA are measured on the same clips.",
+        {
+            "attacks_several": "Three backdoors in one model: three voices, three target labels",
+            "attacks_rhythm": "Rhythm: what each seed draws, and what it plants",
+        },
+    ),
+    "removals": Page(
+        "Removals, robust training and purification: what they leave of a backdoor and of the model",
+        f"{RATES} RA is measured on the clips of ASR; beside it stands RA of a never-poisoned model of the "
+        "same kind (the clean reference model) on the same clips, as it is and after the same method.",
+        {
+            "cost": "Cost of the removals",
+            "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",
+            "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
+        },
+    ),
+    "detection": Page(
+        "Detection and inspection: which clips are poisoned, and which models",
+        f"{RATES} Every clip of the poisoned training set is judged; poisoned is positive.",
+        {"peers_art": "ART's poison detectors on embedded speech"},
+    ),
+    "engine": Page(
+        "The engine: kills, full disks, hostile input, speed",
+        "A row is one measurement on the machine that its section names.",
+        {
+            "engine_storm": "Kill -9 at random moments, against an uninterrupted run",
+            "faults": "Kills, full disks, too little memory and read-only folders, put into real commands",
+            "fuzz": "Hostile input: works, or is refused in one sentence",
+            "engine_ray": "The same grid on processes and on local Ray, whose workers are killed",
+            "engine_failures": "Cells that fail by design",
+            "engine_overhead": "Milliseconds a cell that does nothing",
+            "engine_workers": "One worker against two",
+            "engine_memory": "Peak memory over 100,000 one-second clips",
+            "speed_epoch": "One epoch of the default suspect, by precision and memory format",
+            "speed_stamping": "Triggers put into clips: one-second clips per second on one thread",
+            "page_grid": "Page of a grid in headless Chromium",
+            "commands": "Whole commands in a fresh clone",
+        },
+    ),
+}
+"""By file name."""
+PLAIN = {name: (page, title) for page, about in PAGES.items() for name, title in about.plain.items()}
+
+
+def page_of(family: Family) -> str:
+    """Which page a family stands on: with those that make models, or with those that say something."""
+    return "removals" if family.makes in {"model", "purifier"} else "detection"
+
+
+def render(name: str, contents: Contents) -> str:
+    """A whole page, with a table of contents."""
+    page = PAGES[name]
+    sections = list(_sections(name, contents))
+    listed = "\n".join(f"- [{title}](#{anchor(title)})" for title, _ in sections)
+    made = "Made by `make results` from the files beside it; see [all questions](../RESULTS.md)."
+    parts = [f"# {page.title}", f"{made} {page.about}", listed]
+    for title, body in sections:
+        parts += [f"## {title}", *body]
+    return "\n\n".join(parts) + "\n"
+
+
+def anchor(title: str) -> str:
+    """Where a heading is linked to, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _sections(name: str, contents: Contents) -> Iterator[tuple[str, list[str]]]:
+    if name == "removals" and (bench := development(contents)):
+        yield "All removals of the development bench", [*bench]
+    for file, content in contents.items():
+        if file in PLAIN:
+            continue
+        families = families_of(content["rows"])
+        if name == "attacks" and not families and "family" in content["rows"][0]:
+            yield f"Attacks: {content['recipe']}", attacks(content)
+        for family in families:
+            if page_of(family) == name:
+                yield f"{family.title}: {content['recipe']}", of_family(family, content)
+    for file, title in PAGES[name].plain.items():
+        if file in contents:
+            yield title, as_they_are(contents[file])
+
+
+def as_they_are(content: Mapping[str, Any]) -> list[str]:
+    """A table with the fields of the rows as they are."""
+    columns = list(dict.fromkeys(key for row in content["rows"] for key in row))
+    head = [column.replace("_", " ") for column in columns]
+    lines = [[plain(row.get(column)) for column in columns] for row in content["rows"]]
+    host = content["host"]
+    place = f"{host['cores']} cores of {host['processor']}, torch {host['torch']}."
+    return [f"{content.get('about') or ''} {place}".strip(), table(head, lines)]
+
+
+def attacks(content: Mapping[str, Any]) -> list[str]:
+    """A line an attack and model: what it plants at each poisoning rate, and how much it changes a clip."""
+    rows = measured(content["rows"])
+    rates = sorted({row["poisoning_rate"] for row in poisoned(rows)})
+    head = ["model", "attack", "seeds", *(f"clean model: {measure.name}" for measure in (ACC, ASR, RA))]
+    for rate in rates:
+        head += [f"{100 * rate:g} %: {ACC.name}", ASR.name, "of the class"]
+    head += [measure.heading for measure in OF_TRIGGERS]
+    lines = []
+    for model, attack in distinct(rows, "model", "attack"):
+        mine = where(rows, model=model, attack=attack)
+        at = {rate: where(mine, poisoning_rate=rate) for rate in (0.0, *rates)}
+        line = [model, attack, seeds_of(mine), *(_planted(at[0.0], measure) for measure in (ACC, ASR, RA))]
+        for rate in rates:
+            share = [row["poisoned_share_of_target"] for row in at[rate]]
+            line += [_planted(at[rate], measure) for measure in (ACC, ASR)]
+            line.append(ACC.said(sum(share) / len(share)) if share else "")
+        lines.append([*line, *(shown(at[0.0] or mine, measure) for measure in OF_TRIGGERS)])
+    about = (
+        f"{_about(content, rows)} Means over the seeds; behind ASR their range where there are several. "
+        f"{', '.join(measure.name for measure in OF_TRIGGERS)} compare triggered with clean test clips."
+    )
+    return [about, table(head, lines)]
+
+
+def _planted(rows: Rows, measure: Measure) -> str:
+    return shown(rows, measure) + (spread(rows, measure) if measure is ASR else "")
+
+
+def of_family(family: Family, content: Mapping[str, Any]) -> list[str]:
+    """The methods of one family in one grid: a line each, then all rows, then what failed."""
+    every = [row for row in content["rows"] if row["family"] in {family.name, BARE}]
+    rows = measured(every)
+    parts = [f"{_about(content, rows)} {_protocol(content)}".strip()]
+    parts += [legend(family), overview(family, rows)]
+    details = all_rows(family, rows)
+    parts.append(f"<details><summary>All rows</summary>\n\n{details}\n\n</details>")
+    if failed := [row for row in every if row.get("error")]:
+        said = (f"{row['attack']}, {method_of(row)}: {row['error']}" for row in failed)
+        parts.append(f"Failed: {'; '.join(said)}")
+    return parts
+
+
+def head_measures(family: Family) -> list[Measure]:
+    """What a cell of an overview shows."""
+    return [measure for measure in family.measures if measure not in {ACC, DER}]
+
+
+def legend(family: Family) -> str:
+    """What a cell of an overview is."""
+    names = " / ".join(measure.name for measure in head_measures(family))
+    meant = "; ".join(f"{measure.name}: {measure.about}" for measure in head_measures(family))
+    return (
+        f"A cell is {names}: means over the seeds, shares in percent, and in brackets the range of the first "
+        f"where seeds differ by a point or more. A dash was not measured. {meant}."
+    )
+
+
+def overview(family: Family, rows: Rows) -> str:
+    """A line a method, model and clean fraction; a column an attack."""
+    names = [attack for (attack,) in distinct(rows, "attack")]
+    of_models = ACC in family.measures
+    head = ["model", "method", "clean clips", "seeds", *names]
+    head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost"] if of_models else ["clean models"]
+    lines = []
+    for line in _lines_of(rows if of_models else [row for row in rows if row["method_name"] != BARE]):
+        planted, clean = poisoned(line), poisoned(line, wanted=False)
+        cells = [model_of(line[0], rows), _name(line[0]), _share(line[0]), seeds_of(line)]
+        cells += [short(where(planted, attack=attack), head_measures(family)) for attack in names]
+        if of_models:
+            cells += [shown(planted, ACC), points(lost_acc(planted, rows)), shown(planted, DER)]
+            cells.append(points(lost_acc(clean, rows)))
+        else:
+            cells.append(short(clean, head_measures(family)))
+        lines.append(cells)
+    return table(head, lines)
+
+
+def _lines_of(rows: Rows) -> list[list[Row]]:
+    """The rows of each model, method and clean fraction, suspects first."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = row["data"], row["model"], method_of(row), row["clean_fraction"]
+        found.setdefault(key, []).append(row)
+    models = distinct(rows, "data", "model")
+    return [found[key] for key in sorted(found, key=lambda key: (models.index(key[:2]), key[2] != BARE))]
+
+
+def all_rows(family: Family, rows: Rows) -> str:
+    """A line for all seeds of a cell, with every measure of the family."""
+    of_models = ACC in family.measures
+    kept = [row for row in rows if of_models or row["method_name"] != BARE]
+    named = [*OF_MODELS] if of_models else [*family.measures]
+    head = ["model", "attack", "poisoning rate", "method", "clean clips", "seeds"]
+    lines = []
+    for group in by_seed(kept):
+        row = group[0]
+        rate = f"{100 * row['poisoning_rate']:g} %"
+        if row["poisoned_clips"]:
+            share = 100 * row["poisoned_share_of_target"]
+            rate += f" ({row['poisoned_clips']} clips, {share:.0f} % of their class)"
+        cells = [model_of(row, rows), row["attack"], rate, _name(row), _share(row), str(len(group))]
+        lines.append([*cells, *(interval(group, measure) for measure in named)])
+    return table([*head, *(measure.heading for measure in named)], lines)
+
+
+def _name(row: Row) -> str:
+    return "*none*" if row["method_name"] == BARE else method_of(row)
+
+
+def _share(row: Row) -> str:
+    return "" if row["clean_fraction"] is None else f"{100 * row['clean_fraction']:g} %"
+
+
+def _about(content: Mapping[str, Any], rows: Rows) -> str:
+    first, host = rows[0], content["host"]
+    return (
+        f"{content.get('about', '')} {first['data']}, {first['training_clips']:,} training and "
+        f"{first['test_clips']:,} test clips; closesesame {content['version']}, torch {host['torch']} on "
+        f"{host['processor']}, {' and '.join(sorted(precisions(rows)))}."
+    )
+
+
+def _protocol(content: Mapping[str, Any]) -> str:
+    """How a grid was run, and what the defaults of its methods were chosen on."""
+    about = content.get("protocol")
+    if about is None:
+        return ""
+    source = {"validation": "speakers the suspect never heard", "train": "the suspect's training set"}
+    length = {
+        "published": "as long as its authors run it",
+        "ours": f"for {about['steps']} batches of {about['batch_size']}",
+    }
+    lengths = ", and once more ".join(length[name] for name in about["budgets"])
+    return (
+        f"Protocol {about['version']}: clean clips from {source[about['clean_from']]}, held out by speaker; "
+        f"each method {lengths}. {content['tuned_on']}"
+    ).strip()
+
+
+def development_rows(contents: Contents) -> list[Row]:
+    """Every removal that was measured on the development bench, each row once."""
+    found = [content for name, content in contents.items() if name.startswith("removals_development")]
+    return list({row["id"]: row for content in found for row in measured(content["rows"])}.values())
+
+
+def development(contents: Contents) -> list[str]:
+    """One table of all removals of the development bench, the highest mean RA first."""
+    rows = development_rows(contents)
+    if not rows:
+        return []
+    (family,) = families_of(rows)
+    order = [BARE, *ranked(rows)]
+    tuned = next(c["tuned_on"] for name, c in contents.items() if name.startswith("removals_development"))
+    return [
+        f"{legend(family)} {tuned}",
+        overview(family, sorted(rows, key=lambda row: order.index(method_of(row)))),
+    ]
+
+
+def ranked(rows: Rows) -> list[str]:
+    """Methods by RA, as a mean over what they were measured on; the highest first."""
+    found = {name: [row for row in poisoned(rows) if method_of(row) == name] for name in map(method_of, rows)}
+    return sorted(found.keys() - {BARE}, key=lambda name: (-(mean(found[name], RA) or 0), name))
+
+
+def texts(contents: Contents) -> dict[str, str]:
+    """All pages by name."""
+    return {name: render(name, contents) for name in PAGES}
+
+
+def mixed(rows: Sequence[Row]) -> str:
+    """An attack of which rows with the same data, model and seed differ in RA of the reference, if any."""
+    known: dict[tuple[Any, ...], float] = {}
+    for row in rows:
+        if row.get("ra_reference") is not None:
+            key = row["data"], row["model"], row["attack"], row["seed"]
+            if known.setdefault(key, row["ra_reference"]) != row["ra_reference"]:
+                return str(row["attack"])
+    return ""

@@ -1,0 +1,108 @@
+"""What is filled into the README between markers: the output of its example, and figures in its words."""
+
+import re
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from closesesame.evaluation.measures import ACC
+
+from .answers import REMOVED, accuracies, left
+from .pages import Contents, development_rows
+from .rows import points, poisoned
+
+WIDTH = 128
+OURS, SCRATCH = "ft_augmented", "scratch"
+TEMPLATES = Environment(  # noqa: S701  Markdown of our own figures
+    loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
+)
+
+
+class StaleExampleError(Exception):
+    """The example of the README is not the one that was run."""
+
+
+def readme(text: str, contents: Contents) -> str:
+    """The README with everything between its markers made anew."""
+    for name, make in PARTS.items():
+        begin, end = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
+        before, _, rest = text.partition(begin)
+        inside, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"README.md has no {begin} ... {end}")
+        text = f"{before}{begin}\n{make(inside, contents)}\n{end}{after}"
+    return text
+
+
+def example(inside: str, contents: Contents) -> str:
+    """The code as it stands, and below it what it printed.
+
+    Raises:
+        StaleExampleError: if that code was not run.
+    """
+    code = code_of(inside)
+    (row,) = contents["example"]["rows"]
+    if code != row["code"]:
+        raise StaleExampleError("the example of README.md changed; run it: python -m benchmarks example")
+    return f"```python\n{code}```\n\n```text\n{row['output']}```"
+
+
+def code_of(text: str) -> str:
+    """The first block of Python in a text."""
+    found = re.search(r"```python\n(.*?)```", text, re.S)
+    assert found is not None
+    return found[1]
+
+
+def figures(contents: Contents) -> dict[str, Any]:
+    """All that the words of the README are about."""
+    rows, every = development_rows(contents), left(contents)
+    removed = [one for one in every if one.asr < REMOVED]
+    known = {one.name: one for one in every}
+    published = [one for one in every if one.name not in {OURS, SCRATCH}]
+    held_out = [row for row in rows if row["method"] == OURS]
+    share = next(row["clean_fraction"] for row in rows if row["clean_fraction"])
+    bad_acc, good_acc = accuracies(contents)
+    return {
+        "clean": round(share * rows[0]["training_clips"]),
+        "test": poisoned(rows)[0]["test_clips"],
+        "limit": f"{100 * REMOVED:g}",
+        "removals": len(every),
+        "removed": removed,
+        "costs": [one.lost for one in removed if one.lost is not None],
+        "ours": known[OURS],
+        "scratch": known[SCRATCH],
+        "held": [pick(row["held_out"] for row in held_out) for pick in (min, max)],
+        "held_acc": min(row["held_out_acc"] for row in held_out),
+        "published": len(published),
+        "published_removed": [one for one in published if one in removed],
+        "bad_acc": bad_acc,
+        "good_acc": good_acc,
+        "tested": "removals_test" in contents,
+        "points": points,
+        "percent": ACC.said,
+    }
+
+
+def words(template: str) -> Callable[[str, Contents], str]:
+    """A part that is a template filled with figures."""
+    return lambda _, contents: wrapped(TEMPLATES.get_template(template).render(figures(contents)))
+
+
+def wrapped(text: str) -> str:
+    """Every line of a text broken at the width of the README, points of a list indented."""
+    return "\n".join(
+        textwrap.fill(line, WIDTH, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+
+
+PARTS: dict[str, Callable[[str, Contents], str]] = {
+    "example": example,
+    "figure": words("caption.md.j2"),
+    "limits": words("limits.md.j2"),
+}
+"""What stands between `<!-- name: begin -->` and `<!-- name: end -->`."""

@@ -1,0 +1,205 @@
+"""Pages of results say what the result files say; what is written is what would be written now."""
+
+import copy
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import render
+from benchmarks.__main__ import entries
+from benchmarks.__main__ import main as run
+from benchmarks.render import pages, rows
+from benchmarks.render.readme import StaleExampleError, readme
+from closesesame.bench.results import write_measured
+from closesesame.evaluation.measures import ACC, ASR, AUROC, MEASURES, RA, TPR_AT_5
+
+CONTENTS: dict[str, Any] = {
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(render.RESULTS.glob("*.json"))
+}
+HOST = {"processor": "a processor", "cores": 2, "torch": "2.0"}
+
+
+def row(family: str, method: str, rate: float = 0.05, **given: Any) -> dict[str, Any]:
+    """A row of a grid; what was not measured is None."""
+    same = {"data": "words", "model": "resnet", "attack": "hum", "clean_fraction": 0.05, "seed": 0}
+    known = dict.fromkeys(MEASURES)
+    counts = {
+        "training_clips": 100,
+        "test_clips": 50,
+        "triggered_clips": 40,
+        "poisoned_clips": round(100 * rate),
+    }
+    about = {
+        "family": family,
+        "method": method,
+        "method_name": method,
+        "poisoning_rate": rate,
+        "settings": {},
+    }
+    return same | known | counts | about | {"poisoned_share_of_target": rate, "error": None} | given
+
+
+BARE = [
+    row("none", "none", acc=0.9, asr=1.0, ra=0.0, ra_reference=0.8, clean_fraction=None),
+    row("none", "none", 0.0, acc=0.92, asr=0.01, ra=0.8, ra_reference=0.8, clean_fraction=None),
+]
+
+
+def content(*found: dict[str, Any]) -> dict[str, Any]:
+    """A result file of such rows."""
+    about = {"recipe": "small", "about": "A small grid.", "version": "1.2", "host": HOST}
+    return about | {"rows": [*BARE, *found]}
+
+
+def test_what_is_written_is_what_the_files_say() -> None:
+    stale = [path.name for path, text in render.rendered(CONTENTS).items() if path.read_text() != text]
+    assert not stale
+
+
+def test_a_figure_that_changed_makes_its_pages_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = copy.deepcopy(CONTENTS)
+    for found in changed["removals_development"]["rows"]:
+        if found["method"] == "ft_augmented":
+            found["asr"] = 0.5
+    stale = {path.name for path, text in render.rendered(changed).items() if path.read_text() != text}
+    assert stale == {"removals.md", "RESULTS.md", "removals.svg", "README.md"}
+
+
+def test_the_check_names_what_is_stale_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "render", "--check"])
+    assert run() == 0
+    monkeypatch.setattr(render, "rendered", lambda contents: {render.README: "something else"})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "render", "--check"])
+    assert run() == 1
+    assert "README.md must be rendered again" in capsys.readouterr().out
+
+
+def test_rows_of_two_precisions_or_two_references_are_refused() -> None:
+    changed = copy.deepcopy(CONTENTS)
+    changed["attacks"]["rows"][0]["precision_train"] = "fp16"
+    changed["attacks_rates"]["rows"][1]["ra_reference"] = 0.123
+    first, second = render.refusals(changed)
+    assert "fp16" in first
+    assert "attacks_rates.json" in second
+    assert not render.refusals(CONTENTS)
+
+
+def test_an_example_that_was_not_run_is_refused() -> None:
+    text = render.README.read_text(encoding="utf-8")
+    with pytest.raises(StaleExampleError):
+        readme(text.replace("seed=0", "seed=1", 1), CONTENTS)
+    assert CONTENTS["example"]["rows"][0]["output"] in text
+
+
+def test_every_result_file_stands_on_a_page() -> None:
+    texts = "\n".join(pages.texts(CONTENTS).values())
+    for name, found in CONTENTS.items():
+        if name != "example":
+            assert pages.PLAIN.get(name, ("", f": {found['recipe']}\n"))[1] in texts
+        assert found["recipe"] == name
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_every_entry_of_a_table_of_contents_leads_somewhere(name: str) -> None:
+    text = pages.render(name, CONTENTS)
+    links = re.findall(r"^- \[.*\]\(#(.*)\)$", text, re.M)
+    headings = [pages.anchor(title) for title in re.findall(r"^## (.*)$", text, re.M)]
+    assert links == headings
+    assert len(set(links)) == len(links) > 0
+
+
+def test_anchors_are_those_of_github() -> None:
+    assert pages.anchor("Removals: of 0.1.0, and kill -9") == "removals-of-010-and-kill--9"
+
+
+def test_a_removal_shows_what_it_leaves_and_what_it_costs() -> None:
+    text = pages.render(
+        "removals",
+        {
+            "small": content(
+                row("removal", "ft", acc=0.8, asr=0.25, ra=0.5, ra_reference_repaired=0.75, der=0.8),
+                row("removal", "ft", 0.0, acc=0.9, asr=0.0, ra=0.75),
+            )
+        },
+    )
+    assert "| resnet | ft | 5 % | 1 | 25 / 50 / 75 | 80.0 | 10.0 | 0.800 | 2.0 |" in text
+    assert "| resnet | *none* |  | 1 | 100 / 0 / – | 90.0 |" in text
+    assert "25.0 [14.2, 40.2]" in text  # Wilson's interval of 10 of 40
+
+
+@pytest.mark.parametrize("family", ["robust_training", "purification"])
+def test_robust_training_and_purification_stand_beside_removals(family: str) -> None:
+    text = pages.render("removals", {"small": content(row(family, "abl", acc=0.8, asr=0.25, ra=0.5))})
+    assert "| resnet | abl | 5 % | 1 | 25 / 50 / –" in text
+
+
+def test_a_detector_shows_auroc_and_what_it_finds_at_three_rates_of_false_alarms() -> None:
+    scores = {"auroc": 0.987, "tpr_at_1": 0.4, "tpr_at_5": 0.6, "tpr_at_10": 0.8}
+    text = pages.render(
+        "detection", {"small": content(row("detection", "strip", **scores), row("detection", "strip", 0.0))}
+    )
+    assert "| resnet | strip | 5 % | 1 | 0.987 / 40 / 60 / 80 |" in text
+    assert "*none*" not in text
+    assert "| AUROC | TPR at 1 % FPR (%) | TPR at 5 % FPR (%) | TPR at 10 % FPR (%) |" in text
+
+
+def test_an_inspection_shows_whether_it_is_right_on_backdoored_and_on_clean_models() -> None:
+    bad = {"right": 1.0, "flagged": 1.0, "target_found": 0.0, "p_value": 0.012}
+    good = {"right": 0.0, "flagged": 1.0, "p_value": 0.2}
+    text = pages.render(
+        "detection", {"small": content(row("inspection", "nc", **bad), row("inspection", "nc", 0.0, **good))}
+    )
+    assert "| resnet | nc | 5 % | 1 | 100 / 100 / 0 / 0.012 | 0 / 100 / – / 0.200 |" in text
+
+
+def test_a_failed_cell_is_named_and_counted_nowhere() -> None:
+    good = row("removal", "ft", acc=0.8, asr=0.25, ra=0.5)
+    text = pages.render("removals", {"small": content(good, good | {"seed": 1, "error": "no memory"})})
+    assert "Failed: hum, ft: no memory" in text
+    assert "| resnet | ft | 5 % | 1 | 25 / 50 / –" in text
+
+
+def test_cells_say_mean_range_and_what_is_not_known() -> None:
+    two = [row("removal", "ft", acc=0.5, asr=0.2), row("removal", "ft", acc=0.6, asr=0.25, seed=1)]
+    assert rows.short(two, [ASR, RA]) == "22 (20–25) / –"
+    assert rows.short([row("removal", "ft")], [ASR, RA]) == "–"
+    assert rows.short([two[0], two[0] | {"asr": 0.209}], [ASR]) == "20"  # less than a point
+    assert rows.interval([row("detection", "strip", auroc=0.5)], AUROC) == "0.500"
+    assert rows.interval([row("detection", "strip", tpr_at_5=0.0)], TPR_AT_5) == "0.0 [0.0, 43.4]"  # 0 of 5
+    assert rows.shown([row("removal", "ft")], ACC) == ""
+    assert rows.points(-0.002) == "-0.2"
+    assert rows.points(-0.0001) == "0.0"
+
+
+def test_accuracy_is_lost_against_the_same_suspect() -> None:
+    other = [row("none", "none", acc=0.7, seed=1), row("removal", "ft", acc=0.6, seed=1)]
+    every = [*BARE, *other, row("removal", "ft", acc=0.85)]
+    assert rows.lost_acc(rows.where(every, method="ft"), every) == pytest.approx((0.1 + 0.05) / 2)
+    assert rows.lost_acc(BARE, every) is None
+
+
+def test_a_measured_file_is_called_as_it_is_and_says_where_it_was_measured(tmp_path: Path) -> None:
+    found = json.loads(write_measured(tmp_path / "speed.json", [{"clips": 3}], "Short.").read_text())
+    assert found["recipe"] == "speed"
+    assert found["about"] == "Short."
+    assert found["rows"] == [{"clips": 3}]
+    assert {"processor", "cores", "torch"} <= found["host"].keys()
+
+
+def test_what_can_be_run_is_listed_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    assert run() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(entries())
+    assert {"render", "fuzz", "faults", "engine", "cost", "example"} <= entries().keys()
+    assert all(line.endswith((".", "?")) for line in lines)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing"])
+    assert run() == 1
