@@ -272,10 +272,9 @@ class Counts(RobustTraining):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
-        device: torch.device,
     ) -> tuple[Classifier, dict[str, Any]]:
         """With the settings of the training."""
-        model = train(architecture, untrusted, self.training, seed=seed, device=device)
+        model = train(architecture, untrusted, self.training, seed=seed)
         return model, {"clean": len(clean or ()), "times": self.times}
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from closesesame.bench.results import write_measured
 from closesesame.core.machine import host
+from closesesame.families import FAMILIES
 from closesesame.models import ARCHITECTURES
-from closesesame.report.from_store import FAMILIES
 from closesesame.report.pages.grid import Grid, GridCell, write_grid
 
 from . import RESULTS

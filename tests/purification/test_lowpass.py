@@ -9,15 +9,15 @@ from closesesame.attacks import Ultrasonic
 from closesesame.core.errors import ModelError, SettingError
 from closesesame.data import Splits
 from closesesame.evaluation import Exam
-from closesesame.models import Card
+from closesesame.models import ModelCard
 from closesesame.purification import Lowpass
 from closesesame.purification.lowpass import kernel
 from closesesame.training import train
 from tests.conftest import QUICK, SMALL
 
 
-def card(sample_rate: int | None, shape: tuple[int, ...]) -> Card:
-    return Card("resnet", {}, ("a", "b"), shape, sample_rate)
+def card(sample_rate: int | None, shape: tuple[int, ...]) -> ModelCard:
+    return ModelCard("resnet", {}, ("a", "b"), shape, sample_rate)
 
 
 def test_three_taps_by_hand() -> None:

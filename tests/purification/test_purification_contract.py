@@ -13,7 +13,7 @@ from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam
 from closesesame.models import ARCHITECTURES, Classifier
-from closesesame.purification import PURIFICATIONS, Purification, Purifier
+from closesesame.purification import PURIFICATIONS, Lowpass, Purification, Purifier
 from closesesame.purification.files import load_purifier
 from closesesame.training import accuracy, predict
 
@@ -206,7 +206,7 @@ def test_a_purifier_is_rebuilt_with_its_weights_and_a_name_imports_nothing(
     weights.write_bytes(whole[:-2])
     with pytest.raises(ModelError, match="purifier.safetensors is damaged or missing"):
         load_purifier(folder)
-    PURIFICATIONS["lowpass"](cutoff_hz=3_500).fit(tones.validation, 0).save(tmp_path / "other")
+    Lowpass(cutoff_hz=3_500).fit(tones.validation, 0).save(tmp_path / "other")
     weights.write_bytes((tmp_path / "other" / "purifier.safetensors").read_bytes())
     with pytest.raises(ModelError, match="does not fit its purifier.json: it lacks 'weight'"):
         load_purifier(folder)

@@ -80,7 +80,6 @@ class Looking(RobustTraining):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
-        device: torch.device,
     ) -> tuple[Classifier, dict[str, Any]]:
         SEEN.append(clean)
         model = architecture.build(untrusted.classes, untrusted.input_shape, untrusted.sample_rate, seed=seed)
