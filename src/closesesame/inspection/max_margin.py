@@ -9,6 +9,11 @@ Every class starts from the same points, and points are put back into their rang
 public code lets them leave it and clips what the model sees. That code makes its optimizer anew for each
 step, so its momentum never acts; here it does. The gamma distribution starts at 0 (two parameters by
 maximum likelihood); the public code fits where it starts too, which nine classes cannot tell.
+
+The published p-value is too small: the largest margin is left out of the fit, and the fit of a few classes is
+taken for the truth. Where all margins come from one gamma distribution, it raises an alarm at 0.05 in 25 % of
+models of 10 classes, 50 % of those of 4, 12 % of those of 35. The setting `calibrated` compares with
+simulated models instead, which are 5 % at any number of classes.
 """
 
 import math
@@ -23,7 +28,7 @@ from torch import Tensor, nn
 from closesesame.core import machine
 from closesesame.core.bounds import LearningRate, Steps
 from closesesame.core.progress import Track
-from closesesame.core.seeding import generator
+from closesesame.core.seeding import generator, isolated
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import choose_precision
@@ -33,8 +38,12 @@ from .base import Inspection, Verdict
 
 NOISE_CLIPS = 8
 """Of full scale, to find the largest feature."""
-SAME = 1e-9
-"""Margins that differ less in their logarithms are called equal."""
+DRAWS = 9_999
+"""Simulated models without a backdoor."""
+FEWEST = 4
+"""Classes that win: the largest margin, and three to fit two parameters to."""
+ALIKE = 1e-6
+"""Spread of margins, as log of their mean minus mean of their logs, under which they count as equal."""
 
 
 class MaxMargin(Inspection):
@@ -44,7 +53,7 @@ class MaxMargin(Inspection):
     cite: ClassVar[str] = "arXiv:2205.06900"
     data_free: ClassVar[bool] = True
     quick: ClassVar[dict[str, Any]] = {"starts": 4, "steps": 20}
-    least_classes: ClassVar[int] = 4
+    least_classes: ClassVar[int] = FEWEST
 
     starts: int = Field(30, ge=1, le=10_000, description="random points to climb from, for each class")
     steps: Steps = Field(300, description="of each ascent, at most")
@@ -54,6 +63,11 @@ class MaxMargin(Inspection):
         1e-5, ge=0, le=1, description="relative change of the summed margins at which an ascent ends early"
     )
     level: float = Field(0.05, gt=0, lt=1, description="p-value under which an alarm is raised")
+    calibrated: bool = Field(
+        False,
+        description="whether the p-value is the share of simulated models without a backdoor whose published "
+        "p-value is as small, instead of the published one",
+    )
 
     def judge(self, model: Classifier, clean: Dataset, seed: int) -> Verdict:
         """One ascent a class, all starts at once."""
@@ -74,7 +88,7 @@ class MaxMargin(Inspection):
             float(self._climb(answer, start.to(_device(model)), label).max())
             for label in Track(range(len(classes)), "climbing margins", len(classes))
         ]
-        p = p_value(torch.tensor(largest, dtype=torch.float64))
+        p = p_value(torch.tensor(largest, dtype=torch.float64), draws=DRAWS * self.calibrated, seed=seed)
         alarm = p < self.level
         return Verdict(
             backdoored=alarm,
@@ -108,28 +122,46 @@ def margins(logits: Float[Tensor, "batch classes"], label: int) -> Float[Tensor,
     return logits[:, label] - others.amax(1)
 
 
-def p_value(largest: Float64[Tensor, " classes"]) -> float:
+def p_value(largest: Float64[Tensor, " classes"], *, draws: int = 0, seed: int = 0) -> float:
     """Chance that the largest of so many draws from the null distribution is as large as the one here.
 
-    The null distribution is a gamma fitted to all but the largest. A class that never wins has no positive
-    margin and says nothing of it; without three that do there is no null, and no evidence.
+    A class that never wins has no positive margin and says nothing; where fewer than four win there is no
+    null distribution and no evidence.
+
+    Args:
+        largest: the maximum margin of each class.
+        draws: sets of margins without a backdoor to compare with; 0 takes the fitted gamma for the truth.
+        seed: of the draws.
     """
-    ordered = largest[largest > 0].sort().values
-    if len(ordered) < 4:
+    won = largest[largest > 0]
+    if len(won) < FEWEST:
         return 1.0
-    shape, scale = fit_gamma(ordered[:-1])
-    below = float(torch.special.gammainc(torch.tensor(shape).double(), ordered[-1] / scale))
-    return 1 - below ** len(ordered)
+    fitted = float(_of_largest(won[None]))
+    if not draws:
+        return fitted
+    shape, scale = fit_gamma(won[None])
+    with isolated(seed, "null"):
+        null = torch.distributions.Gamma(shape[0], 1 / scale[0]).sample((draws, len(won)))
+    return float(1 + (_of_largest(null) <= fitted).sum()) / (1 + draws)
 
 
-def fit_gamma(values: Float64[Tensor, " n"]) -> tuple[float, float]:
-    """Shape and scale of the gamma distribution of highest likelihood: log k - digamma(k) = s."""
-    s = max(SAME, float(values.mean().log() - values.log().mean()))
-    k = torch.tensor((3 - s + math.sqrt((s - 3) ** 2 + 24 * s)) / (12 * s), dtype=torch.float64)
-    for _ in range(20):  # Newton, from an approximation that is off by 1.5 % at most
-        error = k.log() - torch.digamma(k) - s
-        k = k - error / (1 / k - torch.polygamma(1, k))
-    return float(k), float(values.mean() / k)
+def _of_largest(margins: Float64[Tensor, "n classes"]) -> Float64[Tensor, " n"]:
+    """1 - F(largest)^K, with F the gamma distribution fitted to all but the largest."""
+    ordered = margins.sort(1).values
+    shape, scale = fit_gamma(ordered[:, :-1])
+    above = torch.special.gammaincc(shape, ordered[:, -1] / scale)
+    return -torch.expm1(margins.shape[1] * torch.log1p(-above))
+
+
+def fit_gamma(values: Float64[Tensor, "n k"]) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
+    """Shape and scale of the gamma of highest likelihood, for each row: log(shape) - digamma(shape) = s."""
+    mean = values.mean(1)
+    s = (mean.log() - values.log().mean(1)).clamp(min=ALIKE)
+    shape = (3 - s + ((s - 3) ** 2 + 24 * s).sqrt()) / (12 * s)
+    for _ in range(5):  # Newton, from an approximation that is off by 1.5 % at most
+        slope = 1 / shape - torch.polygamma(1, shape)
+        shape = shape - (shape.log() - torch.digamma(shape) - s) / slope
+    return shape, mean / shape
 
 
 def _device(model: nn.Module) -> torch.device:
