@@ -390,7 +390,7 @@ def test_a_method_is_shown_in_words(show: Show) -> None:
     assert "needs: the untrusted training set, poison among it, instead of clean clips" in said
     assert "takes: less than training the model" in said
     assert "│ bin_width │ 0.01 │ 1e-06 to 10 │ of the histogram, in standard deviations" in said
-    assert "example: sesame remove MODEL REPAIRED --clean CLIPS --method ep --set u=3" in said
+    assert "example: sesame remove MODEL REPAIRED --clean CLIPS --method ep --set bin_width=0.01" in said
 
 
 def test_claims_are_said_in_words() -> None:

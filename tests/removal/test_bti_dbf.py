@@ -300,7 +300,7 @@ def test_all_rounds_train_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("target", [2, 3])
-def test_it_shuts_a_planted_backdoor_and_names_its_class(target: int) -> None:
+def test_it_removes_a_planted_backdoor_and_names_its_class(target: int) -> None:
     model = planted(target, strength=6.0)
     method = BTIDBF(rounds=2, steps=40, lr=0.3, share=0.3, **SHORT, **PLAIN)
     chosen = method.repair(model, clips(), clips(8, 5), 0)
