@@ -7,8 +7,8 @@ import torch
 
 from closesesame.models import Classifier
 from closesesame.removal import FTAugmented
+from closesesame.testing.guarded import assert_never_trained_on_held_out
 from closesesame.training import Training, accuracy, fit
-from tests.guarded import assert_never_trained_on_held_out
 from tests.removal.tiny import assert_same, moved, state, tiny, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
