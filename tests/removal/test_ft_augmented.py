@@ -8,11 +8,9 @@ import torch
 from closesesame.core.errors import DivergedError
 from closesesame.data import Splits
 from closesesame.models import Classifier
-from closesesame.removal import (
-    FTAugmented,
-)
+from closesesame.removal import FTAugmented
+from closesesame.testing.guarded import assert_never_trained_on_held_out
 from closesesame.training import Training, accuracy, fit
-from tests.guarded import assert_never_trained_on_held_out
 from tests.removal.tiny import assert_same, moved, state, tiny, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
