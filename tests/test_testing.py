@@ -541,6 +541,14 @@ class JudgesOursOnly(NoAlarm):
         return super().judge(model, clean, seed)
 
 
+class JudgesByPlace(NoAlarm):
+    """Find a class the more suspicious the later it stands."""
+
+    def judge(self, model: Classifier, clean: Dataset, seed: int) -> Verdict:
+        numbers = {name: float(place) for place, name in enumerate(model.card.classes)}
+        return replace(super().judge(model, clean, seed), statistics=numbers)
+
+
 class GivesNoReason(NoAlarm):
     """Judge without saying by what."""
 
@@ -793,6 +801,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (JudgesUnseeded, REPEATS, "the same seed gave another verdict"),
     (NeedsClips, ASKED, "data_free is True, and .* nothing to compare with"),
     (JudgesOursOnly, "every_model_is_judged", "'network of somebody else' is refused"),
+    (JudgesByPlace, "the_order_of_classes_does_not_matter", "the classes stand in another order"),
     (GivesNoReason, "a_verdict_says_what_was_compared", "the verdict does not say what was compared"),
     (HasNoNumbers, "a_verdict_says_what_was_compared", "the verdict has no statistic"),
     (GainUnseeded, REPEATS, "the same seed gave two different purifiers"),

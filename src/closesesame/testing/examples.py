@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -67,6 +68,27 @@ def of_every_architecture(data: Dataset) -> Iterator[tuple[str, Classifier]]:
     for name, architecture in ARCHITECTURES.items():
         made = architecture(**architecture.quick)
         yield name, made.build(data.classes, data.input_shape, data.sample_rate, seed=0)
+
+
+class Turned(nn.Module):
+    """The body of a model, its logits in another order."""
+
+    def __init__(self, body: nn.Module, order: Tensor) -> None:
+        super().__init__()
+        self.body, self.order = body, order
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features to logits (batch, classes)."""
+        logits: Tensor = self.body(features)
+        return logits[:, self.order]
+
+
+def turned(model: Classifier) -> Classifier:
+    """The same model with its classes in another order, and so its logits."""
+    classes = (*model.card.classes[1:], model.card.classes[0])
+    order = torch.tensor([model.card.classes.index(name) for name in classes])
+    card = replace(model.card, classes=classes)
+    return Classifier(model.front_end, Turned(model.body, order), card).eval()
 
 
 class OwnNetwork(nn.Module):

@@ -1,5 +1,6 @@
 """The rules of an inspection."""
 
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,7 +9,7 @@ from closesesame.inspection import Inspection, Verdict, load_verdict
 
 from . import method
 from .contract import check_all, demand, left_alone, quick, refused
-from .examples import of_every_architecture, own_network, tones, trained
+from .examples import of_every_architecture, own_network, tones, trained, turned
 
 
 def _said(verdict: Verdict) -> tuple[object, ...]:
@@ -43,6 +44,25 @@ def every_model_is_judged(inspection: Inspection) -> None:
         demand(said is None, f"a {name!r} is refused: {said}")
 
 
+def the_order_of_classes_does_not_matter(inspection: Inspection) -> None:
+    """Classes are known by their names."""
+    inspection, clean = quick(inspection), tones().validation
+    first = inspection.inspect(trained(), clean, 0)
+    for model, data in (
+        (turned(trained()), clean),
+        (trained(), clean.with_classes(turned(trained()).card.classes)),
+    ):
+        other = inspection.inspect(model, data, 0)
+        alike = [
+            math.isclose(value, other.statistics.get(name, math.nan), rel_tol=1e-4, abs_tol=1e-6)
+            for name, value in first.statistics.items()
+        ]
+        demand(
+            all(alike) and (other.target, other.backdoored) == (first.target, first.backdoored),
+            "the verdict is another one if the classes stand in another order",
+        )
+
+
 def a_verdict_says_what_was_compared(inspection: Inspection) -> None:
     """And by which numbers, and reads the same from disk."""
     verdict = quick(inspection).inspect(trained(), tones().validation, 0)
@@ -59,6 +79,7 @@ CHECKS = (
     what_is_passed_in_is_left_alone_and_the_seed_repeats,
     clean_examples_are_asked_for_if_they_are_needed,
     every_model_is_judged,
+    the_order_of_classes_does_not_matter,
     a_verdict_says_what_was_compared,
 )
 
