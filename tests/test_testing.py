@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from torch import Generator, Tensor, nn
 
 import closesesame.testing
-from closesesame.attacks import Attack, Trigger
+from closesesame.attacks import Attack, Signal, Trigger
 from closesesame.attacks.base import State
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.core.method import Method
@@ -54,9 +54,23 @@ class Click(Attack):
 
     level: float = Field(0.1, gt=0, le=1, description="height of the click")
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         out = inputs.clone()
         out[:, :8] += self.level
+        return out
+
+
+class Patch(Attack):
+    """Set a corner of every picture to white, as the paper has it."""
+
+    name: ClassVar[str] = "patch"
+    cite: ClassVar[str] = "a test"
+    audible: ClassVar[str] = "nothing"
+    domains: ClassVar[tuple[str, ...]] = ("pictures",)
+
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
+        out = inputs.clone()
+        out[..., :2, :2] = signal.domain.high
         return out
 
 
@@ -66,7 +80,7 @@ class NobodyKnowsHowItSounds(Attack):
     name: ClassVar[str] = "unheard"
     cite: ClassVar[str] = "a test"
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         return inputs
 
 
@@ -117,7 +131,7 @@ class TakesEveryValue(Click):
 class ChangesClips(Click):
     """Add the click to the clips themselves instead of a copy."""
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         inputs[:, :8] += self.level
         return inputs
 
@@ -142,7 +156,7 @@ class DrawsGlobally(Click):
 class DependsOnBatch(Click):
     """Make the click the higher the more clips are in the batch."""
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         out = inputs.clone()
         out[:, :8] += self.level * len(inputs) / 64
         return out
@@ -151,14 +165,14 @@ class DependsOnBatch(Click):
 class Inaudible(Click):
     """Add a click that is too faint to be anything."""
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         return inputs + 0.0005
 
 
 class NeedsASecond(Click):
     """Add a click at the end of the first quarter of a second."""
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         out = inputs.clone()
         out[:, 2000] += self.level
         return out
@@ -167,7 +181,7 @@ class NeedsASecond(Click):
 class DividesByLoudness(Click):
     """Scale every clip to one loudness, also what is silent."""
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         return 0.1 * inputs / inputs.square().mean(1, keepdim=True).sqrt()
 
 
@@ -216,7 +230,7 @@ class DependsOnRate(Click):
 class DependsOnProcess(Click):
     """Make the click as high as the number of the process is."""
 
-    def apply(self, inputs: Inputs, state: State, sample_rate: int) -> Inputs:
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         out = inputs.clone()
         out[:, :8] += self.level + 1e-7 * os.getpid()
         return out
@@ -838,6 +852,7 @@ def test_every_rule_of_every_family_is_broken_once() -> None:
 
 def test_a_method_of_your_own_is_checked_in_one_line() -> None:
     closesesame.testing.check_attack(Click())
+    closesesame.testing.check_attack(Patch())
     closesesame.testing.check_removal(FT())
     closesesame.testing.check_architecture(Mean())
     closesesame.testing.check_detection(TrainingLoss())

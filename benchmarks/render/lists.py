@@ -2,7 +2,7 @@
 
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from closesesame.core.method import Method
 from closesesame.families import LISTED
@@ -48,6 +48,6 @@ def sees(base: type[Method]) -> str:
     return textwrap.fill(next((text for text in paragraphs if text.startswith("It sees")), ""), width=10_000)
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ("---",) * len(head), *rows))
