@@ -25,6 +25,7 @@ from closesesame.data.rows import Rows
 from closesesame.detection import TrainingLoss
 from closesesame.inspection import Inspection, Verdict
 from closesesame.models import Architecture, Classifier, SmallCNN, SpectralArchitecture
+from closesesame.models.front_ends import Identity
 from closesesame.models.statistics import renew_statistics
 from closesesame.purification import Purification
 from closesesame.removal import FT, Repair
@@ -392,6 +393,31 @@ class MeanBody(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         logits: Tensor = self.head(maps.mean(2))
         return logits
+
+
+class MeanOfPictures(Architecture):
+    """Weigh the mean of each colour; the smallest network for pictures."""
+
+    name: ClassVar[str] = "mean_of_pictures"
+    cite: ClassVar[str] = "a test"
+    domains: ClassVar[tuple[str, ...]] = ("pictures",)
+
+    size: int = Field(1, ge=1, le=9, description="pixels, on a side, that are kept")
+
+    def build(
+        self,
+        classes: tuple[str, ...],
+        input_shape: tuple[int, ...],
+        sample_rate: int | None,
+        *,
+        seed: int,
+    ) -> Classifier:
+        def body() -> nn.Module:
+            features = input_shape[0] * self.size**2
+            layers = nn.AdaptiveAvgPool2d(self.size), nn.Flatten(), nn.Linear(features, len(classes))
+            return nn.Sequential(*layers)
+
+        return self.assemble(Identity(), body, classes, input_shape, sample_rate, seed=seed)
 
 
 class FourClasses(Mean):
@@ -800,7 +826,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
         "data_free is True, and without clean clips it says",
     ),
     (TakesTooFew, "what_does_not_fit_is_refused", "two clean clips or none must be refused by DataError"),
-    (FourClasses, "clips_become_logits", r"3 clips of 16000 samples, 2 classes: logits have shape \[3, 4\]"),
+    (FourClasses, "clips_become_logits", r"3 inputs of shape \[16000\], 2 classes: logits of shape \[3, 4\]"),
     (FreshUnseeded, "the_seed_repeats", "the same seed gave two different sets of weights"),
     (FreshZeros, "the_seed_repeats", "seeds 0 and 1 give the same weights"),
     (DrawsInNumpy, "the_seed_repeats", GLOBAL),
@@ -855,6 +881,7 @@ def test_a_method_of_your_own_is_checked_in_one_line() -> None:
     closesesame.testing.check_attack(Patch())
     closesesame.testing.check_removal(FT())
     closesesame.testing.check_architecture(Mean())
+    closesesame.testing.check_architecture(MeanOfPictures())
     closesesame.testing.check_detection(TrainingLoss())
     closesesame.testing.check_inspection(NoAlarm())
     closesesame.testing.check_purification(Louder())

@@ -10,24 +10,26 @@ from closesesame.models import Architecture, Classifier, load_model, save_model
 
 from . import method
 from .contract import check_all, demand, left_alone, quick, same
-from .examples import RATE, WORDS, tones
+from .examples import examples_for
 
-SOUNDS = ((WORDS, 4000, RATE), (("yes", "no"), 16_000, 16_000))
-"""Classes, samples, Hz."""
+PAIR = ("yes", "no")
 
 
 def _built(architecture: Architecture, seed: int = 0) -> Classifier:
-    return quick(architecture).build(WORDS, (RATE // 2,), RATE, seed=seed).eval()
+    data = examples_for(architecture).train
+    return quick(architecture).build(data.classes, data.input_shape, data.sample_rate, seed=seed).eval()
 
 
 def clips_become_logits(architecture: Architecture) -> None:
-    """One a class, for any number of classes and length of clips, and for silence too."""
-    for classes, samples, rate in SOUNDS:
-        model = quick(architecture).build(classes, (samples,), rate, seed=0).eval()
-        logits = model(torch.zeros(3, samples))
+    """One logit a class, for any number of classes and size of inputs, and for silence too."""
+    data = examples_for(architecture).train
+    other = ((16_000,), 16_000) if data.sample_rate else ((3, 16, 16), None)
+    for classes, shape, rate in ((data.classes, data.input_shape, data.sample_rate), (PAIR, *other)):
+        model = quick(architecture).build(classes, shape, rate, seed=0).eval()
+        logits = model(torch.zeros(3, *shape))
         demand(
             logits.shape == (3, len(classes)),
-            f"3 clips of {samples} samples, {len(classes)} classes: logits have shape {list(logits.shape)}",
+            f"3 inputs of shape {list(shape)}, {len(classes)} classes: logits of shape {list(logits.shape)}",
         )
         demand(logits.isfinite().all(), "silence gives logits that are no numbers")
 
@@ -49,7 +51,7 @@ def the_seed_repeats(architecture: Architecture) -> None:
 @torch.no_grad()
 def each_clip_is_classified_by_itself(architecture: Architecture) -> None:
     """In evaluation mode neither the other clips of a batch nor an earlier batch matter."""
-    model, clips = _built(architecture), tones().test.inputs[:5]
+    model, clips = _built(architecture), examples_for(architecture).test.inputs[:5]
     with left_alone({"model": model, "tensor of clips": clips}):
         logits = model(clips)
     for row in range(len(clips)):
@@ -61,7 +63,7 @@ def each_clip_is_classified_by_itself(architecture: Architecture) -> None:
 
 def every_weight_is_trained(architecture: Architecture) -> None:
     """The loss has a gradient in each of them."""
-    data, model = tones().train.take(torch.arange(16)), _built(architecture).train()
+    data, model = examples_for(architecture).train.take(torch.arange(16)), _built(architecture).train()
     F.cross_entropy(model(data.inputs[:]), data.labels).backward()
     idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
     demand(not idle, f"the loss has no gradient in {', '.join(idle[:3])}; leave out what is not used")
@@ -69,7 +71,7 @@ def every_weight_is_trained(architecture: Architecture) -> None:
 
 def a_saved_model_gives_the_same_numbers(architecture: Architecture) -> None:
     """Settings and weights say all of it."""
-    model, clips = _built(architecture), tones().test.inputs[:3]
+    model, clips = _built(architecture), examples_for(architecture).test.inputs[:3]
     with TemporaryDirectory() as folder:
         save_model(model, Path(folder) / "model")
         again = load_model(Path(folder) / "model")

@@ -11,13 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from closesesame.attacks import Attack
 from closesesame.attacks.files import load_trigger
-from closesesame.core.domain import SPEECH
 from closesesame.core.errors import ModelError
-from closesesame.data import Dataset, Splits
+from closesesame.data import Dataset
 
 from . import method
 from .contract import check_all, demand, left_alone, quick, refused, same
-from .examples import copied, shared_pictures, shared_tones
+from .examples import copied, examples_for
 
 RATES = (0.0, 0.01, 0.1)
 LENGTHS = (64, 1000, 4001, 16_000)
@@ -35,24 +34,22 @@ save_file({"clips": load_trigger(folder + "/trigger").stamp(clips)}, folder + "/
 """What a new process does with a trigger that was saved."""
 
 
-def _examples(attack: Attack) -> Splits:
-    """Speech, or pictures for an attack on nothing else."""
-    return shared_tones() if SPEECH.name in attack.domains else shared_pictures()
-
-
 def what_is_passed_in_is_left_alone(attack: Attack) -> None:
     """Poisoning makes a new training set, stamping new clips, and both draw from the seed."""
-    attack, train = quick(attack), copied(_examples(attack)).train
+    attack, train = quick(attack), copied(examples_for(attack)).train
     with left_alone({"training set": train}):
         poisoned = attack.poison(train, 0)
-    clips = _examples(attack).test.inputs[:5]
+    clips = examples_for(attack).test.inputs[:5]
     with left_alone({"tensor of clips": clips}):
         poisoned.trigger.stamp(clips)
 
 
 def each_clip_is_stamped_by_itself(attack: Attack) -> None:
     """Whatever is beside it in a batch; every clip changes, and stays within the bounds of its domain."""
-    trigger, clips = quick(attack).trigger(_examples(attack).train, 0), _examples(attack).test.inputs[:5]
+    trigger, clips = (
+        quick(attack).trigger(examples_for(attack).train, 0),
+        examples_for(attack).test.inputs[:5],
+    )
     stamped = trigger.stamp(clips)
     demand(
         stamped.shape == clips.shape and stamped.dtype == torch.float32,
@@ -77,7 +74,7 @@ def each_clip_is_stamped_by_itself(attack: Attack) -> None:
 
 def clips_of_any_length_silence_and_full_scale_are_stamped(attack: Attack) -> None:
     """A trigger is played to whatever is heard; pictures keep their size, and may be black or glaring."""
-    data = _examples(attack)
+    data = examples_for(attack)
     trigger = quick(attack).trigger(data.train, 0)
     for length in LENGTHS if data.train.sample_rate else (None,):
         shape = data.train.input_shape if length is None else (length,)
@@ -94,7 +91,7 @@ def clips_of_any_length_silence_and_full_scale_are_stamped(attack: Attack) -> No
 def the_poisoning_rate_counts_all_training_clips(attack: Attack) -> None:
     """So many are poisoned and no more; all others stay, but for cover clips, which keep their label."""
     for rate in RATES:
-        train = _examples(attack).train
+        train = examples_for(attack).train
         poisoned = (made := quick(attack, rate=rate, target="high")).poison(train, 3)
         _demand_counts(made, train, poisoned.poisoned_mask, poisoned.cover_mask)
         data, mask, covers = poisoned.dataset, poisoned.poisoned_mask, poisoned.cover_mask
@@ -138,7 +135,7 @@ def _demand_counts(attack: Attack, train: Dataset, mask: torch.Tensor, covers: t
 
 def the_seed_repeats(attack: Attack) -> None:
     """The same clips become the same; another seed poisons others."""
-    first, again, other = (quick(attack).poison(_examples(attack).train, seed) for seed in (0, 0, 1))
+    first, again, other = (quick(attack).poison(examples_for(attack).train, seed) for seed in (0, 0, 1))
     demand(
         torch.equal(first.poisoned_mask, again.poisoned_mask)
         and torch.equal(first.dataset.inputs[:], again.dataset.inputs[:]),
@@ -152,7 +149,7 @@ def the_seed_repeats(attack: Attack) -> None:
 
 def a_trigger_does_not_depend_on_the_poisoning_rate(attack: Attack) -> None:
     """It is made once for all rates of a grid."""
-    few, many = (quick(attack, rate=rate).trigger(_examples(attack).train, 0) for rate in (0.01, 0.2))
+    few, many = (quick(attack, rate=rate).trigger(examples_for(attack).train, 0) for rate in (0.01, 0.2))
     demand(same(few.state, many.state), "the trigger is another one at another poisoning rate")
 
 
@@ -162,7 +159,10 @@ def a_saved_trigger_stamps_the_same_samples_in_a_new_process(attack: Attack) -> 
     demand(
         "<locals>" not in kind.__qualname__, f"{kind.__name__} must stand at the top of a module to be saved"
     )
-    trigger, clips = quick(attack).trigger(_examples(attack).train, 0), _examples(attack).test.inputs[:3]
+    trigger, clips = (
+        quick(attack).trigger(examples_for(attack).train, 0),
+        examples_for(attack).test.inputs[:3],
+    )
     with TemporaryDirectory() as name:
         folder = Path(name)
         trigger.save(folder / "trigger")

@@ -8,6 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from closesesame.core.domain import SPEECH
+from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.data import Dataset, Splits
 from closesesame.data.rows import Rows
@@ -63,6 +65,11 @@ def shared_tones() -> Splits:
 def shared_pictures() -> Splits:
     """As many pictures, for what does not work on speech; nobody may change them."""
     return Splits(make_pictures(320, 1), make_pictures(40, 2), make_pictures(200, 3))
+
+
+def examples_for(method: Method) -> Splits:
+    """Speech, or pictures for a method of nothing else; nobody may change them."""
+    return shared_tones() if SPEECH.name in method.domains else shared_pictures()
 
 
 def copied(splits: Splits) -> Splits:
