@@ -295,7 +295,7 @@ def test_examples_too_many_for_memory_are_refused() -> None:
 def test_a_cutoff_above_half_the_sample_rate_is_refused() -> None:
     with pytest.raises(SettingError, match=r"JingleBack.cutoff_hz must be < 500, half the sample rate"):
         JingleBack(cutoff_hz=900).trigger(clips(100, 1_000), 0)
-    JingleBack(style=2, cutoff_hz=900).trigger(clips(100, 1_000), 0)  # not used there
+    JingleBack(style="chorus", cutoff_hz=900).trigger(clips(100, 1_000), 0)  # not used there
 
 
 @pytest.mark.parametrize("attack", [BadNets, Natural])

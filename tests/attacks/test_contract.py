@@ -12,7 +12,7 @@ from closesesame.attacks import ATTACKS, Attack, poison_several
 from closesesame.attacks.files import load_trigger
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, read_splits
-from tests.attacks.test_optimised import QUICK
+from tests.attacks.quick import QUICK
 
 ALL = pytest.mark.parametrize("name", ATTACKS)
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_poisoned_is_refused(tones: Splits) -> None:
     with pytest.raises(DataError, match="no class is called 'lowe'.*did you mean 'low'"):
         made("badnets", target="lowe").poison(tones.train, 0)
     pictures = Dataset.of(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]))
-    with pytest.raises(DataError, match="acts on waveforms"):
+    with pytest.raises(DataError, match="badnets poisons speech, and this data set holds pictures"):
         made("badnets").poison(pictures, 0)
 
 

@@ -7,7 +7,7 @@ from closesesame.data import Splits
 from closesesame.evaluation import Exam
 from closesesame.models import Classifier
 from closesesame.training import train
-from tests.attacks.test_optimised import QUICK
+from tests.attacks.quick import QUICK
 from tests.conftest import QUICK as TRAINING
 from tests.conftest import SMALL
 

@@ -129,23 +129,18 @@ def _noise_floor(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     return torch.where(hit, torch.maximum(maps, noise), maps)
 
 
-OF_MAPS: dict[str, Augmentation] = {"light": light, "strong": strong}
-OF_WAVEFORMS: dict[str, Augmentation] = {"light": light_sound, "strong": strong_sound}
-
-
 def augmentation(name: str, features: Tensor) -> Augmentation | None:
-    """The augmentation `light` or `strong` of features that are maps or waveforms; None for `none`.
+    """The augmentation `none`, `light` or `strong`, as it fits the features: maps or waveforms.
 
     Raises:
         DataError: if the features are neither.
     """
     if name == "none":
         return None
-    if features.ndim == 2:
-        return OF_WAVEFORMS[name]
-    if features.ndim == 3:
-        return OF_MAPS[name]
-    raise DataError(
-        "augmentation is for maps (batch, band, frame) or waveforms (batch, time), got features of "
-        f"shape {tuple(features.shape)}; set augmentation to 'none'"
-    )
+    kinds = {2: (light_sound, strong_sound), 3: (light, strong)}
+    if features.ndim not in kinds:
+        raise DataError(
+            "augmentation is for maps (batch, band, frame) or waveforms (batch, time), got features of "
+            f"shape {tuple(features.shape)}; set augmentation to 'none'"
+        )
+    return kinds[features.ndim][name == "strong"]

@@ -19,6 +19,11 @@ LOUDEST = 100.0
 """Float sounds may pass full scale a little; one that is not scaled at all passes it by thousands."""
 
 
+def domain_of(sample_rate: int | None) -> Domain:
+    """The domain of inputs: speech has a sample rate, pictures have none."""
+    return PICTURES if sample_rate is None else SPEECH
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dataset:
     """Examples with labels.
@@ -108,14 +113,14 @@ class Dataset:
         return len(self.labels)
 
     @property
+    def domain(self) -> Domain:
+        """What kind of inputs they are: speech if there is a sample rate, else pictures."""
+        return domain_of(self.sample_rate)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return self.inputs.shape[1:]
-
-    @property
-    def domain(self) -> Domain:
-        """Speech if the examples have a sample rate, pictures if not."""
-        return PICTURES if self.sample_rate is None else SPEECH
 
     def counts(self) -> tuple[int, ...]:
         """How many examples each class has."""
