@@ -1,8 +1,8 @@
 """Tables of recordings: a CSV file with a row a recording.
 
 Columns: `path` (or `file`, `filename`, `file_name`), relative to the table's folder; `label`; if known
-`speaker`; if the parts are given `part` (or `split`): train, validation or test. Other columns are ignored. The
-sign between columns is a comma, a semicolon or a tab.
+`speaker`; if the parts are given `part` (or `split`): train, validation or test. Other columns are ignored.
+Columns are separated by commas, semicolons or tabs.
 """
 
 import csv
