@@ -12,6 +12,8 @@ import pytest
 from closesesame.cli.app import app
 from closesesame.cli.help import WIDEST
 from closesesame.cli.reference import commands, help_of, reference
+from closesesame.families import LISTED, Listed
+from closesesame.listing import describe_method
 from tests.test_cli import Sesame
 
 SESAME = str(Path(sys.executable).with_name("sesame"))
@@ -69,6 +71,21 @@ def test_flags_have_no_opposite_and_no_default_in_words() -> None:
     assert "--no-" not in page
     assert "False" not in page
     assert "[default: ft_augmented]" in page
+
+
+def test_help_says_what_must_be_typed_and_what_may() -> None:
+    page = " ".join(help_of(("remove",)).split())
+    assert re.search(r"OUT, --out [^-]*\[required\]", page)
+    assert not re.search(r"--clean STR [^-]*\[required\]", page)
+    assert "[choices: train, validation, test, all] [default: train]" in page
+
+
+@pytest.mark.parametrize("family", LISTED, ids=lambda family: family.name)
+def test_the_example_of_every_family_can_be_typed(family: Listed) -> None:
+    for method in family.registry:
+        program, *typed = shlex.split(describe_method(method, family.name)["example"])
+        assert program == "sesame"
+        app.parse_args(typed, exit_on_error=False, print_error=False)
 
 
 def test_the_reference_has_the_help_of_every_command(tmp_path: Path) -> None:

@@ -76,7 +76,6 @@ def remove(
 
 
 def _found(repair: "Repair") -> dict[str, Any]:
-    harm = _harm(repair)
     return {
         "tuned_on": repair.tuned_on,
         "held_out": repair.held_out,
@@ -87,17 +86,7 @@ def _found(repair: "Repair") -> dict[str, Any]:
         "classes_without_clean_clips": list(repair.missing),
         "classes_without_held_out_clips": list(repair.unchecked),
         "warning": CLEAN_DATA_WARNING,
-    } | ({} if harm is None else {"harm": harm})
-
-
-def _harm(repair: "Repair") -> str | None:
-    """What a repair has broken, if more than one clip: one may be chance."""
-    if repair.lost <= 1:
-        return None
-    return (
-        f"The repair turned {repair.lost} of {repair.held_out} held-out clips wrong: do not use this "
-        "model; try milder settings, another method or more clean clips."
-    )
+    } | ({} if repair.harm is None else {"harm": repair.harm})
 
 
 def _in_words(repair: "Repair", found: dict[str, Any]) -> dict[str, Any]:
