@@ -89,7 +89,7 @@ def filled(about: Schema, known: Schema, value: float) -> object:
     if about.get("type") == "array":
         return [filled(part, known, value) for part in about.get("prefixItems", [about.get("items", {})])]
     if about.get("type") == "object":
-        return {name: value for name, part in about["properties"].items() if part["type"] == "number"}
+        return {name: value for name, part in about["properties"].items() if part.get("type") == "number"}
     return value
 
 

@@ -174,7 +174,7 @@ REACHED: dict[str, Callable[[str], bool]] = {
     "closesesame.removal.clp": lambda job: "clp" in job,
     "closesesame.models.channels": lambda job: "clp" in job,
     "closesesame.removal.base": lambda job: METHOD in job or (JUDGE in job and " none: " not in job),
-    "closesesame.removal.common.bold": lambda job: "ft_augmented" in job,
+    "closesesame.removal.common.strong_augmentation": lambda job: "ft_augmented" in job,
     "closesesame.attacks.ultrasonic": lambda job: "ultrasonic" in job,
 }
 

@@ -33,7 +33,6 @@ def purify(
     Examples:
         sesame purify CLIPS PURIFIER
         sesame purify CLIPS PURIFIER --method lowpass --set cutoff_hz=3000
-        sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger --purifier PURIFIER
     """
     from closesesame.purification import PURIFICATIONS
 
