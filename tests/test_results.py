@@ -13,6 +13,7 @@ from benchmarks import render
 from benchmarks.__main__ import entries
 from benchmarks.__main__ import main as run
 from benchmarks.render import pages, rows
+from benchmarks.render.answers import best_of_families
 from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
 from closesesame.evaluation.measures import ACC, ASR, AUROC, MEASURES, RA, TPR_AT_5
@@ -156,6 +157,34 @@ def test_an_inspection_shows_whether_it_is_right_on_backdoored_and_on_clean_mode
         "detection", {"small": content(row("inspection", "nc", **bad), row("inspection", "nc", 0.0, **good))}
     )
     assert "| resnet | nc | 5 % | 1 | 100 / 100 / 0 / 0.012 | 0 / 100 / – / 0.200 |" in text
+
+
+def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
+    found = [
+        row("detection", "strip", auroc=0.9, tpr_at_1=0.5),
+        row("detection", "strip", auroc=0.7, tpr_at_1=0.3, attack="hiss"),
+        row("detection", "spectre", auroc=0.85, tpr_at_1=0.2),
+        row("purification", "low", asr=0.3, ra=0.6),
+        row("purification", "low", 0.0, asr=0.0, ra=0.6),  # no backdoor, so none that was stopped
+        row("purification", "high", asr=0.2, ra=0.7),
+        row("inspection", "nc", right=1.0, flagged=1.0),
+        row("inspection", "nc", 0.0, right=0.0, flagged=1.0),  # a false alarm
+        row("inspection", "abs", right=0.75, flagged=0.75),
+    ]
+    said = {one.question: one.words for one in best_of_families({"small": content(*found)})}
+    assert said["Detections: which does best?"] == (
+        "Of 2 measured, spectre: AUROC 0.850 and TPR at 1 % FPR 20.0 %, as means over 1 attack."
+    )
+    assert "Of 2 measured, high: ASR 20.0 % and RA 70.0 %" in said["Purifications: which does best?"]
+    assert "Of 2 measured, abs: right 75.0 %" in said["Inspections: which does best?"]
+    assert len(said) == 3
+
+
+def test_a_grid_names_the_machine_that_it_ran_on() -> None:
+    found = content(row("removal", "ft", acc=0.8, asr=0.25, ra=0.5)) | {"host": HOST | {"gpu": "a card"}}
+    assert "torch 2.0 on a processor" in pages.render("removals", {"small": found})
+    found["machine"] = {"device": "cuda"}
+    assert "torch 2.0 on a card" in pages.render("removals", {"small": found})
 
 
 def test_a_failed_cell_is_named_and_counted_nowhere() -> None:

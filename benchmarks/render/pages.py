@@ -270,10 +270,11 @@ def _share(row: Row) -> str:
 
 def _about(content: Mapping[str, Any], rows: Rows) -> str:
     first, host = rows[0], content["host"]
+    on_gpu = content.get("machine", {}).get("device", "cpu") != "cpu"
     return (
         f"{content.get('about', '')} {first['data']}, {first['training_clips']:,} training and "
         f"{first['test_clips']:,} test clips; closesesame {content['version']}, torch {host['torch']} on "
-        f"{host['processor']}, {' and '.join(sorted(precisions(rows)))}."
+        f"{host['gpu' if on_gpu else 'processor']}, {' and '.join(sorted(precisions(rows)))}."
     )
 
 
