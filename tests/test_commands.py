@@ -264,9 +264,9 @@ def test_a_page_without_a_trigger_says_what_was_not_tested(
 OWN = '''
 from typing import ClassVar
 from torch import nn
-from closesesame.models import Architecture
+from closesesame.models import SpectralArchitecture
 
-class Net(Architecture):
+class Net(SpectralArchitecture):
     """Tiny."""
 
     name: ClassVar[str] = "net"
