@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError, SettingError
 from closesesame.data import Splits
-from closesesame.models import ARCHITECTURES, adapt, load_model, save_model
+from closesesame.models import ARCHITECTURES, Architecture, adapt, load_model, save_model
 from closesesame.removal import FT, Scratch
 from closesesame.training import Training, accuracy, predict, train
 
@@ -124,6 +124,15 @@ def test_a_file_calls_nothing_that_makes_no_network(source: str, sentence: str, 
     with pytest.raises(ModelError, match=sentence):
         load_model(folder)
     assert not MADE
+
+
+class Unfinished(Architecture):
+    """Lacks its `build`."""
+
+
+def test_an_architecture_that_is_not_finished_is_refused() -> None:
+    with pytest.raises(SettingError, match="Unfinished' lacks what its base asks for: build$"):
+        ARCHITECTURES.make(f"{__name__}:Unfinished")
 
 
 @pytest.mark.parametrize(
