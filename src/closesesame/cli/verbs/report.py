@@ -51,7 +51,8 @@ def report(
     Examples:
         sesame report CLIPS page.html --before MODEL
         sesame report CLIPS page.html --before VICTIM --after REPAIRED
-        sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger --show dbrpu
+        sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
+        sesame report CLIPS page.html --before MODEL --show dbrpu
     """
     from closesesame.evaluation import neurons_of
     from closesesame.removal import REMOVALS
