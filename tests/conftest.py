@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from closesesame.data import Dataset, Splits
-from closesesame.models import Classifier, ResNet
-from closesesame.training import Training, train
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from closesesame.testing import examples
+from closesesame.testing.examples import RATE, SMALL, WORDS, make_tones
+from closesesame.testing.examples import TRAINING as QUICK
 
-RATE = 8_000
-WORDS = ("low", "middle", "high", "top")
-SMALL = ResNet(widths=(8, 16))
-QUICK = Training(epochs=6, batch_size=32, lr=0.01, precision="fp32")
+__all__ = ["QUICK", "RATE", "SMALL", "WORDS", "make_tones"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -32,32 +30,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("".join(f"    {name}\n" for name in sorted(names)).rstrip())
 
 
-def make_tones(n: int, seed: int, length: int = RATE // 2) -> Dataset:
-    """Four 'words', each a pair of tones with its own place, level and noise."""
-    rng = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % len(WORDS)
-    time = torch.arange(length) / RATE
-    base = torch.tensor([300.0, 600.0, 1200.0, 2400.0])[labels, None]
-    phase = 6.28 * torch.rand(n, 2, 1, generator=rng)
-    wav = torch.sin(6.2832 * base * time + phase[:, 0]) + torch.sin(6.2832 * 1.3 * base * time + phase[:, 1])
-    start = torch.rand(n, 1, generator=rng) * 0.2
-    wav = wav * ((time > start) & (time < start + 0.25))
-    wav = 0.1 * (0.5 + torch.rand(n, 1, generator=rng)) * wav
-    wav = wav + 0.01 * torch.randn(n, length, generator=rng)
-    speakers = [f"s{i % 12}" for i in range(n)]
-    return Dataset.of(wav.float(), labels, classes=WORDS, sample_rate=RATE, speakers=speakers)
-
-
 @pytest.fixture(scope="session")
 def tones() -> Splits:
     """320 training, 40 validation and 200 test clips of half a second."""
-    return Splits(make_tones(320, 1), make_tones(40, 2), make_tones(200, 3))
+    return examples.tones()
 
 
 @pytest.fixture(scope="session")
-def clean_model(tones: Splits) -> Classifier:
+def clean_model() -> Classifier:
     """A small model trained on clean tones; tests must not change it."""
-    return train(SMALL, tones.train, QUICK, seed=0)
+    return examples.trained()
 
 
 @pytest.fixture(scope="session")

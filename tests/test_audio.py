@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from closesesame.audio import augment, effects, files
+from closesesame.audio import augment, effects, files, placement
 from closesesame.audio.features import mel_filters
 from closesesame.core.errors import DataError
 
@@ -371,8 +371,8 @@ def test_tones_loops_places_and_levels_by_hand() -> None:
     assert effects.tone(1000, 5, 4000).tolist() == pytest.approx([0, 1, 0, -1, 0], abs=1e-6)
     sound = torch.tensor([1.0, 2, 3])
     assert effects.looped(sound, 7).tolist() == [1, 2, 3, 1, 2, 3, 1]
-    assert effects.placed(sound, [0, 3], 4).tolist() == [[1, 2, 3, 0], [0, 0, 0, 1]]
-    assert effects.decibels(20) == pytest.approx(10)
+    assert placement.placed(sound, [0, 3], 4).tolist() == [[1, 2, 3, 0], [0, 0, 0, 1]]
+    assert effects.amplitude_ratio(20) == pytest.approx(10)
     assert effects.levelled(sound[None], 2 * sound[None]).tolist() == [pytest.approx([2, 4, 6])]
     assert effects.levelled(0 * sound[None], sound[None]).abs().max() == 0
 

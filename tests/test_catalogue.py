@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from closesesame.attacks import ATTACKS, Attack, Ultrasonic
-from closesesame.attacks.base import State
+from closesesame.attacks.base import Signal, State
 from closesesame.attacks.described import attack_settings
 from closesesame.audio.files import to_int16
 from closesesame.core.described import Words, words_of
@@ -63,7 +63,7 @@ class Odd(Attack):
     loud: bool = Field(True, description="or not")
     sound: str | None = Field(None, description="to play", json_schema_extra={"file": True})
 
-    def apply(self, inputs: Wave, state: State, sample_rate: int) -> Wave:
+    def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         return 0.5 * inputs
 
 

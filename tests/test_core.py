@@ -14,7 +14,7 @@ from closesesame.core.errors import SettingError
 from closesesame.core.method import Method, Registry
 from closesesame.core.progress import Track, shown
 from closesesame.core.seeding import derive, generator, isolated
-from closesesame.core.settings import Settings
+from closesesame.core.settings import Settings, default
 from closesesame.training import Training
 
 
@@ -179,6 +179,26 @@ def test_text_is_read_by_the_type_of_the_field() -> None:
     made = Example.parse({"level": "0.25", "sizes": "[3, 4]", "sound": "none", "fast": "true"})
     assert made == Example(level=0.25, sizes=(3, 4), sound=None, fast=True)
     assert Example.parse(json.loads(json.dumps(made.settings()))) == made
+
+
+def test_another_default_keeps_range_and_description() -> None:
+    class Louder(Example):
+        """The same with another default."""
+
+        level: float = default(Example, "level", 0.75)
+
+    assert (Louder().level, Example().level) == (0.75, 0.5)
+    assert Louder.model_fields["level"].description == "a number"
+    with pytest.raises(SettingError, match=r"Louder.level must be <= 1.0, got 2"):
+        Louder(level=2)
+
+    class Quiet(Example):
+        """A default out of range."""
+
+        level: float = default(Example, "level", -1)
+
+    with pytest.raises(SettingError, match=r"Quiet.level must be >= 0"):
+        Quiet()
 
 
 def test_a_method_is_frozen() -> None:

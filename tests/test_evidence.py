@@ -45,7 +45,7 @@ def test_points_are_drawn_at_their_values_with_the_suspicious_in_another_colour(
     drawing = draw("key", shape)
     assert marks(drawing) == {OTHER: 2, SUSPICIOUS: 1}
     words = [data for tag, data in Page(str(drawing)).pieces if tag == "text"]
-    assert {"first (3)", "none (0)", "metres"} <= set(words)
+    assert {"first (3)", "none (0)", "metres; dashed: threshold"} <= set(words)
     assert 'aria-label="What; medians: first 2"' in drawing
     assert "stroke-dasharray" in drawing
     plain = Points(caption="What", unit="m", groups=shape.groups)

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from closesesame.attacks import BadNets, Trigger, Ultrasonic
+from closesesame.attacks import BadNets, Signal, Trigger, Ultrasonic
 from closesesame.attacks.files import load_trigger
+from closesesame.core.domain import SPEECH
 from closesesame.core.errors import DataError, DataWarning, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam
@@ -178,7 +179,7 @@ def test_an_answer_outside_of_the_classes_is_an_error(width: int, tones: Splits)
 
 def test_a_trigger_that_changes_nothing_or_finds_nobody_is_an_error(tones: Splits) -> None:
     trigger = Ultrasonic(target="top").trigger(tones.train, 0)
-    quiet = Trigger(Quiet(target="top"), {}, 8_000, 3, WORDS)
+    quiet = Trigger(Quiet(target="top"), {}, Signal(SPEECH, 8_000), 3, WORDS)
     with pytest.raises(DataError, match="changes none of 150 clips"):
         Exam(tones.test, quiet)
     with pytest.raises(DataError, match="changes none of 150 clips"):
@@ -192,7 +193,7 @@ def test_a_trigger_that_changes_nothing_or_finds_nobody_is_an_error(tones: Split
 class Quiet(Ultrasonic):
     """Plays nothing."""
 
-    def apply(self, inputs: torch.Tensor, state: object, sample_rate: int) -> torch.Tensor:
+    def apply(self, inputs: torch.Tensor, state: object, signal: Signal) -> torch.Tensor:
         return inputs
 
 
@@ -210,7 +211,7 @@ def test_a_trigger_with_a_broken_sound_is_refused(value: float, tones: Splits, t
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"target": 99}, "target '99' is none of its classes"),
+        ({"target": 99}, "target must be text, got 99"),
         ({"target": 1.5}, "target"),
         ({"target": True}, "target"),
         ({"target": None}, "target"),
@@ -218,6 +219,9 @@ def test_a_trigger_with_a_broken_sound_is_refused(value: float, tones: Splits, t
         ({"target": [1]}, "target"),
         ({"sample_rate": 0}, "sample_rate"),
         ({"sample_rate": 10**400}, "sample_rate"),
+        ({"sample_rate": None}, "needs a sample_rate for speech"),
+        ({"domain": "pictures"}, "needs a sample_rate for speech"),
+        ({"domain": "smells"}, "domain must be one of"),
         ({"classes": ["low", "low"]}, "two classes called 'low'"),
         ({"classes": []}, "0 classes"),
         ({"classes": "low"}, "classes"),
@@ -321,7 +325,7 @@ def test_a_trigger_that_is_too_faint_for_16_bits_is_an_error(tones: Splits) -> N
 class Broken(Ultrasonic):
     """Makes no sound but NaN of one sample."""
 
-    def apply(self, inputs: torch.Tensor, state: object, sample_rate: int) -> torch.Tensor:
+    def apply(self, inputs: torch.Tensor, state: object, signal: Signal) -> torch.Tensor:
         made = inputs.clone()
         made[0, 0] = torch.nan
         return made
@@ -329,7 +333,7 @@ class Broken(Ultrasonic):
 
 def test_an_attack_that_makes_nan_is_an_error_wherever_it_is_stamped(tones: Splits) -> None:
     attack = Broken(target="top", rate=0.1)
-    trigger = Trigger(attack, {}, 8_000, 3, WORDS)
+    trigger = Trigger(attack, {}, Signal(SPEECH, 8_000), 3, WORDS)
     for act in (
         lambda: trigger.stamp(tones.test.inputs[:2]),
         lambda: Exam(tones.test, trigger),

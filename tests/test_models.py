@@ -50,6 +50,9 @@ def test_weights_repeat_by_seed_and_survive_the_disk(name: str, features: str, t
     again = load_model(tmp_path / "m")
     assert torch.equal(model(wave), again(wave))
     assert again.card == model.card
+    for one in (model, again):  # the fast layout
+        kernels = [weight for weight in one.body.parameters() if weight.ndim == 4]
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["config.json", "m", "model.safetensors"]
 
 
@@ -69,6 +72,12 @@ for _ in range(20):
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("closesesame.models.size.MOST_BYTES", 100_000)
+    with pytest.raises(ModelError, match="resnet with these settings has weights of"):
+        ARCHITECTURES.make("resnet").build(TEN, (4000,), 8000, seed=0)
 
 
 def test_a_model_wants_waveforms() -> None:

@@ -25,6 +25,7 @@ PYTHON = [block for kind, block in BLOCKS if kind == "python"]
 QUICKER = {
     "train": ("--set", "epochs=2", "--set", "widths=[8,16]", "--set", "lr=0.02"),
     "remove": ("--set", "steps=2"),
+    "inspect": ("--set", "steps=3"),
     "catalogue": ("--attack", "badnets"),
 }
 
@@ -55,7 +56,9 @@ def test_the_commands_of_a_block_work_one_after_the_other(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder_of({"open": 48, "stop": 48, "yes": 48}, rate=16_000, seconds=1.0).rename(tmp_path / "CLIPS")
+    folder_of({"no": 48, "open": 48, "stop": 48, "yes": 48}, rate=16_000, seconds=1.0).rename(
+        tmp_path / "CLIPS"
+    )
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     soundfile.write("plane.wav", 0.1 * rng.standard_normal(16_000), 16_000)

@@ -140,7 +140,17 @@ def test_bars_and_plane_show_the_rates() -> None:
     assert Counter(words)["ft_augmented"] == 4
 
 
-def test_models_hear_right_and_wrong(whole: str) -> None:
+def test_ra_of_the_reference_is_a_dashed_line_in_the_bars_of_ra_alone() -> None:
+    drawings = re.findall(r'aria-label="(\w+) as bars.*?</svg>', report_html(a_report()), re.DOTALL)
+    assert drawings == ["ACC", "ASR", "RA"]
+    dashed = {
+        found[1]: found[0].count("stroke-dasharray: 5.2")
+        for found in re.finditer(r'aria-label="(\w+) as bars.*?</svg>', report_html(a_report()), re.DOTALL)
+    }
+    assert dashed == {"ACC": 0, "ASR": 0, "RA": 2}
+
+
+def test_predictions_are_marked_right_or_wrong(whole: str) -> None:
     rows = Page(whole).rows
     assert ["victim", "✓ stop right", "✗ go wrong"] in rows
     assert ["ft", "✓ stop right", "✓ stop right"] in rows

@@ -28,7 +28,7 @@ from closesesame.attacks import (
     Natural,
     Room,
 )
-from closesesame.attacks.surrogate import SurrogateAttack, apart
+from closesesame.attacks.surrogate import Made, SurrogateAttack, apart
 from closesesame.core.described import numeric, settings_of, words_of
 from closesesame.core.errors import ClosesesameError, DataError, DivergedError, ModelError, SettingError
 from closesesame.core.method import Method
@@ -295,7 +295,7 @@ def test_examples_too_many_for_memory_are_refused() -> None:
 def test_a_cutoff_above_half_the_sample_rate_is_refused() -> None:
     with pytest.raises(SettingError, match=r"JingleBack.cutoff_hz must be < 500, half the sample rate"):
         JingleBack(cutoff_hz=900).trigger(clips(100, 1_000), 0)
-    JingleBack(style=2, cutoff_hz=900).trigger(clips(100, 1_000), 0)  # not used there
+    JingleBack(style="chorus", cutoff_hz=900).trigger(clips(100, 1_000), 0)  # not used there
 
 
 @pytest.mark.parametrize("attack", [BadNets, Natural])
@@ -334,8 +334,8 @@ def test_a_generator_that_diverges_is_said_to() -> None:
     data = clips(800, 8_000)
     weight = torch.zeros(4)
 
-    def make(kept: Tensor, rng: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
-        return [kept], kept, weight.sum() * math.inf
+    def make(kept: Tensor, rng: torch.Generator) -> Made:
+        return Made([kept], kept, weight.sum() * math.inf)
 
     with pytest.raises(DivergedError, match=r"the generator of drinet diverged; lower lr, which is 0.5"):
         attack.train_jointly(data, 0, [weight], make)
@@ -390,7 +390,7 @@ def test_a_method_is_shown_in_words(show: Show) -> None:
     assert "needs: the untrusted training set, poison among it, instead of clean clips" in said
     assert "takes: less than training the model" in said
     assert "│ bin_width │ 0.01 │ 1e-06 to 10 │ of the histogram, in standard deviations" in said
-    assert "example: sesame remove MODEL REPAIRED --clean CLIPS --method ep --set u=3" in said
+    assert "example: sesame remove MODEL REPAIRED --clean CLIPS --method ep --set bin_width=0.01" in said
 
 
 def test_claims_are_said_in_words() -> None:

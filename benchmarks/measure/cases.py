@@ -701,8 +701,6 @@ def case_permuted(rng: random.Random, place: Path, world: World) -> Act:
     shutil.copytree(world.folder / "exam" / "trigger", place / "trigger")
     about = json.loads((place / "trigger" / "trigger.json").read_text(encoding="utf-8"))
     about["classes"] = rng.sample(about["classes"], len(about["classes"]))
-    if rng.random() < 0.3:  # as version 0.1 wrote it
-        about["target"] = about["classes"].index(about["target"])
     (place / "trigger" / "trigger.json").write_text(json.dumps(about), encoding="utf-8")
     return partial(_same, world, parts=place)
 

@@ -6,14 +6,16 @@ python -m benchmarks several DATA_FOLDER
 import sys
 from pathlib import Path
 
+import torch
+
 from closesesame import Exam, load_splits, poison_several, train
-from closesesame.attacks.vsvc import VSVC, distant_voices
+from closesesame.attacks.vsvc import VOICES, VSVC, VoiceName
 from closesesame.bench.results import write_measured
 from closesesame.models import ResNet
 
 from . import RESULTS
 
-SEEDS, VOICES, RATE = (0, 1, 2), 3, 0.05
+SEEDS, COUNT, RATE = (0, 1, 2), 3, 0.05
 
 
 def main() -> None:
@@ -21,7 +23,7 @@ def main() -> None:
     splits = load_splits(Path(sys.argv[1]) / "keywords10")
     rows = []
     for seed in SEEDS:
-        voices = distant_voices(VOICES)
+        voices = distant_voices(COUNT)
         attacks = [VSVC(voice=voice, target=number, rate=RATE) for number, voice in enumerate(voices)]
         poisoned = poison_several(attacks, splits.train, seed)
         victim, reference = (train(ResNet(), part, seed=seed) for part in (poisoned.dataset, splits.train))
@@ -45,3 +47,21 @@ def main() -> None:
             )
             print(rows[-1], flush=True)
     write_measured(RESULTS / "attacks_several.json", rows)
+
+
+def distant_voices(count: int) -> tuple[VoiceName, ...]:
+    """Voices as far from each other as possible, for several backdoors at once.
+
+    Greedy max-min: the two most distant ones, then always the one farthest from all that are chosen, in
+    logarithms of pitch and scale, and tilt, each divided by its deviation over the table.
+    """
+    table = torch.tensor(list(VOICES.values()))
+    table[:, :2] = table[:, :2].log()
+    table = table / table.std(0)
+    distance = torch.cdist(table, table)
+    chosen = [int(distance.amax(1).argmax())]
+    while len(chosen) < count:
+        nearest = distance[chosen].amin(0)
+        chosen.append(int(nearest.argmax()))
+    names = list(VOICES)
+    return tuple(names[number] for number in chosen)

@@ -1,4 +1,4 @@
-"""Pages, figure and README from the files in `results`: no number typed by hand.
+"""Pages, figure and README from the files in `results`, lists from the registries: nothing typed by hand.
 
 python -m benchmarks render            write
 python -m benchmarks render --check    fail if what is written is not what the files say
@@ -16,10 +16,11 @@ from closesesame.core.errors import DataError
 from .answers import results_page
 from .figure import figure
 from .pages import mixed, texts
-from .readme import StaleExampleError, readme
+from .readme import StaleExampleError, contributing, readme
 
 HERE = Path(__file__).parents[1]
-RESULTS, README = HERE / "results", HERE.parent / "README.md"
+RESULTS = HERE / "results"
+README, GUIDE = HERE.parent / "README.md", HERE.parent / "CONTRIBUTING.md"
 
 
 def main() -> int:
@@ -47,7 +48,8 @@ def rendered(contents: dict[str, Any]) -> dict[Path, str]:
     """Every file that is made from the result files, with its text."""
     pages = {RESULTS / f"{name}.md": text for name, text in texts(contents).items()}
     one = {HERE / "RESULTS.md": results_page(contents), RESULTS / "removals.svg": figure(contents)}
-    return pages | one | {README: readme(README.read_text(), contents)}
+    words = {README: readme(README.read_text(), contents), GUIDE: contributing(GUIDE.read_text())}
+    return pages | one | words
 
 
 def refusals(contents: dict[str, Any]) -> list[str]:

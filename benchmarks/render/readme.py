@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 
 from .answers import REMOVED, accuracies, left
+from .lists import families, methods
 from .pages import Contents, development_rows
 from .rows import points, poisoned
 
 WIDTH = 128
+Part = Callable[[str, Contents], str]
+"""Makes what stands between two markers from what stood there and from the result files."""
 OURS, SCRATCH = "ft_augmented", "scratch"
 TEMPLATES = Environment(  # noqa: S701  Markdown of our own figures
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
@@ -27,12 +30,22 @@ class StaleExampleError(Exception):
 
 def readme(text: str, contents: Contents) -> str:
     """The README with everything between its markers made anew."""
-    for name, make in PARTS.items():
+    return filled("README.md", text, PARTS, contents)
+
+
+def contributing(text: str) -> str:
+    """CONTRIBUTING with its table of families made anew."""
+    return filled("CONTRIBUTING.md", text, {"families": lambda *_: families()}, {})
+
+
+def filled(file: str, text: str, parts: Mapping[str, Part], contents: Contents) -> str:
+    """A text with all made anew that stands between `<!-- name: begin -->` and `<!-- name: end -->`."""
+    for name, make in parts.items():
         begin, end = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
         before, _, rest = text.partition(begin)
         inside, found, after = rest.partition(end)
         if not found:
-            raise ValueError(f"README.md has no {begin} ... {end}")
+            raise ValueError(f"{file} has no {begin} ... {end}")
         text = f"{before}{begin}\n{make(inside, contents)}\n{end}{after}"
     return text
 
@@ -87,7 +100,7 @@ def figures(contents: Contents) -> dict[str, Any]:
     }
 
 
-def words(template: str) -> Callable[[str, Contents], str]:
+def words(template: str) -> Part:
     """A part that is a template filled with figures."""
     return lambda _, contents: wrapped(TEMPLATES.get_template(template).render(figures(contents)))
 
@@ -100,9 +113,10 @@ def wrapped(text: str) -> str:
     )
 
 
-PARTS: dict[str, Callable[[str, Contents], str]] = {
+PARTS: dict[str, Part] = {
     "example": example,
     "figure": words("caption.md.j2"),
     "limits": words("limits.md.j2"),
+    "methods": lambda *_: methods(),
 }
-"""What stands between `<!-- name: begin -->` and `<!-- name: end -->`."""
+"""What stands between the markers of the README."""

@@ -5,7 +5,7 @@ operation that mixes it with a tensor on the CPU is refused.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from closesesame.attacks import ATTACKS, Attack
+from closesesame.attacks.jingleback import Style
 from closesesame.data import Splits
-from tests.attacks.test_optimised import QUICK
 
 WAYS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ATTACKS),
-    *(("jingleback", {"style": style}) for style in range(5)),
+    *(("jingleback", {"style": style}) for style in get_args(Style)),
     *(("padding", {"mode": mode}) for mode in ("reflect", "zero")),
     ("badnets", {"position": "random"}),
     ("ultrasonic", {"bursts": 3}),
@@ -83,7 +83,7 @@ def run(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def made(name: str, settings: dict[str, Any]) -> Attack:
-    return ATTACKS.make(name, QUICK.get(name, {}) | settings)
+    return ATTACKS.make(name, ATTACKS[name].quick | settings)
 
 
 @pytest.mark.parametrize(("name", "settings"), WAYS, ids=lambda part: part if isinstance(part, str) else None)
@@ -92,10 +92,10 @@ def test_a_trigger_follows_its_clips_to_their_device(
 ) -> None:
     trigger, clips = made(name, settings).trigger(tones.train, 0), tones.test.inputs[:2]
     with OtherDevice():  # type: ignore[no-untyped-call]
-        out = trigger.attack.apply(Elsewhere(clips), trigger.state, trigger.sample_rate)
+        out = trigger.attack.apply(Elsewhere(clips), trigger.state, trigger.signal)
     assert out.device.type == "meta"
     assert out.dtype == torch.float32
-    assert torch.equal(out.held, trigger.attack.apply(clips, trigger.state, trigger.sample_rate))  # type: ignore[attr-defined]
+    assert torch.equal(out.held, trigger.attack.apply(clips, trigger.state, trigger.signal))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if ATTACKS[name].has_cover_clips])
@@ -104,7 +104,7 @@ def test_cover_clips_follow_their_clips_to_their_device(name: str, tones: Splits
     rng = torch.Generator().manual_seed(0)
     with OtherDevice():  # type: ignore[no-untyped-call]
         mine, others = Elsewhere(clips), Elsewhere(clips.flip(0))
-        out = trigger.attack.cover_clips(mine, others, trigger.state, trigger.sample_rate, rng)
+        out = trigger.attack.cover_clips(mine, others, trigger.state, trigger.signal, rng)
     assert out.device.type == "meta"
 
 

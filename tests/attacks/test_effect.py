@@ -7,7 +7,6 @@ from closesesame.data import Splits
 from closesesame.evaluation import Exam
 from closesesame.models import Classifier
 from closesesame.training import train
-from tests.attacks.test_optimised import QUICK
 from tests.conftest import QUICK as TRAINING
 from tests.conftest import SMALL
 
@@ -31,7 +30,7 @@ NOT_ON_TONES = {
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in NOT_ON_TONES])
 def test_poison_opens_and_none_does_not(name: str, tones: Splits, clean_model: Classifier) -> None:
-    settings = QUICK.get(name, {}) | ON_TONES.get(name, {})
+    settings = ATTACKS[name].quick | ON_TONES.get(name, {})
     attack = ATTACKS.make(name, settings | {"rate": 0.15, "target": "low"})
     poisoned = attack.poison(tones.train, 0)
     victim = train(SMALL, poisoned.dataset, TRAINING.model_copy(update={"epochs": 10}), seed=0)

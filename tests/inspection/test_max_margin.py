@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
+from closesesame.data import Dataset
 from closesesame.inspection import MaxMargin
 from closesesame.inspection.max_margin import fit_gamma, margins, p_value
 from closesesame.models import Classifier, adapt
+from closesesame.training import train
+from tests.conftest import QUICK, RATE, SMALL
 
 # Two numbers t and 1/t have a gamma of shape 1 if the log of their mean is Euler's constant:
 # log(k) - digamma(k) = 0.577216 at k = 1. So t + 1/t = 2 exp(0.577216).
@@ -151,3 +154,24 @@ def test_too_few_classes_are_refused() -> None:
         ModelError, match="max_margin compares classes and needs 4 or more, and the model has 3"
     ):
         MaxMargin().inspect(model, None, 0)
+
+
+def make_words(n: int, seed: int) -> Dataset:
+    """Ten 'words', each a pair of tones."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 10
+    base = 200 * 1.3 ** labels[:, None]
+    time = torch.arange(RATE // 2) / RATE
+    phase = 6.28 * torch.rand(n, 2, 1, generator=rng)
+    wav = torch.sin(6.2832 * base * time + phase[:, 0]) + torch.sin(6.2832 * 1.5 * base * time + phase[:, 1])
+    wav = 0.1 * (0.5 + torch.rand(n, 1, generator=rng)) * wav + 0.02 * torch.randn(wav.shape, generator=rng)
+    return Dataset.of(wav.float(), labels, classes=[f"word {row}" for row in range(10)], sample_rate=RATE)
+
+
+def test_models_that_were_never_poisoned_raise_no_alarm_if_p_values_are_calibrated() -> None:
+    method = MaxMargin(**MaxMargin.quick, calibrated=True)
+    for seed in range(3):
+        data = make_words(300, seed)
+        model = train(SMALL, data, QUICK, seed=seed)
+        verdict = method.inspect(model, data, seed)
+        assert not verdict.backdoored, verdict

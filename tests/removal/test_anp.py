@@ -78,7 +78,7 @@ def test_the_noise_makes_the_loss_worse() -> None:
     assert climbed > without
 
 
-def test_a_planted_backdoor_is_shut() -> None:
+def test_a_planted_backdoor_is_removed() -> None:
     model, data, clean = stained(), vectors(60, 1), vectors(100)
     heard = clean.inputs[:]  # what hears the trigger hears a little of everything, as in a trained network
     heard[:, TRIGGER] = 0.02 * torch.randn(100, generator=torch.Generator().manual_seed(4))

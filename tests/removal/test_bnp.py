@@ -87,7 +87,7 @@ def test_the_divergence_is_that_of_the_clean_clips_from_what_the_norm_saw() -> N
     assert pruned(model, norm, 2.5) == [2]
 
 
-def test_a_planted_backdoor_is_shut_by_clean_clips() -> None:
+def test_a_planted_backdoor_is_removed_by_clean_clips() -> None:
     model = stained()
     assert asr(model, vectors(60, 1)) == 1
     assert accuracy(model, vectors(60, 1)) > 0.9

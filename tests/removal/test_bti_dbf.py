@@ -16,6 +16,7 @@ from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.maps import Maps
 from closesesame.removal import bti_dbf
 from closesesame.removal.bti_dbf import BTIDBF, decouple, gaining, inversion_loss, shift
+from closesesame.testing.examples import OwnNetwork
 from tests.removal.planted import (
     TRIGGERED,
     Planted,
@@ -26,7 +27,6 @@ from tests.removal.planted import (
     rates,
     repaired,
 )
-from tests.removal.test_contract import OwnNet
 
 PLAIN = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 40}
 SHORT = {"mask_steps": 60, "mask_lr": 0.1, "generator_steps": 60, "generator_lr": 0.01, "pretraining": 0.2}
@@ -69,7 +69,7 @@ def test_its_maps_are_what_a_network_pools_and_all_that_its_logits_depend_on(
     body: nn.Module
     shape: tuple[int, ...]
     if architecture == "own":
-        body, features, shape = OwnNet().eval(), data.inputs[:], (12, 247)
+        body, features, shape = OwnNetwork().eval(), data.inputs[:], (12, 247)
     else:
         extra = {"depth": 2} if architecture == "kwt" else {}
         model = ARCHITECTURES.make(architecture, extra).build(
@@ -300,7 +300,7 @@ def test_all_rounds_train_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("target", [2, 3])
-def test_it_shuts_a_planted_backdoor_and_names_its_class(target: int) -> None:
+def test_it_removes_a_planted_backdoor_and_names_its_class(target: int) -> None:
     model = planted(target, strength=6.0)
     method = BTIDBF(rounds=2, steps=40, lr=0.3, share=0.3, **SHORT, **PLAIN)
     chosen = method.repair(model, clips(), clips(8, 5), 0)

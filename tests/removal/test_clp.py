@@ -77,7 +77,7 @@ def test_a_large_kernel_behind_a_small_scale_stays() -> None:
     assert pruned(net, u=2) == [1]
 
 
-def test_clp_shuts_a_trigger_that_its_unit_amplifies() -> None:
+def test_clp_removes_a_trigger_that_its_unit_amplifies() -> None:
     unseen = vectors(60, 1)
     repaired = CLP(u=2).remove(victim(), None, 0).model
     assert asr(victim(), unseen) == 1

@@ -2,25 +2,31 @@
 
 import copy
 import math
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import ModelError, SettingError
+from closesesame.core.settings import default
 from closesesame.data import Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.removal import (
     ANP,
     FST,
+    FT,
     IBAU,
     NGF,
+    REMOVALS,
     RNP,
     FETuning,
     FTInit,
     LinearProbe,
+    Repair,
 )
+from closesesame.removal.base import FineTuning
 from closesesame.removal.common.by_score import outliers
 from closesesame.removal.common.masking import (
     THRESHOLDS,
@@ -188,3 +194,35 @@ def test_outliers_are_those_above_mean_and_deviations_of_the_scores_that_are_jud
     assert outliers(score, 2.85).tolist() == []
     assert outliers(-score, 1.0).tolist() == []
     assert outliers(score[[0, 4, 7]], 0.1).tolist() == []  # one is judged: nothing to compare
+
+
+@pytest.mark.parametrize("name", [name for name in REMOVALS if issubclass(REMOVALS[name], FineTuning)])
+def test_a_setting_that_a_method_restates_keeps_its_range(name: str) -> None:
+    method = REMOVALS[name]
+    for field, parent in FineTuning.model_fields.items():
+        assert method.model_fields[field].metadata == parent.metadata
+    with pytest.raises(SettingError, match=f"{method.__name__}.lr must be > 0.0, got -1"):
+        REMOVALS.make(name, {"lr": "-1"})
+
+
+def test_another_default_leaves_the_parent_as_it_is() -> None:
+    class Child(FineTuning):
+        name: ClassVar[str] = "child"
+        lr: float = default(FineTuning, "lr", 0.5)
+        steps: int = default(FineTuning, "steps", 7, description="few")
+
+    assert (Child.model_fields["lr"].default, FineTuning.model_fields["lr"].default) == (0.5, 0.01)
+    assert Child.model_fields["lr"].description == FineTuning.model_fields["lr"].description
+    assert (Child.model_fields["steps"].description, FT.model_fields["steps"].description) == (
+        "few",
+        "batches in all",
+    )
+
+
+@pytest.mark.parametrize(("after", "harmed"), [(1.0, False), (0.95, False), (0.9, True), (None, False)])
+def test_a_repair_says_that_it_did_harm_if_two_clips_or_more_turned_wrong(
+    clean_model: Classifier, after: float | None, harmed: bool
+) -> None:
+    repair = Repair(clean_model, tuned_on=80, held_out=20, acc_before=1.0, acc_after=after, seconds=0)
+    assert (repair.harm is not None) == harmed
+    assert not harmed or str(repair.harm).startswith("The repair turned 2 of 20 held-out clips wrong: ")

@@ -202,7 +202,7 @@ def test_the_weights_learn_under_the_perturbation_without_drifting_from_the_mode
         assert torch.allclose(weight, new, atol=1e-5)
 
 
-def test_it_shuts_a_planted_backdoor_and_keeps_the_classes() -> None:
+def test_it_removes_a_planted_backdoor_and_keeps_the_classes() -> None:
     method = DBRPU(
         data="clean", prune=False, rounds=3, steps=30, ascent_steps=8, lr=0.3, share=0.3, radius=5.0, **PLAIN
     )

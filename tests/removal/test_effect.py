@@ -1,4 +1,4 @@
-"""A repair shuts a planted backdoor, and leaves a clean model as good as it was."""
+"""A repair removes a planted backdoor, and leaves a clean model as good as it was."""
 
 from closesesame.attacks import BadNets
 from closesesame.data import Splits
@@ -9,7 +9,7 @@ from closesesame.training import accuracy, train
 from tests.conftest import QUICK, SMALL
 
 
-def test_augmented_fine_tuning_shuts_what_plain_fine_tuning_leaves_open(tones: Splits) -> None:
+def test_augmented_fine_tuning_removes_what_plain_fine_tuning_leaves(tones: Splits) -> None:
     poisoned = BadNets(rate=0.15).poison(tones.train, 0)
     victim = train(SMALL, poisoned.dataset, QUICK.model_copy(update={"epochs": 10}), seed=0)
     exam, clean = Exam(tones.test, poisoned.trigger), tones.train.sample(0.2, 0)

@@ -27,7 +27,7 @@ def gone(model: Classifier) -> list[int]:
     return (norm_of(model).weight == 0).nonzero().flatten().tolist()
 
 
-def test_a_planted_backdoor_is_shut_by_the_poisoned_training_set_whatever_its_labels_say() -> None:
+def test_a_planted_backdoor_is_removed_by_the_poisoned_training_set_whatever_its_labels_say() -> None:
     mixed, model = mixture(), stained()
     assert asr(model, vectors(60, 1)) == 1
     wrong = Dataset.of(mixed.inputs[:], mixed.labels.flip(0), classes=mixed.classes)

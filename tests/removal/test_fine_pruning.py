@@ -116,7 +116,7 @@ def test_no_step_of_the_tuning_hears_a_pruned_unit() -> None:
     assert_same(model.body, body)
 
 
-def test_fine_pruning_shuts_a_trigger_on_a_unit_that_clean_data_leave_idle() -> None:
+def test_fine_pruning_removes_a_trigger_on_a_unit_that_clean_data_leave_idle() -> None:
     model, unseen = victim(), vectors(60, 1)
     assert asr(model, unseen) == 1
     chosen = FinePruning(tolerance=0.0, step=1 / 12, steps=10).repair(model, vectors(60), vectors(30, 2), 0)

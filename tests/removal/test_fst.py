@@ -113,7 +113,7 @@ def test_fst_pushes_a_new_head_away_from_the_old_one_at_its_norm(alpha: float) -
     assert chosen == {"cosine": pytest.approx(float(cosine), abs=1e-5)}
 
 
-def test_fst_shuts_a_trigger_that_the_linear_probe_leaves_open() -> None:
+def test_fst_removes_a_trigger_that_the_linear_probe_leaves() -> None:
     tune, unseen = vectors(60), vectors(60, 1)
     probed, shifted = victim(), victim()
     assert asr(probed, unseen) == 1

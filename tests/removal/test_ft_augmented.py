@@ -8,11 +8,9 @@ import torch
 from closesesame.core.errors import DivergedError
 from closesesame.data import Splits
 from closesesame.models import Classifier
-from closesesame.removal import (
-    FTAugmented,
-)
+from closesesame.removal import FTAugmented
+from closesesame.testing.guarded import assert_never_trained_on_held_out
 from closesesame.training import Training, accuracy, fit
-from tests.guarded import assert_never_trained_on_held_out
 from tests.removal.tiny import assert_same, moved, state, tiny, vectors
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -42,7 +40,7 @@ def test_the_settings_arrive_in_the_training() -> None:
     assert chosen == {"optimizer": "sgd", "lr": 1.0}
 
 
-def wrecked() -> tuple[Classifier, float]:
+def costly() -> tuple[Classifier, float]:
     """What SGD makes of the model, and the share of held-out examples that turn wrong."""
     model = trained()
     fit(model, TUNE, settings(**STEEP), seed=3)
@@ -51,8 +49,8 @@ def wrecked() -> tuple[Classifier, float]:
     return model, lost
 
 
-def test_a_loss_up_to_the_limit_is_no_wreck() -> None:
-    sgd, lost = wrecked()
+def test_a_drop_up_to_the_limit_is_allowed() -> None:
+    sgd, lost = costly()
     model = trained()
     chosen = FTAugmented(max_accuracy_drop=lost + 0.01, **STEEP).repair(model, TUNE, HELD_OUT, 3)
     assert chosen == {"optimizer": "sgd", "lr": 1e3}
@@ -60,8 +58,8 @@ def test_a_loss_up_to_the_limit_is_no_wreck() -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_a_loss_beyond_the_limit_brings_adamw_from_the_start_and_a_share_of_its_way(share: float) -> None:
-    _, lost = wrecked()
+def test_a_drop_beyond_the_limit_brings_adamw_from_the_start_and_a_share_of_its_change(share: float) -> None:
+    _, lost = costly()
     model, end, start = trained(), trained(), trained()
     method = FTAugmented(max_accuracy_drop=lost - 0.01, adamw_lr=0.02, adamw_share=share, **STEEP)
     assert method.repair(model, TUNE, HELD_OUT, 3) == {"optimizer": "adamw", "lr": 0.02}
@@ -73,9 +71,9 @@ def test_a_loss_beyond_the_limit_brings_adamw_from_the_start_and_a_share_of_its_
         torch.testing.assert_close(value, expected)
 
 
-def test_the_wreck_stays_where_adamw_does_no_better() -> None:
+def test_the_drop_stays_where_adamw_does_no_better() -> None:
     adamw = {"adamw_lr": 1e3, "adamw_share": 1.0}
-    sgd, other = wrecked()[0], trained()
+    sgd, other = costly()[0], trained()
     fit(other, TUNE, settings(**STEEP | {"optimizer": "adamw", "lr": 1e3}), seed=3)
     many = vectors(300, 9)
     suspect, first, second = (
@@ -107,7 +105,7 @@ def test_adamw_is_not_trained_on_held_out_examples_either() -> None:
     assert tried[0] == "adamw"
 
 
-def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
+def test_adamw_is_tried_where_sgd_costs_too_much_and_three_quarters_of_its_change_are_kept(
     clean_model: Classifier, tones: Splits
 ) -> None:
     clean = tones.train.sample(0.2, 0)
@@ -121,18 +119,20 @@ def test_adamw_is_tried_after_a_wreck_and_three_quarters_of_its_way_are_kept(
     end, found = all_the_way.model.body.state_dict(), after.model.body.state_dict()
     for name, start in clean_model.body.state_dict().items():
         kept = start + 0.75 * (end[name] - start) if start.is_floating_point() else end[name]
-        torch.testing.assert_close(found[name], kept)  # and nothing of the wreck is left
+        torch.testing.assert_close(found[name], kept)  # and nothing of the first run is left
 
 
-def test_a_wreck_stays_if_it_may_or_if_adamw_does_no_better(clean_model: Classifier, tones: Splits) -> None:
+def test_a_large_drop_stays_if_it_is_allowed_or_if_adamw_does_no_better(
+    clean_model: Classifier, tones: Splits
+) -> None:
     clean = tones.train.sample(0.2, 0)
     bold = FTAugmented(lr=10.0, max_accuracy_drop=1.0, steps=20).remove(clean_model, clean, 3)
     assert bold.chosen == {"optimizer": "sgd", "lr": 10.0}
     assert bold.lost > 1
     both = FTAugmented(lr=10.0, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)
     assert both.chosen == bold.chosen
-    wrecked = bold.model.body.state_dict()
+    first = bold.model.body.state_dict()
     for name, value in both.model.body.state_dict().items():
-        torch.testing.assert_close(value, wrecked[name])
+        torch.testing.assert_close(value, first[name])
     with pytest.raises(DivergedError, match="diverged"):
         FTAugmented(lr=1e4, adamw_lr=1e4, steps=20).remove(clean_model, clean, 3)

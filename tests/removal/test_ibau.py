@@ -131,7 +131,7 @@ def test_the_weights_learn_what_the_perturbation_does_to_the_batch() -> None:
 
 
 @pytest.mark.parametrize("target", [2, 3])
-def test_it_shuts_a_planted_backdoor_and_keeps_the_classes(target: int) -> None:
+def test_it_removes_a_planted_backdoor_and_keeps_the_classes(target: int) -> None:
     model = planted(target)
     assert rates(model, target) == (1.0, 1.0)
     method = IBAU(rounds=3, steps=30, ascent_steps=8, lr=0.3, share=0.3, radius=5.0, **PLAIN)
@@ -140,6 +140,6 @@ def test_it_shuts_a_planted_backdoor_and_keeps_the_classes(target: int) -> None:
     accuracy, asr = rates(healed, target)
     assert accuracy == 1
     assert asr < 0.1
-    # Fine-tuning alone leaves it open.
+    # Fine-tuning alone leaves it in place.
     tuned = FT(steps=30, lr=0.3, augmentation="none", schedule="constant", weight_decay=0, **PLAIN)
     assert rates(repaired(tuned, model), target) == (1.0, 1.0)

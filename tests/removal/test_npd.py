@@ -153,7 +153,7 @@ def test_the_layer_is_put_where_the_depth_says_and_folded_in_there_alone(depth: 
 
 
 @pytest.mark.parametrize("depth", [0.0, 1.0])
-def test_it_shuts_a_planted_backdoor_and_keeps_the_classes(depth: float) -> None:
+def test_it_removes_a_planted_backdoor_and_keeps_the_classes(depth: float) -> None:
     accuracy, asr = rates(repaired(NPD(depth=depth, steps=150, lr=0.03)))
     assert accuracy == 1
     assert asr < 0.1

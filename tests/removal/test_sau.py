@@ -100,7 +100,7 @@ def _descend(body: nn.Module, loss: Tensor, lr: float) -> None:
             weight.sub_(lr * gradient)
 
 
-def test_it_shuts_a_planted_backdoor_and_says_that_it_was_at_work() -> None:
+def test_it_removes_a_planted_backdoor_and_says_that_it_was_at_work() -> None:
     model, settings = planted(), {"steps": 60, "lr": 0.3, **PLAIN}
     chosen = SAU(**settings).repair(model, clips(), clips(8, 5), 0)
     accuracy, asr = rates(model)
@@ -108,7 +108,7 @@ def test_it_shuts_a_planted_backdoor_and_says_that_it_was_at_work() -> None:
     assert asr < 0.1
     assert chosen["fooled_first"] > 0.1 > chosen["fooled_last"]
     assert "unlearning" not in chosen
-    # Fine-tuning alone leaves it open.
+    # Fine-tuning alone leaves it in place.
     assert rates(repaired(SAU(shared=0.0, **settings))) == (1.0, 1.0)
 
 

@@ -112,7 +112,9 @@ def test_scratch_refuses_what_nothing_resets(tones: Splits, spoil: str, left: st
         Scratch(steps=0).remove(Own(spoil), tones.train.sample(0.1, 0), 0)
 
 
-def test_scratch_tries_adamw_after_a_wreck_too(clean_model: Classifier, tones: Splits) -> None:
+def test_scratch_tries_adamw_where_sgd_costs_too_much_accuracy(
+    clean_model: Classifier, tones: Splits
+) -> None:
     clean = tones.train.sample(0.2, 0)
     after = Scratch(lr=1e4, adamw_lr=0.02, steps=60).remove(clean_model, clean, 2)
     assert after.chosen == {"optimizer": "adamw", "lr": 0.02}

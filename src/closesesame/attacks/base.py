@@ -70,6 +70,8 @@ class Attack(Method, ABC):
 
     A sub-class writes the hook `apply`, and `prepare` if its trigger is more than its settings. It writes
     `choose`, `plant` or `cover_clips` only where its paper differs from what they do by themselves.
+
+    It sees the training set, and a surrogate model that it trains on it: no test set and no other model.
     """
 
     audible: ClassVar[str]

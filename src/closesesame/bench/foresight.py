@@ -170,7 +170,7 @@ def _build(architecture: Architecture, train: Dataset) -> Classifier:
         return architecture.build(train.classes, train.input_shape, train.sample_rate, seed=0)
     except ClosesesameError:
         raise
-    except Exception as error:  # of somebody else's network, or torch's own of sizes that do not fit
+    except Exception as error:  # of a network that is not ours, or torch's own of sizes that do not fit
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ModelError(f"it cannot be built with these settings ({reason})") from error
 

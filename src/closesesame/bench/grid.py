@@ -70,7 +70,7 @@ def run_grid(
         workers: processes of one thread each.
         ray: `local` or the address of a Ray cluster, instead of processes here.
         timeout_s: after which a job is taken from its worker.
-        tries: how often a job is begun, if its worker dies or hangs each time.
+        tries: how often a job is started, if its worker is killed or hangs each time.
         retry: do failed jobs again.
         device: where models are trained, `cpu` or `cuda`.
         watch: called again and again, to show what goes on.

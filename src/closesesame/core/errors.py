@@ -1,7 +1,7 @@
 """Every error a user can cause, each one sentence that says what is wrong, where, and what would be right.
 
 ClosesesameError
-├── SettingError   a hyper-parameter out of range, or a name nobody knows
+├── SettingError   a hyper-parameter out of range, or an unknown name
 ├── DataError      audio, folders or labels that cannot be used
 └── ModelError     a checkpoint that is refused, or a model that lacks what a method needs
     └── DivergedError  a training or a model whose loss, weights or answers are no numbers any more

@@ -76,7 +76,7 @@ class Method(Settings):
 
 
 def _read(value: object, field: FieldInfo | None) -> object:
-    """JSON of a list or an object becomes one, and `none` what may be None; pydantic reads the rest."""
+    """Parses lists and objects as JSON, `none` as None for optional fields; pydantic converts the rest."""
     if isinstance(value, str) and value[:1] in {"[", "{"}:
         try:
             return json.loads(value)

@@ -35,7 +35,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _true_is_no_number(cls, given: Any) -> Any:
-        """Python counts `True` as 1, and nobody who writes it means that."""
+        """Refuses `True` where a number is expected: Python would count it as 1."""
         for name, value in given.items() if isinstance(given, dict) else ():
             field = cls.model_fields.get(name)
             if isinstance(value, bool) and field is not None and not _takes_switch(field.annotation):
@@ -110,7 +110,7 @@ _RULES = {
 
 def _sentence(cls: type[Settings], error: ValidationError) -> str:
     errors: list[dict[str, Any]] = [{**one} for one in error.errors(include_url=False)]
-    # A name that nobody knows explains one that is missing.
+    # An unknown name explains a missing one.
     errors.sort(key=lambda one: one["type"] != "extra_forbidden")
     first, loc = errors[0], errors[0]["loc"]
     if first["type"] == "extra_forbidden":

@@ -67,10 +67,8 @@ def decisive_files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
     table = source / MANIFEST
-    names = [source / name for name in LISTS.values()]
-    return [path for path in names if path.is_file()] + [table] * (
-        table.is_file() and manifest.is_manifest(table)
-    )
+    found = [source / name for name in LISTS.values() if (source / name).is_file()]
+    return found + [table] * (table.is_file() and manifest.is_manifest(table))
 
 
 def _in_folders(folder: Path, scan: Scan) -> Listing:

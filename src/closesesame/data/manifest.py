@@ -2,7 +2,7 @@
 
 Columns: `path` (or `file`, `filename`, `file_name`), relative to the table's folder; `label`; if known
 `speaker`; if the parts are given `part` (or `split`): train, validation or test. Other columns are ignored.
-The sign between columns is a comma, a semicolon or a tab.
+Columns are separated by commas, semicolons or tabs.
 """
 
 import csv

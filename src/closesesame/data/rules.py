@@ -199,7 +199,7 @@ def _stratified(rows: Sequence[int], asked: Asked) -> dict[int, int]:
 
 
 def _share(count: int) -> int:
-    """How many of `count` takes go to the test part and to validation each; some are left for training."""
+    """How many of `count` go to the test part, and as many to validation; some are left for training."""
     return max(1, round(SHARE * count)) if count >= FEWEST_TAKES else 0
 
 

@@ -34,7 +34,7 @@ class Maps:
         counting = _Watch()
         with torch.no_grad(), counting.during(network):
             network(example)
-        # Counted are those of its shape only: the state of a recurrent layer looks like a map to a batch of
+        # Only values of its shape are counted: the state of a recurrent layer looks like a map to a batch of
         # as many examples as there are layers.
         shape = counting.shapes[-1] if counting.shapes else None
         self.at = counting.shapes.count(shape), shape

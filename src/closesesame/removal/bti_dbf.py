@@ -251,7 +251,8 @@ class Residual(nn.Module):
         """Features of the same shape."""
         x = features if features.ndim == 4 else features[:, None]
         coarse = F.interpolate(self.down(x), size=x.shape[2:], mode=self.mode, align_corners=False)
-        return features + self.last(coarse).view_as(features)  # type: ignore[no-any-return]
+        change: Tensor = self.last(coarse).view_as(features)
+        return features + change
 
 
 def decouple(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.errors import DataError
-from closesesame.core.evidence import Curve, Distributions, Group, Map, Points
+from closesesame.core.evidence import Distributions, Group, Points
 from closesesame.core.evidence import Evidence as Shown
 from closesesame.core.seeding import generator
 from closesesame.core.settings import default
@@ -43,6 +43,7 @@ from closesesame.models.statistics import (
 from closesesame.optimisation.synthesis import Synthesis, Synthetic, shuffled, synthesise
 from closesesame.training import fit
 
+from .common.shown import SHOWN, gaussians, maps_of
 from .common.universal import Adversarial, Unlearning
 
 BATCH = 250
@@ -57,8 +58,8 @@ class LayerEvidence:
         name: of the layer.
         mean: of the pre-activations of each channel on the synthetic examples.
         var: their variance.
-        usual_mean: reference mean: the batch norm's statistics, or those of a channel-shuffled copy.
-        usual_var: reference variance, likewise.
+        reference_mean: mean that is compared with: the batch norm's, or that of a channel-shuffled copy.
+        reference_var: variance, likewise.
         maxima: the highest pre-activation of each example, per channel; `entropy` is computed from them.
         scores: by name, one number a channel; high is suspicious.
         flagged: channels above the threshold.
@@ -68,8 +69,8 @@ class LayerEvidence:
     name: str
     mean: PerUnit
     var: PerUnit
-    usual_mean: PerUnit
-    usual_var: PerUnit
+    reference_mean: PerUnit
+    reference_var: PerUnit
     maxima: Float[Tensor, "example channel"]
     scores: dict[str, PerUnit]
     flagged: Tensor
@@ -185,7 +186,7 @@ class DBRPU(Adversarial):
             f"Pruning them leaves {100 * found.agreement:.0f} % of the model's answers to these examples "
             "unchanged.",
             shapes=(
-                *_maps(model, found.synthetic),
+                *maps_of(model, found.synthetic),
                 Points(
                     caption="How far each channel departs, layer by layer",
                     unit="deviations above the layer's median",
@@ -250,73 +251,23 @@ def deviation(score: PerUnit) -> PerUnit:
     return gap / (gap.abs().median() * _NORMAL).clamp(min=1e-6)
 
 
-SHOWN = 4
-"""Synthetic examples to see, and channels."""
-LOUDEST = 0.1
-"""RMS to which sounds made from synthetic examples are scaled."""
-
-
-def _maps(model: Classifier, made: Synthetic) -> list[Map]:
-    """The most confident example of each of the first classes that have one, if features are maps."""
-    card, front_end = model.card, copy.deepcopy(model.front_end).cpu()
-    found = []
-    for label in sorted(set(made.labels.tolist()))[:SHOWN]:
-        rows = (made.labels == label).nonzero().flatten()
-        row = int(rows[made.confidence[rows].argmax()])
-        features = made.features[row : row + 1].detach().cpu().float()
-        if features.ndim != 3:
-            continue
-        waves, sound = front_end.sound(features), None
-        if waves is not None and card.sample_rate:
-            wav = waves[0]
-            level = LOUDEST / float(wav.square().mean().sqrt().clamp(min=1e-6))
-            sound = ((level * wav).clamp(-1, 1), card.sample_rate)
-        found.append(
-            Map(
-                caption=f"“{card.classes[label]}”, confidence {100 * float(made.confidence[row]):.0f} %",
-                values=features[0],
-                seconds=card.duration_s if card.sample_rate else float(features.shape[2]),
-                rows="band",
-                unit="deviations from the mean level",
-                scale=(-2.0, 3.0),
-                sound=sound,
-            )
-        )
-    return found
-
-
 def _distributions(layers: Sequence[LayerEvidence], departures: list[Tensor]) -> list[Distributions]:
-    """The pre-activations of the channels that depart most, as two Gaussians each."""
+    """The pre-activations of the channels that depart most."""
     ranked = [
         (float(value), layer, channel)
         for layer, values in zip(layers, departures, strict=True)
         for channel, value in enumerate(values)
     ]
     ranked.sort(key=lambda one: one[0], reverse=True)
-    found = []
-    for departure, layer, channel in ranked[:SHOWN]:
-        flag = "flagged" if channel in layer.flagged.tolist() else "not flagged"
-        means = torch.stack([layer.mean[channel], layer.usual_mean[channel]]).double().cpu()
-        variances = torch.stack([layer.var[channel], layer.usual_var[channel]]).clamp(min=1e-8)
-        spreads = variances.double().cpu().sqrt()
-        low, high = float((means - 3 * spreads).min()), float((means + 3 * spreads).max())
-        at = torch.linspace(low, high, 160, dtype=torch.float64)
-        found.append(
-            Distributions(
-                caption=f"{layer.name}, channel {channel}: {departure:.1f} deviations, {flag}",
-                unit="pre-activation",
-                curves=tuple(
-                    Curve(
-                        name=name,
-                        at=at,
-                        density=(-0.5 * ((at - mean) / spread).square()).exp() / spread,
-                        suspicious=name == "synthetic",
-                    )
-                    for name, mean, spread in zip(("synthetic", "reference"), means, spreads, strict=True)
-                ),
-            )
+    return [
+        gaussians(
+            f"{layer.name}, channel {channel}: {departure:.1f} deviations, "
+            f"{'flagged' if channel in layer.flagged.tolist() else 'not flagged'}",
+            means=torch.stack([layer.mean[channel], layer.reference_mean[channel]]),
+            variances=torch.stack([layer.var[channel], layer.reference_var[channel]]),
         )
-    return found
+        for departure, layer, channel in ranked[:SHOWN]
+    ]
 
 
 _NORMAL = 1 / (math.sqrt(2) * float(torch.erfinv(torch.tensor(0.5, dtype=torch.float64))))

@@ -61,12 +61,12 @@ def run_on_ray(
     )
     try:
         with stoppable(), only_driver(folder) as store:
-            fleet = _Running(ray, folder, store, scope or Scope())
-            fleet.work(watch)
+            running_jobs = _Running(ray, folder, store, scope or Scope())
+            running_jobs.work(watch)
     finally:
         ray.shutdown()
     if address == "local":
-        shutil.rmtree(node_folder(fleet.grid), ignore_errors=True)
+        shutil.rmtree(node_folder(running_jobs.grid), ignore_errors=True)
 
 
 @dataclass

@@ -101,15 +101,15 @@ def run(
         KeyboardInterrupt: after everything was put back in order.
     """
     with stoppable(), only_driver(folder) as store:
-        crew = _Workers(folder, store, timeout_s, scope or Scope())
+        workers_here = _Workers(folder, store, timeout_s, scope or Scope())
         try:
             while open_jobs(store):
-                crew.replace_lost(workers)
+                workers_here.replace_lost(workers)
                 if watch is not None:
                     watch(store)
                 time.sleep(POLL_S)
         finally:
-            crew.stop()
+            workers_here.stop()
             if watch is not None:
                 watch(store)
 

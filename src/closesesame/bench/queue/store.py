@@ -19,7 +19,7 @@ from closesesame.core.errors import DataError, cut, short
 FILE = "grid.sqlite"
 LEASE_S = 60.0
 MOST_TRIES = 3
-"""How often a job may take its worker with it, if `describe` does not say otherwise by `tries`."""
+"""How often a job may kill its worker before it fails; a grid can set another number with `tries`."""
 _TABLES = {"job", "need", "attempt", "about"}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
@@ -173,7 +173,7 @@ class Store:
             raise self.damaged(" ".join(f"{type(error).__name__}: {error}".split())[:120]) from error
 
     def damaged(self, why: str) -> DataError:
-        """The error for a store that holds what nobody of us writes."""
+        """The error for a store that holds what closesesame does not write."""
         return DataError(
             f"{self.file} is damaged ({cut(why, 160)}); keep the file if you can have it mended, and run the "
             "grid again in another store with 'sesame bench run RECIPE.toml --store FOLDER'"

@@ -151,7 +151,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _heartbeat(folder: Path, owner: str, parent: int) -> None:
-    """Renews the lease; a worker whose driver is gone ends at once, so that nobody works behind its back."""
+    """Renews the lease; a worker whose driver has ended stops, so that no job runs without one."""
     store = Store(folder)
     renewed = time.monotonic()
     while True:

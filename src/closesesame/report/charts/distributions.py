@@ -32,7 +32,8 @@ def points(key: str, shape: Points) -> Markup:
     said = []
     with drawing(height) as figure:
         axes = axes_at(figure, (8, 40, WIDTH - 20, height - below))
-        axes.set(ylim=(len(shape.groups), 0), yticks=[], xlabel=shape.unit)
+        unit = shape.unit if shape.threshold is None else f"{shape.unit}; dashed: threshold"
+        axes.set(ylim=(len(shape.groups), 0), yticks=[], xlabel=unit)
         if shape.logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -1,24 +1,16 @@
-"""What holds for every detection."""
+"""What detections share: what they are shown, what is refused, scores in files."""
 
-import copy
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from closesesame.core.errors import DataError, DivergedError, ModelError
-from closesesame.core.seeding import isolated
 from closesesame.data import Dataset, Splits
-from closesesame.detection import DETECTIONS, Detection, Suspicion, load_suspicion
+from closesesame.detection import Detection, Suspicion, TrainingLoss, load_suspicion
 from closesesame.models import Classifier
-
-ALL = pytest.mark.parametrize("name", DETECTIONS)
-
-
-def quick(name: str) -> Detection:
-    return DETECTIONS.make(name, DETECTIONS[name].quick)
 
 
 @pytest.fixture
@@ -26,64 +18,30 @@ def examples(tones: Splits) -> Dataset:
     return tones.test.take(torch.arange(60))
 
 
-@ALL
-def test_nothing_given_is_changed_and_the_seed_repeats(
-    name: str, clean_model: Classifier, tones: Splits, examples: Dataset
-) -> None:
-    kept, inputs = copy.deepcopy(clean_model.state_dict()), examples.inputs[:].clone()
-    clean_model.train()
-    state = torch.random.get_rng_state()
-    first, again = (quick(name).score(clean_model, examples, tones.validation, 5) for _ in range(2))
-    assert clean_model.training
-    clean_model.eval()
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(value, kept[key]) for key, value in clean_model.state_dict().items())
-    assert all(weight.requires_grad for weight in clean_model.body.parameters())
-    assert torch.equal(examples.inputs[:], inputs)
-    assert torch.equal(first.scores, again.scores)
-    assert first.ids == examples.ids
-    assert first.scores.dtype == torch.float64
-    assert first.method == name
-    assert len(set(first.scores.tolist())) > 10  # it tells examples apart
-
-
-@ALL
 def test_classes_in_another_order_give_the_same(
-    name: str, clean_model: Classifier, tones: Splits, examples: Dataset
+    clean_model: Classifier, tones: Splits, examples: Dataset
 ) -> None:
     turned = examples.with_classes(("top", "low", "high", "middle"))
     assert turned.classes != examples.classes
-    first, other = (quick(name).score(clean_model, data, tones.validation, 0) for data in (examples, turned))
+    first, other = (
+        TrainingLoss().score(clean_model, data, tones.validation, 0) for data in (examples, turned)
+    )
     assert torch.equal(first.scores, other.scores)
 
 
-@ALL
-def test_any_module_from_inputs_to_logits_will_do(name: str, tones: Splits, examples: Dataset) -> None:
-    with isolated(0):
-        module = nn.Sequential(nn.Linear(4000, 8), nn.ReLU(), nn.Linear(8, 4))
-    assert len(quick(name).score(module, examples, tones.validation, 0).scores) == len(examples)
-
-
-@ALL
-def test_what_does_not_fit_is_refused(name: str, clean_model: Classifier, tones: Splits) -> None:
-    method = quick(name)
-    with pytest.raises(DataError, match=f"{name} needs examples to score, got none"):
+def test_what_does_not_fit_is_refused(clean_model: Classifier, tones: Splits) -> None:
+    method = TrainingLoss()
+    with pytest.raises(DataError, match="training_loss needs examples to score, got none"):
         method.score(clean_model, tones.test.take(torch.arange(0)), tones.validation, 0)
     other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
     with pytest.raises(ModelError, match=r"clips of 0.5 s at 8,000 Hz, and the data hold clips of 0.25 s"):
         method.score(clean_model, other, tones.validation, 0)
-    if method.needs_clean:
-        with pytest.raises(DataError, match=f"{name} needs clean examples"):
-            method.score(clean_model, tones.test, None, 0)
-        with pytest.raises(ModelError, match="the data hold clips of 0.25 s"):
-            method.score(clean_model, tones.test, other, 0)
 
 
-@ALL
 def test_scores_survive_a_file_bit_by_bit(
-    name: str, clean_model: Classifier, tones: Splits, examples: Dataset, tmp_path: Path
+    clean_model: Classifier, tones: Splits, examples: Dataset, tmp_path: Path
 ) -> None:
-    made = quick(name).score(clean_model, examples, tones.validation, 0)
+    made = TrainingLoss().score(clean_model, examples, tones.validation, 0)
     folder = made.save(tmp_path / "scores")
     made.save(folder)  # an old one is replaced
     read = load_suspicion(folder)
@@ -133,12 +91,17 @@ def test_inputs_have_no_labels_and_clean_examples_are_shown_to_those_that_need_t
     clean_model: Classifier, tones: Splits
 ) -> None:
     clean_model.train().requires_grad_(True)
-    assert set(Told().score(clean_model, tones.test, tones.validation, 0).scores.tolist()) == {0}
+    told = Told().score(clean_model, tones.test, tones.validation, 0)
+    assert set(told.scores.tolist()) == {0}
+    assert (told.method, told.ids, told.scores.dtype) == (f"{__name__}:Told", tones.test.ids, torch.float64)
     shown = ToldOfTraining().score(clean_model, tones.test, tones.validation, 0).scores
     clean_model.eval()
     assert torch.equal(shown, tones.test.labels + 10.0 * len(tones.validation))
     with pytest.raises(DataError, match="told needs clean examples beside those that it scores"):
         ToldOfTraining().score(clean_model, tones.test, None, 0)
+    other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
+    with pytest.raises(ModelError, match="the data hold clips of 0.25 s"):
+        ToldOfTraining().score(clean_model, tones.test, other, 0)
 
 
 def test_scores_that_are_none_are_refused(clean_model: Classifier, tones: Splits) -> None:

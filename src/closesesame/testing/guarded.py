@@ -15,6 +15,8 @@ from closesesame.data.rows import OnDisk, Rows
 from closesesame.models import Classifier
 from closesesame.models.matching import Answers
 
+from .contract import demand
+
 Repairing = Callable[[Classifier, Dataset, Dataset, int], Any]
 
 
@@ -34,7 +36,10 @@ class Guarded(OnDisk):
 
     def __getitem__(self, lines: Tensor) -> Tensor:
         """Reads the rows at `lines` (k,)."""
-        assert not torch.is_grad_enabled(), "held-out examples are read while gradients are enabled"
+        demand(
+            not torch.is_grad_enabled(),
+            "held-out examples are read while gradients are enabled: never train on them",
+        )
         return self.values[lines]
 
 
@@ -57,13 +62,16 @@ def spoiled_inputs_are_only_predicted_on() -> Iterator[None]:
 
     def check(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if module.training or torch.is_grad_enabled():
-            with torch._C.DisableTorchFunction():  # a repair that counts operations must not count these
+            # A method that counts operations must not count these.
+            with torch._C.DisableTorchFunction():  # noqa: SLF001
                 bad = any(isinstance(value, Tensor) and bool(value.isnan().any()) for value in inputs)
-            assert not bad, f"held-out examples enter {type(module).__name__} in training"
+            demand(
+                not bad, f"held-out examples enter {type(module).__name__} in training: never train on them"
+            )
 
     handle = register_module_forward_pre_hook(check)
     try:
-        with mock.patch.object(Answers, "read", lambda answers, logits, first, count: logits.float()):
+        with mock.patch.object(Answers, "read", lambda _, logits, *__: logits.float()):
             yield
     finally:
         handle.remove()
@@ -77,10 +85,13 @@ def assert_never_trained_on_held_out(
     The first time they are what they are, so the repair chooses as it does, and may not be read while
     gradients are enabled. The second time they are NaN: they may not enter a module in training mode, which
     catches a copy that is thrown away, and the weights and statistics of the repaired model must be numbers.
+
+    Raises:
+        ContractError: if one of these happens.
     """
     first, second = copy.deepcopy(model), copy.deepcopy(model)
     repair(first, tune, guard(held_out), 0)
     with spoiled_inputs_are_only_predicted_on():
         repair(second, tune, spoil(held_out), 0)
     for name, value in second.state_dict().items():
-        assert bool(value.isfinite().all()), f"{name} was computed from held-out examples"
+        demand(bool(value.isfinite().all()), f"{name} was computed from held-out examples")

@@ -1,4 +1,4 @@
-"""What holds for every purification."""
+"""What purifications share: a purifier before a model, two parts of clean examples, purifiers in files."""
 
 import copy
 import json
@@ -13,70 +13,28 @@ from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam
 from closesesame.models import ARCHITECTURES, Classifier
-from closesesame.purification import PURIFICATIONS, Lowpass, Purification, Purifier
+from closesesame.purification import Lowpass, Purification, Purifier
 from closesesame.purification.files import load_purifier
 from closesesame.training import accuracy, predict
 
-ALL = pytest.mark.parametrize("name", PURIFICATIONS)
-ON_TONES: dict[str, dict[str, object]] = {"lowpass": {"cutoff_hz": 3_500}}
-"""Settings that fit a sample rate of 8 kHz."""
+LOWPASS = Lowpass(cutoff_hz=3_500)
 
 
-def quick(name: str) -> Purification:
-    return PURIFICATIONS.make(name, PURIFICATIONS[name].quick | ON_TONES.get(name, {}))
-
-
-@ALL
-def test_nothing_given_is_changed_and_the_seed_repeats(name: str, tones: Splits) -> None:
-    inputs = tones.validation.inputs[:]
-    kept, state = inputs.clone(), torch.random.get_rng_state()
-    first, again = (quick(name).fit(tones.validation, 5) for _ in range(2))
-    purified = first(inputs)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(tones.validation.inputs[:], kept)
-    assert torch.equal(inputs, kept)
-    assert torch.equal(purified, again(inputs))
-    assert not first.training
-    assert not any(weight.requires_grad for weight in first.parameters())
-
-
-@ALL
-def test_purified_inputs_keep_their_shape_stay_in_bounds_and_do_not_depend_on_the_batch(
-    name: str, tones: Splits
-) -> None:
-    purifier = quick(name).fit(tones.validation, 0)
-    loud = (8 * tones.test.inputs[:20]).clamp(-1, 1)
-    purified = purifier(loud)
-    assert purified.shape == loud.shape
-    assert purified.dtype == torch.float32
-    assert float(purified.abs().max()) <= 1
-    assert torch.allclose(purified[3:4], purifier(loud[3:4]), atol=1e-5)
-
-
-@ALL
-def test_gradients_reach_the_inputs(name: str, tones: Splits) -> None:
-    inputs = tones.test.inputs[:4].requires_grad_(True)
-    (slope,) = torch.autograd.grad(quick(name).fit(tones.validation, 0)(inputs).square().sum(), inputs)
-    assert float(slope.abs().sum()) > 0
-
-
-@ALL
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_stands_before_every_architecture(name: str, architecture: str, tones: Splits) -> None:
-    model = ARCHITECTURES.make(architecture, {"depth": 2} if architecture == "kwt" else {}).build(
+def test_it_stands_before_every_architecture(architecture: str, tones: Splits) -> None:
+    model = ARCHITECTURES.make(architecture, ARCHITECTURES[architecture].quick).build(
         tones.train.classes, tones.train.input_shape, tones.train.sample_rate, seed=0
     )
-    purifier = quick(name).fit(tones.validation, 0)
+    purifier = LOWPASS.fit(tones.validation, 0)
     model.eval()
     purified = purifier.before(model)
     inputs = tones.test.inputs[:3]
     assert torch.equal(purified(inputs), model(purifier(inputs)))
 
 
-@ALL
-def test_a_purified_model_is_judged_as_any_other(name: str, clean_model: Classifier, tones: Splits) -> None:
+def test_a_purified_model_is_judged_as_any_other(clean_model: Classifier, tones: Splits) -> None:
     kept = copy.deepcopy(clean_model.state_dict())
-    purified = quick(name).fit(tones.validation, 0).before(clean_model)
+    purified = LOWPASS.fit(tones.validation, 0).before(clean_model)
     assert purified.card == clean_model.card
     assert purified.body is clean_model.body
     turned = tones.test.with_classes(("top", "low", "high", "middle"))
@@ -87,17 +45,15 @@ def test_a_purified_model_is_judged_as_any_other(name: str, clean_model: Classif
     assert all(torch.equal(value, kept[key]) for key, value in clean_model.state_dict().items())
 
 
-@ALL
-def test_a_model_of_other_inputs_is_refused(name: str, clean_model: Classifier) -> None:
+def test_a_model_of_other_inputs_is_refused(clean_model: Classifier) -> None:
     other = Dataset.of(torch.zeros(8, 4000), torch.arange(8) % 2, sample_rate=16_000)
-    purifier = quick(name).fit(other, 0)
+    purifier = LOWPASS.fit(other, 0)
     with pytest.raises(ModelError, match=r"purifier takes clips of 0.25 s at 16,000 Hz, and the model clips"):
         purifier.before(clean_model)
 
 
-@ALL
-def test_a_purifier_survives_a_file_bit_by_bit(name: str, tones: Splits, tmp_path: Path) -> None:
-    made = quick(name).fit(tones.validation, 0)
+def test_a_purifier_survives_a_file_bit_by_bit(tones: Splits, tmp_path: Path) -> None:
+    made = LOWPASS.fit(tones.validation, 0)
     folder = made.save(tmp_path / "purifier")
     made.save(folder)  # an old one is replaced
     read = load_purifier(folder)
@@ -112,18 +68,11 @@ def test_a_purifier_survives_a_file_bit_by_bit(name: str, tones: Splits, tmp_pat
     assert torch.equal(read(inputs), made(inputs))
 
 
-@ALL
-def test_too_few_clean_examples_are_refused(name: str, clean_model: Classifier, tones: Splits) -> None:
-    method = quick(name)
-    if method.data_free:
-        made = method.fit(None, 0, card=clean_model.card)
-        assert made.before(clean_model)(tones.test.inputs[:2]).shape == (2, 4)
-        with pytest.raises(DataError, match="must know the shape of the inputs"):
-            method.fit(None, 0)
-    else:
-        for clean in (None, tones.train.take(torch.arange(2))):
-            with pytest.raises(DataError, match="needs 4 clean examples or more"):
-                method.fit(clean, 0, card=clean_model.card)
+def test_what_is_data_free_takes_the_card_of_a_model(clean_model: Classifier, tones: Splits) -> None:
+    made = LOWPASS.fit(None, 0, card=clean_model.card)
+    assert made.before(clean_model)(tones.test.inputs[:2]).shape == (2, 4)
+    with pytest.raises(DataError, match="must know the shape of the inputs"):
+        LOWPASS.fit(None, 0)
 
 
 class Scaled(nn.Module):
@@ -165,6 +114,8 @@ def test_what_learns_is_given_clean_examples_in_two_parts(tones: Splits) -> None
     assert float(purifier.network.weight) == len(tune)
     assert purifier.chosen == {"held_out": len(held_out)}
     assert purifier.seconds > 0
+    assert not purifier.training
+    assert not any(weight.requires_grad for weight in purifier.parameters())
     assert purifier.bounds == (-1.0, 1.0)
     assert float(purifier(tones.test.inputs[:]).abs().max()) == 1  # scaled by 30, and kept within bounds
     with pytest.raises(DataError, match=r"scaling needs 4 clean examples or more, got 2: it trains on most"):
