@@ -1,6 +1,7 @@
 """A method is a frozen, keyword-only set of hyper-parameters with a name, a citation and one verb."""
 
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .errors import SettingError, cut, nearest, short
+from .errors import SettingError, cut, listed, nearest, short
 from .settings import Settings
 
 M = TypeVar("M", bound="Method")
@@ -156,4 +157,8 @@ class Registry(Mapping[str, type[M]], Generic[M]):
             raise SettingError(f"{self.family} {cut(name)!r} is not in {cut(module)}")
         if not (isinstance(found, type) and issubclass(found, self.base)):
             raise SettingError(f"{self.family} {cut(name)!r} must be a subclass of {self.base.__name__}")
+        if inspect.isabstract(found):
+            raise SettingError(
+                f"{self.family} {cut(name)!r} lacks {listed(sorted(found.__abstractmethods__))}"
+            )
         return found
