@@ -264,7 +264,13 @@ def test_a_page_without_a_trigger_says_what_was_not_tested(
 OWN = '''
 from typing import ClassVar
 from torch import nn
-from closesesame.models import SpectralArchitecture
+from closesesame.models import Architecture, SpectralArchitecture
+
+class Half(Architecture):
+    """Not written to the end."""
+
+    name: ClassVar[str] = "half"
+    cite: ClassVar[str] = "me"
 
 class Net(SpectralArchitecture):
     """Tiny."""
@@ -287,6 +293,8 @@ def test_what_a_model_of_ones_own_wrote_every_command_reads(folder_of: FolderOf,
 
     done = run("train", words, "m", "--model", "mynet:Net", "--set", "epochs=1", *FAST)
     assert (done.returncode, done.stderr) == (0, "")
+    unfinished = run("train", words, "h", "--model", "mynet:Half", *FAST)
+    assert (unfinished.returncode, unfinished.stderr) == (2, "sesame: model 'mynet:Half' lacks build\n")
     refused = run("evaluate", "m", words)
     assert refused.returncode == 2
     assert "import 'mynet' first (on the command line: --import mynet)" in refused.stderr

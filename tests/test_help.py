@@ -42,12 +42,11 @@ def test_the_walk_finds_commands_of_every_depth() -> None:
 @pytest.mark.parametrize("words", [*COMMANDS, INSTALL], ids=[*NAMES, "sesame --install-completion"])
 def test_every_help_page_has_examples_that_can_be_typed(words: tuple[str, ...]) -> None:
     examples = examples_of(words)
-    assert examples
+    assert examples[0].startswith(" ".join(("sesame", *words)))
     for example in examples:
         assert len(example) <= 78, "a terminal of 80 columns breaks it"
         program, *typed = shlex.split(example)
         assert program == "sesame"
-        assert tuple(typed[: len(words)]) == words
         if "--help" not in typed:
             app.parse_args(typed, exit_on_error=False, print_error=False)
 

@@ -6,10 +6,10 @@ from closesesame.cli.printing import Answer, table
 
 @command("list")
 def list_methods(family: str | None = None) -> Answer:
-    """List the methods of all families; of one family, with what each method needs and claims.
+    """List the methods of all families; those of one family with what each needs and claims.
 
     Args:
-        family: Only this family: attack, removal or model.
+        family: Only this family, such as attack, removal or detection.
 
     Examples:
         sesame list
