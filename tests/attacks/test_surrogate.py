@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 
 import pytest
 import torch
-from torch import nn
 
 from closesesame.attacks import DriNet, FlowMur, LabelConsistent, Trigger, TrojanNN, surrogate
 from closesesame.attacks.surrogate import Made, SurrogateAttack
@@ -41,9 +40,10 @@ def test_a_surrogate_has_the_architecture_the_epochs_and_the_seed_of_the_attack(
     assert not any(weight.requires_grad for weight in models[0].parameters())
 
 
-def test_a_surrogate_is_forgotten_with_its_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = nn.Linear(1, 1)
-    monkeypatch.setattr(surrogate, "train", lambda *_, **__: copy.deepcopy(body))
+def test_a_surrogate_is_forgotten_with_its_data_set(
+    monkeypatch: pytest.MonkeyPatch, clean_model: Classifier
+) -> None:
+    monkeypatch.setattr(surrogate, "train", lambda *_, **__: copy.deepcopy(clean_model))
     data = make_tones(8, 1)
     model, alive = weakref.ref(TrojanNN().train_surrogate(data, 0)), weakref.ref(data)
     gc.collect()

@@ -16,7 +16,7 @@ def test_places_by_hand() -> None:
 
 
 def test_a_random_place_follows_from_the_content_of_the_clip_alone() -> None:
-    clips = torch.randn(40, 100, generator=torch.Generator().manual_seed(0))
+    clips = torch.randn(200, 100, generator=torch.Generator().manual_seed(0))
     found = starts(clips, 90, "random")
     assert starts(clips.flip(0), 90, "random") == found[::-1]
     assert set(found) == set(range(11))
