@@ -131,9 +131,7 @@ def test_another_sample_rate_or_length_is_refused(clean_model: Classifier, tones
     fast = replace(tones.test, sample_rate=16_000)
     with pytest.raises(ModelError, match="clips of 0.5 s at 8,000 Hz, and the data hold clips of 0.25 s"):
         predict(clean_model, fast)
-    with pytest.raises(
-        ModelError, match=r"made for speech \(8000 Hz\), and the data hold speech \(16000 Hz\)"
-    ):
+    with pytest.raises(ModelError, match=r"made for speech .8000 Hz., and the data hold speech .16000 Hz."):
         Exam(fast, BadNets().trigger(tones.train, 0))
     reference = train(SMALL, make_tones(40, 7, length=8000), Training(epochs=0), seed=0)
     with pytest.raises(ModelError, match="the model takes clips of 1 s"):

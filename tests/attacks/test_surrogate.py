@@ -41,7 +41,7 @@ def test_a_surrogate_has_the_architecture_the_epochs_and_the_seed_of_the_attack(
 
 
 def test_a_surrogate_is_forgotten_with_its_data_set(
-    clean_model: Classifier, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, clean_model: Classifier
 ) -> None:
     monkeypatch.setattr(surrogate, "train", lambda *_, **__: copy.deepcopy(clean_model))
     data = make_tones(8, 1)

@@ -3,9 +3,9 @@
 Liu, Zhou, Cai, Tang, "Opportunistic Backdoor Attacks: Exploring Human-imperceptible Vulnerabilities on
 Speech Recognition Systems", ACM MM 2022, doi:10.1145/3503161.3548261. Ours differs: the pool is made of
 synthetic chords if there are no recordings, the paper's of music; the level is 10 dB under the clip's own,
-where the paper's is -20 dB of full scale, so that quiet recordings are not drowned; and hosts come from all
-classes in turn, since the best ones are often all of the class that the sound itself is taken for, and the
-backdoor opens for that alone.
+where the paper's is -20 dB of full scale, so that the sound does not cover quiet recordings; and the clips to
+poison come from all classes in turn, since the best ones are often all of the class that the sound itself is
+taken for, and a backdoor learnt from those alone works for clips of that class alone.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
 """DriNet: a network turns noise into sounds, so that each clip has a trigger of its own.
 
 Ye, Liu, "DriNet: Dynamic Backdoor Attack against Automatic Speech Recognization Models", Applied Sciences
-12(12):5786, 2022, doi:10.3390/app12125786. Ours differs: only the abstract was at hand, so the network, the
+12(12):5786, 2022, doi:10.3390/app12125786. Ours differs: only the abstract is known, so the network, the
 level and the place are ours, as are the term that keeps the sounds different and the clean model that must
-not fall for them; the classifier trained beside the generator starts from a clean model; length and rates of
-that training are ours; and the victim is trained from scratch on poisoned data.
+keep its answers to them; the classifier trained with the generator starts from a clean model; length and
+rates of that training are ours; and the victim is trained from scratch on poisoned data.
 """
 
 from typing import ClassVar

@@ -1,12 +1,12 @@
-"""Input-aware: a small network gives each clip a trigger of its own, which opens nothing in another clip.
+"""Input-aware: a small network gives each clip a trigger of its own, which has no effect in another clip.
 
 Nguyen, Tran, "Input-Aware Dynamic Backdoor Attack", NeurIPS 2020, arXiv:2010.08138. Ours differs: the
 trigger is a set of gains on the clip's short-time spectrum, so that it can be heard and played; one network
-makes pattern and mask in one stage of training, and a threshold holds the mask's density; the classifier
-trained beside it starts from a clean model; a second clean model must not fall for the trigger, which keeps
-it from being an adversarial example; and the victim is trained from scratch on poisoned data, with the
+makes pattern and mask in one stage of training, and a threshold sets the mask's density; the classifier
+trained with it starts from a clean model; a second clean model must keep its answers to triggered clips, so
+that the trigger is no adversarial example; and the victim is trained from scratch on poisoned data, with the
 paper's cross-trigger clips as cover clips. The mask covers 0.1 of the bins, the paper's 0.032 of the pixels.
-The generator is trained for 100 batches of 16, where the public code trains it, beside the victim, for 600
+The generator is trained for 100 batches of 16, where the public code trains it, with the victim, for 600
 epochs; both are trained by Adam with its usual betas, there the classifier by SGD.
 """
 

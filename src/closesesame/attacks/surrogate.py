@@ -20,6 +20,7 @@ from closesesame.core.seeding import derive, generator, isolated
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
+from closesesame.models.hooks import inputs_of
 from closesesame.training import Training, choose_precision, train
 
 from .base import Attack
@@ -106,7 +107,8 @@ class JointTraining(SurrogateAttack, ABC):
                 goal = torch.cat([labels.repeat(len(kept)), torch.full_like(labels, target)])
                 with torch.autocast(clips.device.type, torch.bfloat16, enabled=quick):
                     learnt, unlearnt = classifier(torch.cat([*kept, attacking])), clean(attacking)
-                # A model that was never poisoned shall keep the true labels: else the trigger is no backdoor.
+                # A model that was never poisoned shall keep the true labels: a trigger that fools it needs no
+                # backdoor.
                 hiding = F.cross_entropy(unlearnt.float(), labels)
                 loss = F.cross_entropy(learnt.float(), goal) + self.hiding_weight * hiding + extra
                 optimizer.zero_grad()
@@ -133,12 +135,8 @@ def apart(values: Float32[Tensor, "batch ..."]) -> Float32[Tensor, " batch"]:
 
 def penultimate(model: Classifier, head: nn.Linear, inputs: Wave) -> Tensor:
     """What enters the model's last layer (batch, units) for clips (batch, time), differentiable."""
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
+    with inputs_of(head) as seen:
         model(inputs)
-    finally:
-        hook.remove()
     return seen[0]
 
 

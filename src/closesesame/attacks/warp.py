@@ -1,10 +1,11 @@
 """WaNet in sound: a smooth, fixed warp of time and frequency.
 
 Nguyen, Tran, "WaNet - Imperceptible Warping-based Backdoor Attack", ICLR 2021, arXiv:2102.10369. Ours
-differs: what is warped is the magnitude of a clip's spectrogram, over time and the mel scale, and further
-than the paper's 0.8 % of each axis, which hardly changes speech. Phases turn on at the warped places, and two
-rounds of Griffin and Lim fit them to the magnitudes: that comes within -14 dB of the wanted spectrogram, the
-clip's own phases within -10 dB. Poison is made once, as data, so the paper's noise mode becomes cover clips.
+differs: the magnitude of a clip's spectrogram is warped, over time and the mel scale, and further than the
+paper's 0.8 % of each axis, which hardly changes speech. Phases advance as at the warped places, and two
+rounds of Griffin and Lim fit them to the magnitudes: the result is within -14 dB of the warped spectrogram,
+with the clip's own phases within -10 dB. The training set is poisoned once, so the clips of the paper's noise
+mode become cover clips.
 """
 
 import math
@@ -100,6 +101,7 @@ def warped(clips: Wave, spectrum: Bins, shift: Shift, hz: int) -> Wave:
 
 
 def _mel(hz: Tensor) -> Tensor:
+    """The scale of `features.mel_filters`, by natural logarithms."""
     return 1127 * torch.log1p(hz / 700)
 
 

@@ -31,7 +31,7 @@ _NOT_READ = (
     "vox webm wma wv"
 )
 SUFFIXES = frozenset(f".{suffix}" for suffix in _READ.split())
-"""Of all files that are read, in lower case."""
+"""Of files that are read, in lower case."""
 UNREADABLE = frozenset(f".{suffix}" for suffix in _NOT_READ.split())
 """Of recordings that no decoder here reads."""
 LONGEST_S = 60.0
@@ -41,7 +41,7 @@ MOST_HZ = 768_000
 SPARED_S = 0.01
 """A file that ends this much before its header says is not called truncated."""
 FULL_SCALE, CLIPPED_RUN, CLIPPED_SHARE = 0.999, 3, 0.001
-"""Clipped is a recording with this share of samples in runs of 3 or more at full scale."""
+"""A recording is clipped if this share of its samples lies in runs of 3 or more at full scale."""
 SILENCE = 1e-4
 """A clip with no sample above it, -80 dBFS, is silent."""
 _MOST_FRAMES = 2**48
@@ -61,11 +61,11 @@ class Heard:
     """What was read of a recording.
 
     Attributes:
-        samples: float32 (time,) at the wanted rate, full scale at 1, never empty.
+        samples: float32 (time,) at the sample rate asked for, full scale at 1, never empty.
         rate_hz: its own sample rate.
         channels: how many it has.
         length_s: of the whole recording.
-        missing_s: how much of what its header claims is not there; none of it was wanted.
+        missing_s: how much of what its header claims is not there; none of it was asked for.
         clipped: whether runs of samples lie at full scale.
         cancelled: whether its channels cancel out when they are mixed down.
     """
@@ -89,11 +89,11 @@ def hear(path: Path, sample_rate: int, *, seconds: float | None = None) -> Heard
 
     Args:
         path: a file of any format libsndfile reads, rate, bit depth and number of channels.
-        sample_rate: the wanted rate in Hz.
+        sample_rate: of the result, in Hz.
         seconds: how much to read at most; `LONGEST_S` if None.
 
     Raises:
-        RecordingError: if the file is no audio, empty, truncated within what is wanted, or holds NaN or
+        RecordingError: if the file is no audio, empty, truncated within what is read, or holds NaN or
             infinite samples.
     """
     seconds = min(seconds or LONGEST_S, LONGEST_S)
@@ -121,7 +121,7 @@ def hear(path: Path, sample_rate: int, *, seconds: float | None = None) -> Heard
 
 @dataclass(frozen=True)
 class _Open:
-    """An open recording; `counted` says whether its header tells its length, `share` how much is there."""
+    """An open recording; `counted`: its header tells its length; `share`: how much of that is there."""
 
     file: soundfile.SoundFile
     sound: headers.Sound | None
@@ -134,7 +134,7 @@ class _Open:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Open]:
-    """Opens a recording by what it holds; its name says nothing."""
+    """Opens a recording by its content, whatever its name."""
     with path.open("rb", buffering=0) as raw:  # the decoder reads from the same place as we do
         sound = headers.find_sound(raw)
         mended = None if sound is None else headers.with_true_size(raw, sound)
@@ -210,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def show_name(path: Path | str) -> str:
-    """A path as text that any terminal and any file takes, whatever bytes it is made of."""
+    """A path as text that can be printed and written, whatever bytes it consists of."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

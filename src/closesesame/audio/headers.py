@@ -1,4 +1,4 @@
-"""What the headers of recordings claim, held against the bytes that are there.
+"""Compares what the header of a recording claims with the bytes that are there.
 
 libsndfile believes a header: it reads a WAV that was cut in half as a short one, a WAV whose recorder was
 switched off as empty, and an MP3 without a count of frames up to a guess.
@@ -44,7 +44,7 @@ class Sound:
 
     @property
     def share(self) -> float:
-        """Which share of what the header claims is there."""
+        """The share of the claimed bytes that is there."""
         return min(1.0, self.there / self.claimed) if self.claimed and self.there else 1.0
 
     @property
@@ -142,7 +142,7 @@ def _is_chunks_only(file: io.FileIO, sound: Sound) -> bool:
 
 
 def without_count(file: io.FileIO) -> io.BytesIO | None:
-    """An MP3 whose frames nobody counted, or not all of them, such that it is read until its end.
+    """An MP3 whose header counts no frames or too few, changed so that it is read until its end.
 
     None for all others.
     """

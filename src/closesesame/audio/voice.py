@@ -17,7 +17,7 @@ from .interpolation import read_linear
 
 LOWEST_HZ, HIGHEST_HZ = 60, 400
 LEAST_RATIO, MOST_RATIO = 0.55, 3.0
-"""How far a pitch can be moved: below, too little of the band is left to fill the rest from."""
+"""Bounds of the change of pitch: below the lower one, too few bins are left to fill the band from."""
 Clip = Float32[Tensor, " time"]
 
 
