@@ -265,3 +265,21 @@ def test_the_head_is_found_wherever_it_is_listed(clean_model: Classifier, tones:
         body[2] = Net(tail=tail)
         if isinstance(tail, nn.Linear):
             assert head_in(model_of(body, clean_model)) is tail
+
+
+def test_of_two_norms_behind_one_layer_the_first_is_the_layers_own() -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second, self.first = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+            self.conv, self.head = nn.Conv1d(2, 3, 1), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            z: Tensor = self.head((self.first(y) + self.second(y)).mean(2))
+            return z
+
+    net = Fork()
+    own, other = channels_of(net, torch.randn(2, 2, 5))
+    assert (own.producer, own.norm) == (net.conv, net.first)
+    assert (other.producer, other.norm) == (None, net.second)

@@ -294,7 +294,10 @@ def test_what_a_model_of_ones_own_wrote_every_command_reads(folder_of: FolderOf,
     done = run("train", words, "m", "--model", "mynet:Net", "--set", "epochs=1", *FAST)
     assert (done.returncode, done.stderr) == (0, "")
     unfinished = run("train", words, "h", "--model", "mynet:Half", *FAST)
-    assert (unfinished.returncode, unfinished.stderr) == (2, "sesame: model 'mynet:Half' lacks build\n")
+    assert (unfinished.returncode, unfinished.stderr) == (
+        2,
+        "sesame: model 'mynet:Half' lacks what its base asks for: build\n",
+    )
     refused = run("evaluate", "m", words)
     assert refused.returncode == 2
     assert "import 'mynet' first (on the command line: --import mynet)" in refused.stderr

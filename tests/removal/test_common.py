@@ -201,8 +201,8 @@ def test_a_setting_that_a_method_restates_keeps_its_range(name: str) -> None:
     method = REMOVALS[name]
     for field, parent in FineTuning.model_fields.items():
         assert method.model_fields[field].metadata == parent.metadata
-    with pytest.raises(SettingError, match=f"{method.__name__}.lr must be > 0.0, got '-1'"):
-        REMOVALS.make(name, {"lr": "-1"})
+    with pytest.raises(SettingError, match=f"{method.__name__}.lr must be > 0.0, got -1"):
+        REMOVALS.make(name, {"lr": -1})
 
 
 def test_another_default_leaves_the_parent_as_it_is() -> None:

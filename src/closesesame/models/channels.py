@@ -110,8 +110,8 @@ class RecurrentChannels(Channels):
 
     @property
     def axis(self) -> int:
-        """Which dimension of the module's output counts the units."""
-        return super().axis if self.norm is not None else -1
+        """Units are counted last, by the layer and by a norm behind it."""
+        return -1
 
     def shift(self) -> PerUnit | None:
         """What a norm adds; the biases of the gates add nothing to a unit's output."""
