@@ -13,7 +13,8 @@ maximum likelihood); the public code fits where it starts too, which nine classe
 The published p-value is too small: the largest margin is left out of the fit, and the fit of a few classes is
 taken for the truth. Where all margins come from one gamma distribution, it raises an alarm at 0.05 in 25 % of
 models of 10 classes, 50 % of those of 4, 12 % of those of 35. The setting `calibrated` compares with
-simulated models instead, which are 5 % at any number of classes.
+simulated models instead: there 5 % raise an alarm, at any number of classes. Neither knows that a class may
+be easier to win by itself than the others are.
 """
 
 import math
