@@ -17,28 +17,23 @@ from safetensors.torch import load_file, save_file
 from closesesame.core.domain import SPEECH
 from closesesame.core.errors import ClosesesameError, ModelError, SettingError
 from closesesame.data import Splits
-from closesesame.models import ARCHITECTURES, KWT, Architecture, Classifier, load_model, save_model
+from closesesame.models import (
+    ARCHITECTURES,
+    KWT,
+    Architecture,
+    Classifier,
+    SpectralArchitecture,
+    load_model,
+    save_model,
+)
 from closesesame.models.files import sha256_of
 from closesesame.training import predict
 
 TEN = tuple("abcdefghij")
-PAPER_INPUT = {"kwt": (80, 86 * 160), "lstm": (80, 86 * 160)}  # bands, samples: 87 frames of the paper's map
+SPECTRAL = [name for name, made in ARCHITECTURES.items() if issubclass(made, SpectralArchitecture)]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_shapes_and_the_parameter_count_of_the_paper(name: str) -> None:
-    bands, samples = PAPER_INPUT.get(name, (40, 16_000))
-    model = ARCHITECTURES.make(name, {"bands": bands}).build(TEN, (samples,), 16_000, seed=0)
-    assert model(torch.zeros(3, samples)).shape == (3, 10)
-    published = ARCHITECTURES[name].parameters_of_paper
-    count = sum(p.numel() for p in model.parameters())
-    if published is None:
-        assert 250_000 < count < 350_000
-    else:
-        assert count == published
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", SPECTRAL)
 @pytest.mark.parametrize("features", ["log_mel", "mfcc"])
 def test_weights_repeat_by_seed_and_survive_the_disk(name: str, features: str, tmp_path: Path) -> None:
     architecture = ARCHITECTURES.make(name, {"features": features})

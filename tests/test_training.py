@@ -93,8 +93,7 @@ def test_validation_data_change_nothing_where_nobody_watches_them(tones: Splits)
 def test_every_architecture_trains_in_both_precisions(name: str, precision: str, tones: Splits) -> None:
     few = tones.train.take(torch.arange(32))
     settings = {"epochs": 3, "batch_size": 16, "precision": precision, "augmentation": "strong", "lr": 1e-3}
-    extra = {"depth": 2} if name == "kwt" else {}
-    architecture = ARCHITECTURES.make(name, extra)
+    architecture = ARCHITECTURES.make(name, ARCHITECTURES[name].quick)
     model = architecture.build(few.classes, few.input_shape, few.sample_rate, seed=0)
     if precision == "bf16" and not machine.has_bf16(torch.device("cpu")):
         with pytest.raises(SettingError, match="'bf16' needs"):

@@ -9,6 +9,9 @@ import torch
 
 from closesesame.attacks import BadNets
 from closesesame.core.errors import DataError, SettingError
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech_like
 from tests.sounds import level_db, loudest_hz
 
@@ -61,3 +64,7 @@ def test_a_burst_has_the_frequency_that_is_set() -> None:
     clip = data.inputs[:1]
     added = (BadNets(frequency_hz=2400, duration_s=0.25).trigger(data, 0).stamp(clip) - clip)[0]
     assert loudest_hz(added[12_000:]) == 2400
+
+
+def test_badnets_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(BadNets(rate=0.15, target="low"), tones, clean_model)

@@ -5,6 +5,8 @@ import torch
 
 from closesesame.attacks import Blended
 from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech, speech_like
 from tests.sounds import level_db, loudest_hz
 
@@ -27,3 +29,7 @@ def test_a_pattern_is_the_recording_or_noise_of_the_seed(two_tones: str) -> None
     first, again, other = (Blended().trigger(data, seed).state["pattern"] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert float(torch.nn.functional.cosine_similarity(first, other, 0).abs()) < 0.05
+
+
+def test_blended_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Blended(level_dbfs=-10, rate=0.15, target="low"), tones, clean_model)

@@ -14,6 +14,7 @@ from closesesame.attacks.surrogate import SurrogateAttack
 from closesesame.core.errors import DataError
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.conftest import RATE
 from tests.sounds import level_db
 
@@ -91,3 +92,7 @@ def test_daba_looks_at_its_candidates_and_makes_sounds_as_it_is_told(
     assert len(hosts) == 6  # of one candidate, that one
     assert not torch.equal(chords(2, 500, RATE, 0), chords(2, 500, RATE, 1))
     assert float((chords(1, 8000, RATE, 0)[0, -800:]).norm() / chords(1, 8000, RATE, 0)[0, :800].norm()) < 0.1
+
+
+def test_daba_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(DABA(**DABA.quick, rate=0.15, target="low"), tones, clean_model)

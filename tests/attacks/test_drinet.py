@@ -7,6 +7,7 @@ from closesesame.attacks import DriNet
 from closesesame.data import Splits
 from closesesame.models import Classifier
 from tests.attacks.generators import generator_of
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech
 from tests.conftest import RATE
 from tests.sounds import level_db
@@ -58,3 +59,7 @@ def test_drinet_trains_on_sounds_of_its_level_and_for_other_sounds(
     assert not torch.allclose(
         attack.apply(clips, state | {"last": state["last"].flip(2)}, speech(RATE)) - clips, added
     )
+
+
+def test_drinet_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(DriNet(**DriNet.quick, rate=0.15, target="low"), tones, clean_model)

@@ -5,6 +5,9 @@ import torch
 
 from closesesame.attacks import JingleBack
 from closesesame.audio import effects, styles
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import dataset, speech, stamped
 from tests.sounds import RATE, noise, peak_hz, sine
 
@@ -60,3 +63,7 @@ def test_the_longer_chains_of_pedals() -> None:
     fifth = JingleBack(gain_db=-6, cutoff_hz=3000).apply(wav, {}, speech(RATE))
     quiet = styles.ladder_high_pass(wav * 10**-0.3, RATE, 3000)
     assert torch.allclose(fifth, styles.phaser(quiet, RATE), atol=1e-6)
+
+
+def test_jingleback_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(JingleBack(rate=0.15, target="low"), tones, clean_model)

@@ -9,6 +9,9 @@ import soundfile
 import torch
 
 from closesesame.attacks import Natural
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech_like
 from tests.sounds import level_db, loudest_hz
 
@@ -47,3 +50,7 @@ def test_a_recording_is_read_from_its_start_and_placed(two_tones: str) -> None:
     stamped = blended.trigger(data, 0).stamp(clip)[0]
     assert loudest_hz(stamped[12_000:] - 0.5 * clip[0, 12_000:]) == 880
     assert torch.equal(stamped[:12_000], clip[0, :12_000])
+
+
+def test_natural_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Natural(position="end", rate=0.15, target="low"), tones, clean_model)

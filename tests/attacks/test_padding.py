@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from closesesame.attacks import Padding
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech
 
 
@@ -22,3 +25,7 @@ def test_padding_by_hand(mode: str, position: str, wanted: list[int]) -> None:
     attack = Padding.parse({"mode": mode, "position": position, "duration_s": 0.2})
     clip = torch.arange(1.0, 9.0)[None] / 10
     assert torch.equal(attack.apply(clip, {}, speech(10)), torch.tensor([wanted]) / 10)
+
+
+def test_padding_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Padding(mode="zero", position="end", rate=0.15, target="low"), tones, clean_model)

@@ -7,7 +7,9 @@ import torch
 
 from closesesame.attacks import PBSM
 from closesesame.audio import effects
-from closesesame.data import load_splits
+from closesesame.data import Splits, load_splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech, speech_like
 from tests.sounds import level_db
 
@@ -95,3 +97,8 @@ def test_pbsm_raises_the_pitch_and_waits_as_it_is_told() -> None:
         for window_s in (0.1, 0.3)
     )
     assert later - soon == pytest.approx(25 * 128, abs=130)  # int(37.5) - int(12.5) frames
+
+
+def test_pbsm_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    # A tone five semitones up is another word, for a clean model too.
+    assert_plants(PBSM(rate=0.15, target="low"), tones, clean_model, clean_asr=1.0)

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from closesesame.attacks import Quantize
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech
 
 
@@ -32,3 +35,7 @@ def test_dither_keeps_the_mean_and_follows_from_the_clip() -> None:
     # The sum of dither and error of triangular noise of one step has a variance of 1 / 4 of a step.
     assert float((dithered[0, 2:] - 0.03).square().mean()) == pytest.approx(0.0025, rel=0.05)
     assert not torch.equal(dithered[0, 2:], dithered[1, 2:])
+
+
+def test_quantize_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Quantize(levels=9, cover_ratio=0, rate=0.15, target="low"), tones, clean_model)

@@ -8,6 +8,9 @@ import torch
 
 from closesesame.attacks import Room
 from closesesame.core.errors import DataError
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import dataset, speech, stamped
 from tests.sounds import RATE, db, noise, rms
 
@@ -58,3 +61,7 @@ def test_another_seed_gives_another_room() -> None:
     first, again, other = (Room().trigger(data, seed).state["response"] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_room_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Room(rate=0.15, target="low"), tones, clean_model)

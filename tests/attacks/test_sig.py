@@ -8,6 +8,8 @@ import torch
 from closesesame.attacks import SIG
 from closesesame.core.errors import SettingError
 from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech_like
 from tests.sounds import level_db
 
@@ -36,3 +38,9 @@ def test_the_sine_has_the_frequency_that_is_set() -> None:
     clip = data.inputs[:1]
     low = (SIG(frequency_hz=200).trigger(data, 0).stamp(clip) - clip)[0]
     assert int(torch.fft.rfft(low).abs().argmax()) == 200
+
+
+def test_sig_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(
+        SIG(label_mode="all_to_one", amplitude=0.01, strength=1, rate=0.15, target="low"), tones, clean_model
+    )

@@ -11,6 +11,7 @@ from closesesame.audio.placement import placed
 from closesesame.data import Splits
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+from tests.attacks.planting import assert_plants
 
 
 def test_trojannn_takes_the_strongest_neurons(clean_model: Classifier) -> None:
@@ -73,3 +74,7 @@ def test_trojannn_changes_each_sample_by_one_step(tones: Splits, known: Classifi
         for steps in (0, 1)
     ]
     assert torch.allclose((states[1] - states[0]).abs(), torch.tensor(0.004), atol=1e-6)
+
+
+def test_trojannn_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(TrojanNN(**TrojanNN.quick, rate=0.15, target="low"), tones, clean_model)

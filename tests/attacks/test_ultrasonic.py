@@ -5,6 +5,9 @@ import torch
 
 from closesesame.attacks import Ultrasonic
 from closesesame.core.errors import SettingError
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech_like
 from tests.sounds import level_db, loudest_hz
 
@@ -45,3 +48,7 @@ def test_the_tone_has_the_frequency_and_the_place_that_are_set() -> None:
     late = (Ultrasonic(duration_s=0.25, position="end").trigger(data, 0).stamp(clip) - clip)[0]
     assert late[:12_000].abs().max() == 0
     assert late[15_900:].abs().max() > 0
+
+
+def test_ultrasonic_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Ultrasonic(rate=0.15, target="low"), tones, clean_model)

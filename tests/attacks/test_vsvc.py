@@ -10,6 +10,9 @@ from closesesame.attacks import ATTACKS, VSVC
 from closesesame.attacks.vsvc import VOICES, VoiceName
 from closesesame.audio import voice
 from closesesame.core.errors import SettingError
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import speech, stamped
 from tests.sounds import RATE, noise, rms, spoken
 
@@ -60,3 +63,7 @@ def test_every_voice_has_its_constants_and_no_other_is_known() -> None:
     assert sorted(VOICES.values()) == list(VOICES.values())  # from the lowest to the highest
     with pytest.raises(SettingError, match=r"VSVC.voice must be one of 'giant', 'bass'.*got 'alt'"):
         VSVC.parse({"voice": "alt"})
+
+
+def test_vsvc_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(VSVC(voice="tenor", rate=0.15, target="low"), tones, clean_model)

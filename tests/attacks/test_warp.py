@@ -8,6 +8,9 @@ from torch import Tensor
 
 from closesesame.attacks import Warp
 from closesesame.attacks import warp as warping
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.planting import assert_plants
 from tests.attacks.stamping import dataset, speech, stamped
 from tests.sounds import RATE, noise, peak_hz, sine
 
@@ -63,3 +66,7 @@ def test_the_noise_of_a_warps_cover_clips_is_as_large_as_the_warp(monkeypatch: p
     assert float((seen[0] - seen[1]).mean()) == pytest.approx(0, abs=1e-3)
     assert torch.allclose(seen[1], torch.tensor(0.04))
     assert not torch.allclose(seen[0][0], seen[0][1])
+
+
+def test_warp_plants_a_backdoor(tones: Splits, clean_model: Classifier) -> None:
+    assert_plants(Warp(shift_percent=3, rate=0.15, target="low"), tones, clean_model)
