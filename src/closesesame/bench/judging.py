@@ -7,7 +7,6 @@ from typing import Any
 
 from closesesame.detection import Suspicion
 from closesesame.evaluation import Exam, Screening, Trial
-from closesesame.evaluation.measures import ACC, ASR, RA, RA_REFERENCE
 from closesesame.inspection import Verdict
 from closesesame.models import Classifier
 from closesesame.purification import Purifier
@@ -21,15 +20,15 @@ class Truth:
         make_exam: makes the test set with its triggered clips.
         load_suspect: loads the model that purifiers stand in front of.
         read_mask: reads which training clips are poisoned, by id.
+        read_target: reads the name of the target label; None if there is none, or not one alone.
         backdoored: whether the suspect was trained on poison.
-        target: name of the target label; None if there is none, or not one alone.
     """
 
     make_exam: Callable[[], Exam]
     load_suspect: Callable[[], Classifier]
     read_mask: Callable[[], Mapping[str, bool]]
+    read_target: Callable[[], str | None]
     backdoored: bool
-    target: str | None
 
     @cached_property
     def exam(self) -> Exam:
@@ -50,11 +49,7 @@ def judged_by(kind: str, artifact: Any, truth: Truth) -> dict[str, Any]:
 
 def _judge_model(model: Classifier, truth: Truth) -> dict[str, Any]:
     scores = truth.exam.score(model)
-    rates = {ACC: scores.acc, ASR: scores.asr, RA: scores.ra, RA_REFERENCE: scores.ra_reference}
-    found: dict[str, Any] = {
-        measure.key: None if rate is None else rate.value for measure, rate in rates.items()
-    }
-    return found | {
+    return _values(scores.as_json()) | {
         "test_clips": scores.acc.of,
         "triggered_clips": None if scores.asr is None else scores.asr.of,
     }
@@ -65,12 +60,16 @@ def _judge_purifier(purifier: Purifier, truth: Truth) -> dict[str, Any]:
 
 
 def _judge_suspicion(suspicion: Suspicion, truth: Truth) -> dict[str, Any]:
-    screened = Screening(truth.read_mask()).score(suspicion).as_json()
-    return {key: None if figure is None else figure["value"] for key, figure in screened.items()}
+    return _values(Screening(truth.read_mask()).score(suspicion).as_json())
+
+
+def _values(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures without what they were measured on."""
+    return {key: None if figure is None else figure["value"] for key, figure in figures.items()}
 
 
 def _judge_verdict(verdict: Verdict, truth: Truth) -> dict[str, Any]:
-    return dict(Trial(truth.target, backdoored=truth.backdoored).score(verdict).as_json())
+    return dict(Trial(truth.read_target(), backdoored=truth.backdoored).score(verdict).as_json())
 
 
 JUDGES: dict[str, Callable[[Any, Truth], dict[str, Any]]] = {

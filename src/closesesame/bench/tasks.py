@@ -1,10 +1,11 @@
 """What the jobs of a grid do: make a trigger, poison, train a suspect, run a method, judge what it made."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -42,7 +43,6 @@ from .queue.store import Job
 from .queue.worker import Task
 
 Result = dict[str, Any]
-C = TypeVar("C", bound=Cell)
 SURPRISES = "surprises.json"
 ROLES = "roles.json"
 """Of a poisoned set: which of its examples are poisoned, and which are cover clips."""
@@ -102,9 +102,9 @@ def poison(job: Job, store: ArtifactStore) -> Result:
 def train_suspect(job: Job, store: ArtifactStore) -> Result:
     """Trains a model on a poisoned set, or the clean reference model on the clean one."""
     cell = TrainCell.read(job.payload)
-    architecture, device = ARCHITECTURES.recall(cell.model.name, cell.model.settings), cell.machine["device"]
+    architecture = ARCHITECTURES.recall(cell.model.name, cell.model.settings)
     data = untrusted_set(cell, cell.poisoned, store)
-    model = train(architecture, data, Training(**(cell.training | {"device": device})), seed=cell.seed)
+    model = train(architecture, data, _training(cell.training, cell), seed=cell.seed)
     store.keep(job.id, lambda folder: save_model(model, folder))
     return {"training_clips": len(data)}
 
@@ -143,10 +143,13 @@ def given_to(cell: MethodCell, store: ArtifactStore) -> Given:
         architecture=None
         if cell.model is None
         else ARCHITECTURES.recall(cell.model.name, cell.model.settings),
-        training=None
-        if cell.training is None
-        else Training(**(cell.training | {"device": cell.machine["device"]})),
+        training=None if cell.training is None else _training(cell.training, cell),
     )
+
+
+def _training(settings: Mapping[str, Any], cell: Cell) -> Training:
+    """The settings of a training, on the device that a job was planned for."""
+    return Training(**{**settings, "device": cell.machine["device"]})
 
 
 def _inputs_of(data: Dataset) -> ModelCard:
@@ -175,8 +178,8 @@ def truth_of(cell: JudgeCell, store: ArtifactStore) -> Truth:
         make_exam=lambda: exam_of(cell, store),
         load_suspect=lambda: load_model(store.artifact(cell.suspect), cell.machine["device"]),
         read_mask=lambda: _poisoned_ids(cell, store),
+        read_target=lambda: _target(cell, store),
         backdoored=cell.poisoned is not None,
-        target=_target(cell, store),
     )
 
 
@@ -295,10 +298,9 @@ def _keep_sounds(exam: Exam, folder: Path) -> None:
     """One clip, clean and triggered, to listen to."""
     if exam.triggered is None or exam.triggered.sample_rate is None:
         return
-    row = int(torch.randint(len(exam.triggered), (), generator=torch.Generator().manual_seed(0)))
-    clean = exam.test.named([exam.triggered.ids[row]])
-    files.write(folder / "clean.wav", clean.inputs[:][0], exam.triggered.sample_rate)
-    files.write(folder / "triggered.wav", exam.triggered.inputs[[row]][0], exam.triggered.sample_rate)
+    row = torch.randint(len(exam.triggered), (1,), generator=torch.Generator().manual_seed(0))
+    for name, clips in zip(("clean", "triggered"), exam.pairs(row), strict=True):
+        files.write(folder / f"{name}.wav", clips.inputs[:][0], exam.triggered.sample_rate)
 
 
 TABLE: dict[str, Task] = {

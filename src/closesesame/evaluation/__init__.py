@@ -4,11 +4,10 @@ from .exam import Exam, Scores
 from .metrics import Rate, der, wilson
 from .neurons import Neurons, neurons_of
 from .screening import Area, Screened, Screening
-from .stealth import STEALTH, Stealth, measure_stealth, stealth_of
+from .stealth import Stealth, measure_stealth, stealth_of
 from .trial import Judged, Trial
 
 __all__ = [
-    "STEALTH",
     "Area",
     "Exam",
     "Judged",

@@ -1,4 +1,4 @@
-"""What only the judge holds: a test set and a trigger. Nothing here is ever handed to a defence."""
+"""What only the judge holds: a test set and a trigger. No method is ever given either."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from closesesame.data import Dataset
 from closesesame.models.matching import same_names
 from closesesame.training import predict
 
+from .measures import ACC, ASR, RA, RA_REFERENCE
 from .metrics import Rate, der
 
 BATCH = 256
@@ -27,10 +28,10 @@ class Scores:
 
     Attributes:
         acc: clean accuracy on all test clips.
-        asr: triggered clips of other classes that get the label the attacker wants; None without a trigger.
+        asr: triggered clips of other classes that get the target label; None without a trigger.
         ra: the same clips still given their true label.
         ra_reference: the same of the clean reference model, which was never poisoned, if there was one. It is
-            no upper bound: a repair may make a model hardier than training on clean data did.
+            no upper bound: a removal may make a model more robust than training on clean data did.
     """
 
     acc: Rate
@@ -46,8 +47,8 @@ class Scores:
 
     def as_json(self) -> dict[str, Any]:
         """Each rate with its clips and interval; None for what was not measured."""
-        rates = {"acc": self.acc, "asr": self.asr, "ra": self.ra, "ra_reference": self.ra_reference}
-        return {name: None if rate is None else rate.as_json() for name, rate in rates.items()}
+        rates = {ACC: self.acc, ASR: self.asr, RA: self.ra, RA_REFERENCE: self.ra_reference}
+        return {measure.key: None if rate is None else rate.as_json() for measure, rate in rates.items()}
 
 
 class Exam:
@@ -65,7 +66,7 @@ class Exam:
 
         Args:
             test: clean test clips.
-            trigger: what opens the backdoor; without it ACC alone is measured.
+            trigger: of the backdoor; without it ACC alone is measured.
             reference: a model of the same kind that was never poisoned, for its RA.
             triggered: what `trigger.stamp_dataset(test)` gave, if that was done before.
 

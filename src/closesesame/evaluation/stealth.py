@@ -29,16 +29,12 @@ from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 
 from .exam import Exam
-from .measures import OF_TRIGGERS
 
 MOST_CLIPS = 100
 """No more are judged: PESQ and STOI take 2 s for so many."""
 RANGE_DB = 80
 """What is further below the loudest bin of both clips counts as this far: nobody hears it beside the rest."""
 WIDE_HZ, NARROW_HZ = 16_000, 8_000
-
-STEALTH = tuple(measure.key for measure in OF_TRIGGERS)
-"""The figures of `Stealth` that tables show."""
 
 Samples = NDArray[np.float32]
 PerClip = Float32[Tensor, "batch"]

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Float64
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from closesesame.core import machine
 from closesesame.core.bounds import LearningRate, Steps
@@ -86,7 +86,7 @@ class MaxMargin(Inspection):
         start = torch.rand(self.starts, *shape, generator=generator(seed, "starts"))
         classes = model.card.classes
         largest = [
-            float(self._climb(answer, start.to(_device(model)), label).max())
+            float(self._climb(answer, start.to(model.device), label).max())
             for label in Track(range(len(classes)), "climbing margins", len(classes))
         ]
         p = p_value(torch.tensor(largest, dtype=torch.float64), draws=DRAWS * self.calibrated, seed=seed)
@@ -165,13 +165,9 @@ def fit_gamma(values: Float64[Tensor, "n k"]) -> tuple[Float64[Tensor, " n"], Fl
     return shape, mean / shape
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-
-
 @torch.no_grad()
 def _features(model: Classifier, inputs: Tensor) -> Tensor:
-    features: Tensor = model.front_end(inputs.to(_device(model)))
+    features: Tensor = model.front_end(inputs.to(model.device))
     return features
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -89,8 +90,9 @@ class Classifier(nn.Module):
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the weights of any module are; the CPU if it has none."""
-    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    """Where the weights of any module are, or its buffers; the CPU if it has neither."""
+    tensors = chain(model.parameters(), model.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 class Architecture(Method, ABC):

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-import torch
 from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Inputs, Wave
 from closesesame.data import Dataset
+from closesesame.data.dataset import domain_of
 from closesesame.models import Classifier, ModelCard
 from closesesame.models.front_ends import FrontEnd
 from closesesame.models.matching import say_inputs
@@ -136,7 +136,8 @@ class Purifier(nn.Module):
     @property
     def bounds(self) -> tuple[float, float]:
         """The lowest and the highest value: sounds have full scale 1, pictures lie between 0 and 1."""
-        return (0.0, 1.0) if self.sample_rate is None else (-1.0, 1.0)
+        domain = domain_of(self.sample_rate)
+        return domain.low, domain.high
 
     def forward(self, inputs: Inputs) -> Inputs:
         """Purifies inputs, each by itself.
@@ -164,10 +165,8 @@ class Purifier(nn.Module):
                 f"the purifier takes {say_inputs(self.input_shape, self.sample_rate)}, and the model "
                 f"{say_inputs(card.input_shape, card.sample_rate)}; fit one for the model"
             )
-        device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
-        purified = Classifier(
-            _Purified(copy.deepcopy(self).to(device), model.front_end), model.body, model.card
-        )
+        purifier = copy.deepcopy(self).to(model.device)
+        purified = Classifier(_Purified(purifier, model.front_end), model.body, model.card)
         purified.training = model.training
         return purified
 
