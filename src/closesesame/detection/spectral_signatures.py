@@ -1,4 +1,4 @@
-"""Spectral signatures: poisoned clips stand out along the direction in which features of their class vary most.
+"""Spectral signatures: poisoned clips stand out along the direction in which features of a class vary most.
 
 Tran, Li, Madry, "Spectral Signatures in Backdoor Attacks", NeurIPS 2018, arXiv:1811.00636, algorithm 1: the
 features before the last layer are centred within each class, and a clip's score is the square of its part
