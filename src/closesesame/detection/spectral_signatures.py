@@ -20,7 +20,7 @@ from torch import Tensor
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.training import penultimate
+from closesesame.training.features import features_of
 
 from .base import Detection
 
@@ -37,7 +37,7 @@ class SpectralSignatures(Detection):
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
         """Each class by itself, as its given labels have it."""
         del clean, seed
-        features = penultimate(model, examples).double()
+        features = features_of(model, examples).double()
         scores = torch.zeros(len(examples), dtype=torch.float64)
         for label in examples.labels.unique():
             rows = (examples.labels == label).nonzero()[:, 0]

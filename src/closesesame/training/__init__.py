@@ -1,7 +1,7 @@
 """Training: the settings, the one loop, gradient rules, and what a model answers."""
 
 from .loop import Batch, GradientRule, History, backpropagate, fit, train, untrained
-from .predicting import accuracy, choose_precision, judge, penultimate, predict
+from .predicting import accuracy, choose_precision, judge, predict
 from .settings import Training
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "choose_precision",
     "fit",
     "judge",
-    "penultimate",
     "predict",
     "train",
     "untrained",

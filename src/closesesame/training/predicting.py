@@ -1,8 +1,7 @@
 """What a model answers: logits, accuracy, and the precision they are computed in."""
 
 import torch
-from jaxtyping import Float32
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from closesesame.core import machine
@@ -10,10 +9,7 @@ from closesesame.core.errors import DataError, SettingError
 from closesesame.core.progress import Track
 from closesesame.core.types import Logits
 from closesesame.data import Dataset
-from closesesame.models import Classifier
 from closesesame.models.base import device_of
-from closesesame.models.channels import head_in
-from closesesame.models.hooks import inputs_of
 from closesesame.models.matching import Answers
 
 
@@ -63,18 +59,6 @@ def judge(model: nn.Module, data: Dataset) -> tuple[float, float]:
     logits = predict(model, data)
     right = float((logits.argmax(1) == data.labels).float().mean())
     return right, float(F.cross_entropy(logits, data.labels))
-
-
-def penultimate(model: Classifier, data: Dataset) -> Float32[Tensor, "n unit"]:
-    """What enters the layer that makes the logits, for all examples, on the CPU.
-
-    Raises:
-        ModelError: if the model does not end in a linear layer, or as `predict` does.
-    """
-    head = head_in(model)
-    with inputs_of(head) as seen:
-        predict(model, data)
-    return torch.cat([values.flatten(1).float().cpu() for values in seen])
 
 
 def choose_precision(wanted: str, model: nn.Module) -> machine.Precision:

@@ -1,0 +1,28 @@
+"""Features: what enters the last layer of a model.
+
+No training loop imports this module: what it needs of `models.channels` is then no part of the identity of a
+trained model.
+"""
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.models.channels import head_in
+from closesesame.models.hooks import inputs_of
+
+from .predicting import predict
+
+
+def features_of(model: Classifier, data: Dataset) -> Float32[Tensor, "n unit"]:
+    """What enters the layer that makes the logits, for all examples, on the CPU.
+
+    Raises:
+        ModelError: if the model does not end in a linear layer, or as `predict` does.
+    """
+    head = head_in(model)
+    with inputs_of(head) as seen:
+        predict(model, data)
+    return torch.cat([values.flatten(1).float().cpu() for values in seen])
