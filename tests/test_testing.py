@@ -243,7 +243,9 @@ class DependsOnProcess(Click):
 class ChangesSuspect(FT):
     """Set the weights of the suspect to zero, then fine-tune a copy."""
 
-    def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> Repair:  # type: ignore[misc]
+    def remove(  # type: ignore[misc]
+        self, model: nn.Module, clean: Dataset | None, seed: int, *, audio: Dataset | None = None
+    ) -> Repair:
         with torch.no_grad():
             next(model.parameters()).zero_()
         return super().remove(model, clean, seed)
@@ -282,7 +284,9 @@ def shaken(model: Classifier, noise: Tensor) -> dict[str, Any]:
 class StaysInTraining(FT):
     """Leave dropout and batch norms as they are in training."""
 
-    def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> Repair:  # type: ignore[misc]
+    def remove(  # type: ignore[misc]
+        self, model: nn.Module, clean: Dataset | None, seed: int, *, audio: Dataset | None = None
+    ) -> Repair:
         repair = super().remove(model, clean, seed)
         repair.model.train()
         return repair
@@ -291,7 +295,9 @@ class StaysInTraining(FT):
 class Boasts(FT):
     """Say of the repaired model that it makes no error."""
 
-    def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> Repair:  # type: ignore[misc]
+    def remove(  # type: ignore[misc]
+        self, model: nn.Module, clean: Dataset | None, seed: int, *, audio: Dataset | None = None
+    ) -> Repair:
         return replace(super().remove(model, clean, seed), acc_after=1.01)
 
 
@@ -367,7 +373,9 @@ class ClaimsToBeDataFree(FT):
 class TakesTooFew(FT):
     """Give back what it got where there are too few clean examples."""
 
-    def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> Repair:  # type: ignore[misc]
+    def remove(  # type: ignore[misc]
+        self, model: nn.Module, clean: Dataset | None, seed: int, *, audio: Dataset | None = None
+    ) -> Repair:
         assert isinstance(model, Classifier)
         return Repair(model, 0, 0, None, None, 0.0)
 

@@ -1,9 +1,11 @@
-"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms: a light and a strong one.
+"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms: light, strong and varied.
 
 Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
 survives; it is ours. A network without a front end takes waveforms (batch, time): for it, light shifts and
-silences them; strong also filters them, speeds them up or slows them down, and adds noise.
+silences them; strong also filters them, speeds them up or slows them down, and adds noise. Varied is strong
+with half of the examples left at their speed and pitch, with noise of any colour, and with another example of
+the batch, reversed, in the background.
 """
 
 from collections.abc import Callable
@@ -36,6 +38,18 @@ def strong(maps: Spectrum, rng: Generator) -> Spectrum:
     return _mask(maps, rng, axis=2, most=maps.shape[2] // 4)
 
 
+def varied(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Strong, but half are only shifted, and coloured noise or another example may be heard behind each."""
+    warped, hit = _warp(maps, rng, scale=0.15, shift=0.15), _uniform(maps, rng, 0, 1, 1, 1) < 0.5
+    maps = torch.where(hit, warped, _shift(maps, rng, most=maps.shape[-1] // 10))
+    maps = maps + _tilt(maps, rng, gain=0.5, slope=0.5) + _field(maps, rng, most=0.6)
+    maps = _low_pass(maps, rng, chance=0.5, most=0.5)
+    maps = _noise_floor(maps, rng, chance=0.25)
+    maps = _background(_coloured_noise(maps, rng, chance=0.5), rng, chance=0.3)
+    maps = _mask(maps, rng, axis=1, most=maps.shape[1] // 4)
+    return _mask(maps, rng, axis=2, most=maps.shape[2] // 4)
+
+
 def light_sound(wav: Wave, rng: Generator) -> Wave:
     """Shifts by up to a tenth of the clip, and silences up to 1/7 of it."""
     maps = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)
@@ -48,11 +62,26 @@ def strong_sound(wav: Wave, rng: Generator) -> Wave:
     stretch, shift = _uniform(wav, rng, 0.85, 1.15, 1), _uniform(wav, rng, -0.15, 0.15, 1)
     place = (torch.linspace(-1, 1, length, device=wav.device) * stretch + 2 * shift + 1) / 2 * (length - 1)
     moved = read_linear(wav, place) * ((place >= 0) & (place <= length - 1))
-    level = moved.square().mean(-1, keepdim=True).sqrt()
+    return _disturbed(moved, rng)
+
+
+def varied_sound(wav: Wave, rng: Generator) -> Wave:
+    """Strong, but half of the examples are only shifted, and another example, reversed, may be heard."""
+    hit = _uniform(wav, rng, 0, 1, 1) < 0.5
+    shifted = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)[:, 0]
+    moved = torch.where(hit, strong_sound(wav, rng), _disturbed(shifted, rng))
+    other = moved[torch.randperm(len(moved), generator=rng).to(moved.device)].flip(-1)
+    gain = 10 ** _uniform(wav, rng, -1, -0.15, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.3)
+    return moved + gain * other
+
+
+def _disturbed(wav: Wave, rng: Generator) -> Wave:
+    """Adds noise to half of the clips, filters all, noise too, sets the gain, silences up to a quarter."""
+    level = wav.square().mean(-1, keepdim=True).sqrt()
     noise = torch.randn(wav.shape, generator=rng).to(wav) * level * 10 ** _uniform(wav, rng, -2, 0, 1)
     hit = _uniform(wav, rng, 0, 1, 1) < 0.5
-    heard: Tensor = _filtered(moved + noise * hit, rng) * 10 ** _uniform(wav, rng, -0.5, 0.5, 1)
-    return _mask(heard[:, None], rng, axis=2, most=length // 4)[:, 0]
+    heard: Tensor = _filtered(wav + noise * hit, rng) * 10 ** _uniform(wav, rng, -0.5, 0.5, 1)
+    return _mask(heard[:, None], rng, axis=2, most=wav.shape[-1] // 4)[:, 0]
 
 
 def _filtered(wav: Wave, rng: Generator) -> Wave:
@@ -126,3 +155,30 @@ def _noise_floor(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     noise = level + 0.4 * torch.randn(maps.shape, generator=rng).to(maps)
     hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
     return torch.where(hit, torch.maximum(maps, noise), maps)
+
+
+def _coloured_noise(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
+    """Adds noise with a random smooth spectrum that swells and fades slowly, by the maximum."""
+    colour = F.interpolate(
+        torch.randn(len(maps), 1, 5, generator=rng).to(maps),
+        size=maps.shape[1],
+        mode="linear",
+        align_corners=True,
+    )
+    swell = F.interpolate(
+        torch.randn(len(maps), 1, 6, generator=rng).to(maps),
+        size=maps.shape[2],
+        mode="linear",
+        align_corners=True,
+    )
+    noise = _uniform(maps, rng, -1.5, 1.0, 1, 1) + 0.7 * colour.mT + 0.3 * swell
+    noise = noise + 0.4 * torch.randn(maps.shape, generator=rng).to(maps)
+    hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
+    return torch.where(hit, torch.maximum(maps, noise), maps)
+
+
+def _background(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
+    """Adds another example of the batch, reversed and softer, by the maximum."""
+    other = maps[torch.randperm(len(maps), generator=rng).to(maps.device)].flip(2)
+    hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
+    return torch.where(hit, torch.maximum(maps, other - _uniform(maps, rng, 0.3, 1.5, 1, 1)), maps)

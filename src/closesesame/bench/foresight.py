@@ -12,6 +12,7 @@ from closesesame.audio.files import SUFFIXES
 from closesesame.audio.sounds import read_sound
 from closesesame.core.errors import ClosesesameError, DataError, ModelError
 from closesesame.data import Dataset, Splits
+from closesesame.data.hold_out import HoldsOut
 from closesesame.families import Family
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
 from closesesame.models.matching import few
@@ -128,10 +129,9 @@ class _Ahead:
 
     def _check_clean_set(self, method: Any, fraction: float, seed: int) -> None:
         clean = self._clean(fraction, seed)
-        share = getattr(method, "hold_out", None)
-        if share is None or method.data_free:
+        if not isinstance(method, HoldsOut) or method.data_free:
             return
-        tune, held_out = clean.hold_out(share, seed) if len(clean) else (clean, clean)
+        tune, held_out = method.put_aside(clean, seed) if len(clean) else (clean, clean)
         if len(tune) < 2 or not len(held_out):
             raise DataError(
                 f"clean fraction {fraction:g} is {len(clean)} clips: {len(tune)} to train on and "

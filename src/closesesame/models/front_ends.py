@@ -17,8 +17,16 @@ from closesesame.core.errors import DataError
 from closesesame.core.types import Inputs, Spectrum, Wave
 from closesesame.data import Dataset
 
-ON_SOUND: dict[str, Augmentation] = {"light": augment.light_sound, "strong": augment.strong_sound}
-ON_MAPS: dict[str, Augmentation] = {"light": augment.light, "strong": augment.strong}
+ON_SOUND: dict[str, Augmentation] = {
+    "light": augment.light_sound,
+    "strong": augment.strong_sound,
+    "varied": augment.varied_sound,
+}
+ON_MAPS: dict[str, Augmentation] = {
+    "light": augment.light,
+    "strong": augment.strong,
+    "varied": augment.varied,
+}
 
 
 class FrontEnd(nn.Module, ABC):
@@ -35,7 +43,7 @@ class FrontEnd(nn.Module, ABC):
         """How features are varied in training; by default waveforms and maps are told apart by their shape.
 
         Args:
-            strength: `none`, `light` or `strong`.
+            strength: `none`, `light`, `strong` or `varied`.
         """
         return None if strength == "none" else _ByShape(strength)
 

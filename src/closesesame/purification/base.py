@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -14,11 +13,11 @@ from closesesame.audio.augment import Augmentation
 from closesesame.core.disk import write_folder
 from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.core.json_files import to_json
-from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Inputs, Wave
 from closesesame.data import Dataset
 from closesesame.data.dataset import domain_of
+from closesesame.data.hold_out import HoldsOut
 from closesesame.models import Classifier, ModelCard
 from closesesame.models.front_ends import FrontEnd
 from closesesame.models.matching import say_inputs
@@ -26,19 +25,12 @@ from closesesame.models.matching import say_inputs
 ABOUT, WEIGHTS = "purifier.json", "purifier.safetensors"
 
 
-class Purification(Method, ABC):
+class Purification(HoldsOut, ABC):
     """A way to take triggers out of inputs, in front of a model that is not changed.
 
     It sees clean examples: no model, no trigger, no target label, no test set. What it must choose, it
     chooses on the held-out part of its clean examples, which it never trains on.
     """
-
-    data_free: ClassVar[bool] = False
-    """Whether it works without clean examples."""
-
-    hold_out: float = Field(
-        0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check, by whole speakers"
-    )
 
     @classmethod
     def claims_in_words(cls) -> dict[str, str]:
@@ -60,7 +52,7 @@ class Purification(Method, ABC):
             SettingError: if a setting does not fit the inputs, such as their sample rate.
             DivergedError: if the weights are no numbers.
         """
-        parts = clean.hold_out(self.hold_out, seed) if clean else ()
+        parts = self.put_aside(clean, seed) if clean else ()
         if not self.data_free and (not parts or len(parts[0]) < 2 or not len(parts[1])):
             raise DataError(
                 f"{self.name} needs 4 clean examples or more, got {len(clean or ())}: it trains on most and "

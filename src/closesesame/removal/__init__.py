@@ -21,6 +21,7 @@ from .mcr import MCR
 from .nad import NAD
 from .ngf import NGF
 from .npd import NPD
+from .restore import Restore
 from .rnp import RNP
 from .sau import SAU
 from .scratch import Scratch
@@ -48,6 +49,7 @@ REMOVALS: Registry[Removal] = Registry(
     BNP,
     EP,
     ANP,
+    Restore,
     RNP,
     IBAU,
     NPD,
@@ -84,5 +86,6 @@ __all__ = [
     "LinearProbe",
     "Removal",
     "Repair",
+    "Restore",
     "Scratch",
 ]

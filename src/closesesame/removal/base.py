@@ -12,34 +12,28 @@ from torch import nn
 
 from closesesame.core.errors import DataError, DataWarning, DivergedError
 from closesesame.core.evidence import Evidence
-from closesesame.core.method import Method
 from closesesame.core.settings import default
 from closesesame.data import Dataset
+from closesesame.data.hold_out import HoldsOut
 from closesesame.models import Classifier
-from closesesame.models.matching import as_classifier, data_for, few, no_examples
+from closesesame.models.matching import as_classifier, check_inputs, data_for, few, no_examples
 from closesesame.training import Training, accuracy
 from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
 
-class Removal(Method, ABC):
+class Removal(HoldsOut, ABC):
     """A way to remove a backdoor from a trained model.
 
     It sees the model and clean examples: no trigger, no poison mask, no target label, no test set. What it
     must choose, it chooses on the held-out part of its clean examples, which it never trains on.
     """
 
-    data_free: ClassVar[bool] = False
-    """Whether it works without clean examples."""
     untrusted: ClassVar[bool] = False
     """Whether its examples are those of the untrusted training set, poison among them, not clean ones."""
     requires: ClassVar[str] = ""
     """What a model must have to be repaired, if not every model has it."""
     cost: ClassVar[str] = "less than training the model"
     """How long it takes, if longer than training the model took."""
-
-    hold_out: float = Field(
-        0.2, gt=0, lt=1, description="share of the clean set put aside to choose and check, by whole speakers"
-    )
 
     @classmethod
     def claims_in_words(cls) -> dict[str, str]:
@@ -55,7 +49,9 @@ class Removal(Method, ABC):
         }
 
     @final
-    def remove(self, model: nn.Module, clean: Dataset | None, seed: int) -> "Repair":
+    def remove(
+        self, model: nn.Module, clean: Dataset | None, seed: int, *, audio: Dataset | None = None
+    ) -> "Repair":
         """Repairs a copy of the model.
 
         Args:
@@ -64,9 +60,11 @@ class Removal(Method, ABC):
             clean: examples known to be clean, of classes that the model knows, in any order; may be None for
                 a method that is `data_free` if the model is one of ours.
             seed: of everything drawn.
+            audio: unlabelled examples, for a method that learns from such; their labels are not looked at.
 
         Raises:
-            DataError: if the clean set is missing, or too small to hold anything out.
+            DataError: if the clean set is missing, or too small to hold anything out; if there are unlabelled
+                examples and the method does not learn from such.
             ModelError: if the clean set does not fit the model, or the model lacks what the method needs.
             DivergedError: if the repaired weights are no numbers.
 
@@ -76,7 +74,7 @@ class Removal(Method, ABC):
         suspect = as_classifier(model, clean)
         clean = no_examples(suspect.card) if clean is None else data_for(suspect.card, clean)
         started = time.perf_counter()
-        tune, held_out = clean.hold_out(self.hold_out, seed) if len(clean) else (clean, clean)
+        tune, held_out = self.put_aside(clean, seed) if len(clean) else (clean, clean)
         if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
             raise DataError(
                 f"{self.name} needs 4 clean examples or more, got {len(clean)}: it trains on most and checks "
@@ -86,7 +84,11 @@ class Removal(Method, ABC):
         if missing:
             warnings.warn(missing_sentence(missing, len(clean.classes)), DataWarning, stacklevel=2)
         repaired = copy.deepcopy(suspect).requires_grad_(True).eval()
-        chosen = self.repair(repaired, tune, held_out, seed)
+        if audio is None:
+            chosen = self.repair(repaired, tune, held_out, seed)
+        else:
+            check_inputs(suspect.card, audio)
+            chosen = self.repair_with_audio(repaired, tune, held_out, audio, seed)
         if not all(value.float().isfinite().all() for value in repaired.state_dict().values()):
             raise DivergedError(
                 f"{self.name} left weights that are NaN or infinite; lower its lr or its steps"
@@ -124,6 +126,17 @@ class Removal(Method, ABC):
             held_out: clean examples to choose by.
             seed: of everything drawn.
         """
+
+    def repair_with_audio(
+        self, model: Classifier, tune: Dataset, held_out: Dataset, audio: Dataset, seed: int
+    ) -> dict[str, Any]:
+        """Hook: as `repair`, with unlabelled examples beside the clean ones.
+
+        Raises:
+            DataError: if the method does not learn from such.
+        """
+        del model, tune, held_out, audio, seed
+        raise DataError(f"{self.name} does not learn from unlabelled audio; leave it out")
 
 
 class FineTuning(Removal, ABC):

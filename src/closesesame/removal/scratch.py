@@ -11,15 +11,12 @@ attacks airplane, pbsm, ultrasonic, blended and trojannn; figures on these are o
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
-from closesesame.core.errors import ModelError
-from closesesame.core.seeding import isolated
 from closesesame.core.settings import default
 from closesesame.data import Dataset
-from closesesame.models import ARCHITECTURES, Classifier
-from closesesame.models.imported import EXTERNAL
+from closesesame.models import Classifier
 from closesesame.training import accuracy
+from closesesame.training.weights import redraw
 
 from .common.strong_augmentation import StrongFineTuning
 
@@ -36,33 +33,6 @@ class Scratch(StrongFineTuning):
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Chooses SGD or AdamW on `held_out`."""
         before = accuracy(model, held_out)
-        card, device = model.card, model.device
-        if card.architecture == EXTERNAL:
-            reset(model.body, seed)
-        else:
-            architecture = ARCHITECTURES.recall(card.architecture, card.settings)
-            fresh = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=seed)
-            model.body = fresh.body.to(device)
+        redraw(model, seed)
         model.front_end.calibrate(tune.take(torch.arange(min(256, len(tune)))))
         return self.fit_or_fall_back(model, tune, held_out, seed, before=before)
-
-
-@torch.no_grad()
-def reset(network: nn.Module, seed: int) -> None:
-    """Gives a network fresh weights through the `reset_parameters` of its modules.
-
-    Raises:
-        ModelError: if a weight is left that none of them sets.
-    """
-    # What is still NaN afterwards, nothing has set: parents that reset for their children count, and
-    # weights behind a parametrisation, which their layer cannot reach, do not.
-    for weight in network.parameters():
-        weight.fill_(torch.nan)
-    with isolated(seed, "weights"):
-        for module in reversed(list(network.modules())):
-            again = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if callable(again):
-                again()
-    left = [name for name, weight in network.named_parameters() if weight.isnan().any()]
-    if left:
-        raise ModelError(f"scratch cannot make fresh weights for {left[0]!r}: no module resets it")

@@ -28,7 +28,7 @@ def the_suspect_is_left_alone_and_the_seed_repeats(removal: Removal) -> None:
         "the same seed gave two different models; draw from closesesame.core.seeding.generator(seed)",
     )
     demand(not first.model.training, "the repaired model is left in training mode")
-    tune, held_out = clean.hold_out(removal.hold_out, 5)
+    tune, held_out = removal.put_aside(clean, 5)
     demand(
         (first.tuned_on, first.held_out, first.acc_before, first.acc_after)
         == (len(tune), len(held_out), accuracy(suspect, held_out), accuracy(first.model, held_out)),
@@ -39,7 +39,7 @@ def the_suspect_is_left_alone_and_the_seed_repeats(removal: Removal) -> None:
 def held_out_examples_are_never_trained_on(removal: Removal) -> None:
     """They are there to choose by; whoever trains on them chooses by heart."""
     removal = quick(removal)
-    tune, held_out = tones().train.sample(0.2, 0).hold_out(removal.hold_out, 0)
+    tune, held_out = removal.put_aside(tones().train.sample(0.2, 0), 0)
     suspect = trained().requires_grad_(True).eval()
     assert_never_trained_on_held_out(removal.repair, suspect, tune, held_out)
 

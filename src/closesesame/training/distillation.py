@@ -93,7 +93,9 @@ def lessons_of(
         soft.append(mean)
         agreement.append((by_view.argmax(2) == mean.argmax(1)[:, None]).float().mean(1))
         features += [one.flatten(1).float().unflatten(0, (len(inputs), views)).mean(1) for one in seen]
-    return Lessons(torch.cat(soft), torch.cat(features) if features else None, torch.cat(agreement), temperature)
+    return Lessons(
+        torch.cat(soft), torch.cat(features) if features else None, torch.cat(agreement), temperature
+    )
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ import copy
 from abc import ABC
 from typing import Any
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from closesesame.core.bounds import LearningRate
 from closesesame.core.errors import DivergedError
@@ -25,8 +23,7 @@ from closesesame.models import Classifier
 from closesesame.removal.base import FineTuning
 from closesesame.training import accuracy, fit
 from closesesame.training.settings import Augmentation, Schedule
-
-State = dict[str, Tensor]
+from closesesame.training.weights import interpolated
 
 
 class StrongFineTuning(FineTuning, ABC):
@@ -89,11 +86,3 @@ class StrongFineTuning(FineTuning, ABC):
                 raise
         model.body.load_state_dict(first)
         return chosen
-
-
-def interpolated(start: State, end: State, share: float) -> State:
-    """Weights and batch-norm statistics at a share of the way from start to end; counters are the end's."""
-    return {
-        name: torch.lerp(value, end[name], share) if value.is_floating_point() else end[name]
-        for name, value in start.items()
-    }
