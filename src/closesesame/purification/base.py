@@ -4,7 +4,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from safetensors.torch import save
 from torch import Tensor, nn
