@@ -1,0 +1,138 @@
+"""Restore: where it starts, what it learns from, what it leaves of a backdoor."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from closesesame.core.errors import DataError, ModelError
+from closesesame.core.seeding import derive
+from closesesame.data import Dataset, Splits
+from closesesame.models import Classifier
+from closesesame.models.matching import no_examples
+from closesesame.removal import FT, Restore
+from closesesame.removal.restore import balanced, joined
+from closesesame.training import accuracy, fit
+from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
+from closesesame.training.weights import redraw
+from tests.removal.tiny import asr, assert_same, tiny, vectors, victim
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
+PLAIN: dict[str, Any] = {"augmentation": "none", "batch_size": 30}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_it_starts_at_a_share_of_the_way_from_fresh_weights_to_the_suspects(share: float) -> None:
+    model = tiny()
+    suspect, fresh = copy.deepcopy(model), copy.deepcopy(model)
+    redraw(fresh, derive(3, "fresh weights"))
+    Restore(**PLAIN, steps=0, kept_share=share).repair(model, vectors(30), vectors(6), 3)
+    for name, weight in model.body.named_parameters():
+        expected = (1 - share) * fresh.body.get_parameter(name) + share * suspect.body.get_parameter(name)
+        assert torch.allclose(weight, expected, atol=1e-6), name
+
+
+def test_it_learns_what_the_suspect_says_of_the_clean_examples_where_that_is_right() -> None:
+    tune = vectors(30)
+    wrong = tune.labels.clone()
+    wrong[:5] = (wrong[:5] + 1) % 3
+    tune = tune.with_labels(wrong)
+    settings = {**PLAIN, "steps": 4, "kept_share": 0.5, "views": 3, "temperature": 3.0}
+    method = Restore(**settings, label_weight=0.2, soft_weight=0.5, feature_weight=1.5)
+    model = victim()
+    suspect = copy.deepcopy(model)
+    said = method.repair(model, tune, vectors(6), 1)
+    lessons = lessons_of(suspect, tune, views=3, augmentation="none", temperature=3.0, seed=1)
+    right = lessons.answers == tune.labels
+    assert 0 < int(right.sum()) < 30
+    assert said == {"believed_clips": int(right.sum()), "believed_unlabelled_clips": 0}
+    by_hand = victim()
+    Restore(**{**settings, "steps": 0}).repair(by_hand, tune, vectors(6), 1)
+    rule = distillation_rule(
+        by_hand,
+        lessons,
+        LossWeights(label=0.2, soft=0.5, feature=1.5),
+        labelled=torch.ones(30, dtype=torch.bool),
+        trusted=right,
+    )
+    fit(by_hand, tune, method.training(), seed=1, gradient=rule)
+    assert_same(model, by_hand)
+
+
+def test_no_trigger_is_left_and_clean_examples_are_known() -> None:
+    model, unseen = victim(), vectors(60, 1)
+    assert asr(model, unseen) == 1
+    Restore(**{**PLAIN, "batch_size": 60}, steps=150, kept_share=0.3).repair(
+        model, vectors(60), vectors(6), 0
+    )
+    assert asr(model, unseen) < 0.5
+    assert accuracy(model, unseen) > 0.85
+
+
+def test_unlabelled_examples_count_where_the_suspect_agrees_with_itself() -> None:
+    tune, audio = vectors(30), vectors(12, 5)
+    other = audio.with_labels((audio.labels + 1) % 3)
+    found = []
+    for unlabelled in (audio, other, None):
+        model = victim()
+        repair = Restore(**PLAIN, steps=3).remove(model, tune, 1, audio=unlabelled)
+        found.append(repair)
+    assert found[0].chosen["believed_unlabelled_clips"] == 12
+    assert_same(found[0].model, found[1].model)  # their labels are not looked at
+    weights = [next(repair.model.body.parameters()) for repair in found]
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_an_unlabelled_example_is_left_out_unless_enough_of_its_views_agree(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    tune, audio = tones.train.take(torch.arange(12)), tones.train.take(torch.arange(12, 24))
+    noise = 0.01 * torch.randn(12, audio.input_shape[0], generator=torch.Generator().manual_seed(0))
+    audio = Dataset.of(
+        torch.cat([audio.inputs[:], noise]),
+        torch.zeros(24, dtype=torch.long),
+        classes=audio.classes,
+        sample_rate=audio.sample_rate,
+    )
+    said = [
+        Restore(steps=0, least_agreement=least)
+        .repair_with_audio(copy.deepcopy(clean_model), tune, tune, audio, 0)
+        .get("believed_unlabelled_clips")
+        for least in (0.0, 1.0)
+    ]
+    lessons = lessons_of(
+        clean_model, joined(tune, audio), views=8, augmentation="light", temperature=2.0, seed=0
+    )
+    assert said == [24, int((lessons.agreement[12:] == 1).sum())]
+    assert 0 < int(said[1] or 0) < 24
+
+
+def test_audio_is_refused_by_methods_that_have_no_use_for_it_and_by_models_of_other_inputs() -> None:
+    with pytest.raises(DataError, match="ft does not learn from unlabelled audio"):
+        FT(steps=1).remove(victim(), vectors(30), 0, audio=vectors(6))
+    longer = Dataset.of(torch.zeros(4, 7), torch.zeros(4, dtype=torch.long), classes=("one",))
+    with pytest.raises(ModelError, match="shape"):
+        Restore(**PLAIN, steps=1).remove(victim(), vectors(30), 0, audio=longer)
+
+
+def test_parts_are_repeated_until_they_are_about_as_large() -> None:
+    assert balanced(torch.arange(2), torch.arange(2, 7)).tolist() == [0, 1, 0, 1, 2, 3, 4, 5, 6]
+    assert balanced(torch.arange(3), torch.arange(3, 4)).tolist() == [0, 1, 2, 3, 3, 3]
+    assert balanced(torch.arange(3), torch.arange(0)).tolist() == [0, 1, 2]
+
+
+def test_clips_are_put_aside_one_by_one_from_each_class(tones: Splits) -> None:
+    clean = tones.train.take(torch.arange(40))
+    tune, held_out = Restore().put_aside(clean, 2)
+    assert len(held_out) == 4
+    assert set(tune.ids) | set(held_out.ids) == set(clean.ids)
+    assert held_out.ids == clean.split(0.1, 2)[1].ids
+
+
+def test_an_empty_set_of_unlabelled_examples_changes_nothing() -> None:
+    one, two = victim(), victim()
+    Restore(**PLAIN, steps=3).repair(one, vectors(30), vectors(6), 1)
+    Restore(**PLAIN, steps=3).repair_with_audio(two, vectors(30), vectors(6), no_examples(two.card), 1)
+    assert_same(one, two)

@@ -1,0 +1,152 @@
+"""Gated distillation: what the teacher says, and the loss, by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier, adapt
+from closesesame.training import Batch
+from closesesame.training.distillation import Lessons, LossWeights, distillation_rule, lessons_of
+from tests.conftest import SMALL
+
+
+class Head(nn.Module):
+    """Logits are three times the first two numbers, which are the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(2, 2, bias=False)
+        nn.init.eye_(self.head.weight)
+        with torch.no_grad():
+            self.head.weight.mul_(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(x[:, :2])
+        return logits
+
+
+class Headless(nn.Module):
+    """Logits without a linear layer behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x[:, :2]
+
+
+def model(body: nn.Module) -> Classifier:
+    return adapt(body, ("a", "b"), (3,), None).eval()
+
+
+INPUTS = torch.tensor([[1.0, 0.0, 5.0], [0.0, 1.0, 5.0], [0.5, 0.25, 5.0]])
+LABELS = torch.tensor([0, 0, 1])
+
+
+def data() -> Dataset:
+    return Dataset.of(INPUTS, LABELS, classes=("a", "b"))
+
+
+def test_lessons_without_augmentation_are_softened_answers_and_features() -> None:
+    lessons = lessons_of(model(Head()), data(), views=3, augmentation="none", temperature=2.0, seed=0)
+    assert torch.allclose(lessons.soft, F.softmax(1.5 * INPUTS[:, :2], 1), atol=1e-6)
+    assert lessons.features is not None
+    assert torch.allclose(lessons.features, INPUTS[:, :2])
+    assert lessons.agreement.tolist() == [1, 1, 1]
+    assert lessons.answers.tolist() == [0, 1, 0]
+    two = lessons.take(torch.tensor([2, 0]))
+    assert two.answers.tolist() == [0, 0]
+    assert torch.equal(two.soft, lessons.soft[[2, 0]])
+    assert two.features is not None
+    assert torch.equal(two.features, INPUTS[[2, 0], :2])
+
+
+def test_views_are_averaged_and_their_agreement_counted(make_clip: Dataset) -> None:
+    teacher = SMALL.build(make_clip.classes, make_clip.input_shape, make_clip.sample_rate, seed=3).eval()
+    one, many = (
+        lessons_of(teacher, make_clip, views=n, augmentation="light", temperature=1.0, seed=1)
+        for n in (1, 64)
+    )
+    views = lessons_of(
+        teacher,
+        make_clip.take(torch.zeros(64, dtype=torch.long)),
+        views=1,
+        augmentation="light",
+        temperature=1.0,
+        seed=1,
+    )
+    # The views of the first clip are drawn first, in either case.
+    assert torch.allclose(many.soft[0], views.soft.mean(0), atol=1e-5)
+    assert many.features is not None
+    assert views.features is not None
+    assert torch.allclose(many.features[0], views.features.mean(0), atol=1e-5)
+    share = float((views.answers == many.answers[0]).float().mean())
+    assert float(many.agreement[0]) == pytest.approx(share)
+    assert not torch.allclose(one.soft[0], many.soft[0], atol=1e-5)
+
+
+@pytest.fixture
+def make_clip() -> Dataset:
+    wav = 0.5 * torch.randn(2, 8000, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    return Dataset.of(wav, torch.tensor([0, 1]), classes=("a", "b"), sample_rate=8000)
+
+
+def loss_of(
+    body: nn.Module, weights: LossWeights, labelled: list[bool], trusted: list[bool], rows: list[int]
+) -> tuple[float, Tensor | None]:
+    lessons = Lessons(
+        soft=torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]]),
+        features=torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]),
+        agreement=torch.ones(3),
+        temperature=2.0,
+    )
+    at = torch.tensor(rows)
+    rule = distillation_rule(
+        model(body), lessons, weights, labelled=torch.tensor(labelled), trusted=torch.tensor(trusted)
+    )
+    loss = rule(body, Batch(INPUTS[at], LABELS[at], at))
+    return float(loss), next(body.parameters()).grad
+
+
+def by_hand(row: int, label: float, soft: float, feature: float) -> float:
+    logits = [3 * value for value in INPUTS[row, :2].tolist()]
+    total = math.log(sum(math.exp(value) for value in logits))
+    cross = total - logits[int(LABELS[row])]
+    warm = [math.exp(value / 2) for value in logits]
+    p = [value / sum(warm) for value in warm]
+    q = [[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]][row]
+    divergence = sum(t * math.log(t / s) for t, s in zip(q, p, strict=True))
+    taught = [(1.0, 0.0), (1.0, 0.0), (0.0, 2.0)][row]
+    own = INPUTS[row, :2].tolist()
+    cosine = sum(a * b for a, b in zip(own, taught, strict=True)) / math.hypot(*own) / math.hypot(*taught)
+    return label * cross + soft * 4 * divergence + feature * (1 - cosine)
+
+
+def test_the_loss_is_that_of_the_formula_with_each_term_by_its_own_weight() -> None:
+    weights = LossWeights(label=0.3, soft=0.7, feature=2.0)
+    loss, gradient = loss_of(Head(), weights, [True] * 3, [True] * 3, [2, 0])
+    assert loss == pytest.approx((by_hand(2, 0.3, 0.7, 2.0) + by_hand(0, 0.3, 0.7, 2.0)) / 2, rel=1e-5)
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
+def test_who_is_not_trusted_teaches_nothing_and_unlabelled_examples_have_no_label() -> None:
+    weights = LossWeights(label=0.3, soft=0.7, feature=2.0)
+    loss, _ = loss_of(Head(), weights, [True, True, False], [False, True, True], [0, 1, 2])
+    expected = by_hand(0, 0.3, 0, 0) + by_hand(1, 0.3, 0.7, 2) + by_hand(2, 0, 0.7, 2)
+    assert loss == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_a_network_without_a_linear_head_learns_from_soft_labels_alone() -> None:
+    teacher = model(Headless())
+    lessons = lessons_of(teacher, data(), views=1, augmentation="none", temperature=1.0, seed=0)
+    assert lessons.features is None
+    body = Headless()
+    ones = torch.ones(3, dtype=torch.bool)
+    rule = distillation_rule(model(body), lessons, LossWeights(0, 1, 7), labelled=ones, trusted=ones)
+    assert float(rule(body, Batch(INPUTS, LABELS, torch.arange(3)))) == pytest.approx(0, abs=1e-6)
