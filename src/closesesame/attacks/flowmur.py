@@ -25,7 +25,7 @@ from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import LabelMode, Signal, State, Trigger
-from .surrogate import SurrogateAttack, draws
+from .common.surrogate import SurrogateAttack, draws
 
 
 class FlowMur(SurrogateAttack):

@@ -25,7 +25,7 @@ from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import LabelMode, Signal, State
-from .surrogate import JointTraining, Made, apart, fresh
+from .common.surrogate import JointTraining, Made, apart, fresh
 
 Map = Float32[Tensor, "batch bin frame"]
 

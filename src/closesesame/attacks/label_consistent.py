@@ -24,7 +24,7 @@ from closesesame.data import Dataset
 from closesesame.optimisation.adversary import sign_step
 
 from .base import STAMP_BATCH, LabelMode, Signal, State, Trigger
-from .surrogate import SurrogateAttack
+from .common.surrogate import SurrogateAttack
 
 
 class LabelConsistent(SurrogateAttack):
