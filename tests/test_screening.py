@@ -81,6 +81,18 @@ def test_a_screening_matches_by_id_and_says_each_measure_by_its_key() -> None:
     assert said["tpr_at_10"]["interval"] == screened.tpr_at_10.interval
 
 
+def test_each_share_of_true_positives_is_that_of_its_own_share_of_false_alarms() -> None:
+    # Thresholds on 0 to 99: 98 at 1 %, 94 at 5 %, 89 at 10 %.
+    clean = {f"clean {row}": float(row) for row in range(100)}
+    poisoned = {f"poisoned {row}": value for row, value in enumerate((10, 89.5, 90.5, 91.5, 95.5, 96.5, 99))}
+    screened = Screening(dict.fromkeys(clean, False) | dict.fromkeys(poisoned, True)).score(
+        scores_of(**clean, **poisoned)
+    )
+    said = screened.as_json()
+    found = [said[key]["value"] for key in ("tpr_at_1", "tpr_at_5", "tpr_at_10")]
+    assert found == pytest.approx([1 / 7, 3 / 7, 6 / 7])
+
+
 def test_without_poisoned_or_without_clean_examples_nothing_is_measured() -> None:
     for poisoned in (True, False):
         screened = Screening({"a": poisoned, "b": poisoned}).score(scores_of(a=1, b=2))

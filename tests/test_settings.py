@@ -28,7 +28,7 @@ from closesesame.attacks import (
     Natural,
     Room,
 )
-from closesesame.attacks.surrogate import Made, SurrogateAttack, apart
+from closesesame.attacks.common.surrogate import Made, SurrogateAttack, apart
 from closesesame.core.described import numeric, settings_of, words_of
 from closesesame.core.errors import ClosesesameError, DataError, DivergedError, ModelError, SettingError
 from closesesame.core.method import Method

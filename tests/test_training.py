@@ -14,7 +14,19 @@ from closesesame.core import machine
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
-from closesesame.training import Batch, History, Training, accuracy, fit, predict, train
+from closesesame.models.front_ends import LogMel
+from closesesame.training import (
+    Batch,
+    History,
+    Training,
+    accuracy,
+    backpropagate,
+    fit,
+    predict,
+    train,
+    untrained,
+)
+from closesesame.training.loop import FEATURE_CACHE_BYTES
 from tests.conftest import QUICK, SMALL, make_tones
 
 PLAIN: dict[str, Any] = {"augmentation": "none", "precision": "fp32"}
@@ -133,6 +145,43 @@ def test_labels_stay_with_their_examples(monkeypatch: pytest.MonkeyPatch) -> Non
         fit(model, numbered(10), Training(steps=4, batch_size=4, **PLAIN), seed=0)
     assert len(pairs) == 4
     assert all(torch.equal(places.long() % 2, labels) for places, labels in pairs)
+
+
+def test_a_rule_is_told_which_rows_its_features_and_labels_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, seen = numbered(10), []
+
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
+        assert torch.equal(batch.features, data.inputs[batch.index])
+        assert torch.equal(batch.labels, data.labels[batch.index])
+        seen.append(batch.index)
+        return backpropagate(body, batch)
+
+    for cached in (FEATURE_CACHE_BYTES, 0):
+        monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", cached)
+        fit(line(), data, Training(steps=5, batch_size=4, **PLAIN), seed=0, gradient=rule)
+    epochs = torch.cat(seen).reshape(4, 10)
+    assert all(torch.equal(epoch.sort().values, torch.arange(10)) for epoch in epochs)
+
+
+def test_a_batch_with_other_features_is_the_same_batch_in_all_else() -> None:
+    batch = Batch(torch.zeros(2, 3), torch.tensor([1, 0]), torch.tensor([7, 5]), "bf16")
+    other = batch.with_features(torch.ones(2, 3))
+    assert torch.equal(other.features, torch.ones(2, 3))
+    assert (other.labels.tolist(), other.index.tolist(), other.precision) == ([1, 0], [7, 5], "bf16")
+    assert other.logits(nn.Linear(3, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_tells_the_blocks_around_it_what_it_runs_in(
+    precision: machine.Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "has_bf16", lambda _: True)
+    other: machine.Precision = "bf16" if precision == "fp32" else "fp32"
+    with machine.precision(other) as outer, machine.precision("auto") as inner:
+        fit(line(), numbered(8), Training(steps=1, augmentation="none", precision=precision), seed=0)
+        assert outer == inner == {precision}
+        fit(line(), numbered(8), Training(steps=1, augmentation="none"), seed=0)
+    assert outer == inner == {"fp32", "bf16"}
 
 
 @pytest.mark.parametrize(
@@ -388,6 +437,16 @@ def test_a_new_model_is_calibrated_on_its_training_data(tones: Splits) -> None:
     maps = model.front_end(few.inputs[:])
     assert float(maps.mean()) == pytest.approx(0, abs=1e-3)
     assert float(maps.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_new_model_is_calibrated_on_a_sample_of_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(LogMel, "calibrate", lambda _, data: seen.append(data.ids))
+    data = make_tones(400, 0)
+    for seed in (3, 4):
+        untrained(SMALL, data, seed=seed)
+    assert seen == [data.sample(256 / 400, seed).ids for seed in (3, 4)]
+    assert seen[0] != seen[1]
 
 
 def test_a_new_model_is_trained_on_the_device_of_its_settings(

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from closesesame.attacks import ATTACKS
+from closesesame.attacks.common.surrogate import SurrogateAttack
 from closesesame.attacks.files import load_trigger
-from closesesame.attacks.surrogate import SurrogateAttack
 from closesesame.bench import stages as planning
 from closesesame.bench.foresight import foresee
 from closesesame.bench.grid import open_store, read_grid

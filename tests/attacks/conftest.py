@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from closesesame.attacks.surrogate import SurrogateAttack
+from closesesame.attacks.common.surrogate import SurrogateAttack
 from closesesame.models import Classifier
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from closesesame.attacks import DriNet, InputAware
-from closesesame.attacks.surrogate import Made
+from closesesame.attacks.common.surrogate import Made
 from closesesame.data import Dataset
 
 Make = Callable[[torch.Tensor, torch.Generator], Made]

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from closesesame.attacks import DABA
+from closesesame.attacks.common.surrogate import SurrogateAttack
 from closesesame.attacks.daba import chords
-from closesesame.attacks.surrogate import SurrogateAttack
 from closesesame.core.errors import DataError
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier

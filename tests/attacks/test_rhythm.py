@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from closesesame.attacks import Rhythm
-from closesesame.attacks.rhythm import fitted, most_warp, warp_of
+from closesesame.attacks.rhythm import _positions, fitted, most_warp, warp_of
+from closesesame.audio import vocoder
 from closesesame.core.errors import SettingError
 from tests.attacks.stamping import dataset, speech, stamped
 from tests.sounds import RATE, noise, peak_hz, rms, sine
@@ -29,6 +30,20 @@ def test_a_rhythm_stays_within_the_speech_and_its_factors() -> None:
     assert int(heard[0]) == pytest.approx(5000, abs=500)
     assert int(heard[-1]) == pytest.approx(11_000, abs=500)
     assert rms(out) == pytest.approx(rms(clip), rel=1e-4)
+
+
+def test_speech_from_the_first_frame_on_is_read_from_the_first_frame_on() -> None:
+    spectrum = vocoder.analyse(noise(1, 800), 64)
+    assert spectrum.shape[-1] == 51
+    # Time runs from -1, the frame before the speech, to 51: the first half of it at half the speed.
+    knots = torch.tensor([[0.0, 0.5, 1.0], [0.0, 0.25, 1.0]])
+    found = _positions(spectrum, knots[None])[0]
+    assert found[:5].tolist() == pytest.approx([0, 0, 0.5, 1, 1.5])  # not -0.5
+    assert found[-3:].tolist() == pytest.approx([46.5, 48, 49.5])
+    # Behind a pause nothing is held back: frames 0 to 19 are silent, and time runs from frame 19.
+    late = torch.cat([torch.zeros_like(spectrum[..., :20]), spectrum[..., 20:]], -1)
+    moved = _positions(late, knots[None])[0]
+    assert moved[:23].tolist() == pytest.approx([*range(20), 19.5, 20, 20.5])
 
 
 @pytest.mark.parametrize(

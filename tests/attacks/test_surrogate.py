@@ -10,8 +10,9 @@ from weakref import WeakKeyDictionary
 import pytest
 import torch
 
-from closesesame.attacks import DriNet, FlowMur, LabelConsistent, Trigger, TrojanNN, surrogate
-from closesesame.attacks.surrogate import Made, SurrogateAttack
+from closesesame.attacks import DriNet, FlowMur, LabelConsistent, Trigger, TrojanNN
+from closesesame.attacks.common import surrogate
+from closesesame.attacks.common.surrogate import Made, SurrogateAttack
 from closesesame.core.errors import SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier

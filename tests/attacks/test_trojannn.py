@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from closesesame.attacks import TrojanNN, trojannn
-from closesesame.attacks.surrogate import penultimate
+from closesesame.attacks.common.surrogate import head_inputs
 from closesesame.attacks.trojannn import strongest
 from closesesame.audio.placement import placed
 from closesesame.data import Splits
@@ -34,7 +34,7 @@ def test_trojannn_drives_its_neurons_within_its_bound(tones: Splits, known: Clas
 
     def reached(sound: torch.Tensor) -> float:
         stamped = clips + placed(sound, [3200] * 40, 4000)
-        return float(penultimate(known, head_in(known), stamped)[:, units].mean())
+        return float(head_inputs(known, head_in(known), stamped)[:, units].mean())
 
     assert reached(trigger.state["sound"]) > 1.1 * max(reached(noise), reached(0 * noise))
 
@@ -63,7 +63,7 @@ def test_trojannn_asks_for_its_neurons_their_value_and_its_place(
     quiet = attack.model_copy(update={"activation": 0.01}).trigger(tones.train, 0)
     units, clips = strongest(head_in(known), 3), tones.test.inputs[:40]
     reached = [
-        penultimate(known, head_in(known), trigger.stamp(clips))[:, units].mean() for trigger in (loud, quiet)
+        head_inputs(known, head_in(known), trigger.stamp(clips))[:, units].mean() for trigger in (loud, quiet)
     ]
     assert reached[0] > 1.2 * reached[1]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closesesame.core import machine
 from closesesame.core.errors import ModelError
 from closesesame.data import Dataset
 from closesesame.inspection import MaxMargin
@@ -99,6 +100,16 @@ def test_an_ascent_ends_at_the_edge_of_what_the_features_can_be() -> None:
     assert max(verdict.statistics[name] for name in "bce") < 0.05
     assert not verdict.backdoored
     assert verdict.pattern is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_of_the_ascents_is_told_to_the_blocks_around(
+    precision: machine.Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "has_bf16", lambda _: True)
+    with machine.precision(precision) as used:
+        MaxMargin(starts=1, steps=1).inspect(sloped(5.0, 1.0, 2.0, -4.0, 0.0, -1.0), None, 0)
+    assert used == {precision}
 
 
 def test_the_class_that_stands_out_is_named() -> None:

@@ -28,7 +28,7 @@ from closesesame.optimisation.synthesis import (
     synthesise,
 )
 from closesesame.removal import DBRPU, FT
-from closesesame.removal.dbrpu import deviation
+from closesesame.removal.dbrpu import LayerEvidence, _distributions, deviation
 from tests.removal.planted import clips, planted, rates, repaired
 
 PLAIN = {"optimizer": "sgd", "momentum": 0.0, "batch_size": 40}
@@ -102,6 +102,47 @@ def test_dbrpu_flags_and_prunes_the_channel_whose_statistics_do_not_fit(
     off = copy.deepcopy(clean_model)
     DBRPU(data="clean", prune=False, unlearn=False).repair(off, clean, clean, 0)
     assert all(torch.equal(value, clean_model.state_dict()[name]) for name, value in off.state_dict().items())
+
+
+def test_the_pre_activations_shown_are_those_of_the_model_and_of_the_reference() -> None:
+    def layer(name: str, at: float) -> LayerEvidence:
+        """Two channels: means at `at` and `at + 1`, deviations 2 and 3; those of the reference apart."""
+        here = torch.tensor([at, at + 1])
+        nothing = torch.zeros(1, 2)
+        return LayerEvidence(
+            name,
+            mean=here,
+            var=torch.tensor([4.0, 9.0]),
+            reference_mean=here + 20,
+            reference_var=torch.tensor([0.25, 1.0]),
+            maxima=nothing,
+            scores={},
+            flagged=torch.tensor([1]),
+            pruned=True,
+        )
+
+    layers = [layer("first", 0.0), layer("second", 100.0)]
+    shown = _distributions(layers, [torch.tensor([1.0, 8.0]), torch.tensor([5.0, 2.0])])
+    assert [one.caption for one in shown] == [
+        "first, channel 1: 8.0 deviations, flagged",
+        "second, channel 0: 5.0 deviations, not flagged",
+        "second, channel 1: 2.0 deviations, flagged",
+        "first, channel 0: 1.0 deviations, not flagged",
+    ]
+    peaks = [(1, 21, 3, 1), (100, 120, 2, 0.5), (101, 121, 3, 1), (0, 20, 2, 0.5)]
+    for one, (mean, reference, spread, reference_spread) in zip(shown, peaks, strict=True):
+        synthetic, other = one.curves
+        assert (synthetic.name, synthetic.suspicious) == ("synthetic", True)
+        assert (other.name, other.suspicious) == ("reference", False)
+        # The scale has 160 steps, over at most 40.
+        for curve, wanted, deviation_ in (
+            (synthetic, mean, spread),
+            (other, reference, reference_spread),
+        ):
+            assert float(curve.at[curve.density.argmax()]) == pytest.approx(wanted, abs=0.13)
+            area = torch.trapezoid(curve.density, curve.at)
+            width = float(area / curve.density.max()) / math.sqrt(2 * math.pi)
+            assert width == pytest.approx(deviation_, rel=0.05)
 
 
 def test_dbrpu_works_without_data_and_its_examples_are_sure_and_of_all_classes(

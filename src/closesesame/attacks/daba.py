@@ -27,7 +27,7 @@ from closesesame.data import Dataset
 from closesesame.training import predict
 
 from .base import Signal, State, Trigger
-from .surrogate import SurrogateAttack
+from .common.surrogate import SurrogateAttack
 
 POOL_DBFS = -20
 """RMS at which sounds are shown to the surrogate by themselves."""

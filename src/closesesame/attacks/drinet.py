@@ -23,7 +23,7 @@ from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import LabelMode, Signal, State
-from .surrogate import JointTraining, Made, apart, fresh
+from .common.surrogate import JointTraining, Made, apart, fresh
 
 STRIDE = 8
 """Samples of a layer's output for one of its input; there are two such layers."""

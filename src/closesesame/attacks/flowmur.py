@@ -21,11 +21,12 @@ from closesesame.audio import effects
 from closesesame.audio.placement import placed, samples_of, starts
 from closesesame.core.bounds import SNR, Seconds, Steps
 from closesesame.core.seeding import generator
+from closesesame.core.settings import default
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import LabelMode, Signal, State, Trigger
-from .surrogate import SurrogateAttack, draws
+from .common.surrogate import SurrogateAttack, draws
 
 
 class FlowMur(SurrogateAttack):
@@ -37,8 +38,11 @@ class FlowMur(SurrogateAttack):
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
     quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 5}
 
-    label_mode: LabelMode = Field(
-        "clean_label", description="poisoned clips are of the target class, and keep it"
+    label_mode: LabelMode = default(
+        SurrogateAttack,
+        "label_mode",
+        "clean_label",
+        description="poisoned clips are of the target class, and keep it",
     )
     duration_s: Seconds = Field(0.5, description="of the sound, in s; at most the clip's")
     start_peak: float = Field(0.05, gt=0, le=1, description="largest sample of the sound at first")

@@ -19,13 +19,13 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from closesesame.audio.stft import Bins, istft, stft
-from closesesame.core.bounds import BatchSize
 from closesesame.core.seeding import generator
+from closesesame.core.settings import default
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 from .base import LabelMode, Signal, State
-from .surrogate import JointTraining, Made, apart, fresh
+from .common.surrogate import JointTraining, Made, apart, fresh
 
 Map = Float32[Tensor, "batch bin frame"]
 
@@ -39,10 +39,13 @@ class InputAware(JointTraining):
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("all_to_one",)
     has_cover_clips: ClassVar[bool] = True
 
-    cover_ratio: float = Field(
-        1.0, ge=0, le=10, description="clips with the trigger of another clip, for a poisoned clip"
+    cover_ratio: float = default(
+        JointTraining,
+        "cover_ratio",
+        1.0,
+        description="clips with the trigger of another clip, for a poisoned clip",
     )
-    batch_size: BatchSize = Field(16, description="clips a batch")
+    batch_size: int = default(JointTraining, "batch_size", 16)
     gain_db: float = Field(12, gt=0, le=60, description="largest gain or loss of a bin, in dB")
     density: float = Field(0.1, gt=0, le=1, description="share of bins that are changed")
     channels: int = Field(12, ge=1, le=256, description="of the generator")

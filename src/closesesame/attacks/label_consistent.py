@@ -19,12 +19,13 @@ from closesesame.audio import effects
 from closesesame.audio.placement import placed, samples_of
 from closesesame.core.bounds import SNR, Hertz, Seconds, Steps
 from closesesame.core.progress import Track
+from closesesame.core.settings import default
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.optimisation.adversary import sign_step
 
 from .base import STAMP_BATCH, LabelMode, Signal, State, Trigger
-from .surrogate import SurrogateAttack
+from .common.surrogate import SurrogateAttack
 
 
 class LabelConsistent(SurrogateAttack):
@@ -36,8 +37,11 @@ class LabelConsistent(SurrogateAttack):
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
     quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"steps": 3}
 
-    label_mode: LabelMode = Field(
-        "clean_label", description="poisoned clips are of the target class, and keep it"
+    label_mode: LabelMode = default(
+        SurrogateAttack,
+        "label_mode",
+        "clean_label",
+        description="poisoned clips are of the target class, and keep it",
     )
     epsilon: float = Field(
         0.3, ge=0, le=1, description="largest change of a sample by the noise, over the clip's RMS"

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from closesesame.audio.placement import own_rng
+from closesesame.core.settings import default
 from closesesame.core.types import Wave
 
 from .base import Attack, Signal, State
@@ -30,8 +31,11 @@ class Quantize(Attack):
 
     levels: int = Field(33, ge=3, le=65_535, multiple_of=1, description="amplitude levels, an odd number")
     dither: bool = Field(False, description="triangular noise of one step before rounding")
-    cover_ratio: float = Field(
-        1.0, ge=0, le=10, description="clips with the quantisation noise of another clip, for a poisoned clip"
+    cover_ratio: float = default(
+        Attack,
+        "cover_ratio",
+        1.0,
+        description="clips with the quantisation noise of another clip, for a poisoned clip",
     )
 
     def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:

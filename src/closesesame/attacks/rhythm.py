@@ -158,8 +158,9 @@ def _positions(spectrum: Bins, knots: Knots) -> Float64[Tensor, "batch frame"]:
     from_, to = (source.gather(1, piece + step) for step in (0, 1))
     within = (share - left) / (right - left).clamp(min=1e-9)
     moved = first + (from_ + within * (to - from_)) * (last - first)
-    # What comes before and after the speech stays where it is.
-    return torch.where((frame > first) & (frame < last), moved, frame)
+    # What comes before and after the speech stays where it is. Speech that begins in the first frame has no
+    # frame before it to read.
+    return torch.where((frame > first) & (frame < last), moved, frame).clamp(min=0)
 
 
 def _speech(spectrum: Bins) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from closesesame.models.channels import head_in
 from closesesame.optimisation.adversary import sign_step
 
 from .base import Signal, State
-from .surrogate import SurrogateAttack, draws, penultimate
+from .common.surrogate import SurrogateAttack, draws, head_inputs
 
 
 class TrojanNN(SurrogateAttack):
@@ -56,7 +56,7 @@ class TrojanNN(SurrogateAttack):
         for clips, _ in draws(train, self.batch_size, self.steps, "optimising the sound", seed):
             sound.requires_grad_()
             stamped = clips + placed(sound, starts(clips, size, self.position), clips.shape[-1])
-            loss = (penultimate(model, head, stamped)[:, chosen] - self.activation).square().mean()
+            loss = (head_inputs(model, head, stamped)[:, chosen] - self.activation).square().mean()
             sound = sign_step(loss, sound, -self.step_size).clamp(-self.peak, self.peak)
         return {"sound": sound.detach()}
 

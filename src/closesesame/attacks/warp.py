@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from closesesame.audio import effects, vocoder
 from closesesame.audio.stft import Bins
 from closesesame.core.seeding import generator
+from closesesame.core.settings import default
 from closesesame.core.types import Spectrum, Wave
 from closesesame.data import Dataset
 
@@ -37,8 +38,11 @@ class Warp(Attack):
     audible: ClassVar[str] = "vowels and rhythm slightly bent"
     has_cover_clips: ClassVar[bool] = True
 
-    cover_ratio: float = Field(
-        2.0, ge=0, le=10, description="cover clips, warped with noise at each point, for a poisoned clip"
+    cover_ratio: float = default(
+        Attack,
+        "cover_ratio",
+        2.0,
+        description="cover clips, warped with noise at each point, for a poisoned clip",
     )
     shift_percent: float = Field(
         5.0,

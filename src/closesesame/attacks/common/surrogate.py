@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from closesesame.attacks.base import Attack
 from closesesame.core.bounds import BatchSize, LossWeight, Steps
 from closesesame.core.errors import DivergedError
 from closesesame.core.progress import Track
@@ -22,8 +23,6 @@ from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
 from closesesame.models.hooks import inputs_of
 from closesesame.training import Training, choose_precision, train
-
-from .base import Attack
 
 _SURROGATES: WeakKeyDictionary[Dataset, dict[tuple[Architecture, Training, int], Classifier]] = (
     WeakKeyDictionary()
@@ -133,7 +132,7 @@ def apart(values: Float32[Tensor, "batch ..."]) -> Float32[Tensor, " batch"]:
     return (values - values.roll(1, 0)).square().flatten(1).mean(1).clamp(min=1e-20).sqrt()
 
 
-def penultimate(model: Classifier, head: nn.Linear, inputs: Wave) -> Tensor:
+def head_inputs(model: Classifier, head: nn.Linear, inputs: Wave) -> Tensor:
     """What enters the model's last layer (batch, units) for clips (batch, time), differentiable."""
     with inputs_of(head) as seen:
         model(inputs)
