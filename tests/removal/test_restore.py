@@ -61,13 +61,15 @@ def test_it_learns_what_the_suspect_says_of_the_clean_examples_where_that_is_rig
     assert_same(model, by_hand)
 
 
-def test_no_trigger_is_left_and_clean_examples_are_known() -> None:
+@pytest.mark.parametrize(("share", "left"), [(0.1, False), (1.0, True)])
+def test_a_trigger_that_no_augmentation_comes_near_is_weakened_by_fresh_weights_alone(
+    share: float, left: bool
+) -> None:
     model, unseen = victim(), vectors(60, 1)
     assert asr(model, unseen) == 1
-    Restore(**{**PLAIN, "batch_size": 60}, steps=150, kept_share=0.3).repair(
-        model, vectors(60), vectors(6), 0
-    )
-    assert asr(model, unseen) < 0.5
+    settings = {**PLAIN, "batch_size": 60, "steps": 80, "lr": 0.02, "kept_share": share}
+    Restore(**settings).repair(model, vectors(60), vectors(6), 0)
+    assert (asr(model, unseen) > 0.5) is left
     assert accuracy(model, unseen) > 0.85
 
 
