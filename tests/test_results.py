@@ -16,6 +16,7 @@ from benchmarks.render import pages, rows
 from benchmarks.render.answers import best_of_families
 from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
+from closesesame.core.errors import DataError
 from closesesame.evaluation.measures import ACC, ASR, AUROC, MEASURES, RA, TPR_AT_5
 
 CONTENTS: dict[str, Any] = {
@@ -27,6 +28,7 @@ HOST = {"processor": "a processor", "cores": 2, "torch": "2.0"}
 def row(family: str, method: str, rate: float = 0.05, **given: Any) -> dict[str, Any]:
     """A row of a grid; what was not measured is None."""
     same = {"data": "words", "model": "resnet", "attack": "hum", "clean_fraction": 0.05, "seed": 0}
+    same |= {"clean_from": None}
     known = dict.fromkeys(MEASURES)
     counts = {
         "training_clips": 100,
@@ -185,6 +187,35 @@ def test_a_grid_names_the_machine_that_it_ran_on() -> None:
     assert "torch 2.0 on a processor" in pages.render("removals", {"small": found})
     found["machine"] = {"device": "cuda"}
     assert "torch 2.0 on a card" in pages.render("removals", {"small": found})
+
+
+def test_rows_that_were_measured_again_are_compared_and_counted_on_their_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def again(*fresh: dict[str, Any]) -> tuple[int, str, str]:
+        old, new = tmp_path / "small.json", tmp_path / "fresh.json"
+        old.write_text(json.dumps(content(ft, ep)))
+        new.write_text(json.dumps({"rows": fresh}))
+        monkeypatch.setattr(sys, "argv", ["benchmarks", "again", str(old), str(new), "--code", "abc"])
+        code = run()
+        found = json.loads(old.read_text())
+        assert found["rows"] == content(ft, ep)["rows"]
+        return code, capsys.readouterr().out, pages.render("removals", {"small": found})
+
+    ft = row("removal", "ft", acc=0.8, asr=0.25, clean_from="train", seconds=1.0, held_out_acc=0.9)
+    ep = row("removal", "ep", acc=0.7, asr=0.5, clean_from="untrusted")
+    code, out, page = again(ft | {"seconds": 9.0}, ep | {"clean_fraction": None}, ft | {"seed": 1})
+    assert (code, out) == (0, "2 of 4 rows were measured again, 2 have equal figures\n")
+    assert re.search(
+        r" 2 of 4 rows were measured again on 20\d\d-\d\d-\d\d \(commit abc\): all figures equal", page
+    )
+    for name in (*MEASURES, "held_out_acc"):
+        code, out, page = again(ft | {name: 0.123}, ep)
+        same = name in {"seconds", "peak_mb"}
+        assert (code, f"{name} " in out) == (int(not same), not same)
+        assert ("1 with equal figures" in page) == (not same)
+    with pytest.raises(DataError, match="no fresh row is of"):
+        again(ft | {"seed": 1})
 
 
 def test_a_failed_cell_is_named_and_counted_nowhere() -> None:

@@ -187,7 +187,7 @@ def of_family(family: Family, content: Mapping[str, Any]) -> list[str]:
     """The methods of one family in one grid: a line each, then all rows, then what failed."""
     every = [row for row in content["rows"] if row["family"] in {family.name, BARE}]
     rows = measured(every)
-    parts = [f"{_about(content, rows)} {_protocol(content)}".strip()]
+    parts = [f"{_about(content, rows)} {_protocol(content)} {measured_again(content)}".strip()]
     parts += [legend(family), overview(family, rows)]
     details = all_rows(family, rows)
     parts.append(f"<details><summary>All rows</summary>\n\n{details}\n\n</details>")
@@ -195,6 +195,18 @@ def of_family(family: Family, content: Mapping[str, Any]) -> list[str]:
         said = (f"{row['attack']}, {method_of(row)}: {row['error']}" for row in failed)
         parts.append(f"Failed: {'; '.join(said)}")
     return parts
+
+
+def measured_again(content: Mapping[str, Any]) -> str:
+    """How many rows were measured again since, and whether their figures are the same; empty if none was."""
+    about = content.get("measured_again")
+    if about is None:
+        return ""
+    same = "all figures equal" if about["equal"] == about["rows"] else f"{about['equal']} with equal figures"
+    return (
+        f"{about['rows']} of {len(content['rows'])} rows were measured again on {about['date']} "
+        f"(commit {about['code']}): {same}."
+    )
 
 
 def head_measures(family: Family) -> list[Measure]:

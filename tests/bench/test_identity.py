@@ -153,6 +153,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
         "closesesame.data.dataset",
         "closesesame.data.folders",
         "closesesame.data.rows",
+        "closesesame.running",
         "closesesame.bench.tasks",
         "closesesame.bench.protocol",
         "closesesame.core.seeding",

@@ -1,5 +1,6 @@
 """The fair protocol: which clips a removal gets, how long it trains, and in which precision."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,13 @@ from closesesame.bench.recipe import Recipe, read_recipe
 from closesesame.bench.results import check, export
 from closesesame.bench.stages import JUDGE, METHOD, POISON, TRAIN, cell_of, plan
 from closesesame.bench.table import as_csv, refuse_mixed
+from closesesame.core import machine
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
+from closesesame.inspection import MaxMargin
+from closesesame.models import Classifier
 from closesesame.removal import CLP, FT, IBAU, REMOVALS, FTAugmented
+from closesesame.training import Training, fit
 from tests.conftest import make_tones
 
 Folder = Callable[..., Path]
@@ -311,6 +316,28 @@ def test_a_job_planned_for_another_machine_is_refused(tmp_path: Path) -> None:
     fitting = Job(id="b", task="t", payload={"machine": here})
     assert task(fitting, ArtifactStore(tmp_path)) == {"precision": "fp32"}
     assert done == ["b"]
+
+
+def test_a_job_says_the_precision_that_its_trainings_say(tmp_path: Path) -> None:
+    @tasks.as_planned
+    def task(job: Job, artifacts: ArtifactStore) -> dict[str, Any]:
+        del job, artifacts
+        machine.note("bf16")
+        return {}
+
+    job = Job(id="a", task="t", payload={"machine": Machine.here("fp32").settings()})
+    assert task(job, ArtifactStore(tmp_path)) == {"precision": "bf16"}
+
+
+def test_trainings_and_inspections_say_what_they_computed_in(tones: Splits, clean_model: Classifier) -> None:
+    works: list[Callable[[], object]] = [
+        lambda: fit(copy.deepcopy(clean_model), tones.train, Training(steps=1), seed=0),
+        lambda: MaxMargin(starts=2, steps=1).inspect(clean_model, None, 0),
+    ]
+    for work in works:
+        with machine.precision("fp32") as used:
+            work()
+        assert used == {"fp32"}
 
 
 def test_no_attack_is_planned_with_a_path_in_its_settings(folder_of: Folder, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ The ids of the jobs whose artifacts a job uses stand in its cell, so a row finds
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field
@@ -167,9 +166,3 @@ class JudgeCell(Cell):
     judged: str
     bare: str | None = None
     on_reference: str | None = None
-
-
-def settings_of(attack: AttackPlan, where: Where) -> dict[str, Any]:
-    """The settings of an attack with its recordings found on this machine."""
-    found = {field: str(Path(where.data_folder) / place) for field, place in where.sounds.items()}
-    return attack.settings | found

@@ -18,6 +18,7 @@ from closesesame.core import machine
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError, SettingError
 from closesesame.data.folders import decisive_files, list_recordings
+from closesesame.families import LISTED
 
 from .recipe import DataEntry
 
@@ -27,22 +28,11 @@ NOT_FOLLOWED = tuple(
     for name in ("bench", "report", "cli", "demo", "listing", "families", "core.progress", "_version")
 )
 """The engine, the reports and the command line: they decide when a job runs and how it is shown."""
-FAMILIES = tuple(
-    f"{OURS}.{name}"
-    for name in (
-        "attacks",
-        "models.architectures",
-        "removal",
-        "robust_training",
-        "detection",
-        "inspection",
-        "purification",
-    )
-)
+FAMILIES = tuple(next(iter(listed.registry.values())).__module__.rpartition(".")[0] for listed in LISTED)
 """Packages whose `__init__` lists all methods of a family: a job depends on those that it runs alone."""
 ALWAYS = tuple(
     f"{OURS}.{name}"
-    for name in ("bench.tasks", "bench.judging", "bench.protocol", "models.files", "attacks.files")
+    for name in ("running", "bench.tasks", "bench.judging", "bench.protocol", "models.files", "attacks.files")
 )
 """Modules that every job runs. Their own code counts; the methods they look up by name count where used."""
 

@@ -1,15 +1,17 @@
-"""What the judge of each kind of artifact says of it, by the keys of `evaluation/measures.py`."""
+"""The kinds of artifacts: how each is kept, and its figures by the keys of `evaluation/measures.py`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from closesesame.detection import Suspicion
+from closesesame.detection import Suspicion, load_suspicion
 from closesesame.evaluation import Exam, Screening, Trial
-from closesesame.inspection import Verdict
-from closesesame.models import Classifier
+from closesesame.inspection import Verdict, load_verdict
+from closesesame.models import Classifier, load_model, save_model
 from closesesame.purification import Purifier
+from closesesame.purification.files import load_purifier
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,6 @@ class Truth:
     def exam(self) -> Exam:
         """The test set and its triggered clips."""
         return self.make_exam()
-
-
-def judged_by(kind: str, artifact: Any, truth: Truth) -> dict[str, Any]:
-    """The figures of an artifact.
-
-    Args:
-        kind: of the artifact, see `families.KINDS`.
-        artifact: what a method made.
-        truth: what the judge knows.
-    """
-    return JUDGES[kind](artifact, truth)
 
 
 def _judge_model(model: Classifier, truth: Truth) -> dict[str, Any]:
@@ -72,10 +63,38 @@ def _judge_verdict(verdict: Verdict, truth: Truth) -> dict[str, Any]:
     return dict(Trial(truth.read_target(), backdoored=truth.backdoored).score(verdict).as_json())
 
 
-JUDGES: dict[str, Callable[[Any, Truth], dict[str, Any]]] = {
-    "model": _judge_model,
-    "purifier": _judge_purifier,
-    "suspicion": _judge_suspicion,
-    "verdict": _judge_verdict,
+@dataclass(frozen=True)
+class Kind:
+    """A kind of artifact.
+
+    Attributes:
+        save: writes one into a folder.
+        load: reads one from its folder onto a device.
+        judge: the figures of one.
+        modules: the code of its judge, and of what reads it where that is no part of every job.
+    """
+
+    save: Callable[[Any, Path], object]
+    load: Callable[[Path, str], Any]
+    judge: Callable[[Any, Truth], dict[str, Any]]
+    modules: tuple[str, ...]
+
+
+EXAM = "closesesame.evaluation.exam"
+KINDS = {
+    "model": Kind(save_model, load_model, _judge_model, (EXAM,)),
+    "purifier": Kind(Purifier.save, load_purifier, _judge_purifier, (EXAM, "closesesame.purification.files")),
+    "suspicion": Kind(
+        Suspicion.save,
+        lambda folder, _: load_suspicion(folder),
+        _judge_suspicion,
+        ("closesesame.evaluation.screening",),
+    ),
+    "verdict": Kind(
+        Verdict.save,
+        lambda folder, _: load_verdict(folder),
+        _judge_verdict,
+        ("closesesame.evaluation.trial",),
+    ),
 }
-"""By kind of artifact."""
+"""Kinds of artifacts by name."""

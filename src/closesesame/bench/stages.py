@@ -7,13 +7,14 @@ start from these; a JUDGE measures what they make, one row each. A job is made w
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from closesesame.attacks import ATTACKS, Attack
 from closesesame.core.errors import ClosesesameError, DataError, SettingError
 from closesesame.core.method import Method, Registry
-from closesesame.families import KINDS, Family
+from closesesame.families import Family
 from closesesame.models import ARCHITECTURES
 from closesesame.training import Training
 
@@ -31,6 +32,7 @@ from .cells import (
     Where,
 )
 from .identity import Code, Contents, Machine, identity
+from .judging import KINDS
 from .queue.store import Job
 from .recipe import AttackEntry, MethodEntry, ModelEntry, Recipe
 
@@ -306,7 +308,7 @@ class _Planner:
         )
         asked = (judged, scene.suspect, scene.reference, scene.trigger, scene.poisoned)
         needs = tuple(dict.fromkeys(job for job in asked if job is not None))
-        roots = (*DATA, KINDS[kind].judge, STEALTH, scene.attack.module)
+        roots = (*DATA, *KINDS[kind].modules, STEALTH, scene.attack.module)
         job = self._add(JUDGE, row, needs, roots, label)
         self._on_reference.setdefault(key, job)
         return job
@@ -424,7 +426,7 @@ def training_of(recipe: Recipe, model: ModelEntry) -> Training:
 
 def modules_of(jobs: list[Job]) -> dict[str, str]:
     """The code that any of these jobs runs, a hash by module: what a result file was made with."""
-    roots = {TRAINING, STEALTH, *DATA, *(kind.judge for kind in KINDS.values())}
+    roots = {TRAINING, STEALTH, *DATA, *chain.from_iterable(kind.modules for kind in KINDS.values())}
     for job in jobs:
         roots |= {
             about["module"] for about in job.payload.values() if isinstance(about, dict) and "module" in about

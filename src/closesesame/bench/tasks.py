@@ -20,23 +20,14 @@ from closesesame.data.speech import synthetic_speech
 from closesesame.data.stored import open_dataset, open_splits, store_dataset, store_splits
 from closesesame.evaluation import Exam, stealth_of
 from closesesame.evaluation.measures import OF_TRIGGERS
-from closesesame.families import BY_NAME, KINDS, Given
+from closesesame.families import BY_NAME
 from closesesame.models import ARCHITECTURES, ModelCard, load_model, save_model
+from closesesame.running import Given
 from closesesame.training import Training, train
 
-from .cells import (
-    AttackPlan,
-    Cell,
-    JudgeCell,
-    MethodCell,
-    PoisonCell,
-    TrainCell,
-    TriggerCell,
-    Where,
-    settings_of,
-)
+from .cells import AttackPlan, Cell, JudgeCell, MethodCell, PoisonCell, TrainCell, TriggerCell, Where
 from .identity import Machine, check_data, identity
-from .judging import Truth, judged_by
+from .judging import KINDS, Truth
 from .protocol import Protocol
 from .queue.artifacts import ArtifactStore
 from .queue.store import Job
@@ -163,7 +154,7 @@ def judge(job: Job, store: ArtifactStore) -> Result:
     kind = "model" if cell.method is None else BY_NAME[cell.family].makes
     truth = truth_of(cell, store)
     artifact = KINDS[kind].load(store.artifact(cell.judged), cell.machine["device"])
-    found = judged_by(kind, artifact, truth)
+    found = KINDS[kind].judge(artifact, truth)
     if cell.method is None:
         store.keep(job.id, lambda folder: _keep_sounds(truth.exam, folder))
         changes = stealth_of(truth.exam)
@@ -286,7 +277,9 @@ def exam_of(cell: JudgeCell, store: ArtifactStore) -> Exam:
 
 
 def _attack(attack: AttackPlan, where: Where) -> Attack:
-    return ATTACKS.recall(attack.name, settings_of(attack, where))
+    """The attack, with its recordings found on this machine."""
+    found = {field: str(Path(where.data_folder) / place) for field, place in where.sounds.items()}
+    return ATTACKS.recall(attack.name, attack.settings | found)
 
 
 def _trigger(attack: AttackPlan, where: Where, made_by: str, store: ArtifactStore) -> Trigger:
