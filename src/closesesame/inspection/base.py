@@ -60,7 +60,7 @@ class Inspection(Method, Shows, ABC):
 
         Raises:
             DataError: if clean examples are missing.
-            ModelError: if the clean examples do not fit the model, or it has too few classes.
+            ModelError: if clean examples do not fit the model, or it has too few classes.
             DivergedError: if a statistic is NaN or infinite.
 
         Warns:
@@ -68,13 +68,13 @@ class Inspection(Method, Shows, ABC):
         """
         suspect = as_classifier(model, clean)
         classes = suspect.card.classes
-        known = no_examples(suspect.card)
-        if not self.data_free:
-            if not clean:
-                raise DataError(f"{self.name} needs clean examples, got none")
-            known = data_for(suspect.card, clean)
-            if missing := known.missing():
-                warnings.warn(missing_sentence(missing, len(classes)), DataWarning, stacklevel=2)
+        known = no_examples(suspect.card) if clean is None else data_for(suspect.card, clean)
+        if self.data_free:
+            known = no_examples(suspect.card)
+        elif not len(known):
+            raise DataError(f"{self.name} needs clean examples, got none")
+        elif missing := known.missing():
+            warnings.warn(missing_sentence(missing, len(classes)), DataWarning, stacklevel=2)
         if len(classes) < self.least_classes:
             raise ModelError(
                 f"{self.name} compares classes and needs {self.least_classes} or more, and the model has "
