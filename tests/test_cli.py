@@ -19,7 +19,9 @@ WIDTHS = ("--set", "widths=[8,16]")
 
 
 class Sesame:
-    """Runs commands in this process."""
+    """Runs commands in this process; `noted` is what the last one said on standard error."""
+
+    noted = ""
 
     def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
         self.patch, self.capture = patch, capture
@@ -28,7 +30,8 @@ class Sesame:
         self.patch.setattr(sys, "argv", ["sesame", *map(str, words)])
         self.capture.readouterr()
         cli.run()
-        return self.capture.readouterr().out
+        out, self.noted = self.capture.readouterr()
+        return out
 
     def json(self, *words: object) -> Any:
         return json.loads(self(*words, "--json"))

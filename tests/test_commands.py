@@ -454,7 +454,7 @@ def test_repairing_with_the_test_part_is_said(
     sesame: Sesame, model: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, part in enumerate(("test", "all", "train")):
-        words = ("remove", model, tmp_path / str(number), "--clean", clips, "--part", part, "--partial")
+        words = ("remove", model, tmp_path / str(number), "--clean", clips, "--clean-part", part, "--partial")
         monkey = ["sesame", *map(str, words), "--set", "steps=1"]
         sesame.patch.setattr(sys, "argv", monkey)
         cli.run()
@@ -508,12 +508,11 @@ def test_a_poisoned_set_is_no_clean_one(sesame: Sesame, model: Path, clips: Path
     sesame("poison", clips, tmp_path / "p", *FAST)
     for part, name in product(("train", "all"), ("", "manifest.csv")):
         error = sesame.fails(
-            "remove", model, tmp_path / "r", "--clean", tmp_path / "p" / name, "--part", part
+            "remove", model, tmp_path / "r", "--clean", tmp_path / "p" / name, "--clean-part", part
         )
         assert "holds clips that 'sesame poison' poisoned" in error
-    sesame(
-        "remove", model, tmp_path / "r", "--clean", tmp_path / "p", "--part", "validation", "--set", "steps=1"
-    )  # fmt: skip
+    clean = ("--clean", tmp_path / "p", "--clean-part", "validation")
+    sesame("remove", model, tmp_path / "r", *clean, "--set", "steps=1")
 
 
 def test_a_sound_that_is_read_is_an_input(sesame: Sesame, clips: Path, tmp_path: Path) -> None:

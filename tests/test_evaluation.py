@@ -18,7 +18,9 @@ def test_wilson_by_hand() -> None:
     low, high = Rate(8, 10).interval
     assert low == pytest.approx(0.4902, abs=5e-4)
     assert high == pytest.approx(0.9433, abs=5e-4)
-    assert wilson(0.0, 600)[0] == 0.0
+    # Both ends are exact, though 0.5 Z^2 / n and the square root of its square may differ by a rounding.
+    assert {wilson(0.0, n)[0] for n in range(1, 600)} == {0.0}
+    assert {wilson(1.0, n)[1] for n in range(1, 600)} == {1.0}
     assert wilson(0.0, 600)[1] == pytest.approx(0.00636, abs=5e-5)
     assert wilson(1.0, 600)[0] == pytest.approx(1 - 0.00636, abs=5e-5)
     assert wilson(math.nan, 0) == (0.0, 1.0)

@@ -1,17 +1,23 @@
 """Evidence: what methods show is plain data, and pages draw it without knowing the method."""
 
 import re
+from typing import ClassVar, Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from closesesame.attacks import BadNets
+from closesesame.core.errors import SettingError
 from closesesame.core.evidence import Curve, Distributions, Evidence, Group, Map, Points
-from closesesame.data import Splits
+from closesesame.data import Dataset, Splits
+from closesesame.detection import DETECTIONS, Detection
+from closesesame.detection.base import ranks_of
 from closesesame.evaluation import Exam, neurons_of
 from closesesame.evaluation.neurons import KINDS
+from closesesame.inspection import INSPECTIONS, Inspection, MaxMargin, Verdict
+from closesesame.listing import method_to_show
 from closesesame.models import Classifier
-from closesesame.removal import FT
 from closesesame.removal.dbrpu import DBRPU
 from closesesame.report import Report, report_html
 from closesesame.report.charts.distributions import draw
@@ -114,7 +120,7 @@ def test_neurons_are_shown_by_kind(tones: Splits, clean_model: Classifier) -> No
 def test_dbrpu_shows_what_it_works_on(tones: Splits, clean_model: Classifier) -> None:
     method = DBRPU()
     before = {name: value.clone() for name, value in clean_model.state_dict().items()}
-    shown = method.evidence(clean_model, tones.validation, 0)
+    shown = method.evidence(clean_model, tones.train, tones.validation, 0)
     assert all(torch.equal(value, before[name]) for name, value in clean_model.state_dict().items())
     maps = [shape for shape in shown.shapes if isinstance(shape, Map)]
     assert 1 <= len(maps) <= 4
@@ -135,5 +141,123 @@ def test_dbrpu_shows_what_it_works_on(tones: Splits, clean_model: Classifier) ->
     assert "Examples synthesised from the model" in report_html(page)
 
 
-def test_a_removal_shows_nothing_unless_it_says_so(tones: Splits, clean_model: Classifier) -> None:
-    assert FT().evidence(clean_model, tones.validation, 0) is None
+class Ranked(Detection):
+    """Give the scores 0, 1, 2 and so on; equal ones to the first four clips."""
+
+    name: ClassVar[str] = "ranked"
+    cite: ClassVar[str] = "none"
+    of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        """By place alone."""
+        return torch.arange(len(examples)).clamp(min=3).double()
+
+
+def test_a_detection_shows_where_the_scores_of_a_class_stand(tones: Splits, clean_model: Classifier) -> None:
+    # 40 clips: ranks 2/40 for the first four, then 4.5/40 to 39.5/40; the highest 5 % are the last two.
+    labels = torch.tensor([0, 0, 1, 1] + [0] * 17 + [1] * 16 + [0, 3, 3])
+    examples = tones.train.take(torch.arange(40)).with_labels(labels)
+    found = Ranked().evidence(clean_model, examples, tones.validation, 0)
+    assert ranks_of(torch.arange(40).clamp(min=3).double())[[0, 3, 4, 39]].tolist() == pytest.approx(
+        [0.05, 0.05, 0.1125, 0.9875]
+    )
+    (shape,) = found.shapes
+    assert isinstance(shape, Distributions)
+    name = examples.classes[3]
+    assert shape.caption == f"“{name}”: 2 of its 2 clips are among the 2 with the highest scores"
+    others, own = shape.curves
+    assert (others.name, own.name, others.suspicious, own.suspicious) == (
+        "all other classes",
+        f"“{name}”",
+        False,
+        True,
+    )
+    assert own.at[[0, -1]].tolist() == [2.5, 97.5]
+    assert own.density.tolist() == [0.0] * 19 + [1.0]
+    # Four equal scores at 5 %, which is where the second part begins; then two clips in each part.
+    assert (38 * others.density).round().tolist() == [0.0, 4.0, *[2.0] * 17, 0.0]
+    # Clips of one class alone, and scores that tell nothing apart.
+    alone = examples.with_labels(torch.zeros(40, dtype=torch.long))
+    (shape,) = Ranked().evidence(clean_model, alone, tones.validation, 0).shapes
+    assert isinstance(shape, Distributions)
+    assert len(shape.curves) == 1
+
+
+@pytest.mark.parametrize("name", DETECTIONS)
+def test_the_detections_of_papers_show_their_scores(
+    name: str, tones: Splits, clean_model: Classifier
+) -> None:
+    found = DETECTIONS.make(name).evidence(clean_model, tones.train, tones.validation, 0)
+    assert name in found.title
+    assert 1 <= len(found.shapes) <= 4
+    report_html(Report(title="t", entries=(), evidence=(found,)))
+
+
+class Finds(Inspection):
+    """Recover what the settings say, with an alarm or without."""
+
+    name: ClassVar[str] = "finds"
+    cite: ClassVar[str] = "none"
+    alarm: bool = True
+    wave: bool = False
+
+    def judge(self, model: Classifier, clean: Dataset, seed: int) -> Verdict:
+        """The number of the clean clips and of the seed stand among the statistics."""
+        pattern = torch.linspace(-1, 1, model.card.input_shape[0]) if self.wave else torch.eye(3, 5) - 0.5
+        return Verdict(
+            backdoored=self.alarm,
+            target="high" if self.alarm else None,
+            statistics={"low": float(len(clean)), "high": 7.0, "top": float(seed), "middle": 0.25},
+            compared="this with that",
+            threshold=0.125,
+            p_value=0.0625,
+            pattern=pattern,
+        )
+
+
+def test_an_inspection_shows_its_statistics_and_its_pattern(tones: Splits, clean_model: Classifier) -> None:
+    found = Finds().evidence(clean_model, tones.train, tones.validation, 5)
+    points, pattern = found.shapes
+    assert isinstance(points, Points)
+    assert [(one.name, one.values.tolist()) for one in points.groups] == [
+        ("“high”", [7.0]),
+        ("other classes", [float(len(tones.validation)), 5.0, 0.25]),
+    ]
+    assert [one.suspicious.tolist() for one in points.groups] == [[True], [False] * 3]
+    assert "this with that" in found.text
+    assert "“high” 7, “top” 5." in found.text
+    assert "names “high” as the target label" in found.text
+    assert isinstance(pattern, Map)
+    assert torch.equal(pattern.values, torch.eye(3, 5) - 0.5)
+    assert (pattern.scale, pattern.sound) == ((-0.5, 0.5), None)
+    quiet = Finds(alarm=False, wave=True).evidence(clean_model, tones.train, tones.validation, 5)
+    points, pattern = quiet.shapes
+    assert isinstance(points, Points)
+    assert [one.name for one in points.groups] == ["all classes"]
+    assert "It raises no alarm" in quiet.text
+    assert isinstance(pattern, Map)
+    wave = torch.linspace(-1, 1, clean_model.card.input_shape[0])
+    assert torch.equal(pattern.values, clean_model.front_end(wave[None])[0])
+    assert pattern.sound is not None
+    assert torch.equal(pattern.sound[0], wave)
+    report_html(Report(title="t", entries=(), evidence=(found, quiet)))
+
+
+def test_max_margin_shows_its_margins(tones: Splits, clean_model: Classifier) -> None:
+    method = MaxMargin(starts=3, steps=3)
+    (points,) = method.evidence(clean_model, tones.train, tones.validation, 0).shapes
+    assert isinstance(points, Points)
+    values = sorted(float(value) for group in points.groups for value in group.values)
+    assert values == sorted(method.inspect(clean_model, None, 0).statistics.values())
+
+
+def test_methods_that_have_something_to_show_are_known_before_any_work() -> None:
+    assert isinstance(method_to_show("dbrpu"), DBRPU)
+    assert isinstance(method_to_show("max_margin"), MaxMargin)
+    assert isinstance(method_to_show(f"{__name__}:Finds"), Finds)
+    for name in ("clp", "badnets", "resnet", "lowpass"):
+        with pytest.raises(SettingError, match="nothing to show of a model; methods that have are") as error:
+            method_to_show(name)
+        assert {"dbrpu", *DETECTIONS, *INSPECTIONS} == set(str(error.value).split("have are ")[1].split(", "))
+    with pytest.raises(SettingError, match="did you mean 'max_margin'"):
+        method_to_show("max_margn")

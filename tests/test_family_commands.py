@@ -201,6 +201,55 @@ def test_an_inspection_gets_the_clean_clips_that_were_named(
     assert all(number > first for number, line in enumerate(shown) if "low" in line)
 
 
+class Looks(Asks):
+    """Refuse to be shown a clean clip, as a method without data never is."""
+
+    name: ClassVar[str] = "looks"
+    data_free: ClassVar[bool] = True
+
+
+def test_clean_clips_that_a_method_does_not_look_at_are_not_read(
+    sesame: Sesame, model: Path, clips: Path, poisoned: Path, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    note = "does not look at clean recordings; those of --clean are not read"
+    found = sesame.json("inspect", model, "--method", f"{HERE}:Looks", "--clean", nowhere)
+    assert found["statistics"]["high"] == 0
+    assert sesame.noted == f"note: {HERE}:Looks {note}\n"
+    sesame("detect", model, clips, tmp_path / "s.csv", "--clean", nowhere)
+    assert f"training_loss {note}" in sesame.noted
+    words = ("train", clips, tmp_path / "m", *FAST, *WIDTHS, "--set", "epochs=1", "--clean", nowhere)
+    sesame(*words)
+    assert f"ordinary training {note}" in sesame.noted
+    sesame(*words, "--method", "plain", "--force")
+    assert f"plain {note}" in sesame.noted
+
+
+def test_missing_classes_are_told_in_the_words_of_the_family(
+    sesame: Sesame, model: Path, folder_of: FolderOf
+) -> None:
+    words = ("inspect", model, "--method", f"{HERE}:Asks", "--clean", folder_of({"low": 24, "high": 24}))
+    error = sesame.fails(*words)
+    assert "the clean set has no example of 2 of 4 classes ('middle', 'top'): a backdoor that shows" in error
+    assert "--partial" in error
+    assert "repair" not in error
+    sesame(*words, "--partial")
+    assert "no example of 2 of 4 classes" in sesame.noted
+
+
+def test_the_part_of_the_clean_clips_is_named_alike_by_all_commands(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    rows = sesame.json("data", clips, *FAST)["parts"]
+    asks = ("inspect", model, "--method", f"{HERE}:Asks", "--clean", clips)
+    remove = ("remove", model, tmp_path / "r", "--force", "--set", "steps=1", "--clean", clips)
+    for row in rows:
+        part = ("--clean-part", row["part"])
+        assert sesame.json(*asks, *part)["statistics"]["high"] == row["clips"]
+        found = sesame.json(*remove, *part)
+        assert found["tuned_on"] + found["held_out"] == row["clips"]
+
+
 def test_the_inspection_of_a_paper_answers_with_its_p_value(sesame: Sesame, model: Path) -> None:
     found = sesame.json("inspect", model, "--set", "starts=3", "--set", "steps=3")
     assert set(found["statistics"]) == {"low", "middle", "high", "top"}
@@ -229,6 +278,8 @@ def test_a_purifier_stands_before_the_model(
     assert filtered["acc"]["value"] == pytest.approx(expected, abs=0.05)  # written in 16 bits and read again
     assert plain["acc"]["value"] - filtered["acc"]["value"] > 0.2
     assert (plain["purifier"], filtered["purifier"]) == (None, str(out))
+    assert plain["without_purifier"] is None
+    assert filtered["without_purifier"]["acc"] == plain["acc"]
 
     soundfile.write(tmp_path / "a.wav", tones.test.inputs[[3]][0].numpy(), 8_000)
     answers = [
@@ -236,6 +287,28 @@ def test_a_purifier_stands_before_the_model(
         for more in ((), ("--purifier", out))
     ]
     assert answers[0] != answers[1]
+
+
+def test_a_purifier_that_hides_a_trigger_is_named_in_table_and_verdict(
+    sesame: Sesame, poisoned: Path, tmp_path: Path
+) -> None:
+    victim, out = poisoned.parent / "victim", tmp_path / "purifier"
+    sesame("purify", poisoned, out, "--part", "validation", *FAST, "--set", "cutoff_hz=1800")
+    sesame.patch.setenv("COLUMNS", "400")
+    words = ("evaluate", victim, poisoned, "--trigger", poisoned / "_trigger")
+    bare, found = sesame.json(*words), sesame.json(*words, "--purifier", out)
+    assert not bare["verdict"]["title"].startswith("Behind")
+    assert found["verdict"]["title"].startswith("Behind the purifier, ")
+    assert found["without_purifier"]["asr"] == bare["asr"]
+    fell = {name: max(0, bare[name]["value"] - found[name]["value"]) for name in ("asr", "acc")}
+    assert fell["acc"] > 0.2
+    assert found["der"] == pytest.approx((fell["asr"] - fell["acc"] + 1) / 2)
+    assert bare["der"] is None
+    shown = sesame(*words, "--purifier", out)
+    first, second = shown.index(str(victim)), shown.index(f"{victim} behind {out}")
+    assert first < second < shown.index("verdict: Behind the purifier, ")
+    assert " behind " not in sesame(*words)
+    assert sesame.json(*words, "--purifier", out, "--before", victim)["der"] == found["der"]
 
 
 def test_a_purifier_is_made_of_clean_clips_and_fits_its_model(
@@ -252,7 +325,14 @@ def test_a_purifier_is_made_of_clean_clips_and_fits_its_model(
     sesame(*again, "--force")
     (out / "thesis.txt").write_text("years of work")
     assert "holds something else" in sesame.fails(*again, "--force")
-    assert "purifier.json" in sesame.fails("evaluate", model, clips, "--purifier", clips)
+    for other, said in (
+        (model, f"{model} is a model, not a purifier; make a purifier with 'sesame purify'"),
+        (clips, f"{clips} holds no purifier; a purifier is a folder with purifier.json and"),
+        (tmp_path / "not there", "not there holds no purifier"),
+    ):
+        error = sesame.fails("evaluate", model, clips, "--purifier", other)
+        assert said in error
+        assert error.count(str(other)) == 1
 
 
 # --- train --method -------------------------------------------------------------------------------------

@@ -169,17 +169,34 @@ def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
         row("purification", "low", asr=0.3, ra=0.6),
         row("purification", "low", 0.0, asr=0.0, ra=0.6),  # no backdoor, so none that was stopped
         row("purification", "high", asr=0.2, ra=0.7),
-        row("inspection", "nc", right=1.0, flagged=1.0),
-        row("inspection", "nc", 0.0, right=0.0, flagged=1.0),  # a false alarm
-        row("inspection", "abs", right=0.75, flagged=0.75),
+        row("robust_training", "abl", asr=0.4, ra=0.5),
     ]
     said = {one.question: one.words for one in best_of_families({"small": content(*found)})}
     assert said["Detections: which does best?"] == (
         "Of 2 measured, spectre: AUROC 0.850 and TPR at 1 % FPR 20.0 %, as means over 1 attack."
     )
     assert "Of 2 measured, high: ASR 20.0 % and RA 70.0 %" in said["Purifications: which does best?"]
-    assert "Of 2 measured, abs: right 75.0 %" in said["Inspections: which does best?"]
+    assert (
+        said["Robust training: how good is abl?"] == "abl: ASR 40.0 % and RA 50.0 %, as means over 1 attack."
+    )
     assert len(said) == 3
+
+
+def test_alarms_on_backdoored_and_on_clean_models_are_told_apart_and_a_clean_model_counts_once() -> None:
+    # nc flags 3 of 4 backdoored models and 1 of 2 clean ones, one of which stands beside three attacks.
+    nc = [row("inspection", "nc", flagged=float(seed > 0), right=1.0, seed=seed) for seed in range(4)]
+    nc += [row("inspection", "nc", 0.0, flagged=0.0, right=1.0, attack=attack) for attack in ("a", "b", "c")]
+    nc.append(row("inspection", "nc", 0.0, flagged=1.0, right=0.0, seed=1))
+    said = {one.question: one.words for one in best_of_families({"small": content(*nc)})}
+    assert said == {
+        "Inspections: how good is nc?": "nc flags 75.0 % of 4 backdoored models and 50.0 % of 2 clean ones."
+    }
+    # all flags every model: more of the backdoored, and no better than chance.
+    everything = [row("inspection", "all", rate, flagged=1.0, right=rate * 20) for rate in (0.0, 0.05)]
+    said = {one.question: one.words for one in best_of_families({"small": content(*nc, *everything)})}
+    assert said["Inspections: which does best?"].startswith("Of 2 measured, nc flags 75.0 %")
+    # Without a clean model nothing is known of false alarms.
+    assert not list(best_of_families({"small": content(nc[0])}))
 
 
 def test_a_grid_names_the_machine_that_it_ran_on() -> None:

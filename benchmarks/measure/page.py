@@ -2,7 +2,7 @@
 
 python -m benchmarks page page.html [screenshot.png]
 
-The cells are those of `results/removals_development.json`, as often as there are models in the house.
+The cells are those of `results/removals_development.json`, once for each of our architectures.
 """
 
 import json

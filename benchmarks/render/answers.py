@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from closesesame.evaluation.measures import ACC, ASR, DER, RA, Measure
-from closesesame.families import FAMILIES
+from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
+from closesesame.families import FAMILIES, Family
 from closesesame.removal import REMOVALS
 
 from .pages import Contents, development_rows, page_of
@@ -162,6 +162,9 @@ def best_of_families(contents: Contents) -> Iterator[Answer]:
         if family.registry is REMOVALS:  # they have a question of their own
             continue
         rows = [row for row in measured(every) if row.get("family") == family.name]
+        if FLAGGED in family.measures:
+            yield from _alarms(family, rows)
+            continue
         first, second, *_ = (measure for measure in family.measures if measure not in {ACC, DER})
         # On a clean model there is nothing to find, and nothing to stop.
         rows = rows if first.better == "higher" and first.of is None else poisoned(rows)
@@ -174,13 +177,54 @@ def best_of_families(contents: Contents) -> Iterator[Answer]:
             for measure in (first, second)
             if (value := mean(mine, measure)) is not None
         ]
-        count, where_ = len({method_of(row) for row in rows}), len(distinct(mine, "attack"))
-        yield Answer(
-            f"{family.title}: which does best?",
-            f"Of {count} measured, {name}: {' and '.join(shown)}, as means over {where_} "
-            f"{'attack' if where_ == 1 else 'attacks'}.",
-            page_of(family),
-        )
+        where_ = len(distinct(mine, "attack"))
+        means = f"{' and '.join(shown)}, as means over {where_} {'attack' if where_ == 1 else 'attacks'}"
+        yield _of_the_best(family, name, f": {means}", len({method_of(row) for row in rows}))
+
+
+def _of_the_best(family: Family, name: str, found: str, count: int) -> Answer:
+    """What the best of so many methods reaches; nobody is the best of one."""
+    if count == 1:
+        return Answer(f"{family.title}: how good is {name}?", f"{name}{found}.", page_of(family))
+    return Answer(
+        f"{family.title}: which does best?", f"Of {count} measured, {name}{found}.", page_of(family)
+    )
+
+
+@dataclass(frozen=True)
+class _Alarms:
+    """How often a method flags backdoored models, and how often clean ones, each of so many verdicts."""
+
+    name: str
+    found: float
+    backdoored: int
+    false: float
+    clean: int
+
+
+def _alarms(family: Family, rows: Rows) -> Iterator[Answer]:
+    """The method that flags more backdoored than clean models; a clean model counts once, not per attack."""
+    every = []
+    for name in dict.fromkeys(map(method_of, rows)):
+        mine = [row for row in rows if method_of(row) == name]
+        bad = poisoned(mine)
+        same = ("data", "model", "seed", "clean_fraction")
+        good = [
+            where(poisoned(mine, wanted=False), **dict(zip(same, key, strict=True)))[0]
+            for key in distinct(poisoned(mine, wanted=False), *same)
+        ]
+        if bad and good:
+            every.append(_Alarms(name, _mean(bad, FLAGGED), len(bad), _mean(good, FLAGGED), len(good)))
+    if not every:
+        return
+    best = max(every, key=lambda one: one.found - one.false)
+    yield _of_the_best(
+        family,
+        best.name,
+        f" flags {_percent(best.found)} of {best.backdoored} backdoored models and {_percent(best.false)} of "
+        f"{best.clean} clean {'one' if best.clean == 1 else 'ones'}",
+        len(every),
+    )
 
 
 def _best(rows: Rows, measure: Measure) -> tuple[str, list[Row]] | None:

@@ -4,9 +4,10 @@ import shlex
 from typing import Any
 
 from closesesame.core.described import numeric, words_of
-from closesesame.core.errors import SettingError, nearest
+from closesesame.core.errors import SettingError, cut, nearest
 from closesesame.core.method import Method, Registry, import_by_name
 from closesesame.families import LISTED, Listed
+from closesesame.models.showing import Shows
 from closesesame.training import Training
 
 ALL: dict[str, Listed] = {listed.name: listed for listed in LISTED}
@@ -83,6 +84,29 @@ def describe_method(name: str, family: str | None = None) -> dict[str, Any]:
         ],
         "example": example + (f" --set {shown.name}={shown.default}" if shown else ""),
     }
+
+
+def method_to_show(name: str) -> Shows:
+    """A method at its defaults, of any family, that has something to show of a model.
+
+    Args:
+        name: of the method, or `module:Class`.
+
+    Raises:
+        SettingError: if there is none, or it has nothing to show, naming those that have.
+    """
+    known = {name: method for listed in LISTED for name, method in listed.registry.items()}
+    showing = [one for one, method in known.items() if issubclass(method, Shows)]
+    if name not in known and ":" not in name:
+        raise SettingError(
+            f"no method is called {cut(name)!r} that has something to show; {nearest(name, showing)}"
+        )
+    method = _foreign(name)[1] if name not in known else known[name]
+    if not issubclass(method, Shows):
+        raise SettingError(
+            f"{cut(name)!r} has nothing to show of a model; methods that have are {', '.join(showing)}"
+        )
+    return method()
 
 
 def _find(name: str, family: str | None) -> tuple[str, type[Method]]:

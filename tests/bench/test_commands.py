@@ -1,6 +1,7 @@
 """`sesame bench`: what it says, on which stream, with which status, and what it refuses before any work."""
 
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -21,6 +22,7 @@ from closesesame.bench.queue.store import Outcome, Store
 from closesesame.bench.recipe import Recipe
 from closesesame.bench.stages import JUDGE, METHOD, cell_of, modules_of, plan
 from closesesame.data.folders import read_splits
+from closesesame.evaluation.measures import MEASURES
 
 Folder = Callable[..., Path]
 RECIPE = """
@@ -514,6 +516,44 @@ def test_figures_can_be_read_at_any_width(
     status = sesame("status").out
     assert "in work: 1" in status
     assert "leased" not in status
+
+
+def test_each_family_has_a_table_with_its_own_measures(
+    sesame: Sesame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"data": "words", "model": "resnet", "attack": "hum", "poisoning_rate": 0.05, "seed": 0}
+    about |= {"clean_fraction": None, "state": "done", "error": None} | dict.fromkeys(MEASURES)
+    rows = [
+        about | {"family": family, "method": name, "method_name": name} | found
+        for family, name, found in (
+            ("none", "none", {"acc": 0.91, "asr": 0.99}),
+            ("inspection", "nc", {"right": 1.0, "flagged": 1.0, "p_value": 0.02}),
+            ("detection", "strip", {"auroc": 0.875, "tpr_at_1": 0.5}),
+            ("removal", "ft", {"acc": 0.9, "asr": 0.25, "der": 0.865}),
+        )
+    ]
+    monkeypatch.setattr(grid_module, "read_grid", lambda store: ("a grid", rows))
+    monkeypatch.setenv("COLUMNS", "200")
+    text = sesame("show").out
+    titles = ("Suspects", "Removals", "Detections", "Inspections")
+    assert [line for line in text.splitlines() if line in titles] == list(titles)
+    parts = {}
+    for title, after in zip(titles, (*titles[1:], None), strict=True):
+        _, _, part = text.partition(f"{title}\n")
+        parts[title] = part if after is None else part.partition(f"{after}\n")[0]
+    headings = {
+        "Suspects": ["ACC (%)", "ASR (%)"],
+        "Removals": ["ASR (%)", "ACC (%)", "DER"],
+        "Detections": ["AUROC", "TPR at 1 % FPR (%)"],
+        "Inspections": ["right (%)", "flagged (%)", "p"],
+    }
+    for title, part in parts.items():
+        head = [cell.strip() for cell in re.split("[\u2503\u2502|]", part.splitlines()[1])]
+        assert [cell for cell in head if cell][7:] == headings[title]
+    for title, words in {"Suspects": "none 91.0 99.0", "Removals": "ft 25.0 90.0 0.865"}.items():
+        assert all(word in parts[title].split() for word in words.split())
+    assert {"nc", "100.0", "0.020"} <= set(parts["Inspections"].split())
+    assert "strip" not in parts["Inspections"]
 
 
 def test_a_status_without_failures_has_no_empty_table(sesame: Sesame) -> None:

@@ -173,6 +173,24 @@ def test_a_cut_recording_is_said_with_what_is_lost(odd: Odd) -> None:
     ]
 
 
+def test_lengths_that_a_model_gives_are_said_again_only_if_most_recordings_have_others(
+    odd: Odd, tmp_path: Path
+) -> None:
+    assert odd(encoded(noise("long", 0.35), "WAV")).surprises(length_known=True) == []
+    assert odd(encoded(noise("short", 0.03), "WAV")).surprises(length_known=True) == []
+    assert "silent" in odd(encoded(np.zeros(FEW), "WAV")).surprises(length_known=True)[0]
+    for name in CLIPS:
+        soundfile.write(tmp_path / name, noise(name, 0.2), RATE)
+    (tmp_path / "no/s0_nohash_7.wav").unlink()
+    every = read(tmp_path).report
+    assert "48 of 48 recordings are longer than 0.1 s and cut" in every.surprises(length_known=True)[0]
+    assert every.surprises(length_known=True) == [
+        sentence.removesuffix("; read more with --duration-s (duration_s)") for sentence in every.surprises()
+    ]
+    whole = read(tmp_path, duration_s=0.5).report
+    assert whole.surprises(length_known=True) == whole.surprises() != []
+
+
 def test_a_few_samples_more_or_less_are_counted_and_no_surprise(odd: Odd) -> None:
     report = odd(encoded(noise("x", 0.11), "WAV"))
     assert (row(report), report.surprises()) == ({"cut": 1}, [])

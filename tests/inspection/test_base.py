@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from closesesame.core.errors import ClosesesameError, DataError, DivergedError, ModelError
+from closesesame.core.errors import ClosesesameError, DataError, DataWarning, DivergedError, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.inspection import Inspection, MaxMargin, Verdict, load_verdict
 from closesesame.models import Classifier
@@ -125,3 +125,30 @@ def test_a_damaged_file_is_refused_and_nothing_else_is_replaced(tmp_path: Path) 
     (folder / "other.txt").write_text("mine")
     with pytest.raises(DataError, match="holds something else than verdict.json and verdict.safetensors"):
         made.save(folder)
+
+
+class Counting(Inspection):
+    """Count the clean examples."""
+
+    name: ClassVar[str] = "counting"
+    cite: ClassVar[str] = "a test"
+
+    def judge(self, model: Classifier, clean: Dataset, seed: int) -> Verdict:
+        """As the statistic of every class."""
+        return verdict(backdoored=False, target=None, statistics={"low": float(len(clean))})
+
+
+class CountingWithoutData(Counting):
+    """Count what a method without data is shown."""
+
+    data_free: ClassVar[bool] = True
+
+
+def test_a_method_without_data_is_shown_none_and_the_others_say_what_is_missing(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    some = tones.validation.take((tones.validation.labels > 1).nonzero()[:, 0])
+    assert CountingWithoutData().inspect(clean_model, some, 0).statistics["low"] == 0
+    assert Counting().inspect(clean_model, tones.validation, 0).statistics["low"] == len(tones.validation)
+    with pytest.warns(DataWarning, match="no example of 2 of 4 classes .*: a backdoor that shows in their"):
+        assert Counting().inspect(clean_model, some, 0).statistics["low"] == len(some)

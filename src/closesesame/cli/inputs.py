@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -28,6 +28,8 @@ class Source:
     duration_s: float
     task: Task
     options: SplitOptions = field(default_factory=SplitOptions)
+    for_model: bool = False
+    """Whether sample rate and duration are those of a model."""
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -50,7 +52,7 @@ def source_for(card: "ModelCard", place: str, options: SplitOptions) -> Source:
         raise ModelError("the model takes no sound; this command reads recordings")
     known = card.made.get("task")  # a model file may hold anything there
     task = options.task or (cast("Task", known) if known in ("word", "speaker") else "word")
-    return Source(place, card.sample_rate, card.duration_s, task, options)
+    return Source(place, card.sample_rate, card.duration_s, task, options, for_model=True)
 
 
 def read(source: Source) -> "Read":
@@ -79,7 +81,7 @@ def read(source: Source) -> "Read":
 def load(source: Source) -> "Splits":
     """Reads a data set as `read` does, and prints on standard error what may surprise."""
     found = read(source)
-    notes(found.report.surprises())
+    notes(found.report.surprises(length_known=source.for_model))
     return found.splits
 
 
@@ -99,7 +101,7 @@ def load_part(source: Source, part: str) -> "Dataset":
         task=source.task,
         skip_bad=source.options.skip_bad,
     )
-    notes(whole.report.surprises())
+    notes(whole.report.surprises(length_known=source.for_model))
     return whole.data
 
 
@@ -126,10 +128,10 @@ def refuse_poisoned(clean: CleanOptions) -> None:
     """
     for path in clean.inputs:
         folder = path if path.is_dir() else path.parent
-        if clean.part in {"train", "all"} and (folder / "_trigger").is_dir():
+        if clean.clean_part in {"train", "all"} and (folder / "_trigger").is_dir():
             raise DataError(
-                f"{path} holds clips that 'sesame poison' poisoned; name clean ones, or take its --part "
-                "validation"
+                f"{path} holds clips that 'sesame poison' poisoned; name clean ones, or take its validation "
+                "part"
             )
 
 
@@ -155,17 +157,43 @@ def poisoned_in(place: str, ids: Collection[str]) -> dict[str, bool] | None:
     return {name: known[name] for name in ids} if set(ids) <= known.keys() else None
 
 
-def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) -> "Dataset | None":
+def clean_for(method: str, clean: CleanOptions, *, needed: bool) -> CleanOptions:
+    """The clean clips that are read for a method: those that are named if it needs some, or else none.
+
+    Raises:
+        DataError: if it needs some and none are named, or if 'sesame poison' poisoned them.
+    """
+    if not needed:
+        if clean.clean is not None:
+            notes([f"{method} does not look at clean recordings; those of --clean are not read"])
+        return CleanOptions()
+    if clean.clean is None:
+        raise DataError(f"{method} needs clean recordings: name them with --clean")
+    refuse_poisoned(clean)
+    return clean
+
+
+def load_clean(
+    card: "ModelCard",
+    clean: CleanOptions,
+    options: SplitOptions,
+    missing_sentence: Callable[[tuple[str, ...], int], str],
+) -> "Dataset | None":
     """Reads the clean clips that a method gets; None if none are named.
+
+    Args:
+        card: of the model that the method works on.
+        clean: which clips.
+        options: how the data set is read.
+        missing_sentence: says what it means for a method of this family that classes have no clip, from
+            their names and the number of all classes.
 
     Raises:
         DataError: if a class of the model has no clip, and that was not accepted.
     """
-    from closesesame.removal.base import missing_sentence
-
     if clean.clean is None:
         return None
-    found = load_part_for(card, clean.clean, clean.part, options).sample(clean.fraction, options.seed)
+    found = load_part_for(card, clean.clean, clean.clean_part, options).sample(clean.fraction, options.seed)
     missing = found.missing()
     if missing and not clean.partial:
         sentence = missing_sentence(missing, len(found.classes))

@@ -92,11 +92,9 @@ class CleanOptions:
         str | None,
         Parameter(help="Recordings known to be clean, as a data set; data-free methods need none."),
     ] = None
-    part: Part = "train"
+    clean_part: Part = "train"
     fraction: Fraction = 1.0
-    partial: Annotated[
-        bool, Parameter(help="Accept clean data that lacks some classes; the model may forget these.")
-    ] = False
+    partial: Annotated[bool, Parameter(help="Accept clean data that lacks some classes.")] = False
 
     @property
     def inputs(self) -> tuple[Path, ...]:

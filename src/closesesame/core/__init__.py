@@ -1,1 +1,1 @@
-"""What every room stands on: methods and their registry, named shapes, errors, seeds, progress."""
+"""What all other packages use: methods and their registry, named shapes, errors, seeds, progress."""

@@ -178,11 +178,15 @@ class ReadingReport:
             )
         return rows
 
-    def surprises(self) -> list[str]:
-        """One sentence on each thing that a user may not expect; empty if there is none."""
+    def surprises(self, *, length_known: bool = False) -> list[str]:
+        """One sentence on each thing that a user may not expect; empty if there is none.
+
+        Args:
+            length_known: whether the clips have the length of a model, see `surprises.say`.
+        """
         from .surprises import say
 
-        return say(self)
+        return say(self, length_known=length_known)
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -11,6 +11,8 @@ from .report import Clip, ReadingReport
 
 NOTABLE_S = 0.05
 """Less than this cut off a recording is no surprise."""
+MOST = 0.5
+"""Share of recordings from which on it is said again that they were cut or padded."""
 NOTABLE_SHARE = 0.05
 """Fewer clipped recordings in each class are no surprise."""
 SILENCE_CLASSES = frozenset({"_silence_", "silence"})
@@ -37,9 +39,22 @@ _SKIPPED: dict[Why, tuple[str, str]] = {
 }
 
 
-def say(report: ReadingReport) -> list[str]:
-    """One sentence on each thing."""
-    return [*report.said, *_say_skipped(report.skipped), *_say_sounds(report), *_say_split(report)]
+def say(report: ReadingReport, *, length_known: bool = False) -> list[str]:
+    """One sentence on each thing.
+
+    Args:
+        report: on a data set.
+        length_known: whether the length of clips was not chosen here but is that of a model. That some
+            recordings are cut or padded was said when it was trained, and is said again only of most.
+    """
+    lengths = _say_lengths(report, length_known=length_known)
+    return [
+        *report.said,
+        *_say_skipped(report.skipped),
+        *lengths,
+        *_say_sounds(report),
+        *_say_split(report),
+    ]
 
 
 def _count(number: int, one: str) -> str:
@@ -58,18 +73,21 @@ def _say_skipped(skipped: Sequence[Skipped]) -> list[str]:
     return said
 
 
-def _say_sounds(report: ReadingReport) -> list[str]:
-    """On clips that are not what their recordings were."""
+def _say_lengths(report: ReadingReport, *, length_known: bool) -> list[str]:
+    """On recordings that are longer or shorter than their clips."""
     clips, seconds = report.clips, f"{report.duration_s:g} s"
+    remedy = "" if length_known else "; read more with --duration-s (duration_s)"
     cut = [clip for clip in clips if report.lost_s(clip) > NOTABLE_S]
     brief = [clip for clip in clips if clip.note.length_s < report.duration_s / 2]
+    if length_known:
+        cut, brief = (own if len(own) > MOST * len(clips) else [] for own in (cut, brief))
     said = []
     if cut:
         longest = max(cut, key=lambda clip: clip.note.length_s)
         lost = sum(map(report.lost_s, cut))
         said.append(
             f"{_some(cut, clips)} longer than {seconds} and cut, {lost:,.1f} s are lost (the longest has "
-            f"{longest.note.length_s:.2f} s: {_names([longest])}); read more with --duration-s (duration_s)"
+            f"{longest.note.length_s:.2f} s: {_names([longest])}){remedy}"
         )
     if brief:
         shortest = min(brief, key=lambda clip: clip.note.length_s)
@@ -77,6 +95,12 @@ def _say_sounds(report: ReadingReport) -> list[str]:
             f"{_some(brief, clips)} shorter than half of {seconds} and padded with silence (the shortest "
             f"has {shortest.note.length_s:.2f} s: {_names([shortest])})"
         )
+    return said
+
+
+def _say_sounds(report: ReadingReport) -> list[str]:
+    """On clips that are silent, clipped, or lack a part of their recordings."""
+    clips = report.clips
     kinds = {
         f"recorded at less than half of {report.sample_rate:,} Hz, so high tones are missing": [
             clip for clip in clips if 2 * clip.note.rate_hz < report.sample_rate
@@ -86,7 +110,7 @@ def _say_sounds(report: ReadingReport) -> list[str]:
         "silent": [clip for clip in clips if _is_silent(clip)],
         "clipped: samples stay at full scale again and again": _clipped(report),
     }
-    return said + [f"{_some(c, clips)} {what} ({_names(c)})" for what, c in kinds.items() if c]
+    return [f"{_some(c, clips)} {what} ({_names(c)})" for what, c in kinds.items() if c]
 
 
 def _is_silent(clip: Clip) -> bool:

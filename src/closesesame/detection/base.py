@@ -3,7 +3,7 @@
 import copy
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -14,19 +14,23 @@ from torch import Tensor, nn
 
 from closesesame.core.disk import write_folder
 from closesesame.core.errors import ClosesesameError, DataError, DivergedError, ModelError, cut
+from closesesame.core.evidence import Curve, Distributions, Evidence
 from closesesame.core.json_files import read_json, to_json
 from closesesame.core.method import Method
 from closesesame.core.settings import Settings
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import as_classifier, data_for, no_examples
+from closesesame.models.showing import Shows
 
 SCORES = "suspicion.json"
 MOST_BYTES = 2**28
 """Of a file of scores: a million examples with long names."""
+HIGHEST, SHOWN, BINS = 0.05, 4, 20
+"""The share of scores that evidence calls high, how many classes it shows, and the bins of a distribution."""
 
 
-class Detection(Method, ABC):
+class Detection(Method, Shows, ABC):
     """A way to find poisoned examples with the model that was trained on them, or triggered inputs.
 
     It sees the model, the examples and, if it says so, clean examples: no trigger, no poison mask, no target
@@ -83,6 +87,10 @@ class Detection(Method, ABC):
             settings=self.settings(),
             seconds=time.perf_counter() - started,
         )
+
+    def evidence(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Evidence:
+        """Where the scores of the classes with the most high scores stand among all scores."""
+        return _evidence_of(self.score(model, examples, clean, seed), examples, self.name)
 
     @abstractmethod
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
@@ -166,3 +174,47 @@ def load_suspicion(folder: Path | str) -> Suspicion:
         )
     except ClosesesameError as error:
         raise DataError(f"{path} cannot be used: {error}") from None
+
+
+def _evidence_of(suspicion: Suspicion, examples: Dataset, name: str) -> Evidence:
+    """The ranks of a class beside those of all others, for the classes with the most high scores."""
+    ranks = ranks_of(suspicion.scores)
+    high = ranks > 1 - HIGHEST
+    counts = torch.bincount(examples.labels[high], minlength=len(examples.classes))
+    shapes = []
+    for label in counts.argsort(descending=True, stable=True)[:SHOWN].tolist():
+        own = examples.labels == label
+        if not counts[label]:
+            break
+        shapes.append(
+            Distributions(
+                caption=f"“{examples.classes[label]}”: {counts[label]} of its {int(own.sum())} clips are "
+                f"among the {int(high.sum())} with the highest scores",
+                unit="clips with a lower score, %",
+                curves=(
+                    *([] if own.all() else [_curve("all other classes", ranks[~own])]),
+                    replace(_curve(f"“{examples.classes[label]}”", ranks[own]), suspicious=True),
+                ),
+            )
+        )
+    return Evidence(
+        title=f"Which classes have the highest scores of {name}",
+        text=f"{name} gives each of {len(examples)} clips of the training part a suspicion score. Only the "
+        "order of scores means something, so each figure shows how many clips have a lower score. Poisoned "
+        "clips that the method finds are at the right end of the curve of their class. A class that is easy "
+        "or hard to learn differs from the others, too, without any poison.",
+        shapes=tuple(shapes),
+    )
+
+
+def ranks_of(scores: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    """The share of scores that are lower than each, where half of the equal ones count as lower."""
+    ordered = scores.sort().values
+    below, up_to = (torch.searchsorted(ordered, scores, right=right) for right in (False, True))
+    return (below + up_to).double() / (2 * len(scores))
+
+
+def _curve(name: str, ranks: Float64[Tensor, " n"]) -> Curve:
+    """How many of these ranks lie in each of `BINS` equal parts of 0 to 100 %."""
+    middles = 100 * (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
+    return Curve(name=name, at=middles, density=torch.histc(ranks, BINS, 0, 1) / len(ranks))

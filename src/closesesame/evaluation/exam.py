@@ -137,7 +137,7 @@ def _answers(model: nn.Module, data: Dataset) -> Labels:
 
 
 def _refuse_idle(trigger: Trigger, test: Dataset, triggered: Dataset) -> None:
-    """Refuses a trigger that cannot open anything: it would look like a model without a backdoor."""
+    """Refuses a trigger that leaves most clips as they are: any model would look free of a backdoor."""
     if not len(triggered):
         raise DataError("the test set holds no clip of another class than the target; there is no ASR")
     pairs = zip(test.named(triggered.ids).batches(BATCH), triggered.batches(BATCH), strict=True)

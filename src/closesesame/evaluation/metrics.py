@@ -40,7 +40,8 @@ def wilson(share: float, of: int) -> tuple[float, float]:
     spread = Z_95**2 / of
     centre = (share + spread / 2) / (1 + spread)
     half = Z_95 * math.sqrt(share * (1 - share) / of + spread / (4 * of)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The two ends are 0 and 1 exactly; what is computed misses them by a rounding.
+    return 0.0 if share == 0 else centre - half, 1.0 if share == 1 else centre + half
 
 
 def der(acc_before: float, asr_before: float, acc_after: float, asr_after: float) -> float:

@@ -5,7 +5,7 @@ arXiv:2502.01152, states that backdoored neurons have larger gradients than othe
 smallest, with hybrid ones between. How it tells them apart is not public.
 
 Ours differs, where the paper is silent: a neuron is a channel; it is told by what the losses do when it is
-silenced. This looks with the trigger in hand, so it is evidence for a reader and no defence.
+silenced. This uses the trigger, which no defence knows, so it is evidence for a reader.
 """
 
 import copy

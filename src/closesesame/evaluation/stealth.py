@@ -1,4 +1,4 @@
-"""How much a trigger changes clips: figures for the ear that no listener was asked for.
+"""How much a trigger changes clips, as computed figures: no listener is asked.
 
 SNR is the level of the clip over the level of what was changed. The log-spectral distance is that of Gray and
 Markel, "Distance Measures for Speech Processing", IEEE TASSP 24(5), 1976: per frame the root mean square over

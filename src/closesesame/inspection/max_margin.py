@@ -87,7 +87,7 @@ class MaxMargin(Inspection):
         classes = model.card.classes
         largest = [
             float(self._climb(answer, start.to(model.device), label).max())
-            for label in Track(range(len(classes)), "climbing margins", len(classes))
+            for label in Track(range(len(classes)), "maximising margins", len(classes))
         ]
         p = p_value(torch.tensor(largest, dtype=torch.float64), draws=DRAWS * self.calibrated, seed=seed)
         alarm = p < self.level

@@ -142,7 +142,7 @@ def _as_architecture(source: str, make: Callable[[], Any]) -> type[Imported]:
 
 
 class Architectures(Registry[Architecture]):
-    """The architectures of the house; `module:name` may also be a network of your own."""
+    """The architectures of this package; `module:name` may also be a network of your own."""
 
     def _foreign(self, name: str) -> type[Architecture]:
         module, _, attribute = name.partition(":")

@@ -26,7 +26,7 @@ def card_of(model: nn.Module) -> ModelCard | None:
 
 
 def as_classifier(model: nn.Module, data: Dataset | None) -> Classifier:
-    """Any module as a model of the house: one that is not ours has the classes of the data, in their order.
+    """Any module as a `Classifier`: one that is not ours has the classes of the data, in their order.
 
     Raises:
         DataError: if it is not ours and there are no data.
@@ -159,6 +159,20 @@ class Answers:
                 f"the model answers NaN or infinity to {name!r}: it is damaged or its training diverged"
             )
         return logits if self.order is None else logits[:, self.order]
+
+
+def say_missing(missing: Sequence[str], classes: int, risk: str) -> str:
+    """That classes have no clean example, and what that means.
+
+    Args:
+        missing: their names.
+        classes: how many classes there are in all.
+        risk: what a method may get wrong for want of these examples.
+    """
+    return (
+        f"the clean set has no example of {len(missing)} of {classes} classes ({few(missing)}): {risk}; "
+        "add some"
+    )
 
 
 def few(names: Sequence[str]) -> str:

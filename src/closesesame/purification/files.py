@@ -11,7 +11,7 @@ from closesesame.core.bounds import MOST_SAMPLES, check_reading
 from closesesame.core.errors import ClosesesameError, ModelError, short
 from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
-from closesesame.models.files import fitted, read_weights
+from closesesame.models.files import CONFIG, fitted, read_weights
 
 from . import PURIFICATIONS
 from .base import ABOUT, WEIGHTS, Purifier
@@ -38,9 +38,10 @@ def load_purifier(folder: Path | str, device: torch.device | str = "cpu") -> Pur
         device: where the purifier goes.
 
     Raises:
-        ModelError: if there is none, or it is damaged, or its method or one of its settings is unknown.
+        ModelError: if the folder holds none, or it is damaged, or its method or a setting is unknown.
     """
     folder = Path(folder)
+    _refuse_other_folders(folder)
     try:
         about = _About(**read_json(folder / ABOUT))
         if math.prod(about.input_shape) > MOST_SAMPLES:
@@ -67,3 +68,11 @@ def load_purifier(folder: Path | str, device: torch.device | str = "cpu") -> Pur
         purification, network, about.sample_rate, about.input_shape, about.chosen, about.seconds
     )
     return purifier.to(device)
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    if (folder / ABOUT).is_file():
+        return
+    if (folder / CONFIG).is_file():
+        raise ModelError(f"{folder} is a model, not a purifier; make a purifier with 'sesame purify'")
+    raise ModelError(f"{folder} holds no purifier; a purifier is a folder with {ABOUT} and {WEIGHTS}")

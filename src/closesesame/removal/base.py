@@ -11,12 +11,11 @@ from pydantic import Field
 from torch import nn
 
 from closesesame.core.errors import DataError, DataWarning, DivergedError
-from closesesame.core.evidence import Evidence
 from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.data.hold_out import HoldsOut
 from closesesame.models import Classifier
-from closesesame.models.matching import as_classifier, check_inputs, data_for, few, no_examples
+from closesesame.models.matching import as_classifier, check_inputs, data_for, no_examples, say_missing
 from closesesame.training import Training, accuracy
 from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
@@ -104,17 +103,6 @@ class Removal(HoldsOut, ABC):
             seconds=time.perf_counter() - started,
             chosen=chosen,
         )
-
-    def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Evidence | None:
-        """Hook: what the method sees in a model, to be drawn; None if it has nothing to show.
-
-        Args:
-            model: the suspect; it is not changed.
-            clean: examples known to be clean.
-            seed: of everything drawn.
-        """
-        del model, clean, seed
-        return None
 
     @abstractmethod
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
@@ -210,8 +198,5 @@ class Repair:
 
 
 def missing_sentence(missing: tuple[str, ...], classes: int) -> str:
-    """What it means that classes have no clean example."""
-    return (
-        f"the clean set has no example of {len(missing)} of {classes} classes ({few(missing)}): a repair may "
-        "make the model forget them, and nothing would show it; add some"
-    )
+    """What it means for a removal that classes have no clean example."""
+    return say_missing(missing, classes, "a repair may make the model forget them, and nothing would show it")

@@ -34,6 +34,7 @@ from closesesame.data import Dataset
 from closesesame.data.rows import Rows
 from closesesame.models import Classifier, adapt
 from closesesame.models.channels import Channels, channels_of
+from closesesame.models.showing import Shows
 from closesesame.models.statistics import (
     gaussian_kl,
     histogram_entropy,
@@ -86,7 +87,7 @@ class Evidence:
     agreement: float
 
 
-class DBRPU(Adversarial):
+class DBRPU(Adversarial, Shows):
     """Ours, after the abstract of DBR-PU: synthesise examples, prune what differs on them, unlearn."""
 
     name: ClassVar[str] = "dbrpu"
@@ -165,8 +166,9 @@ class DBRPU(Adversarial):
             shown.append(LayerEvidence(layer.name, *own[:2], mean, var, own.maxima, scores, flagged, pruned))
         return Evidence(examples, tuple(shown), agreement)
 
-    def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Shown:
+    def evidence(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Shown:
         """The most confident example of each of a few classes, and how far channels depart on them."""
+        del examples
         model = copy.deepcopy(model)
         found = self.examine(model, clean, seed)
         departures = [deviation(layer.scores[self.score]).cpu() for layer in found.layers]

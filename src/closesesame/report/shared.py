@@ -14,7 +14,7 @@ from closesesame.core import wording
 
 
 def environment() -> jinja2.Environment:
-    """Returns templates of this room, which escape what is filled in and refuse what is missing."""
+    """Returns templates of this package, which escape what is filled in and refuse what is missing."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "templates"),
         autoescape=True,

@@ -1,7 +1,7 @@
 """What the scores of a model mean, in words: for the tested trigger, and for no other."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from closesesame.evaluation import Rate, Scores
@@ -63,14 +63,24 @@ class Verdict:
         return f"{self.title}: {self.words}"
 
 
-def verdict_of(scores: Scores, *, classes: int, before: Scores | None = None) -> Verdict:
+def verdict_of(
+    scores: Scores, *, classes: int, before: Scores | None = None, purified: bool = False
+) -> Verdict:
     """Says what the scores of a model mean. DER is not used: it ignores RA.
 
     Args:
         scores: of the model.
         classes: how many there are, for the chance level.
         before: scores of the model before removal, if this is a repaired model.
+        purified: whether the scores are of a model behind a purifier.
     """
+    found = _verdict_of(scores, classes, before)
+    if not purified:
+        return found
+    return replace(found, title=f"Behind the purifier, {found.title[0].lower()}{found.title[1:]}")
+
+
+def _verdict_of(scores: Scores, classes: int, before: Scores | None) -> Verdict:
     accuracy, lost = _accuracy(scores.acc, before)
     if scores.asr is None or scores.ra is None:
         open_question = "it has a backdoor" if before is None else "the backdoor was removed"

@@ -1,4 +1,4 @@
-"""The contract of a robust training: data that nobody vouches for in, a trained model out."""
+"""The contract of a robust training: untrusted data in, a trained model out."""
 
 import time
 from abc import ABC, abstractmethod

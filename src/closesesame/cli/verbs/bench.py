@@ -1,11 +1,11 @@
 """Commands on grids."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -15,6 +15,9 @@ from closesesame.cli.outputs import as_typed, now
 from closesesame.cli.printing import Answer, facts, notes, table
 from closesesame.core.disk import Destination
 from closesesame.core.wording import NONE
+
+if TYPE_CHECKING:
+    from closesesame.evaluation.measures import Measure
 
 bench = App(
     name="bench",
@@ -112,7 +115,7 @@ def _in_words(counts: Mapping[str, int]) -> dict[str, Any]:
 
 @command("show", of=bench)
 def bench_show(*, store: StoreFolder = STORE, csv: bool = False) -> Answer:
-    """Print the results of a grid, one row a cell.
+    """Print the results of a grid, one table a family and one row a cell.
 
     Args:
         csv: Print CSV, with all columns.
@@ -129,24 +132,33 @@ def bench_show(*, store: StoreFolder = STORE, csv: bool = False) -> Answer:
 
 
 def _print_cells(rows: list[dict[str, Any]]) -> None:
-    """Prints the measures as a table; below it what failed, each error once."""
-    from closesesame.evaluation.measures import OF_MODELS, OF_SCORES, OF_VERDICTS
+    """Prints the suspects and then each family as a table of its measures; below, each error once."""
+    from closesesame.bench.stages import NO_METHOD
+    from closesesame.evaluation.measures import OF_MODELS
+    from closesesame.families import FAMILIES
 
-    cells = [_cell(row) for row in rows]
-    every = (*OF_MODELS, *OF_SCORES, *OF_VERDICTS)
-    known = [one for one in every if one.better and any(row.get(one.key) is not None for row in rows)]
-    figures = [{one.heading: one.said(row.get(one.key)) for one in known} for row in rows]
-    shown = [cell | own for cell, own in zip(cells, figures, strict=True)]
-    table(tuple(shown[0]) if shown else (), shown)
+    _print_table("Suspects", [row for row in rows if row["method_name"] == NO_METHOD], OF_MODELS)
+    for family in FAMILIES:
+        _print_table(family.title, [row for row in rows if row["family"] == family.name], family.measures)
     done, errors = sum(row["state"] == "done" for row in rows), dict[str, list[str]]()
     if done < len(rows):
         facts({"cells done": f"{done} of {len(rows)}"})
-    for row, cell in zip(rows, cells, strict=True):
+    for row in rows:
         if row["error"]:
-            errors.setdefault(row["error"], []).append(", ".join(_known(cell.values())))
+            errors.setdefault(row["error"], []).append(", ".join(_known(_cell(row).values())))
     for error, names in errors.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         facts({f"failed: {names[0]}{more}": error})
+
+
+def _print_table(title: str, rows: list[dict[str, Any]], measures: "Sequence[Measure]") -> None:
+    """Prints rows with the measures that any of them has, under a title."""
+    if not rows:
+        return
+    known = [one for one in measures if any(row.get(one.key) is not None for row in rows)]
+    shown = [_cell(row) | {one.heading: one.said(row.get(one.key)) for one in known} for row in rows]
+    sys.stdout.write(f"{title}\n")
+    table(tuple(shown[0]), shown)
 
 
 def _known(words: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import load_model_on, load_part_for, poisoned_in, refuse_poisoned, settings_of
+from closesesame.cli.inputs import clean_for, load_model_on, load_part_for, poisoned_in, settings_of
 from closesesame.cli.options import (
     SPLIT,
     CleanOptions,
@@ -22,7 +22,6 @@ from closesesame.cli.options import (
 )
 from closesesame.cli.printing import Answer, facts, table
 from closesesame.core.disk import Destination
-from closesesame.core.errors import DataError
 from closesesame.core.wording import NONE
 
 if TYPE_CHECKING:
@@ -70,14 +69,11 @@ def detect(
     from closesesame.evaluation.screening import Screening
 
     detection = DETECTIONS.make(method, settings_of(settings))
-    known = CleanOptions(clean=clean, part=clean_part)
-    if detection.needs_clean and clean is None:
-        raise DataError(f"{method} needs clean recordings: name them with --clean")
-    refuse_poisoned(known)
+    known = clean_for(method, CleanOptions(clean=clean, clean_part=clean_part), needed=detection.needs_clean)
     place = Destination(out, kind="file", force=force, inputs=(model, *paths_of(source), *known.inputs))
     suspect = load_model_on(model, device)
     examples = load_part_for(suspect.card, source, part, options)
-    trusted = None if clean is None else load_part_for(suspect.card, clean, clean_part, options)
+    trusted = None if known.clean is None else load_part_for(suspect.card, known.clean, clean_part, options)
     suspicion = detection.score(suspect, examples, trusted, options.seed)
     rows = _ranked(suspicion, examples)
     place.write(lambda made: _write(rows, made))

@@ -38,7 +38,9 @@ def evaluate(
     """Measure a model on the test part of a data set, and say in words what the figures mean.
 
     Without a trigger that is ACC alone. With one it is also ASR and RA, and how much the trigger changes the
-    clips: SNR, log-spectral distance and, if the extra 'quality' is installed, PESQ and STOI.
+    clips: SNR, log-spectral distance and, if the extra 'quality' is installed, PESQ and STOI. With a purifier
+    the model is measured without it, too; the verdict is on the model behind the purifier, and DER compares
+    it with the model before its repair or, if none is named, with the model without the purifier.
 
     Examples:
         sesame evaluate MODEL CLIPS
@@ -51,11 +53,15 @@ def evaluate(
     from closesesame.report.verdict import verdict_of
 
     judged = load_model_on(model, device, purifier)
+    bare = None if purifier is None else load_model_on(model, device)
     earlier = None if before is None else load_model_on(before, device)
     exam = exam_on(load_for(judged.card, source, options), trigger, reference, device)
     scores, first = exam.score(judged), None if earlier is None else exam.score(earlier)
-    der, changes = None if first is None else scores.der(first), stealth_of(exam)
-    verdict = verdict_of(scores, classes=len(judged.card.classes), before=first)
+    alone = None if bare is None else exam.score(bare)
+    compared = first or alone
+    der, changes = None if compared is None else scores.der(compared), stealth_of(exam)
+    classes = len(judged.card.classes)
+    verdict = verdict_of(scores, classes=classes, before=first, purified=purifier is not None)
     found = scores.as_json() | {
         "der": der,
         "stealth": None if changes is None else changes.as_json(),
@@ -63,10 +69,12 @@ def evaluate(
         "target": None if exam.trigger is None else exam.trigger.target_name,
         "model": {"path": str(model), "sha256": sha256_of(model)},
         "purifier": None if purifier is None else str(purifier),
+        "without_purifier": None if alone is None else alone.as_json(),
     }
 
     def show() -> None:
-        scores_table([(str(model), scores, der)])
+        behind = [] if alone is None else [(f"{model} behind {purifier}", scores, der)]
+        scores_table([(str(model), alone or scores, None if alone else der), *behind])
         facts({} if changes is None else {"change by the trigger": changes})
         facts({"verdict": verdict})
 

@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import load_clean, load_model_on, refuse_poisoned, settings_of
+from closesesame.cli.inputs import clean_for, load_clean, load_model_on, settings_of
 from closesesame.cli.options import CLEAN, SPLIT, CleanOptions, Device, ModelFolder, Set, SplitOptions
 from closesesame.cli.printing import Answer, facts, table
-from closesesame.core.errors import DataError
 
 if TYPE_CHECKING:
     from closesesame.inspection import Verdict
@@ -34,14 +33,14 @@ def inspect(
         sesame inspect MODEL --method max_margin --set level=0.01 --json
     """
     from closesesame.inspection import INSPECTIONS
+    from closesesame.inspection.base import missing_sentence
     from closesesame.models.files import sha256_of
 
     inspection = INSPECTIONS.make(method, settings_of(settings))
-    if clean.clean is None and not inspection.data_free:
-        raise DataError(f"{method} needs clean recordings: name them with --clean")
-    refuse_poisoned(clean)
+    clean = clean_for(method, clean, needed=not inspection.data_free)
     suspect = load_model_on(model, device)
-    verdict = inspection.inspect(suspect, load_clean(suspect.card, clean, options), options.seed)
+    examples = load_clean(suspect.card, clean, options, missing_sentence)
+    verdict = inspection.inspect(suspect, examples, options.seed)
     found = {
         "backdoored": verdict.backdoored,
         "target": verdict.target,

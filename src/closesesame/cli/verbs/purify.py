@@ -37,7 +37,7 @@ def purify(
     from closesesame.purification import PURIFICATIONS
 
     purification = PURIFICATIONS.make(method, settings_of(settings))
-    refuse_poisoned(CleanOptions(clean=source, part=part))
+    refuse_poisoned(CleanOptions(clean=source, clean_part=part))
     read_from = source_of(source, options)
     place = purifier_folder(out, read_from.inputs, force=force)
     clean = load_part(read_from, part).sample(fraction, options.seed)

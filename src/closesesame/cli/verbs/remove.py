@@ -43,12 +43,13 @@ def remove(
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
-        sesame remove VICTIM REPAIRED --clean CLIPS --part validation --set steps=200
+        sesame remove VICTIM REPAIRED --clean CLIPS --clean-part validation --set steps=200
         sesame remove VICTIM REPAIRED --method clp
     """
     from closesesame.models import save_model
     from closesesame.models.files import sha256_of
     from closesesame.removal import REMOVALS
+    from closesesame.removal.base import missing_sentence
 
     removal = REMOVALS.make(method, settings_of(settings))
     if clean.clean is None and not removal.data_free:
@@ -56,7 +57,7 @@ def remove(
     refuse_poisoned(clean)
     place = model_folder(out, (model, *clean.inputs), force=force)
     suspect = load_model_on(model, device)
-    repair = removal.remove(suspect, load_clean(suspect.card, clean, options), options.seed)
+    repair = removal.remove(suspect, load_clean(suspect.card, clean, options, missing_sentence), options.seed)
     made = history(
         "sesame remove",
         task=suspect.card.made.get("task"),
@@ -69,7 +70,7 @@ def remove(
         held_out_clips=repair.held_out,
     )
     place.write(lambda folder: save_model(repair.model, folder, made))
-    if clean.part in {"test", "all"} and clean.clean is not None:
+    if clean.clean_part in {"test", "all"} and clean.clean is not None:
         notes(["the repair used the test part: what 'sesame evaluate' measures on it is now too good"])
     found = {"model": str(out), "method": removal.name, "settings": removal.settings()} | _found(repair)
     return Answer(found, lambda: facts(_in_words(repair, found)))

@@ -13,10 +13,7 @@ from closesesame.core.disk import Destination
 from closesesame.core.errors import SettingError
 
 if TYPE_CHECKING:
-    from closesesame.core.evidence import Evidence
-    from closesesame.data import Dataset
     from closesesame.models import Classifier
-    from closesesame.removal import Removal
     from closesesame.report import Report
     from closesesame.report.from_models import Identity
 
@@ -46,20 +43,22 @@ def report(
         after: A repaired model; may be repeated.
         neurons: Also prune channels one by one, a thousand at most, and show how steep the clean loss is in
             channels that the backdoor uses and in others.
-        show: Also show what this removal sees in the model, such as 'dbrpu'; may be repeated.
+        show: Also show what this method sees in the model before its repair, such as 'max_margin'; may be
+            repeated. Detections score the training part of the data set, so name the set that it was trained
+            on.
 
     Examples:
         sesame report CLIPS page.html --before MODEL
         sesame report CLIPS page.html --before VICTIM --after REPAIRED
         sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
-        sesame report CLIPS page.html --before MODEL --show dbrpu
+        sesame report CLIPS page.html --before MODEL --show max_margin --show spectral_signatures
     """
     from closesesame.evaluation import neurons_of
-    from closesesame.removal import REMOVALS
+    from closesesame.listing import method_to_show
     from closesesame.report.from_models import compare
     from closesesame.report.pages.comparison import report_html
 
-    removals = [REMOVALS.make(name) for name in show or ()]
+    methods = [method_to_show(name) for name in show or ()]
     paths = [before, *(after or [])]
     names = distinct_names(paths)
     given = [*paths, *(path for path in (trigger, reference) if path)]
@@ -69,7 +68,9 @@ def report(
     splits = load_for(suspect.card, source, options)
     exam = exam_on(splits, trigger, reference, device)
     evidence = [neurons_of(suspect, exam).evidence()] if neurons else []
-    evidence += [_evidence(removal, suspect, splits.validation, options.seed) for removal in removals]
+    evidence += [
+        method.evidence(suspect, splits.train, splits.validation, options.seed) for method in methods
+    ]
     page = compare(
         exam=exam,
         before=(names[0], suspect),
@@ -86,13 +87,6 @@ def report(
     )
     place.write(lambda made: made.write_text(report_html(page), encoding="utf-8"))
     return answer_of(page, page=str(out))
-
-
-def _evidence(removal: "Removal", suspect: "Classifier", clean: "Dataset", seed: int) -> "Evidence":
-    found = removal.evidence(suspect, clean, seed)
-    if found is None:
-        raise SettingError(f"removal {removal.name!r} has nothing to show")
-    return found
 
 
 def answer_of(report: "Report", **found: object) -> Answer:

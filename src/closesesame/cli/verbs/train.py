@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import device_of, load, refuse_poisoned, settings_of, source_of
+from closesesame.cli.inputs import clean_for, device_of, load, settings_of, source_of
 from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, Data, Device, Force, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, facts
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core.errors import ModelError
 
 if TYPE_CHECKING:
     from closesesame.data import Dataset, Splits
@@ -54,17 +54,18 @@ def train(
 
     given = {"device": device_of(device), **settings_of(settings)}
     architecture, training, robust = _methods(model, method, given)
-    known = CleanOptions(clean=clean)
-    if robust is not None and robust.needs_clean and clean is None:
-        raise DataError(f"{method} needs clean recordings: name them with --clean")
-    refuse_poisoned(known)
+    known = clean_for(
+        method or "ordinary training",
+        CleanOptions(clean=clean),
+        needed=robust is not None and robust.needs_clean,
+    )
     read_from = source_of(source, options)
     place = model_folder(out, (*read_from.inputs, *known.inputs), force=force)
     splits = load(read_from)
     if robust is None:
         trained, made = _ordinary(architecture, training, splits, options.seed)
     else:
-        examples = None if clean is None else load(source_of(clean, options)).train
+        examples = None if known.clean is None else load(source_of(known.clean, options)).train
         trained, made = _robust(architecture, robust, splits.train, examples, options.seed)
     about = history("sesame train", data=Path(source).name, task=read_from.task, seed=options.seed, **made)
     place.write(lambda folder: save_model(trained, folder, about))

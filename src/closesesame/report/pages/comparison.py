@@ -29,7 +29,7 @@ HOW_TO_TEST = """\
 sesame poison CLIPS POISONED
 sesame train POISONED VICTIM
 sesame train CLIPS REFERENCE
-sesame remove VICTIM REPAIRED --clean CLIPS --part validation
+sesame remove VICTIM REPAIRED --clean CLIPS --clean-part validation
 sesame report CLIPS PAGE --before VICTIM --after REPAIRED \\
     --trigger POISONED/_trigger --reference REFERENCE"""
 """Commands for users without a trigger: plant a backdoor, remove it, compare."""
