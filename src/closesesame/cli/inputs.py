@@ -155,6 +155,12 @@ def poisoned_in(place: str, ids: Collection[str]) -> dict[str, bool] | None:
     return {name: known[name] for name in ids} if set(ids) <= known.keys() else None
 
 
+def not_poisoned(place: str, data: "Dataset") -> "Dataset":
+    """The clips of a data set that `sesame poison` left as they were, as far as its manifest says."""
+    poisoned = poisoned_in(place, data.ids) or {}
+    return data.named([name for name in data.ids if not poisoned.get(name)])
+
+
 def load_clean(card: "ModelCard", clean: CleanOptions, options: SplitOptions) -> "Dataset | None":
     """Reads the clean clips that a method gets; None if none are named.
 

@@ -130,10 +130,15 @@ def bench_show(*, store: StoreFolder = STORE, csv: bool = False) -> Answer:
 
 def _print_cells(rows: list[dict[str, Any]]) -> None:
     """Prints the measures as a table; below it what failed, each error once."""
-    from closesesame.evaluation.measures import OF_MODELS, OF_SCORES, OF_VERDICTS
+    from closesesame.evaluation.measures import (
+        OF_ADVERSARIES,
+        OF_MODELS,
+        OF_SCORES,
+        OF_VERDICTS,
+    )
 
     cells = [_cell(row) for row in rows]
-    every = (*OF_MODELS, *OF_SCORES, *OF_VERDICTS)
+    every = (*OF_MODELS, *OF_ADVERSARIES, *OF_SCORES, *OF_VERDICTS)
     known = [one for one in every if one.better and any(row.get(one.key) is not None for row in rows)]
     figures = [{one.heading: one.said(row.get(one.key)) for one in known} for row in rows]
     shown = [cell | own for cell, own in zip(cells, figures, strict=True)]

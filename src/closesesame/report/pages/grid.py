@@ -22,6 +22,7 @@ from closesesame.evaluation.measures import (
     ACC,
     ASR,
     MEASURES,
+    OF_ADVERSARIES,
     OF_COST,
     OF_TRIGGERS,
     RA,
@@ -331,7 +332,10 @@ def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
             {
                 "name": family.name,
                 "title": family.title,
-                "measures": [measure.key for measure in family.measures],
+                "measures": [
+                    measure.key
+                    for measure in (*family.measures, *(OF_ADVERSARIES if ACC in family.measures else ()))
+                ],
                 "plane": [m.key for m in PLANE] if set(PLANE) <= set(family.measures) else None,
             }
             for family in grid.families
