@@ -129,6 +129,19 @@ def test_a_backdoor_put_to_sleep_is_woken_by_what_wakes_nothing_in_a_clean_model
     assert all(weight.grad is None and weight.requires_grad for weight in asleep.parameters())
     assert reactivate(asleep, exam, attacker, near).asr == woken.asr
     assert reactivate(turned(asleep), exam, attacker, near).asr == woken.asr
+    assert torch.equal(find_pattern(asleep.train(), attacker, near), woken.pattern)
+
+
+def test_the_attacker_has_as_many_pairs_as_are_asked_for_or_there_are(tones: Splits) -> None:
+    trigger = BADNETS.trigger(tones.train, 0)
+    attacker = Attacker(trigger, tones.train)
+    for wanted, there in ((7, 7), (1000, 240)):
+        clean, triggered = attacker.pairs(wanted, seed=0)
+        assert len(set(clean.ids)) == len(clean) == there
+        assert clean.ids == triggered.ids
+        assert torch.equal(triggered.inputs[:], trigger.stamp(clean.inputs[:]))
+        assert torch.equal(triggered.labels, clean.labels)
+        assert not (clean.labels == 3).any()
 
 
 def test_every_architecture_and_any_module_is_attacked(tones: Splits) -> None:

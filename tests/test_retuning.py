@@ -144,15 +144,16 @@ def test_asr_is_the_mean_over_draws_by_number_of_poisoned_clips_and_acc_that_aft
 ) -> None:
     trigger = BADNETS.trigger(tones.train, 0)
     made = tuned_to(*map(Says, (0, 30, 60, 9, 60, 150)), Says(3), Broken(), Says(90))
-    seen: list[int] = []
+    seen: list[tuple[str, ...]] = []
 
     def stand_in(model: nn.Module, clips: Dataset, settings: Retune, seed: int) -> nn.Module:
-        seen.append(len(clips))
+        seen.append(clips.ids)
         return next(made)
 
     monkeypatch.setattr("closesesame.evaluation.retuning.retuned", stand_in)
     found = retune(Says(0), Exam(tones.test, trigger), Attacker(trigger, tones.train))
-    assert seen == [21, 25, 40] * 3
+    assert list(map(len, seen)) == [21, 25, 40] * 3
+    assert len({ids[:21] for ids in seen}) == len({ids[:25] for ids in seen if len(ids) > 21}) == 3
     # (0 + 9 + 3) / 3, (30 + 60 + none of NaN) / 3, (60 + 150 + 90) / 3, of 150 triggered clips.
     assert {clips: (rate.hits, rate.of) for clips, rate in found.asr.items()} == {
         1: (4, 150),
@@ -165,6 +166,13 @@ def test_asr_is_the_mean_over_draws_by_number_of_poisoned_clips_and_acc_that_aft
     assert (found.acc.hits, found.acc.of) == (round(sum(right) / 3), 200)
     assert set(found.as_json()) == {"retune_1", "retune_5", "retune_20", "retune_acc"}
     assert found.as_json()["retune_20"]["value"] == pytest.approx(2 / 3)
+
+
+def test_a_model_that_the_steps_break_answers_no_target_label(tones: Splits, clean_model: Classifier) -> None:
+    trigger = BADNETS.trigger(tones.train, 0)
+    attacker = Attacker(trigger, tones.train)
+    found = retune(clean_model, Exam(tones.test, trigger), attacker, Retune(lr=10_000, draws=1, steps=50))
+    assert [rate.hits for rate in (*found.asr.values(), found.acc)] == [0, 0, 0, 0]
 
 
 def test_an_exam_without_a_trigger_is_refused(tones: Splits, clean_model: Classifier) -> None:

@@ -61,7 +61,7 @@ def evaluate(
         sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger
         sesame evaluate REPAIRED CLIPS --trigger POISONED/_trigger --before VICTIM
         sesame evaluate VICTIM CLIPS --trigger POISONED/_trigger --purifier PURIFIER
-        sesame evaluate REPAIRED CLIPS --trigger POISONED/_trigger --reference REFERENCE --adversaries
+        sesame evaluate REPAIRED CLIPS --trigger POISONED/_trigger --adversaries
     """
     from closesesame.evaluation import stealth_of
     from closesesame.models.files import sha256_of

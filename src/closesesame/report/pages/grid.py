@@ -287,6 +287,11 @@ def _measures(grid: Grid) -> list[Measure]:
     return [measure for measure in MEASURES.values() if measure.key in wanted]
 
 
+def _attacks_on(family: Family, shown: Sequence[Measure]) -> list[Measure]:
+    """What attacks on models say, where any cell knows it and the family makes models."""
+    return [measure for measure in OF_ADVERSARIES if measure in shown and ACC in family.measures]
+
+
 def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
     """What the script reads: places are numbers into `places`, settings and sounds into their lists."""
     settings = _Once()
@@ -324,18 +329,16 @@ def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
                 "sounds": cell.sounds and [sounds.of(base64.b64encode(wav).decode()) for wav in cell.sounds],
             }
         )
+    shown = _measures(grid)
     return {
-        "measures": [_about(measure) for measure in _measures(grid)],
+        "measures": [_about(measure) for measure in shown],
         "of_triggers": [measure.key for measure in OF_TRIGGERS],
         "of_cost": [measure.key for measure in OF_COST],
         "families": [
             {
                 "name": family.name,
                 "title": family.title,
-                "measures": [
-                    measure.key
-                    for measure in (*family.measures, *(OF_ADVERSARIES if ACC in family.measures else ()))
-                ],
+                "measures": [measure.key for measure in (*family.measures, *_attacks_on(family, shown))],
                 "plane": [m.key for m in PLANE] if set(PLANE) <= set(family.measures) else None,
             }
             for family in grid.families
