@@ -582,6 +582,13 @@ def two_families() -> list[GridCell]:
     return [replace(c, figures={"auroc": c.figures["auroc"]}) if "auroc" in c.figures else c for c in cells]
 
 
+def test_attacks_on_models_are_measures_of_what_makes_models_where_a_cell_knows_them() -> None:
+    cells = [replace(cell, figures={**cell.figures, "retune_5": 0.5}) for cell in two_families()]
+    said = Page(grid_html(a_grid(*cells, families=(REMOVAL, DETECTION)))).json("content")
+    assert [family["measures"][-1] for family in said["families"]] == ["retune_5", "tpr_at_1"]
+    assert "retune_5" in {measure["key"] for measure in said["measures"]}
+
+
 def test_each_family_is_told_by_its_own_measures() -> None:
     found = Page(grid_html(a_grid(*two_families(), families=(REMOVAL, DETECTION))))
     assert verdict(found) == (

@@ -121,6 +121,16 @@ def test_anchors_are_those_of_github() -> None:
     assert pages.anchor("Removals: of 0.1.0, and kill -9") == "removals-of-010-and-kill--9"
 
 
+def test_what_attacks_on_models_say_has_columns_where_it_was_measured() -> None:
+    attacked = row("removal", "ft", acc=0.8, asr=0.25, ra=0.5, retune_5=0.625, retune_reference_5=0.5)
+    text = pages.render("removals", {"small": content(attacked)})
+    assert "| ASR after retuning on 5 (%) | ASR after retuning on 5, reference (%) |" in text
+    assert re.search(r"\| 62\.5 \[[0-9., ]+\] \| 50\.0 \[", text)
+    assert "ASR after retuning on 1 " not in text
+    plain = pages.render("removals", {"small": content(row("removal", "ft", acc=0.8, asr=0.25, ra=0.5))})
+    assert "retuning" not in plain
+
+
 def test_a_removal_shows_what_it_leaves_and_what_it_costs() -> None:
     text = pages.render(
         "removals",

@@ -123,7 +123,7 @@ def overhead(folder: Path, cells: int = 10_000) -> list[dict[str, Any]]:
     store = Store(folder)
     store.add(Job(id=f"{i:06d}", task=f"{TASKS}:empty", payload={"number": i}) for i in range(cells))
     started = time.time()
-    run(folder, workers=2, scope=Scope(tasks=TASKS))
+    run(folder, workers=2, scope=Scope(tasks=(TASKS,)))
     ends = sorted(row[0] for row in store._db.execute("SELECT finished FROM job"))  # noqa: SLF001
     marks = [started, *ends[cells // 10 - 1 :: cells // 10]]
     tenths = [1000 * (b - a) / (cells / 10) for a, b in pairwise(marks)]
@@ -136,7 +136,7 @@ def failures(folder: Path, cells: int = 2_000) -> list[dict[str, Any]]:
     store = Store(folder)
     task = f"{TASKS}:sometimes_wrong"
     store.add(Job(id=f"{i:06d}", task=task, payload={"number": i}, label=f"cell {i}") for i in range(cells))
-    run(folder, workers=2, scope=Scope(tasks=TASKS))
+    run(folder, workers=2, scope=Scope(tasks=(TASKS,)))
     counts = store.counts()
     listed = [row.error for row in store.rows() if row.state == "failed"]
     expected = [f"cell {i} fails by design" for i in range(7, cells, 10)]

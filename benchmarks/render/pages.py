@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from closesesame.bench.table import precisions
-from closesesame.evaluation.measures import ACC, ASR, DER, OF_MODELS, OF_TRIGGERS, RA, Measure
+from closesesame.evaluation.measures import (
+    ACC,
+    ASR,
+    DER,
+    OF_ADVERSARIES,
+    OF_MODELS,
+    OF_TRIGGERS,
+    RA,
+    Measure,
+)
 from closesesame.families import Family
 
 from .rows import (
@@ -258,7 +267,7 @@ def all_rows(family: Family, rows: Rows) -> str:
     """A line for all seeds of a cell, with every measure of the family."""
     of_models = ACC in family.measures
     kept = [row for row in rows if of_models or row["method_name"] != BARE]
-    named = [*OF_MODELS] if of_models else [*family.measures]
+    named = [*OF_MODELS, *OF_ADVERSARIES] if of_models else [*family.measures]
     head = ["model", "attack", "poisoning rate", "method", "clean clips", "seeds"]
     lines = []
     for group in by_seed(kept):

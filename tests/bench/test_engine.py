@@ -31,7 +31,7 @@ from closesesame.core.errors import DataError, SettingError
 from closesesame.data import Splits
 
 TASKS = "tests.bench.tasks"
-SCOPE = Scope(tasks=TASKS)
+SCOPE = Scope(tasks=(TASKS,))
 
 
 def run(folder: Path, *, workers: int, timeout_s: float = 3600.0) -> None:
@@ -172,7 +172,7 @@ def driver(folder: Path, workers: int = 2) -> "subprocess.Popen[bytes]":
     code = (
         "import sys; from pathlib import Path; from closesesame.bench.queue.runner import run\n"
         "from closesesame.bench.queue.worker import Scope\n"
-        f"run(Path(sys.argv[1]), workers=int(sys.argv[2]), scope=Scope({TASKS!r}))"
+        f"run(Path(sys.argv[1]), workers=int(sys.argv[2]), scope=Scope(({TASKS!r},)))"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder), str(workers)])
 
@@ -340,11 +340,10 @@ def test_only_tasks_of_the_drivers_choice_run_whatever_a_row_says(tmp_path: Path
     store = filled(tmp_path, rows)
     run(tmp_path, workers=1)
     for row, name in zip(store.rows(), named, strict=True):
-        assert f"the store asks for the task {name!r}, and only those of tests.bench.tasks are run" in str(
-            row.error
-        )
+        said = f"the store asks for the task {name!r}, and only these are run: tests.bench.tasks:empty, "
+        assert said in str(row.error)
     assert "antigravity" not in sys.modules
-    with pytest.raises(DataError, match="only those of closesesame.bench.tasks are run: make_trigger"):
+    with pytest.raises(DataError, match="only these are run: closesesame.bench.tasks:make_trigger"):
         Scope().load().find("tests.bench.tasks:empty")
 
 
@@ -383,8 +382,8 @@ def test_the_payload_of_a_repair_makes_nobody_import_a_module(
 @pytest.mark.parametrize(
     ("scope", "sentence"),
     [
-        (Scope("tests.bench.gone"), "module 'tests.bench.gone' cannot be imported (ModuleNotFoundError"),
-        (Scope(TASKS, ("no_such_methods",)), "module 'no_such_methods' cannot be imported"),
+        (Scope(("tests.bench.gone",)), "module 'tests.bench.gone' cannot be imported (ModuleNotFoundError"),
+        (Scope((TASKS,), ("no_such_methods",)), "module 'no_such_methods' cannot be imported"),
     ],
 )
 def test_workers_that_cannot_start_end_the_run_with_what_they_said(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from closesesame.bench.judging import Truth, judged_by
+from closesesame.bench.judging import KINDS, Truth
 from closesesame.inspection import Verdict
 
 
@@ -23,7 +23,7 @@ def test_a_verdict_is_right_if_it_says_what_the_suspect_was_trained_on(
     verdict = Verdict(
         backdoored=flagged, target=named, statistics={}, compared="", threshold=0.05, p_value=0.2
     )
-    said = judged_by("verdict", verdict, truth)
+    said = KINDS["verdict"].judge(verdict, truth)
     assert said["right"] == float(flagged == backdoored)
     assert said["flagged"] == float(flagged)
     assert said["target_found"] is None
@@ -33,4 +33,4 @@ def test_a_verdict_is_right_if_it_says_what_the_suspect_was_trained_on(
 def test_a_verdict_is_compared_with_the_target_label_of_the_suspect(target: str, found: float) -> None:
     truth = Truth(asked, asked, asked, lambda: target, backdoored=True)
     verdict = Verdict(backdoored=True, target="yes", statistics={}, compared="", threshold=0.05, p_value=0.2)
-    assert judged_by("verdict", verdict, truth)["target_found"] == found
+    assert KINDS["verdict"].judge(verdict, truth)["target_found"] == found

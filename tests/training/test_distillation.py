@@ -124,7 +124,7 @@ def by_hand(row: int, label: float, soft: float, feature: float) -> float:
     taught = [(1.0, 0.0), (1.0, 0.0), (0.0, 2.0)][row]
     own = INPUTS[row, :2].tolist()
     cosine = sum(a * b for a, b in zip(own, taught, strict=True)) / math.hypot(*own) / math.hypot(*taught)
-    return label * cross + soft * 4 * divergence + feature * (1 - cosine)
+    return float(label * cross + soft * 4 * divergence + feature * (1 - cosine))
 
 
 def test_the_loss_is_that_of_the_formula_with_each_term_by_its_own_weight() -> None:

@@ -13,6 +13,8 @@ from closesesame.audio.sounds import read_sound
 from closesesame.core.errors import ClosesesameError, DataError, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.data.hold_out import HoldsOut
+from closesesame.evaluation import Retune
+from closesesame.evaluation.measures import RETUNE
 from closesesame.families import Family
 from closesesame.models import ARCHITECTURES, Architecture, Classifier
 from closesesame.models.matching import few
@@ -44,6 +46,8 @@ def foresee(recipe: Recipe, entry: DataEntry, splits: Splits, data_folder: Path)
         ahead.check_sounds(attack)
         for rate in recipe.rates_of(attack):
             ahead.check_poisoning(attack, attack_of(attack, rate))
+    if recipe.adversaries:
+        ahead.check_adversaries()
     ahead.check_models()
     ahead.check_clean_sets()
     return list(dict.fromkeys(ahead.surprises()))
@@ -105,6 +109,19 @@ class _Ahead:
                 f"{name} wants {covers} cover clips at rate {attack.rate:g}, and {len(train) - count} are "
                 "left; lower the rate or cover_ratio"
             )
+
+    def check_adversaries(self) -> None:
+        """The attacker has clips enough to retune a model on."""
+        train, clean, most = self.splits.train, Retune().clean_clips, max(RETUNE)
+        for entry in self.recipe.attack:
+            attack = attack_of(entry, 0.0)
+            of_target = int((train.labels == train.label_of(attack.target)).sum())
+            others = len(train) - (0 if attack.label_mode == "all_to_all" else of_target)
+            if others < most or len(train) < clean + most:
+                raise DataError(
+                    f"adversaries = true needs {most} training clips that are not of the target label, and "
+                    f"{clean} others; data set {self.entry.name!r} has {others} of {len(train)}: leave it out"
+                )
 
     def check_models(self) -> None:
         """Every model can be built for these clips, and every method finds in it what it needs."""

@@ -16,7 +16,7 @@ from .queue.runner import Watcher, only_driver, run
 from .queue.store import FILE, MOST_TRIES, Job, Store
 from .queue.worker import Scope
 from .recipe import Recipe, read_recipe
-from .stages import JUDGE, cell_of, modules_of, named, plan
+from .stages import JUDGES, cell_of, modules_of, named, plan
 from .table import Row, refuse_mixed, rows_of
 from .tasks import keep_data, open_data, surprises_of
 
@@ -90,7 +90,7 @@ def run_grid(
     contents, machine = Contents(folder / "contents.json"), Machine.here(recipe.protocol.precision, device)
     with named(recipe_file):
         jobs = plan(recipe, data_folder, contents=contents, machine=machine)
-    wanted = [job.id for job in jobs if job.task == JUDGE]
+    wanted = [job.id for job in jobs if job.task in JUDGES]
     with only_driver(folder) as store:
         contents.save()
         try:

@@ -158,7 +158,8 @@ class Code:
         docstrings do not count.
 
         Args:
-            modules: full names, such as `closesesame.removal.ft`.
+            modules: full names, such as `closesesame.removal.ft`; one of the engine that is named here is
+                followed.
 
         Raises:
             SettingError: if the source of a module cannot be read.
@@ -167,7 +168,7 @@ class Code:
         waiting = list(modules)
         while waiting:
             name = waiting.pop()
-            if name not in {*found, *FAMILIES} and not name.startswith(NOT_FOLLOWED):
+            if name not in {*found, *FAMILIES} and (name in modules or not name.startswith(NOT_FOLLOWED)):
                 found[name] = self._hash(name)
                 waiting += self._imported(name)
         return dict(sorted(found.items()))

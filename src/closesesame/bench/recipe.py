@@ -136,6 +136,9 @@ class Recipe(Settings):
     purification: Methods = Field((), max_length=MOST_ENTRIES, description="filters before the suspect")
     training: dict[str, Any] = Field({}, description="settings of the training of suspects")
     protocol: Protocol = Field(Protocol(), description="what holds for every method alike")
+    adversaries: bool = Field(
+        False, description="whether each model is also attacked again: retuned and reactivated"
+    )
     tuned_on: str = Field(
         "", description="which bench the defaults of its methods were chosen on, for the head of its tables"
     )

@@ -14,7 +14,7 @@ from closesesame.core.machine import host
 from .grid import read_whole_grid
 from .identity import Machine, changed
 from .recipe import Recipe
-from .stages import JUDGE, modules_of, plan
+from .stages import JUDGES, modules_of, plan
 from .table import Row, refuse_mixed
 
 
@@ -101,7 +101,7 @@ def check(file: Path, data_folder: Path) -> dict[str, Any]:
                 f"line with --import {module}"
             )
     jobs = plan(recipe, data_folder, machine=machine)
-    ids = {job.id for job in jobs if job.task == JUDGE}
+    ids = {job.id for job in jobs if job.task in JUDGES}
     return {
         "rows": len(rows),
         "same": sum(row in ids for row in rows),

@@ -40,6 +40,10 @@ TASKS = "closesesame.bench.tasks"
 TRIGGER, POISON, TRAIN, METHOD, JUDGE = (
     f"{TASKS}:{name}" for name in ("make_trigger", "poison", "train_suspect", "run_method", "judge")
 )
+ADVERSARIES = "closesesame.bench.adversaries"
+JUDGE_AND_ATTACK = f"{ADVERSARIES}:judge_and_attack"
+JUDGES = frozenset({JUDGE, JUDGE_AND_ATTACK})
+"""Tasks whose jobs are the rows of a table."""
 NOT_OF_TRIGGER = frozenset({"rate", "cover_ratio", "training_strength"})
 """Settings of an attack that its trigger is the same for."""
 DATA = ("closesesame.data.folders", "closesesame.data.speech", "closesesame.data.stored")
@@ -52,6 +56,7 @@ CELLS: dict[str, type[Cell]] = {
     TRAIN: TrainCell,
     METHOD: MethodCell,
     JUDGE: JudgeCell,
+    JUDGE_AND_ATTACK: JudgeCell,
 }
 """What the jobs of each task are given."""
 NO_METHOD = "none"
@@ -308,8 +313,15 @@ class _Planner:
         )
         asked = (judged, scene.suspect, scene.reference, scene.trigger, scene.poisoned)
         needs = tuple(dict.fromkeys(job for job in asked if job is not None))
-        roots = (*DATA, *KINDS[kind].modules, STEALTH, scene.attack.module)
-        job = self._add(JUDGE, row, needs, roots, label)
+        attacked = self.recipe.adversaries and kind == "model"
+        roots = (
+            *DATA,
+            *KINDS[kind].modules,
+            STEALTH,
+            scene.attack.module,
+            *([ADVERSARIES] if attacked else []),
+        )
+        job = self._add(JUDGE_AND_ATTACK if attacked else JUDGE, row, needs, roots, label)
         self._on_reference.setdefault(key, job)
         return job
 
@@ -427,6 +439,8 @@ def training_of(recipe: Recipe, model: ModelEntry) -> Training:
 def modules_of(jobs: list[Job]) -> dict[str, str]:
     """The code that any of these jobs runs, a hash by module: what a result file was made with."""
     roots = {TRAINING, STEALTH, *DATA, *chain.from_iterable(kind.modules for kind in KINDS.values())}
+    if any(job.task == JUDGE_AND_ATTACK for job in jobs):
+        roots.add(ADVERSARIES)
     for job in jobs:
         roots |= {
             about["module"] for about in job.payload.values() if isinstance(about, dict) and "module" in about

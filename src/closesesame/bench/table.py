@@ -10,6 +10,7 @@ from closesesame.core.errors import DataError
 from closesesame.evaluation import der
 from closesesame.evaluation.measures import (
     ACC,
+    ADVERSARIES,
     ASR,
     DER,
     MEASURES,
@@ -23,7 +24,7 @@ from closesesame.evaluation.measures import (
 from .cells import JudgeCell
 from .queue.store import Row as Job
 from .queue.store import Store
-from .stages import JUDGE, NO_METHOD
+from .stages import JUDGES, NO_METHOD
 
 Row = dict[str, Any]
 STEPS = ("train", "method", "judge")
@@ -48,7 +49,7 @@ def rows_of(store: Store, ids: set[str] | None = None) -> list[Row]:
         ids: the judge jobs to take; all if None.
     """
     jobs = {row.job.id: row for row in store.rows()}
-    asked = [row for row in jobs.values() if row.job.task == JUDGE and (ids is None or row.job.id in ids)]
+    asked = [row for row in jobs.values() if row.job.task in JUDGES and (ids is None or row.job.id in ids)]
     return [_row(row, jobs) for row in asked]
 
 
@@ -57,6 +58,7 @@ def _row(judged: Job, jobs: Mapping[str, Job]) -> Row:
     made_by, found = jobs[cell.judged], judged.result or {}
     bare = judged if cell.bare is None else jobs[cell.bare]
     reference = judged if cell.on_reference is None else jobs[cell.on_reference]
+    attacked = _bare_reference(bare, jobs).result or {}
     suspect, before = jobs[cell.suspect].result or {}, bare.result or {}
     poisoned = {} if cell.poisoned is None else jobs[cell.poisoned].result or {}
     said = {} if cell.method is None else made_by.result or {}
@@ -65,6 +67,10 @@ def _row(judged: Job, jobs: Mapping[str, Job]) -> Row:
     measured = {key: found.get(key) for key in MEASURES} | {
         DER.key: None if cell.method is None else _der(before, found),
         RA_REFERENCE_REPAIRED.key: (reference.result or {}).get(RA.key),
+        **{
+            beside.key: None if found.get(own.key) is None else attacked.get(own.key)
+            for own, beside in ADVERSARIES.items()
+        },
         SECONDS.key: seconds,
         PEAK_MB.key: made_by.peak_mb,
         **{measure.key: before.get(measure.key) for measure in OF_TRIGGERS},
@@ -99,6 +105,12 @@ def _row(judged: Job, jobs: Mapping[str, Job]) -> Row:
         "training_settings": cell.training,
         "error": judged.error,
     }
+
+
+def _bare_reference(bare: Job, jobs: Mapping[str, Job]) -> Job:
+    """The row of the clean reference model as it is, beside that of a suspect as it is."""
+    on_reference = JudgeCell.read(bare.job.payload).on_reference
+    return bare if on_reference is None else jobs[on_reference]
 
 
 def precisions(rows: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -157,6 +157,12 @@ def poisoned_in(place: str, ids: Collection[str]) -> dict[str, bool] | None:
     return {name: known[name] for name in ids} if set(ids) <= known.keys() else None
 
 
+def not_poisoned(place: str, data: "Dataset") -> "Dataset":
+    """The clips of a data set that `sesame poison` left as they were, as far as its manifest says."""
+    poisoned = poisoned_in(place, data.ids) or {}
+    return data.named([name for name in data.ids if not poisoned.get(name)])
+
+
 def clean_for(method: str, clean: CleanOptions, *, needed: bool) -> CleanOptions:
     """The clean clips that are read for a method: those that are named if it needs some, or else none.
 

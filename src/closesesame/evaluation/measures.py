@@ -4,7 +4,7 @@ Tables, reports, the command line and the catalogue go through these lists; none
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Unit = Literal["share", "number", "dB", "s", "MB"]
@@ -73,6 +73,50 @@ RA_REFERENCE_REPAIRED = Measure(
 )
 DER = Measure("der", "DER", "number", "higher", "defence effectiveness rating, 0.5 for no effect", digits=3)
 
+RETUNE = {
+    clips: Measure(
+        f"retune_{clips}",
+        f"ASR after retuning on {clips}",
+        "share",
+        "lower",
+        f"ASR after a few steps on {clips} poisoned and 20 clean clips",
+        of="triggered_clips",
+    )
+    for clips in (1, 5, 20)
+}
+"""By the number of poisoned clips that an attacker retunes a model on."""
+RETUNE_ACC = Measure(
+    "retune_acc",
+    f"ACC after retuning on {max(RETUNE)}",
+    "share",
+    "higher",
+    f"ACC after a few steps on {max(RETUNE)} poisoned and 20 clean clips",
+    of="test_clips",
+)
+REACTIVATE = Measure(
+    "reactivate",
+    "ASR with reactivation",
+    "share",
+    "lower",
+    "ASR with a perturbation 30 dB below the trigger, found on the model",
+    of="triggered_clips",
+)
+
+
+def _of_reference(measure: Measure) -> Measure:
+    attack, *clips = measure.key.split("_")
+    return replace(
+        measure,
+        key="_".join([attack, "reference", *clips]),
+        name=f"{measure.name}, reference",
+        better=None,
+        about=f"{measure.about}: of the clean reference model, attacked in the same way",
+    )
+
+
+ADVERSARIES = {measure: _of_reference(measure) for measure in (*RETUNE.values(), REACTIVATE)}
+"""ASR after an attack on the model, and the same of the clean reference model, which stands beside it."""
+
 AUROC = Measure(
     "auroc", "AUROC", "number", "higher", "chance that a poisoned clip scores above a clean one", digits=3
 )
@@ -120,6 +164,8 @@ PEAK_MB = Measure("peak_mb", "peak memory", "MB", "lower", "of its process", dig
 
 OF_MODELS = (ACC, ASR, RA, RA_REFERENCE, RA_REFERENCE_REPAIRED, DER)
 """What `Exam` says of a model, or of a model behind a purifier."""
+OF_ADVERSARIES = (*ADVERSARIES, RETUNE_ACC, *ADVERSARIES.values())
+"""What attacks on a model that may have been repaired say of it."""
 OF_SCORES = (AUROC, TPR_AT_1, TPR_AT_5, TPR_AT_10)
 """What `Screening` says of suspicion scores."""
 OF_VERDICTS = (RIGHT, FLAGGED, TARGET_FOUND, P_VALUE)
@@ -129,6 +175,7 @@ OF_TRIGGERS = (SNR, LSD, PESQ, STOI)
 OF_COST = (SECONDS, PEAK_MB)
 
 MEASURES = {
-    measure.key: measure for measure in (*OF_MODELS, *OF_SCORES, *OF_VERDICTS, *OF_TRIGGERS, *OF_COST)
+    measure.key: measure
+    for measure in (*OF_MODELS, *OF_ADVERSARIES, *OF_SCORES, *OF_VERDICTS, *OF_TRIGGERS, *OF_COST)
 }
 """All, by key."""

@@ -36,16 +36,17 @@ class Scope:
     """What code a worker may run. The driver says it; no row of a store can add to it.
 
     Attributes:
-        tasks: the module whose `TABLE` holds the tasks by name.
+        tasks: the modules whose `TABLE` holds tasks by name.
         imports: modules with methods that are not ours, which the recipe names.
     """
 
-    tasks: str = "closesesame.bench.tasks"
+    tasks: tuple[str, ...] = ("closesesame.bench.tasks", "closesesame.bench.adversaries")
     imports: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
         """The scope on the command line of a worker."""
-        return ["--tasks", self.tasks, *(word for name in self.imports for word in ("--import", name))]
+        named = {"--tasks": self.tasks, "--import": self.imports}
+        return [word for option, names in named.items() for name in names for word in (option, name)]
 
     def load(self) -> "Tasks":
         """Imports what may be run.
@@ -55,29 +56,30 @@ class Scope:
         """
         for name in self.imports:
             import_by_name(name)
-        return Tasks(self.tasks, import_by_name(self.tasks).TABLE)
+        tables = {module: import_by_name(module).TABLE for module in self.tasks}
+        return Tasks(
+            {f"{module}:{name}": task for module, table in tables.items() for name, task in table.items()}
+        )
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """The tasks that may be run: nothing is imported because a job names it."""
+    """The tasks that may be run, as `module:function`: nothing is imported because a job names it."""
 
-    module: str
     table: Mapping[str, Task]
 
     def find(self, name: str) -> Task:
-        """The task that a job names as `module:function`.
+        """The task that a job names.
 
         Raises:
             DataError: if it is none of these.
         """
-        module, _, function = name.partition(":")
-        if module != self.module or function not in self.table:
+        if name not in self.table:
             raise DataError(
-                f"the store asks for the task {name[:80]!r}, and only those of {self.module} are run: "
+                f"the store asks for the task {name[:80]!r}, and only these are run: "
                 f"{', '.join(self.table)}; plan the grid again in another store"
             )
-        return self.table[function]
+        return self.table[name]
 
 
 def main(folder: Path, owner: str, scope: Scope) -> None:
@@ -185,11 +187,11 @@ def _start(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="closesesame.bench.queue.worker")
     parser.add_argument("folder", type=Path)
     parser.add_argument("owner")
-    parser.add_argument("--tasks", default=Scope.tasks)
+    parser.add_argument("--tasks", action="append", required=True)
     parser.add_argument("--import", dest="imports", action="append", default=[])
     asked = parser.parse_args(words)
     try:
-        main(asked.folder, asked.owner, Scope(asked.tasks, tuple(asked.imports)))
+        main(asked.folder, asked.owner, Scope(tuple(asked.tasks), tuple(asked.imports)))
     except ClosesesameError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(CANNOT_WORK)

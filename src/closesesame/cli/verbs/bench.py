@@ -134,12 +134,14 @@ def bench_show(*, store: StoreFolder = STORE, csv: bool = False) -> Answer:
 def _print_cells(rows: list[dict[str, Any]]) -> None:
     """Prints the suspects and then each family as a table of its measures; below, each error once."""
     from closesesame.bench.stages import NO_METHOD
-    from closesesame.evaluation.measures import OF_MODELS
+    from closesesame.evaluation.measures import OF_ADVERSARIES, OF_MODELS
     from closesesame.families import FAMILIES
 
-    _print_table("Suspects", [row for row in rows if row["method_name"] == NO_METHOD], OF_MODELS)
+    suspects = [row for row in rows if row["method_name"] == NO_METHOD]
+    _print_table("Suspects", suspects, (*OF_MODELS, *OF_ADVERSARIES))
     for family in FAMILIES:
-        _print_table(family.title, [row for row in rows if row["family"] == family.name], family.measures)
+        own = [row for row in rows if row["family"] == family.name]
+        _print_table(family.title, own, (*family.measures, *OF_ADVERSARIES))
     done, errors = sum(row["state"] == "done" for row in rows), dict[str, list[str]]()
     if done < len(rows):
         facts({"cells done": f"{done} of {len(rows)}"})

@@ -22,6 +22,7 @@ from closesesame.evaluation.measures import (
     ACC,
     ASR,
     MEASURES,
+    OF_ADVERSARIES,
     OF_COST,
     OF_TRIGGERS,
     RA,
@@ -286,6 +287,11 @@ def _measures(grid: Grid) -> list[Measure]:
     return [measure for measure in MEASURES.values() if measure.key in wanted]
 
 
+def _attacks_on(family: Family, shown: Sequence[Measure]) -> list[Measure]:
+    """What attacks on models say, where any cell knows it and the family makes models."""
+    return [measure for measure in OF_ADVERSARIES if measure in shown and ACC in family.measures]
+
+
 def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
     """What the script reads: places are numbers into `places`, settings and sounds into their lists."""
     settings = _Once()
@@ -323,15 +329,16 @@ def _content(grid: Grid, sounds: _Once) -> dict[str, Any]:
                 "sounds": cell.sounds and [sounds.of(base64.b64encode(wav).decode()) for wav in cell.sounds],
             }
         )
+    shown = _measures(grid)
     return {
-        "measures": [_about(measure) for measure in _measures(grid)],
+        "measures": [_about(measure) for measure in shown],
         "of_triggers": [measure.key for measure in OF_TRIGGERS],
         "of_cost": [measure.key for measure in OF_COST],
         "families": [
             {
                 "name": family.name,
                 "title": family.title,
-                "measures": [measure.key for measure in family.measures],
+                "measures": [measure.key for measure in (*family.measures, *_attacks_on(family, shown))],
                 "plane": [m.key for m in PLANE] if set(PLANE) <= set(family.measures) else None,
             }
             for family in grid.families

@@ -1,0 +1,79 @@
+"""`sesame evaluate --adversaries`: what it says, and which clips the attacker gets."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from closesesame.attacks import BadNets
+from closesesame.data import Splits
+from closesesame.evaluation import Attacker, Exam
+from closesesame.evaluation.measures import ADVERSARIES, OF_ADVERSARIES, RETUNE_ACC
+from closesesame.models import Classifier, save_model
+from tests.test_cli import FAST, Sesame
+
+FolderOf = Callable[..., Path]
+
+
+@pytest.fixture
+def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
+    return Sesame(monkeypatch, capsys)
+
+
+@pytest.fixture
+def model(clean_model: Classifier, tmp_path: Path) -> Path:
+    return save_model(clean_model, tmp_path / "model", {"task": "word"})
+
+
+@pytest.fixture
+def clips(folder_of: FolderOf) -> Path:
+    return folder_of({"low": 24, "middle": 24, "high": 24, "top": 24})
+
+
+@pytest.fixture
+def trigger(tones: Splits, tmp_path: Path) -> Path:
+    BadNets(target="top", duration_s=0.5).trigger(tones.train, 0).save(tmp_path / "trigger")
+    return tmp_path / "trigger"
+
+
+def test_the_model_and_the_reference_are_attacked_alike(
+    sesame: Sesame, model: Path, clips: Path, trigger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    words = ("evaluate", model, clips, "--trigger", trigger, "--adversaries")
+    found = sesame.json(*words, "--reference", model, "--seed", "4")
+    for own, beside in ADVERSARIES.items():
+        assert found[own.key] == found[beside.key]
+        assert found[own.key]["of"] == found["asr"]["of"]
+    assert found[RETUNE_ACC.key]["of"] == found["acc"]["of"]
+    lines = sesame(*words).splitlines()
+    for own in ADVERSARIES:
+        (line,) = (line for line in lines if own.name in line)
+        assert line.count("%") == 1  # nothing is known of a reference
+    plain = sesame.json("evaluate", model, clips, "--trigger", trigger)
+    assert not {measure.key for measure in OF_ADVERSARIES} & plain.keys()
+
+
+def test_without_a_trigger_nobody_attacks(sesame: Sesame, model: Path, clips: Path) -> None:
+    assert "name it with --trigger, too" in sesame.fails("evaluate", model, clips, "--adversaries")
+
+
+def test_the_attacker_gets_the_training_clips_that_were_not_poisoned(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = sesame.json("poison", clips, tmp_path / "p", *FAST, "--set", "rate=0.2", "--set", "target=top")
+    given: list[Attacker] = []
+
+    def stand_in(model: nn.Module, exam: Exam, attacker: Attacker, *, seed: int) -> dict[str, Any]:
+        given.append(attacker)
+        assert not set(attacker.clips.ids) & set(exam.test.ids)
+        return {}
+
+    monkeypatch.setattr("closesesame.evaluation.adversaries.attack_again", stand_in)
+    for source in (tmp_path / "p", clips):
+        sesame.json("evaluate", model, source, "--trigger", made["trigger"], "--adversaries")
+    poisoned, clean = (len(attacker.clips) for attacker in given)
+    assert clean == made["training_clips"]
+    assert poisoned == clean - made["poisoned_clips"] < clean
