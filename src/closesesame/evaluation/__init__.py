@@ -1,5 +1,6 @@
 """Judges of models, of suspicion scores and of verdicts: each figure with what it was measured on."""
 
+from .canaries import CanaryReport, examine
 from .exam import Exam, Scores
 from .metrics import Rate, der, wilson
 from .neurons import Neurons, neurons_of
@@ -9,6 +10,7 @@ from .trial import Judged, Trial
 
 __all__ = [
     "Area",
+    "CanaryReport",
     "Exam",
     "Judged",
     "Neurons",
@@ -19,6 +21,7 @@ __all__ = [
     "Stealth",
     "Trial",
     "der",
+    "examine",
     "measure_stealth",
     "neurons_of",
     "stealth_of",

@@ -76,7 +76,7 @@ class Removal(Method, ABC):
         suspect = as_classifier(model, clean)
         clean = no_examples(suspect.card) if clean is None else data_for(suspect.card, clean)
         started = time.perf_counter()
-        tune, held_out = clean.hold_out(self.hold_out, seed) if len(clean) else (clean, clean)
+        tune, held_out = self.divide(clean, seed)
         if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
             raise DataError(
                 f"{self.name} needs 4 clean examples or more, got {len(clean)}: it trains on most and checks "
@@ -102,6 +102,11 @@ class Removal(Method, ABC):
             seconds=time.perf_counter() - started,
             chosen=chosen,
         )
+
+    @final
+    def divide(self, clean: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+        """Divides a clean set as `remove` does with the same seed: (to train on, held out)."""
+        return clean.hold_out(self.hold_out, seed) if len(clean) else (clean, clean)
 
     def evidence(self, model: Classifier, clean: Dataset, seed: int) -> Evidence | None:
         """Hook: what the method sees in a model, to be drawn; None if it has nothing to show.

@@ -1,5 +1,6 @@
 """The command that writes a page on a model and its repairs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,7 @@ def report(
     exam = exam_on(splits, trigger, reference, device)
     evidence = [neurons_of(suspect, exam).evidence()] if neurons else []
     evidence += [_evidence(removal, suspect, splits.validation, options.seed) for removal in removals]
+    evidence += _canaries(dict(zip(names[1:], repaired, strict=True)))
     page = compare(
         exam=exam,
         before=(names[0], suspect),
@@ -93,6 +95,14 @@ def _evidence(removal: "Removal", suspect: "Classifier", clean: "Dataset", seed:
     if found is None:
         raise SettingError(f"removal {removal.name!r} has nothing to show")
     return found
+
+
+def _canaries(repaired: "Mapping[str, Classifier]") -> "list[Evidence]":
+    """What the canaries say of each repaired model that was examined with some."""
+    from closesesame.evaluation.canaries import read_canaries
+
+    reports = {name: read_canaries(model.card.made.get("canaries")) for name, model in repaired.items()}
+    return [report.evidence(name) for name, report in reports.items() if report is not None]
 
 
 def answer_of(report: "Report", **found: object) -> Answer:
@@ -139,12 +149,14 @@ def distinct_names(paths: list[Path]) -> list[str]:
 
 
 def _identity(path: Path, model: "Classifier") -> "Identity":
+    from closesesame.evaluation.canaries import read_canaries
     from closesesame.models.files import sha256_of
     from closesesame.report.from_models import Identity
 
+    canaries = read_canaries(model.card.made.get("canaries"))
     return Identity(
         path=str(path),
         sha256=sha256_of(path),
         architecture=model.card.architecture,
-        made=model.card.made,
+        made=model.card.made | ({} if canaries is None else {"canaries": canaries.sentence}),
     )
