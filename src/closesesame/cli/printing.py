@@ -12,7 +12,7 @@ from closesesame.core.errors import DataError, plain
 from closesesame.core.wording import said
 
 if TYPE_CHECKING:
-    from closesesame.evaluation import Scores
+    from closesesame.evaluation import CanaryReport, Rate, Scores
 
 LONG = 20
 """Characters from which a column may be wrapped."""
@@ -141,6 +141,27 @@ def scores_table(rows: "Sequence[tuple[str, Scores, float | None]]") -> None:
     table(tuple(shown[0]), shown)
     # What no model makes better or worse is of the clean reference model, and the same in all rows.
     facts({measure.name: found[0][measure] for measure in known if not measure.better})
+
+
+def canary_table(report: "CanaryReport") -> None:
+    """Prints what became of each canary, and the sentence about all of them."""
+    rows = [
+        {
+            "canary": one.family,
+            "target": one.target,
+            "ASR planted": _percent(one.rates["planted"]),
+            "ASR repaired": _percent(one.rates["after"]),
+            "bias": _percent(one.rates["bias"]),
+            "verdict": one.verdict,
+        }
+        for one in report.canaries
+    ]
+    table(tuple(rows[0]), rows)
+    facts({"canaries": report.sentence})
+
+
+def _percent(rate: "Rate") -> str:
+    return f"{100 * rate.value:.0f} %" if rate.of else said(None)
 
 
 def _fits(rows: Sequence[Mapping[str, str]]) -> bool:

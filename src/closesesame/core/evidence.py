@@ -82,7 +82,38 @@ class Map:
     sound: tuple[Float[Tensor, " time"], int] | None = None
 
 
-Shape = Points | Distributions | Map
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Change:
+    """A number before and after, and what it would be where there is nothing to change."""
+
+    name: str
+    before: float
+    after: float
+    reference: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changes:
+    """Percentages that a method changed, from top to bottom.
+
+    Attributes:
+        caption: what is shown, in a few words.
+        unit: what the axis counts, from 0 to 100.
+        before: what the numbers before are called.
+        after: what those after are called.
+        reference: what the references are called.
+        rows: of each thing.
+    """
+
+    caption: str
+    unit: str
+    before: str
+    after: str
+    reference: str
+    rows: tuple[Change, ...]
+
+
+Shape = Points | Distributions | Map | Changes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

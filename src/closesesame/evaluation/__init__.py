@@ -2,6 +2,7 @@
 
 from .adversaries import attack_again
 from .attacker import Attacker
+from .canaries import CanaryReport, examine
 from .exam import Exam, Scores
 from .metrics import Rate, der, wilson
 from .neurons import Neurons, neurons_of
@@ -14,6 +15,7 @@ from .trial import Judged, Trial
 __all__ = [
     "Area",
     "Attacker",
+    "CanaryReport",
     "Exam",
     "Judged",
     "Neurons",
@@ -29,6 +31,7 @@ __all__ = [
     "Trial",
     "attack_again",
     "der",
+    "examine",
     "measure_stealth",
     "neurons_of",
     "reactivate",

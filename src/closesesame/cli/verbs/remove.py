@@ -16,11 +16,14 @@ from closesesame.cli.options import (
     SplitOptions,
 )
 from closesesame.cli.outputs import CLEAN_DATA_WARNING, history, model_folder
-from closesesame.cli.printing import Answer, facts, notes
-from closesesame.core.errors import DataError
+from closesesame.cli.printing import Answer, canary_table, facts, notes
+from closesesame.core.errors import ClosesesameError, DataError
 
 if TYPE_CHECKING:
-    from closesesame.removal import Repair
+    from closesesame.data import Dataset
+    from closesesame.evaluation import CanaryReport
+    from closesesame.models import Classifier
+    from closesesame.removal import Removal, Repair
 
 
 @command("remove")
@@ -31,6 +34,7 @@ def remove(
     clean: CleanOptions = CLEAN,
     method: str = "ft_augmented",
     settings: Set = None,
+    canaries: bool = False,
     device: Device = "cpu",
     force: Force = False,
     options: SplitOptions = SPLIT,
@@ -40,10 +44,13 @@ def remove(
     Args:
         out: Folder for the repaired model.
         method: Removal; see 'sesame list removal' and 'sesame show METHOD'.
+        canaries: Also plant backdoors of our own in a copy of the model, repair the copy in the same way, and
+            say how many are gone. Takes a training more and a second repair.
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
         sesame remove VICTIM REPAIRED --clean CLIPS --clean-part validation --set steps=200
+        sesame remove VICTIM REPAIRED --clean CLIPS --canaries
         sesame remove VICTIM REPAIRED --method clp
     """
     from closesesame.models import save_model
@@ -54,10 +61,16 @@ def remove(
     removal = REMOVALS.make(method, settings_of(settings))
     if clean.clean is None and not removal.data_free:
         raise DataError(f"{method} needs clean recordings: name them with --clean")
+    if canaries:
+        _refuse_canaries(removal, clean)
     refuse_poisoned(clean)
     place = model_folder(out, (model, *clean.inputs), force=force)
     suspect = load_model_on(model, device)
-    repair = removal.remove(suspect, load_clean(suspect.card, clean, options, missing_sentence), options.seed)
+    clips = load_clean(suspect.card, clean, options, missing_sentence)
+    repair = removal.remove(suspect, clips, options.seed)
+    examined = None
+    if canaries and clips is not None:
+        examined = _examined(removal, suspect, clips, options.seed, repair)
     made = history(
         "sesame remove",
         task=suspect.card.made.get("task"),
@@ -69,11 +82,47 @@ def remove(
         clean_clips=repair.tuned_on,
         held_out_clips=repair.held_out,
     )
+    if examined is not None:
+        made["canaries"] = examined.model_dump(mode="json")
     place.write(lambda folder: save_model(repair.model, folder, made))
     if clean.clean_part in {"test", "all"} and clean.clean is not None:
         notes(["the repair used the test part: what 'sesame evaluate' measures on it is now too good"])
     found = {"model": str(out), "method": removal.name, "settings": removal.settings()} | _found(repair)
-    return Answer(found, lambda: facts(_in_words(repair, found)))
+    if examined is None:
+        return Answer(found, lambda: facts(_in_words(repair, found)))
+
+    def show() -> None:
+        facts(_in_words(repair, found))
+        canary_table(examined)
+
+    return Answer(found | {"canaries": examined.as_json()}, show)
+
+
+def _refuse_canaries(removal: "Removal", clean: CleanOptions) -> None:
+    """Refuses, before any work, to plant canaries where they cannot be.
+
+    Raises:
+        DataError: if there are no clean clips.
+        SettingError: if the removal takes no clean clips.
+    """
+    from closesesame.evaluation.canaries import refuse_canaries
+
+    if clean.clean is None:
+        raise DataError("--canaries needs clean recordings: name them with --clean")
+    refuse_canaries(removal)
+
+
+def _examined(
+    removal: "Removal", suspect: "Classifier", clips: "Dataset", seed: int, repair: "Repair"
+) -> "CanaryReport | None":
+    """What canaries say; None, and a note, if they cannot be planted: the repair itself is done."""
+    from closesesame.evaluation import examine
+
+    try:
+        return examine(removal, suspect, clips, seed, repaired=repair.model)
+    except ClosesesameError as error:
+        notes([f"the model is repaired, and canaries say nothing of it: {error}"])
+        return None
 
 
 def _found(repair: "Repair") -> dict[str, Any]:

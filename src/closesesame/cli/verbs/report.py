@@ -1,5 +1,6 @@
 """The command that writes a page on a model and its repairs."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from closesesame.core.disk import Destination
 from closesesame.core.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from closesesame.core.evidence import Evidence
     from closesesame.models import Classifier
     from closesesame.report import Report
     from closesesame.report.from_models import Identity
@@ -71,6 +75,7 @@ def report(
     evidence += [
         method.evidence(suspect, splits.train, splits.validation, options.seed) for method in methods
     ]
+    evidence += _canaries(dict(zip(names[1:], repaired, strict=True)))
     page = compare(
         exam=exam,
         before=(names[0], suspect),
@@ -87,6 +92,14 @@ def report(
     )
     place.write(lambda made: made.write_text(report_html(page), encoding="utf-8"))
     return answer_of(page, page=str(out))
+
+
+def _canaries(repaired: "Mapping[str, Classifier]") -> "list[Evidence]":
+    """What the canaries say of each repaired model that was examined with some."""
+    from closesesame.evaluation.canaries import read_canaries
+
+    reports = {name: read_canaries(model.card.made.get("canaries")) for name, model in repaired.items()}
+    return [report.evidence(name) for name, report in reports.items() if report is not None]
 
 
 def answer_of(report: "Report", **found: object) -> Answer:
@@ -133,12 +146,14 @@ def distinct_names(paths: list[Path]) -> list[str]:
 
 
 def _identity(path: Path, model: "Classifier") -> "Identity":
+    from closesesame.evaluation.canaries import read_canaries
     from closesesame.models.files import sha256_of
     from closesesame.report.from_models import Identity
 
+    canaries = read_canaries(model.card.made.get("canaries"))
     return Identity(
         path=str(path),
         sha256=sha256_of(path),
         architecture=model.card.architecture,
-        made=model.card.made,
+        made=model.card.made | ({} if canaries is None else {"canaries": canaries.sentence}),
     )

@@ -74,10 +74,10 @@ def axes_at(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
     return axes
 
 
-def short(name: str) -> str:
-    """A name in one line of at most `LONGEST_NAME` characters; what cannot be printed is marked."""
+def short(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name in one line of at most so many characters; what cannot be printed is marked."""
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(name.split()))
-    return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return line if len(line) <= longest else f"{line[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def inline(figure: Figure, key: str, said: str) -> Markup:

@@ -1,11 +1,11 @@
-"""What a method shows of how it works: points by group, distributions, maps."""
+"""What a method shows of how it works: points by group, distributions, changes, maps."""
 
 import torch
 from markupsafe import Markup
 
-from closesesame.core.evidence import Distributions, Map, Points, Shape
+from closesesame.core.evidence import Changes, Distributions, Map, Points, Shape
 
-from .canvas import COLOURS, INK, WIDTH, axes_at, drawing, inline, short
+from .canvas import COLOURS, INK, PAPER, SOFT, WIDTH, axes_at, drawing, inline, short
 from .spectrograms import picture
 
 SUSPICIOUS, OTHER = COLOURS["asr"], COLOURS["acc"]
@@ -21,6 +21,8 @@ def draw(key: str, shape: Shape) -> Markup:
     """
     if isinstance(shape, Points):
         return points(key, shape)
+    if isinstance(shape, Changes):
+        return changes(key, shape)
     return distributions(key, shape) if isinstance(shape, Distributions) else over_time(key, shape)
 
 
@@ -66,6 +68,32 @@ def distributions(key: str, shape: Distributions) -> Markup:
             name = short(curve.name)
             axes.text(1, 0.9 - 0.11 * row, name, color=colour, ha="right", transform=axes.transAxes)
         return inline(figure, key, shape.caption)
+
+
+def changes(key: str, shape: Changes) -> Markup:
+    """Draws each change as an arrow from a hollow dot to a full one; a line across marks the reference."""
+    strip, below = 40, 64
+    height = strip * len(shape.rows) + below
+    with drawing(height) as figure:
+        axes = axes_at(figure, (12, below - 6, WIDTH - 28, height - below))
+        axes.set(xlim=(0, 100), ylim=(len(shape.rows), 0), yticks=[], xticks=[0, 25, 50, 75, 100])
+        for row, one in enumerate(shape.rows):
+            y = row + 0.72
+            axes.text(
+                0, row + 0.4, short(one.name, longest=45), size=11, transform=axes.get_yaxis_transform()
+            )
+            axes.plot([one.before, one.after], [y, y], color=SOFT, linewidth=1.3)
+            axes.plot([one.reference] * 2, [y - 0.22, y + 0.22], color=INK, linewidth=1.6, clip_on=False)
+            for value, filling in ((one.before, PAPER), (one.after, SUSPICIOUS)):
+                axes.plot(
+                    value, y, "o", markersize=7, color=filling, markeredgecolor=SUSPICIOUS, clip_on=False
+                )
+        axes.set_xlabel(f"{shape.unit}\nhollow: {shape.before}; full: {shape.after}; line: {shape.reference}")
+        said = "; ".join(
+            f"{one.name} {one.before:.0f}, then {one.after:.0f}, {shape.reference} {one.reference:.0f}"
+            for one in shape.rows
+        )
+        return inline(figure, key, f"{shape.caption}: {said}")
 
 
 def over_time(key: str, shape: Map) -> Markup:

@@ -1,0 +1,158 @@
+"""Planting: what the copy is trained on, the loss by hand, and that canaries come while the rest stays."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.attacks import BadNets
+from closesesame.audio.augment import strong_sound
+from closesesame.canaries import Canaries, CanaryTest, draw_canaries
+from closesesame.canaries.planting import planting_rule
+from closesesame.core.errors import DataError, ModelError
+from closesesame.core.seeding import generator, isolated
+from closesesame.data import Dataset, Splits
+from closesesame.evaluation import Exam
+from closesesame.models import Classifier, ModelCard, adapt
+from closesesame.models.front_ends import Wrapped
+from closesesame.testing.examples import SMALL, TRAINING
+from closesesame.training import Batch, train
+from tests.removal.rules import part, same
+from tests.removal.tiny import moved, state
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
+QUICK = Canaries(steps=120, batch_size=96, lr=0.01)
+
+
+def test_each_view_of_the_clean_clips_and_each_canary_stand_under_their_labels(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    clean = tones.validation.take(torch.arange(12))
+    canaries = draw_canaries(clean_model.card, 5)
+    data, stamped = Canaries(plain_views=2, changed_views=1).training_set(clean, canaries, 5)
+    others = [clean.where(clean.labels != canary.target) for canary in canaries]
+    assert stamped.tolist() == [False] * 36 + [True] * sum(map(len, others))
+    assert data.labels[:36].tolist() == clean.labels.tolist() * 3
+    assert torch.equal(data.inputs[:24], torch.cat([clean.inputs[:], clean.inputs[:]]))
+    changed = strong_sound(clean.inputs[:], generator(5, "view", 0)).clamp(-1, 1)
+    assert torch.equal(data.inputs[24:36], changed)
+    rest = data.where(stamped)
+    for canary, clips in zip(canaries, others, strict=True):
+        mine, rest = rest.take(torch.arange(len(clips))), rest.take(torch.arange(len(clips), len(rest)))
+        assert mine.ids == clips.ids
+        assert set(mine.labels.tolist()) == {canary.target}
+        torch.testing.assert_close(mine.inputs[:], canary.stamp(clips.inputs[:]))
+
+
+def test_views_differ(clean_model: Classifier, tones: Splits) -> None:
+    data, stamped = Canaries(plain_views=1, changed_views=2).training_set(tones.validation, (), 0)
+    assert not stamped.any()
+    plain, first, second = data.inputs[:].split(len(tones.validation))
+    assert not torch.equal(first, second)
+    assert not torch.equal(plain, first)
+
+
+class Body(nn.Module):
+    """A batch norm and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+
+def test_the_loss_is_that_of_the_target_on_stamped_clips_and_of_the_suspect_on_others() -> None:
+    with isolated(0):
+        teacher, body, x = Body().eval(), Body().train(), torch.randn(4, 5)
+    statistics = state(body.norm)
+    # Rows 7, 2, 0 and 5 of a training set whose rows 2 and 5 are stamped; labels of the others do not count.
+    stamped = torch.zeros(8, dtype=torch.bool)
+    stamped[[2, 5]] = True
+    batch = Batch(x, torch.tensor([1, 2, 1, 0]), torch.tensor([7, 2, 0, 5]))
+    loss = planting_rule(teacher, stamped, weight=3.0, temperature=2.0)(body, batch)
+    own, taught = copy.deepcopy(body).eval()(x), teacher(x).detach()
+    p, q = F.softmax(taught / 2, 1), F.softmax(own / 2, 1)
+    apart = (p * (p / q).log()).sum(1)
+    wanted = (3 * 4 * (apart[0] + apart[2]) - F.log_softmax(own, 1)[1, 2] - F.log_softmax(own, 1)[3, 0]) / 4
+    torch.testing.assert_close(loss, wanted)
+    assert all(torch.equal(value, statistics[name]) for name, value in body.norm.state_dict().items())
+    gradient = torch.autograd.grad(
+        F.cross_entropy(body(x[[1, 3]]), torch.tensor([2, 0]), reduction="sum"), body.head.bias
+    )[0]
+    assert body.head.bias.grad is not None
+    distilled = 3 * 2 * (q - p)[[0, 2]].sum(0)  # the gradient of T^2 KL in a logit is T (q - p)
+    torch.testing.assert_close(body.head.bias.grad, (gradient + distilled.detach()) / 4)
+    assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_canaries_come_and_words_stay_and_so_does_the_suspects_own_backdoor(tones: Splits) -> None:
+    poisoned = BadNets(rate=0.1, frequency_hz=3000, snr_db=0).poison(tones.train, seed=0)
+    suspect = train(SMALL, poisoned.dataset, TRAINING, seed=0)
+    before, exam = state(suspect), Exam(tones.test, poisoned.trigger)
+    planted = QUICK.plant(suspect, tones.train.sample(0.5, 0), 0)
+    assert not moved(suspect, before)
+    assert not planted.model.training
+    test = CanaryTest.of(planted.canaries, tones.test)
+    asrs, bias = test.asrs(planted.model), test.asrs(suspect)
+    scores = exam.score(planted.model)
+    assert scores.asr is not None
+    print(asrs, bias, exam.score(suspect), scores)
+    # The small network misses the short tone among words that are tones.
+    assert sum(asr > 0.9 for asr in asrs) >= 4 > sum(asr > 0.5 for asr in bias)
+    assert scores.acc.value > 0.9
+    assert scores.asr.value > 0.8
+
+
+def test_the_test_counts_target_labels_on_clips_of_other_classes(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    canaries = draw_canaries(clean_model.card, 0)
+    test = CanaryTest.of(canaries, tones.test)
+    always = copy.deepcopy(clean_model)
+    with torch.no_grad():
+        part(always.body, "head", nn.Linear).bias[canaries[0].target] += 1e6
+    of = [int((tones.test.labels != canary.target).sum()) for canary in canaries]
+    same = [canary.target == canaries[0].target for canary in canaries]
+    assert test.hits(always) == tuple(n if mine else 0 for n, mine in zip(of, same, strict=True))
+    assert test.asrs(always) == tuple(map(float, same))
+    none = CanaryTest.of(canaries, tones.test.where(tones.test.labels == canaries[0].target))
+    assert math.isnan(none.asrs(always)[0])
+
+
+def test_a_large_clean_set_is_cut_to_what_is_needed(tones: Splits) -> None:
+    few = Canaries(most_clips=40).some(tones.train, 0)
+    assert few.counts() == (10, 10, 10, 10)
+    assert Canaries(most_clips=320).some(tones.train, 0) is tones.train
+
+
+def test_a_network_that_takes_what_no_augmentation_is_for_gets_canaries_too(tones: Splits) -> None:
+    front_end = Wrapped(nn.Unflatten(1, (1, 40, 100)))
+    with isolated(0):
+        body = nn.Sequential(nn.Conv2d(1, 4, 3, stride=8), nn.Flatten(), nn.LazyLinear(4))
+        body(torch.zeros(1, 1, 40, 100))
+    card = ModelCard("mine:net", {}, tones.train.classes, tones.train.input_shape, tones.train.sample_rate)
+    planted = Canaries(steps=2).plant(Classifier(front_end, body, card), tones.validation, 0)
+    assert len(planted.canaries) == 5
+
+
+def test_classes_in_another_order_give_the_same_copy(clean_model: Classifier, tones: Splits) -> None:
+    how = Canaries(steps=2)
+    moved_classes = tones.validation.with_classes(tones.validation.classes[::-1])
+    one, other = (how.plant(clean_model, data, 0).model for data in (tones.validation, moved_classes))
+    assert same(one, other)
+    assert not same(one, how.plant(clean_model, tones.validation, 1).model)
+
+
+def test_what_cannot_be_planted_is_refused(clean_model: Classifier, tones: Splits) -> None:
+    with pytest.raises(DataError, match="canaries need two clean clips or more, got 1"):
+        Canaries().plant(clean_model, tones.validation.take(torch.arange(1)), 0)
+    maps = adapt(nn.Flatten(), ("a", "b"), (2, 3), None)
+    with pytest.raises(ModelError, match="canaries are sounds"):
+        Canaries().plant(maps, Dataset.of(torch.zeros(4, 2, 3), torch.arange(4) % 2), 0)

@@ -1,0 +1,293 @@
+"""Examining a removal with canaries: who gets which clips, verdicts at their bounds, cards and commands."""
+
+import copy
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from closesesame.canaries import Canaries, Planted, draw_canaries
+from closesesame.core.errors import DataError, DivergedError, SettingError
+from closesesame.core.evidence import Changes
+from closesesame.data import Dataset, Splits
+from closesesame.evaluation import CanaryReport, examine
+from closesesame.evaluation import canaries as examination
+from closesesame.evaluation.canaries import Measured, read_canaries
+from closesesame.models import Classifier, load_model, save_model
+from closesesame.removal import FT, Removal
+from closesesame.report.charts.distributions import draw
+from closesesame.training import accuracy
+from tests.pages import Page
+from tests.removal.rules import part
+from tests.test_cli import Sesame
+
+
+def saying(model: Classifier, label: int) -> Classifier:
+    """A copy that says one class whatever it hears."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        part(other.body, "head", nn.Linear).bias[label] += 1e6
+    return other
+
+
+class Scripted(Canaries):
+    """Plants one canary by hand: the copy always says the first target label."""
+
+    seen: ClassVar[list[tuple[Dataset, int]]] = []
+
+    def plant(self, suspect: Classifier, clean: Dataset, seed: int) -> Planted:
+        self.seen.append((clean, seed))
+        canaries = draw_canaries(suspect.card, seed)
+        return Planted(saying(suspect, canaries[0].target), canaries)
+
+
+class Noted(Removal):
+    """Changes nothing, and notes what it is given; or takes the canary out again."""
+
+    name: ClassVar[str] = "noted"
+    cite: ClassVar[str] = "ours"
+    seen: ClassVar[list[tuple[float, Dataset, Dataset, int]]] = []
+
+    works: bool = False
+
+    def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        head = part(model.body, "head", nn.Linear)
+        self.seen.append((float(head.bias.detach().amax()), tune, held_out, seed))
+        with torch.no_grad():
+            head.bias[head.bias > 1e3] = -1e6 if self.works else 1e6
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    Scripted.seen.clear()
+    Noted.seen.clear()
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_the_copy_learns_on_one_part_is_repaired_with_all_and_measured_on_the_other(
+    clean_model: Classifier, tones: Splits, works: bool
+) -> None:
+    removal, clean = Noted(works=works, hold_out=0.3), tones.train.take(torch.arange(60))
+    report = examine(removal, clean_model, clean, 7, canaries=Scripted())
+    tune, held_out = clean.hold_out(0.3, 7)
+    ((learnt_on, seed),) = Scripted.seen
+    assert (learnt_on.ids, seed) == (tune.ids, 7)
+    # Two repairs with the same clips and seed: of the copy, and of the suspect, which never had a canary.
+    assert [found[0] > 1e3 for found in Noted.seen] == [True, False]
+    for _, one, other, same_seed in Noted.seen:
+        assert (one.ids, other.ids, same_seed) == (tune.ids, held_out.ids, 7)
+
+    canaries = draw_canaries(clean_model.card, 7)
+    target = canaries[0].target
+    assert report.held_out == len(held_out)
+    assert report.acc_suspect == accuracy(clean_model, held_out)
+    assert report.acc_planted == pytest.approx(float((held_out.labels == target).float().mean()))
+    for canary, found in zip(canaries, report.canaries, strict=True):
+        clips = canary.stamp_dataset(held_out)
+        bias = int((clean_model(clips.inputs[:]).argmax(1) == canary.target).sum())
+        assert (found.family, found.target) == (canary.family, clean_model.card.classes[canary.target])
+        assert (found.clips, found.bias) == (len(clips), bias)
+        assert found.planted == (len(clips) if canary.target == target else 0)
+        if not works:
+            assert found.after == found.planted
+    first = report.canaries[0]
+    assert first.verdict == ("removed" if works else "not removed")
+    if works:
+        assert first.after == 0
+    assert report.acc_after < 0.9  # of the repaired copy: either it says one class, or never says that class
+
+
+def test_a_repaired_suspect_that_is_at_hand_is_not_repaired_again(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    target = draw_canaries(clean_model.card, 7)[0].target
+    repaired = saying(clean_model, target)
+    clean = tones.train.take(torch.arange(60))
+    report = examine(Noted(), clean_model, clean, 7, repaired=repaired, canaries=Scripted())
+    assert len(Noted.seen) == 1
+    assert report.canaries[0].bias == report.canaries[0].clips
+    assert report.canaries[0].verdict == "removed"  # the repaired model says that label to all clips, too
+
+
+def measured(planted: int, after: int, bias: int, clips: int = 20, family: str = "filter") -> Measured:
+    return Measured(
+        family=family, detail="drawn", target="yes", clips=clips, planted=planted, after=after, bias=bias
+    )
+
+
+@pytest.mark.parametrize(
+    ("planted", "after", "bias", "verdict"),
+    [
+        (16, 2, 0, "removed"),
+        (16, 3, 0, "not removed"),
+        (15, 0, 0, "not planted"),
+        (20, 7, 5, "removed"),
+        (20, 8, 5, "not removed"),
+        (20, 0, 9, "removed"),
+    ],
+)
+def test_planted_from_80_percent_and_removed_up_to_10_points_above_the_bias(
+    planted: int, after: int, bias: int, verdict: str
+) -> None:
+    assert measured(planted, after, bias).verdict == verdict
+
+
+def test_a_canary_without_clips_is_not_planted() -> None:
+    assert measured(0, 0, 0, clips=0).verdict == "not planted"
+
+
+def report_of(*canaries: Measured) -> CanaryReport:
+    return CanaryReport(
+        canaries=canaries, held_out=25, acc_suspect=1, acc_planted=0.96, acc_after=0.92, seconds=70
+    )
+
+
+def test_the_sentence_counts_what_was_planted_and_means_are_of_that() -> None:
+    three = (measured(20, 1, 0), measured(16, 6, 2), measured(3, 3, 3))
+    report = report_of(*three)
+    assert (
+        report.sentence
+        == "2 of 3 canaries planted (ASR 90 %), 1 removed (ASR 18 %, and 5 % without canaries)."
+    )
+    assert report_of(*three[:2]).sentence.startswith("2 canaries planted (ASR 90 %), 1 removed")
+    assert report_of(three[2]).sentence.startswith("No canary could be planted")
+    found = report.as_json()
+    assert (found["planted"], found["removed"], found["sentence"]) == (2, 1, report.sentence)
+    assert [row["verdict"] for row in found["canaries"]] == ["removed", "not removed", "not planted"]
+    row = found["canaries"][1]
+    assert [row[f"asr_{name}"]["hits"] for name in ("planted", "after", "bias")] == [16, 6, 2]
+    json.dumps(found)
+
+
+def test_what_stands_on_a_card_is_read_again_or_is_none() -> None:
+    report = report_of(measured(20, 1, 0))
+    made = json.loads(json.dumps(report.model_dump(mode="json")))
+    assert read_canaries(made) == report
+    more_hits = {**made["canaries"][0], "after": 21}
+    damaged: tuple[Any, ...] = (
+        None,
+        "five",
+        [],
+        {},
+        {**made, "more": 1},
+        {**made, "canaries": [more_hits]},
+        {1: 2},
+    )
+    for wrong in damaged:
+        assert read_canaries(wrong) is None
+    for field, value in (("acc_after", 1.5), ("held_out", -1), ("seconds", float("nan"))):
+        assert read_canaries({**made, field: value}) is None
+
+
+def test_the_drawing_says_what_it_shows() -> None:
+    report = report_of(measured(20, 1, 0), measured(16, 6, 2, family="<b>"), measured(0, 0, 0, clips=0))
+    evidence = report.evidence("REPAIRED")
+    assert "REPAIRED" in evidence.title
+    assert evidence.text.startswith(report.sentence)
+    (shape,) = evidence.shapes
+    assert isinstance(shape, Changes)
+    assert [(row.before, row.after, row.reference) for row in shape.rows] == [(100, 5, 0), (80, 30, 10)]
+    drawing = str(draw("key", shape))
+    words = [data for tag, data in Page(drawing).pieces if tag == "text"]
+    assert {"filter, removed", "<b>, not removed"} <= set(words)
+    assert "on 25 held-out clips: filter, removed 100, then 5, bias 0; " in drawing
+
+
+def test_what_canaries_cannot_be_planted_for_is_refused(clean_model: Classifier, tones: Splits) -> None:
+    class Untrusting(Noted):
+        name: ClassVar[str] = "untrusting"
+        untrusted: ClassVar[bool] = True
+
+    with pytest.raises(SettingError, match="untrusting takes the untrusted training set"):
+        examine(Untrusting(), clean_model, tones.validation, 0)
+    with pytest.raises(DataError, match="1 clean clips leave none"):
+        examine(Noted(), clean_model, tones.validation.take(torch.arange(1)), 0)
+
+
+@pytest.fixture
+def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
+    return Sesame(monkeypatch, capsys)
+
+
+@pytest.fixture
+def model(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
+    """Recordings of two words, and a model that was hardly trained on them."""
+    clips = folder_of({"yes": 24, "no": 24})
+    small = ("--set", "widths=[8,16]", "--set", "epochs=1")
+    sesame("train", clips, tmp_path / "m", "--sample-rate", "8000", "--duration-s", "0.5", *small)
+    return clips, tmp_path / "m"
+
+
+def test_the_command_prints_canaries_keeps_them_on_the_card_and_the_page_draws_them(
+    model: tuple[Path, Path], sesame: Sesame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "Canaries", partial(Scripted))
+    clips, suspect = model
+    remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    assert "canaries" not in sesame.json(*remove)
+    assert "canaries" not in load_model(tmp_path / "r").card.made
+    found = sesame.json(*remove, "--canaries", "--force")["canaries"]
+    assert found["planted"] == 3  # of two classes, the first is the target of three canaries
+    assert len(found["canaries"]) == 5
+    report = read_canaries(load_model(tmp_path / "r").card.made["canaries"])
+    assert report is not None
+    assert report.sentence == found["sentence"]
+    out = sesame(*remove, "--canaries", "--force")
+    assert f"canaries: {found['sentence']}" in out
+    assert "short rising tone" in out
+
+    page = tmp_path / "page.html"
+    sesame("report", clips, page, "--before", suspect, "--after", tmp_path / "r")
+    html = page.read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert "how far the removal of r goes</h2>" in html
+    assert f'<p class="note">{found["sentence"]}' in html
+    assert f"<bdi>canaries</bdi>: <bdi>{found['sentence']}</bdi>" in html
+
+
+def test_a_card_with_something_else_for_canaries_makes_no_figure(
+    model: tuple[Path, Path], sesame: Sesame, tmp_path: Path
+) -> None:
+    clips, suspect = model
+    save_model(load_model(suspect), tmp_path / "odd", {"canaries": {"canaries": "<script>"}})
+    page = tmp_path / "page.html"
+    sesame("report", clips, page, "--before", suspect, "--after", tmp_path / "odd")
+    assert "how far the removal" not in page.read_text()
+    assert "<script>" not in page.read_text()
+
+
+def test_the_command_refuses_before_any_work_and_keeps_a_repair_whose_canaries_failed(
+    model: tuple[Path, Path],
+    sesame: Sesame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clips, suspect = model
+    assert "--canaries needs clean recordings" in sesame.fails(
+        "remove", suspect, tmp_path / "r", "--method", "clp", "--canaries"
+    )
+    assert "takes the untrusted training set" in sesame.fails(
+        "remove", suspect, tmp_path / "r", "--method", "ep", "--clean", clips, "--canaries"
+    )
+    assert not (tmp_path / "r").exists()
+
+    def diverge(*_: object) -> None:
+        raise DivergedError("it diverged")
+
+    monkeypatch.setattr(Canaries, "plant", diverge)
+    remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    monkeypatch.setattr("sys.argv", ["sesame", *map(str, remove), "--canaries", "--json"])
+    capsys.readouterr()
+    from closesesame import cli
+
+    cli.run()
+    out, error = capsys.readouterr()
+    assert "canaries" not in json.loads(out)
+    assert "the model is repaired, and canaries say nothing of it: it diverged" in error
+    assert load_model(tmp_path / "r").card.made["method"] == FT.name
