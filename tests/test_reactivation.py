@@ -147,8 +147,8 @@ def test_the_attacker_has_as_many_pairs_as_are_asked_for_or_there_are(tones: Spl
 def test_the_order_of_a_models_classes_does_not_matter(tones: Splits, clean_model: Classifier) -> None:
     trigger = BadNets(label_mode="all_to_all", duration_s=0.5).trigger(tones.train, 0)
     attacker, few = Attacker(trigger, tones.train), Reactivate(steps=3)
-    found = [find_pattern(model, attacker, few) for model in (clean_model, turned(clean_model))]
-    assert torch.allclose(*found, atol=1e-4)
+    one, other = (find_pattern(model, attacker, few) for model in (clean_model, turned(clean_model)))
+    assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_every_architecture_and_any_module_is_attacked(tones: Splits) -> None:
