@@ -13,7 +13,7 @@ from closesesame.core.domain import SPEECH
 from closesesame.core.errors import DataError, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Attacker, Exam, Reactivate, Retune, reactivate
-from closesesame.evaluation.reactivation import _loss, find_pattern, perturbed
+from closesesame.evaluation.reactivation import _loss, _with_gradients, find_pattern, perturbed
 from closesesame.evaluation.retuning import retuned
 from closesesame.models import Classifier, adapt
 from closesesame.testing.examples import of_every_architecture, turned
@@ -144,6 +144,13 @@ def test_the_attacker_has_as_many_pairs_as_are_asked_for_or_there_are(tones: Spl
         assert not (clean.labels == 3).any()
 
 
+def test_the_order_of_a_models_classes_does_not_matter(tones: Splits, clean_model: Classifier) -> None:
+    trigger = BadNets(label_mode="all_to_all", duration_s=0.5).trigger(tones.train, 0)
+    attacker, few = Attacker(trigger, tones.train), Reactivate(steps=3)
+    one, other = (find_pattern(model, attacker, few) for model in (clean_model, turned(clean_model)))
+    assert torch.allclose(one, other, atol=1e-4)
+
+
 def test_every_architecture_and_any_module_is_attacked(tones: Splits) -> None:
     trigger = BADNETS.trigger(tones.train, 0)
     exam, attacker = Exam(tones.test.take(torch.arange(8)), trigger), Attacker(trigger, tones.train)
@@ -175,3 +182,18 @@ def test_a_model_without_a_gradient_and_an_exam_without_a_trigger_are_refused(
         reactivate(model, exam, attacker, QUICKLY)
     with pytest.raises(DataError, match="give the exam a trigger"):
         reactivate(clean_model, Exam(tones.test), attacker, QUICKLY)
+
+
+def test_recurrent_layers_pass_gradients_on_where_cudnn_runs_them(tones: Splits) -> None:
+    """CuDNN has gradients of recurrent layers in training mode only; in it nothing may be dropped."""
+    recurrent = nn.LSTM(8, 4, num_layers=2, dropout=0.5)
+    body = nn.Sequential(recurrent, nn.Dropout(0.5), nn.BatchNorm1d(4)).eval()
+    model = adapt(body, tones.train.classes, tones.train.input_shape, tones.train.sample_rate)
+    found = _with_gradients(model)
+    assert [(type(layer), layer.training) for layer in found.body.children()] == [
+        (nn.LSTM, True),
+        (nn.Dropout, False),
+        (nn.BatchNorm1d, False),
+    ]
+    assert getattr(found.body, "0").dropout == 0
+    assert (recurrent.dropout, recurrent.training) == (0.5, False)
