@@ -179,7 +179,7 @@ def test_what_stands_on_a_card_is_read_again_or_is_none() -> None:
         {**made, "canaries": [more_hits]},
         {1: 2},
     )
-    for wrong in damaged:
+    for wrong in (*damaged, {**made, "canaries": [more_hits]}):
         assert read_canaries(wrong) is None
     for field, value in (("acc_after", 1.5), ("held_out", -1), ("seconds", float("nan"))):
         assert read_canaries({**made, field: value}) is None
