@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,7 +74,10 @@ def _forget() -> None:
 def test_the_copy_learns_on_one_part_is_repaired_with_all_and_measured_on_the_other(
     clean_model: Classifier, tones: Splits, works: bool
 ) -> None:
-    removal, clean = Noted(works=works, hold_out=0.3), tones.train.take(torch.arange(60))
+    removal, clean = (
+        Noted(works=works, hold_out=0.3),
+        replace(tones.train.take(torch.arange(60)), speakers=None),
+    )
     report = examine(removal, clean_model, clean, 7, canaries=Scripted())
     tune, held_out = clean.hold_out(0.3, 7)
     ((learnt_on, seed),) = Scripted.seen
@@ -87,7 +91,10 @@ def test_the_copy_learns_on_one_part_is_repaired_with_all_and_measured_on_the_ot
     target = canaries[0].target
     assert report.held_out == len(held_out)
     assert report.acc_suspect == accuracy(clean_model, held_out)
-    assert report.acc_planted == pytest.approx(float((held_out.labels == target).float().mean()))
+    share = float((held_out.labels == target).float().mean())
+    assert report.acc_planted == pytest.approx(share)
+    assert report.acc_after == pytest.approx(1 - share if works else share)
+    assert share not in {0, 0.5, 1}
     for canary, found in zip(canaries, report.canaries, strict=True):
         clips = canary.stamp_dataset(held_out)
         bias = int((clean_model(clips.inputs[:]).argmax(1) == canary.target).sum())
@@ -100,7 +107,6 @@ def test_the_copy_learns_on_one_part_is_repaired_with_all_and_measured_on_the_ot
     assert first.verdict == ("removed" if works else "not removed")
     if works:
         assert first.after == 0
-    assert report.acc_after < 0.9  # of the repaired copy: either it says one class, or never says that class
 
 
 def test_a_repaired_suspect_that_is_at_hand_is_not_repaired_again(
@@ -232,7 +238,16 @@ def test_the_command_prints_canaries_keeps_them_on_the_card_and_the_page_draws_t
     remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
     assert "canaries" not in sesame.json(*remove)
     assert "canaries" not in load_model(tmp_path / "r").card.made
+    repairs = []
+    repair = FT.repair
+
+    def noted(method: FT, model: Classifier, *more: Any) -> dict[str, Any]:
+        repairs.append(model)
+        return repair(method, model, *more)
+
+    monkeypatch.setattr(FT, "repair", noted)
     found = sesame.json(*remove, "--canaries", "--force")["canaries"]
+    assert len(repairs) == 2
     assert found["planted"] == 3  # of two classes, the first is the target of three canaries
     assert len(found["canaries"]) == 5
     report = read_canaries(load_model(tmp_path / "r").card.made["canaries"])
@@ -245,7 +260,7 @@ def test_the_command_prints_canaries_keeps_them_on_the_card_and_the_page_draws_t
     page = tmp_path / "page.html"
     sesame("report", clips, page, "--before", suspect, "--after", tmp_path / "r")
     html = page.read_text().replace("\N{NO-BREAK SPACE}", " ")
-    assert "how far the removal of r goes</h2>" in html
+    assert "what the removal that made r takes out</h2>" in html
     assert f'<p class="note">{found["sentence"]}' in html
     assert f"<bdi>canaries</bdi>: <bdi>{found['sentence']}</bdi>" in html
 
@@ -257,7 +272,7 @@ def test_a_card_with_something_else_for_canaries_makes_no_figure(
     save_model(load_model(suspect), tmp_path / "odd", {"canaries": {"canaries": "<script>"}})
     page = tmp_path / "page.html"
     sesame("report", clips, page, "--before", suspect, "--after", tmp_path / "odd")
-    assert "how far the removal" not in page.read_text()
+    assert "what the removal that made" not in page.read_text()
     assert "<script>" not in page.read_text()
 
 

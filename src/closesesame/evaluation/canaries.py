@@ -168,7 +168,7 @@ class CanaryReport(Settings):
             if one.clips
         )
         return Evidence(
-            title=f"Canaries: how far the removal of {name} goes",
+            title=f"Canaries: what the removal that made {name} takes out",
             text=f"{self.sentence} {MEANING}",
             shapes=(
                 Changes(
