@@ -9,7 +9,7 @@ from torch import Tensor
 
 from closesesame.attacks import BadNets
 from closesesame.core.errors import SettingError
-from closesesame.core.evidence import Curve, Distributions, Evidence, Group, Map, Points
+from closesesame.core.evidence import Change, Changes, Curve, Distributions, Evidence, Group, Map, Points
 from closesesame.data import Dataset, Splits
 from closesesame.detection import DETECTIONS, Detection
 from closesesame.detection.base import ranks_of
@@ -70,6 +70,20 @@ def test_distributions_are_scaled_to_their_own_peaks() -> None:
         if colour in {OTHER, SUSPICIOUS}:
             tops[colour] = min(float(y) for y in re.findall(r"[\d.]+ ([\d.]+)", path))
     assert tops[OTHER] == pytest.approx(tops[SUSPICIOUS], abs=0.1)
+
+
+def test_changes_go_from_a_hollow_dot_to_a_full_one_beside_the_reference() -> None:
+    rows = (Change(name=HOSTILE, before=90.0, after=35.0, reference=5.0),)
+    shape = Changes(caption="What", unit="metres", before="old", after="new", reference="usual", rows=rows)
+    drawing = str(draw("key", shape))
+    left, right = (float(x) for x in re.findall(r'x="([\d.]+)"[^>]*>(?:0|100)</text>', drawing))
+    (line,) = re.findall(r'<path d="M ([\d.]+) [^>]*style="fill: none; stroke: var\(--ink\)', drawing)
+    dots = re.findall(r'<use [^>]*x="([\d.]+)"[^>]*style="fill: (var\(--\w+\))', drawing)
+    shares = [(float(x) - left) / (right - left) for x in (dots[0][0], dots[1][0], line)]
+    assert shares == pytest.approx([0.9, 0.35, 0.05], abs=0.01)
+    assert [colour for _, colour in dots] == ["var(--paper)", SUSPICIOUS]
+    assert "hollow: old; full: new; line: usual" in drawing
+    assert "<script" not in drawing
 
 
 def test_map_keeps_to_its_scale() -> None:

@@ -9,6 +9,7 @@ from .attacks import Poisoned as Poisoned
 from .attacks import Trigger as Trigger
 from .attacks import poison_several as poison_several
 from .attacks.files import load_trigger as load_trigger
+from .canaries import Canaries as Canaries
 from .core.errors import ClosesesameError as ClosesesameError
 from .core.errors import DataError as DataError
 from .core.errors import DataWarning as DataWarning
@@ -22,10 +23,12 @@ from .data import load_folder as load_folder
 from .data import load_splits as load_splits
 from .data import read_folder as read_folder
 from .data import read_splits as read_splits
+from .evaluation import CanaryReport as CanaryReport
 from .evaluation import Exam as Exam
 from .evaluation import Rate as Rate
 from .evaluation import Scores as Scores
 from .evaluation import Stealth as Stealth
+from .evaluation import examine as examine
 from .evaluation import measure_stealth as measure_stealth
 from .models import ARCHITECTURES as ARCHITECTURES
 from .models import Architecture as Architecture

@@ -168,7 +168,7 @@ class CanaryReport(Settings):
             if one.clips
         )
         return Evidence(
-            title=f"Canaries: how far the removal of {name} goes",
+            title=f"Canaries: what the removal that made {name} takes out",
             text=f"{self.sentence} {MEANING}",
             shapes=(
                 Changes(
@@ -189,6 +189,7 @@ def examine(
     clean: Dataset,
     seed: int,
     *,
+    audio: Dataset | None = None,
     repaired: nn.Module | None = None,
     canaries: Canaries | None = None,
 ) -> CanaryReport:
@@ -203,7 +204,8 @@ def examine(
         clean: examples known to be clean, those of the repair. The copy learns the canaries on the part that
             the removal trains on; they are measured on the part that it holds out.
         seed: of the repair, too.
-        repaired: what `removal.remove(suspect, clean, seed)` made.
+        audio: unlabelled examples of the repair; no canary is planted on them.
+        repaired: what `removal.remove(suspect, clean, seed, audio=audio)` made.
         canaries: how they are planted; the defaults if None.
 
     Raises:
@@ -221,8 +223,8 @@ def examine(
         raise DataError(f"canaries are measured on held-out clips, and {len(clean)} clean clips leave none")
     planted = how.plant(model, tune, seed)
     test = CanaryTest.of(planted.canaries, how.some(held_out, seed))
-    after = removal.remove(planted.model, clean, seed).model
-    never = removal.remove(model, clean, seed).model if repaired is None else repaired
+    after = removal.remove(planted.model, clean, seed, audio=audio).model
+    never = removal.remove(model, clean, seed, audio=audio).model if repaired is None else repaired
     counts = zip(*(test.hits(one) for one in (planted.model, after, never)), strict=True)
     rows = [
         Measured(
