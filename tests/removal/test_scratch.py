@@ -108,7 +108,7 @@ def test_scratch_resets_a_foreign_module(tones: Splits) -> None:
 
 @pytest.mark.parametrize(("spoil", "left"), [("bare", "'shift'"), ("parametrised", "original")])
 def test_scratch_refuses_what_nothing_resets(tones: Splits, spoil: str, left: str) -> None:
-    with pytest.raises(ModelError, match=f"cannot make fresh weights for .*{left}"):
+    with pytest.raises(ModelError, match=f"no fresh weights can be made for .*{left}"):
         Scratch(steps=0).remove(Own(spoil), tones.train.sample(0.1, 0), 0)
 
 

@@ -49,7 +49,7 @@ def remove(
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
-        sesame remove VICTIM REPAIRED --clean CLIPS --clean-part validation --set steps=200
+        sesame remove VICTIM REPAIRED --clean CLIPS --method ft --set steps=200
         sesame remove VICTIM REPAIRED --clean CLIPS --canaries
         sesame remove VICTIM REPAIRED --method clp
     """

@@ -55,7 +55,7 @@ def report(
         sesame report CLIPS page.html --before MODEL
         sesame report CLIPS page.html --before VICTIM --after REPAIRED
         sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
-        sesame report CLIPS page.html --before MODEL --show max_margin --show spectral_signatures
+        sesame report CLIPS page.html --before MODEL --show max_margin
     """
     from closesesame.evaluation import neurons_of
     from closesesame.listing import method_to_show
