@@ -103,7 +103,6 @@ def test_canaries_come_and_words_stay_and_so_does_the_suspects_own_backdoor(tone
     asrs, bias = test.asrs(planted.model), test.asrs(suspect)
     scores = exam.score(planted.model)
     assert scores.asr is not None
-    print(asrs, bias, exam.score(suspect), scores)
     # The small network misses the short tone among words that are tones.
     assert sum(asr > 0.9 for asr in asrs) >= 4 > sum(asr > 0.5 for asr in bias)
     assert scores.acc.value > 0.9
