@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from closesesame.evaluation.measures import ACC
+from closesesame.removal import REMOVALS
 
 from .answers import REMOVED, accuracies, left
 from .lists import families, methods
@@ -18,7 +19,7 @@ from .rows import points, poisoned
 WIDTH = 128
 Part = Callable[[str, Contents], str]
 """Makes what stands between two markers from what stood there and from the result files."""
-OURS, SCRATCH = "ft_augmented", "scratch"
+DEFAULT, SCRATCH, RESTORE = "ft_augmented", "scratch", "restore"
 TEMPLATES = Environment(  # noqa: S701  Markdown of our own figures
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
 )
@@ -75,8 +76,10 @@ def figures(contents: Contents) -> dict[str, Any]:
     rows, every = development_rows(contents), left(contents)
     removed = [one for one in every if one.asr < REMOVED]
     known = {one.name: one for one in every}
-    published = [one for one in every if one.name not in {OURS, SCRATCH}]
-    held_out = [row for row in rows if row["method"] == OURS]
+    ours = {name for name, removal in REMOVALS.items() if removal.cite == "ours"}
+    made_by = {row["method"]: row["method_name"] for row in rows}
+    published = [one for one in every if made_by[one.name] not in ours]
+    held_out = [row for row in rows if row["method"] == DEFAULT]
     share = next(row["clean_fraction"] for row in rows if row["clean_fraction"])
     bad_acc, good_acc = accuracies(contents)
     return {
@@ -86,8 +89,9 @@ def figures(contents: Contents) -> dict[str, Any]:
         "removals": len(every),
         "removed": removed,
         "costs": [one.lost for one in removed if one.lost is not None],
-        "ours": known[OURS],
+        "ours": known[DEFAULT],
         "scratch": known[SCRATCH],
+        "restore": known[RESTORE],
         "held": [pick(row["held_out"] for row in held_out) for pick in (min, max)],
         "held_acc": min(row["held_out_acc"] for row in held_out),
         "published": len(published),
