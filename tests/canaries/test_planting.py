@@ -2,24 +2,24 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from closesesame.attacks import BadNets
 from closesesame.audio.augment import strong_sound
-from closesesame.canaries import Canaries, CanaryTest, draw_canaries
-from closesesame.canaries.planting import planting_rule
+from closesesame.canaries import Canaries, CanaryTest, draw_canaries, planting
 from closesesame.core.errors import DataError, ModelError
-from closesesame.core.seeding import generator, isolated
+from closesesame.core.seeding import derive, generator, isolated
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam
 from closesesame.models import Classifier, ModelCard, adapt
 from closesesame.models.front_ends import Wrapped
 from closesesame.testing.examples import SMALL, TRAINING
-from closesesame.training import Batch, train
+from closesesame.training import Batch, Training, train
 from tests.removal.rules import part, same
 from tests.removal.tiny import moved, state
 
@@ -55,41 +55,42 @@ def test_views_differ(clean_model: Classifier, tones: Splits) -> None:
     assert not torch.equal(plain, first)
 
 
-class Body(nn.Module):
-    """A batch norm and a head."""
+def test_the_loss_is_that_of_the_target_on_stamped_clips_and_of_the_suspect_on_others(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(5)
-        self.head = nn.Linear(5, 3)
+    def noted(model: Classifier, data: Dataset, training: Training, **more: Any) -> None:
+        given.update(more, model=model, data=data, training=training)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(x))
-        return logits
+    monkeypatch.setattr(planting, "fit", noted)
+    clean, suspect = tones.validation.take(torch.arange(12)), copy.deepcopy(clean_model).train()
+    how = Canaries(steps=7, batch_size=20, lr=0.3, suspect_weight=3, temperature=4)
+    how.plant(suspect, clean, 1)
+    training, model, data = given["training"], given["model"], given["data"]
+    assert (training.steps, training.batch_size, training.lr, training.weight_decay) == (7, 20, 0.3, 0)
+    assert training.augmentation == "light"
+    assert given["seed"] == derive(1, "planting")
 
-
-def test_the_loss_is_that_of_the_target_on_stamped_clips_and_of_the_suspect_on_others() -> None:
-    with isolated(0):
-        teacher, body, x = Body().eval(), Body().train(), torch.randn(4, 5)
-    statistics = state(body.norm)
-    # Rows 7, 2, 0 and 5 of a training set whose rows 2 and 5 are stamped; labels of the others do not count.
-    stamped = torch.zeros(8, dtype=torch.bool)
-    stamped[[2, 5]] = True
-    batch = Batch(x, torch.tensor([1, 2, 1, 0]), torch.tensor([7, 2, 0, 5]))
-    loss = planting_rule(teacher, stamped, weight=3.0, temperature=2.0)(body, batch)
-    own, taught = copy.deepcopy(body).eval()(x), teacher(x).detach()
-    p, q = F.softmax(taught / 2, 1), F.softmax(own / 2, 1)
-    apart = (p * (p / q).log()).sum(1)
-    wanted = (3 * 4 * (apart[0] + apart[2]) - F.log_softmax(own, 1)[1, 2] - F.log_softmax(own, 1)[3, 0]) / 4
-    torch.testing.assert_close(loss, wanted)
-    assert all(torch.equal(value, statistics[name]) for name, value in body.norm.state_dict().items())
-    gradient = torch.autograd.grad(
-        F.cross_entropy(body(x[[1, 3]]), torch.tensor([2, 0]), reduction="sum"), body.head.bias
-    )[0]
-    assert body.head.bias.grad is not None
-    distilled = 3 * 2 * (q - p)[[0, 2]].sum(0)  # the gradient of T^2 KL in a logit is T (q - p)
-    torch.testing.assert_close(body.head.bias.grad, (gradient + distilled.detach()) / 4)
-    assert all(weight.grad is None for weight in teacher.parameters())
+    # Rows 3 and 50 are clean, as they are and changed; the last two are stamped.
+    stamped = how.training_set(clean, draw_canaries(clean_model.card, 1), 1)[1]
+    rows = torch.tensor([3, 50, len(data) - 1, len(data) - 2])
+    assert stamped[rows].tolist() == [False, False, True, True]
+    with torch.no_grad():
+        part(model.body, "head", nn.Linear).weight.mul_(1.5)  # else it says what the suspect says
+    features = model.front_end(data.inputs[rows])
+    statistics = state(model)
+    batch = Batch(features + 0.1, data.labels[rows], rows)
+    loss = given["gradient"](model.body.train(), batch)
+    assert not moved(model, statistics)
+    suspect.eval()
+    model.eval()
+    with torch.no_grad():
+        taught, logits = (suspect.body(features + 0.1) / 4).softmax(1), model.body(features + 0.1)
+    by_suspect = 3 * 16 * (taught * (taught / (logits / 4).softmax(1)).log()).sum(1)[:2].sum()
+    by_target = F.cross_entropy(logits[2:], data.labels[rows[2:]], reduction="sum")
+    torch.testing.assert_close(loss.detach(), (by_suspect + by_target) / 4, rtol=1e-4, atol=1e-5)
+    assert data.labels[rows[2]] == draw_canaries(clean_model.card, 1)[-1].target
 
 
 def test_canaries_come_and_words_stay_and_so_does_the_suspects_own_backdoor(tones: Splits) -> None:

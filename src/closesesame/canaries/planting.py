@@ -26,6 +26,7 @@ from closesesame.models import Classifier
 from closesesame.models.matching import data_for
 from closesesame.models.statistics import freeze_statistics
 from closesesame.training import Batch, GradientRule, Training, fit, predict
+from closesesame.training.distillation import divergence
 from closesesame.training.settings import Augmentation
 
 from .triggers import Canary, draw_canaries
@@ -51,9 +52,9 @@ class Canaries(Settings):
     batch_size: BatchSize = Field(128, description="clips a batch, about half of them stamped")
     lr: LearningRate = Field(2e-3, description="highest learning rate, of AdamW")
     suspect_weight: LossWeight = Field(
-        2.0, description="weight of the distance to the suspect's answers on clean clips"
+        2.0, description="factor of the divergence from the suspect's answers to clean clips"
     )
-    temperature: float = Field(2.0, gt=0, le=100, description="of the answers that are compared")
+    temperature: float = Field(2.0, gt=0, le=100, description="that the logits of answers are divided by")
     plain_views: int = Field(2, ge=1, le=100, description="how often each clean clip is there as it is")
     changed_views: int = Field(3, ge=0, le=100, description="how often each is there strongly changed")
     most_clips: int = Field(
@@ -147,24 +148,25 @@ class CanaryTest:
 def planting_rule(teacher: nn.Module, stamped: Mask, weight: float, temperature: float) -> GradientRule:
     """The gradient of the mean of CE on stamped clips, and of weight T^2 KL(teacher || student) on others.
 
+    Teacher and student hear the very same augmented clip: the student is to keep what the suspect does, and
+    not to get hardier than it. (In distillation that repairs, the teacher hears the clip as it is.)
+
     Args:
         teacher: the body of the suspect.
         stamped: (n,) which rows of the training set are.
         weight: of the second.
-        temperature: T, which the logits of both are divided by.
+        temperature: T, that the logits of both are divided by.
     """
 
     def rule(body: nn.Module, batch: Batch) -> Tensor:
-        freeze_statistics(body)  # those of a batch full of canaries are not the suspect's
+        freeze_statistics(body)  # those of batches half full of canaries would not be the suspect's
         with torch.no_grad():
-            taught = batch.logits(teacher).float()
+            taught = F.softmax(batch.logits(teacher).float() / temperature, 1)
         logits = batch.logits(body).float()
-        own = F.log_softmax(logits / temperature, 1)
-        wanted = F.log_softmax(taught / temperature, 1)
-        apart = F.kl_div(own, wanted, reduction="none", log_target=True).sum(1)
-        planted = F.cross_entropy(logits, batch.labels, reduction="none")
+        by_target = F.cross_entropy(logits, batch.labels, reduction="none")
+        by_suspect = weight * temperature**2 * divergence(logits / temperature, taught)
         mine = stamped[batch.index].to(logits.device)
-        loss = torch.where(mine, planted, weight * temperature**2 * apart).mean()
+        loss = torch.where(mine, by_target, by_suspect).mean()
         loss.backward()
         return loss
 
