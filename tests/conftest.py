@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from closesesame.data import Splits
-from closesesame.models import Classifier
+from closesesame.models import Classifier, save_model
 from closesesame.testing import examples
 from closesesame.testing.examples import RATE, SMALL, WORDS, make_tones
 from closesesame.testing.examples import TRAINING as QUICK
+from tests.commands import FolderOf, Sesame
 
 __all__ = ["QUICK", "RATE", "SMALL", "WORDS", "make_tones"]
+
+# Sums of floats depend on the number of threads, and small trainings on sums: it is one in every run.
+torch.set_num_threads(1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -70,3 +75,21 @@ def folder_of(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "set"
 
     return write
+
+
+@pytest.fixture
+def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
+    """Runs a command: `sesame("data", clips)`."""
+    return Sesame(monkeypatch, capsys)
+
+
+@pytest.fixture
+def model(clean_model: Classifier, tmp_path: Path) -> Path:
+    """The folder of a clean model of four tones of half a second at 8 kHz."""
+    return save_model(clean_model, tmp_path / "model", {"task": "word"})
+
+
+@pytest.fixture
+def clips(folder_of: FolderOf) -> Path:
+    """Recordings of that model's classes; of what they say the model knows nothing."""
+    return folder_of({"low": 24, "middle": 24, "high": 24, "top": 24})

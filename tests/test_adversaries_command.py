@@ -1,6 +1,5 @@
 """`sesame evaluate --adversaries`: what it says, and which clips the attacker gets."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,7 @@ from closesesame.attacks import BadNets
 from closesesame.data import Splits
 from closesesame.evaluation import Attacker, Exam
 from closesesame.evaluation.measures import ADVERSARIES, OF_ADVERSARIES, RETUNE_ACC
-from closesesame.models import Classifier, save_model
-from tests.test_cli import FAST, Sesame
-
-FolderOf = Callable[..., Path]
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
-
-
-@pytest.fixture
-def model(clean_model: Classifier, tmp_path: Path) -> Path:
-    return save_model(clean_model, tmp_path / "model", {"task": "word"})
-
-
-@pytest.fixture
-def clips(folder_of: FolderOf) -> Path:
-    return folder_of({"low": 24, "middle": 24, "high": 24, "top": 24})
+from tests.commands import FAST, Sesame
 
 
 @pytest.fixture

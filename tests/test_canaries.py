@@ -23,9 +23,9 @@ from closesesame.models import Classifier, load_model, save_model
 from closesesame.removal import FT, Removal
 from closesesame.report.charts.distributions import draw
 from closesesame.training import accuracy
+from tests.commands import Sesame
 from tests.pages import Page
 from tests.removal.rules import part
-from tests.test_cli import Sesame
 
 
 def saying(model: Classifier, label: int) -> Classifier:
@@ -219,11 +219,6 @@ def test_what_canaries_cannot_be_planted_for_is_refused(clean_model: Classifier,
         examine(Untrusting(), clean_model, tones.validation, 0)
     with pytest.raises(DataError, match="1 clean clips leave none"):
         examine(Noted(), clean_model, tones.validation.take(torch.arange(1)), 0)
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
 
 
 @pytest.fixture

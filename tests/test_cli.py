@@ -1,55 +1,16 @@
 """The command line on real files: each command, its JSON, and its one-sentence errors."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from closesesame import cli
 from closesesame.evaluation import der
-
-FAST = ("--sample-rate", "8000", "--duration-s", "0.5")
-WIDTHS = ("--set", "widths=[8,16]")
-
-
-class Sesame:
-    """Runs commands in this process; `noted` is what the last one said on standard error."""
-
-    noted = ""
-
-    def __init__(self, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
-        self.patch, self.capture = patch, capture
-
-    def __call__(self, *words: object) -> str:
-        self.patch.setattr(sys, "argv", ["sesame", *map(str, words)])
-        self.capture.readouterr()
-        cli.run()
-        out, self.noted = self.capture.readouterr()
-        return out
-
-    def json(self, *words: object) -> Any:
-        return json.loads(self(*words, "--json"))
-
-    def fails(self, *words: object) -> str:
-        with pytest.raises(SystemExit) as end:
-            self(*words)
-        assert end.value.code == 2
-        out, error = self.capture.readouterr()
-        assert out == ""
-        assert error.startswith("sesame: ")
-        assert error.count("\n") == 1
-        return error
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
+from tests.commands import FAST, WIDTHS, Sesame
 
 
 def test_the_main_job_by_command_line(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> None:

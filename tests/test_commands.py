@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -23,29 +22,11 @@ from closesesame.cli.inputs import source_for
 from closesesame.cli.options import SplitOptions
 from closesesame.cli.printing import Answer
 from closesesame.data import Splits
-from closesesame.models import Classifier, load_model, save_model
-from tests.test_cli import FAST, WIDTHS, Sesame
+from closesesame.models import load_model
+from tests.commands import FAST, WIDTHS, FolderOf, Sesame
 
 SESAME = str(Path(sys.executable).with_name("sesame"))
 QUICK = ("--set", "epochs=1", *WIDTHS)
-FolderOf = Callable[..., Path]
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
-
-
-@pytest.fixture
-def model(clean_model: Classifier, tmp_path: Path) -> Path:
-    """A model of four tones of half a second at 8 kHz."""
-    return save_model(clean_model, tmp_path / "model", {"task": "word"})
-
-
-@pytest.fixture
-def clips(folder_of: FolderOf) -> Path:
-    """Recordings of the model's classes; of what they say the model knows nothing."""
-    return folder_of({"low": 24, "middle": 24, "high": 24, "top": 24})
 
 
 def test_old_options_say_what_to_use(sesame: Sesame, clips: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,28 +21,10 @@ from closesesame.purification import Lowpass
 from closesesame.purification.files import load_purifier
 from closesesame.robust_training import RobustTraining
 from closesesame.training import train
+from tests.commands import FAST, WIDTHS, FolderOf, Sesame
 from tests.conftest import QUICK, SMALL
-from tests.test_cli import FAST, WIDTHS, Sesame
 
-FolderOf = Callable[..., Path]
 HERE = __name__
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
-
-
-@pytest.fixture
-def model(clean_model: Classifier, tmp_path: Path) -> Path:
-    """A clean model of four tones of half a second at 8 kHz."""
-    return save_model(clean_model, tmp_path / "model", {"task": "word"})
-
-
-@pytest.fixture
-def clips(folder_of: FolderOf) -> Path:
-    """Recordings of the model's classes."""
-    return folder_of({"low": 24, "middle": 24, "high": 24, "top": 24})
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from closesesame.cli.help import WIDEST
 from closesesame.cli.reference import commands, help_of, reference
 from closesesame.families import LISTED, Listed
 from closesesame.listing import describe_method
-from tests.test_cli import Sesame
+from tests.commands import Sesame
 
 SESAME = str(Path(sys.executable).with_name("sesame"))
 COMMANDS = list(commands())
@@ -25,11 +25,6 @@ INSTALL = ("--install-completion",)
 def examples_of(words: tuple[str, ...]) -> list[str]:
     """The commands below `Examples` of a help page."""
     return [line.strip() for line in help_of(words).partition("Examples:\n")[2].splitlines()]
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
 
 
 def test_the_walk_finds_commands_of_every_depth() -> None:

@@ -15,7 +15,7 @@ from closesesame.cli.app import app
 from closesesame.data import Splits
 from closesesame.models import Classifier, load_model, save_model
 from closesesame.training import Training
-from tests.test_cli import Sesame
+from tests.commands import Sesame
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,11 +33,6 @@ QUICKER = {
 def commands(block: str) -> list[list[str]]:
     """The words of each `sesame` line, without what stands behind `#`."""
     return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("sesame ")]
-
-
-@pytest.fixture
-def sesame(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sesame:
-    return Sesame(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("words", [words for block in SHELL for words in commands(block)], ids=shlex.join)

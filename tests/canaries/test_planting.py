@@ -105,9 +105,9 @@ def test_canaries_come_and_words_stay_and_so_does_the_suspects_own_backdoor(tone
     scores = exam.score(planted.model)
     assert scores.asr is not None
     # The small network misses the short tone among words that are tones.
-    assert sum(asr > 0.8 for asr in asrs) >= 4 > sum(asr > 0.5 for asr in bias)
-    assert scores.acc.value > 0.85
-    assert scores.asr.value > 0.7
+    assert sum(asr > 0.9 for asr in asrs) >= 4 > sum(asr > 0.5 for asr in bias)
+    assert scores.acc.value > 0.9
+    assert scores.asr.value > 0.8
 
 
 def test_the_test_counts_target_labels_on_clips_of_other_classes(

@@ -9,8 +9,8 @@ gives for the example as it is; so it ignores whatever such changes do, and a tr
 teacher, which is the suspect, hears clean examples alone, and is believed only where it is right about their
 label; so its clean knowledge is passed on, far more of it than labels hold, and its backdoor is not.
 
-Held-out examples are drawn by clip, not by speaker: with four speakers, a whole one less to learn from costs
-a small network 3 points of accuracy (development bench), and nothing is chosen by them.
+Held-out examples are drawn by clip, not by speaker: with few speakers, a whole one less to learn from costs
+accuracy, and nothing is chosen by them. So held-out accuracy says little of new speakers.
 """
 
 import copy
