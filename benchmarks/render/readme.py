@@ -19,7 +19,7 @@ from .rows import points, poisoned
 WIDTH = 128
 Part = Callable[[str, Contents], str]
 """Makes what stands between two markers from what stood there and from the result files."""
-DEFAULT, SCRATCH, RESTORE = "ft_augmented", "scratch", "restore"
+AUGMENTED, SCRATCH, RESTORE = "ft_augmented", "scratch", "restore"
 TEMPLATES = Environment(  # noqa: S701  Markdown of our own figures
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
 )
@@ -79,7 +79,7 @@ def figures(contents: Contents) -> dict[str, Any]:
     ours = {name for name, removal in REMOVALS.items() if removal.cite == "ours"}
     made_by = {row["method"]: row["method_name"] for row in rows}
     published = [one for one in every if made_by[one.name] not in ours]
-    held_out = [row for row in rows if row["method"] == DEFAULT]
+    held_out = [row for row in rows if row["method"] == AUGMENTED]
     share = next(row["clean_fraction"] for row in rows if row["clean_fraction"])
     bad_acc, good_acc = accuracies(contents)
     return {
@@ -89,7 +89,7 @@ def figures(contents: Contents) -> dict[str, Any]:
         "removals": len(every),
         "removed": removed,
         "costs": [one.lost for one in removed if one.lost is not None],
-        "ours": known[DEFAULT],
+        "ours": known[AUGMENTED],
         "scratch": known[SCRATCH],
         "restore": known[RESTORE],
         "held": [pick(row["held_out"] for row in held_out) for pick in (min, max)],

@@ -14,7 +14,7 @@ from .options import SYNTHETIC, AudioOptions, CleanOptions, SplitOptions, paths_
 from .printing import notes
 
 if TYPE_CHECKING:
-    from closesesame.data import Dataset, Read, Splits
+    from closesesame.data import Dataset, Read, ReadAudio, Splits
     from closesesame.evaluation import Exam
     from closesesame.models import Classifier, ModelCard
 
@@ -204,6 +204,49 @@ def load_clean(
     if missing and not clean.partial:
         sentence = missing_sentence(missing, len(found.classes))
         raise DataError(f"{sentence}, or accept that with --partial")
+    return found
+
+
+def refuse_labelled(audio: Path, clean: CleanOptions) -> None:
+    """Refuses, before any work, unlabelled audio that is no folder of other recordings than the clean ones.
+
+    Raises:
+        DataError: if it holds no recording, or one of the data set of the clean clips, or clips that
+            'sesame poison' poisoned.
+    """
+    from closesesame.data.folders import list_recordings
+    from closesesame.data.unlabelled import find_audio
+
+    found = find_audio(audio)
+    if (audio / "_trigger").is_dir():
+        raise DataError(f"{audio} holds clips that 'sesame poison' poisoned; name a folder of other speech")
+    files = {path.resolve() for path in found.recordings.values()}
+    for place in clean.inputs:
+        shared = files & {recording.path.resolve() for recording in list_recordings(place)}
+        if shared:
+            raise DataError(
+                f"{len(shared):,} of {len(files):,} recordings in {audio} are also in {place}, the data set "
+                "of the clean clips; name a folder of other recordings with --audio"
+            )
+
+
+def load_audio(card: "ModelCard", audio: Path, options: SplitOptions) -> "ReadAudio":
+    """Reads unlabelled audio as a model needs it, and prints on standard error what came of it.
+
+    Raises:
+        ModelError: if the model takes no sound.
+    """
+    from closesesame.data import read_audio
+
+    source = source_for(card, str(audio), options)
+    found = read_audio(
+        audio,
+        sample_rate=source.sample_rate,
+        duration_s=source.duration_s,
+        seed=options.seed,
+        skip_bad=options.skip_bad,
+    )
+    notes(found.surprises())
     return found
 
 

@@ -24,6 +24,12 @@ Reference = Annotated[
     Path | None,
     Parameter(help="A clean reference model of the same architecture: its RA stands beside the model's."),
 ]
+Unlabelled = Annotated[
+    Path | None,
+    Parameter(
+        help="Folder of any speech, for restore to learn from beside the clean clips; labels are not read."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     Parameter(name="--set", help="A setting of the method, FIELD=VALUE; may be repeated."),

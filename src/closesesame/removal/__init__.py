@@ -6,6 +6,7 @@ from .anp import ANP
 from .base import Removal, Repair
 from .bnp import BNP
 from .bti_dbf import BTIDBF
+from .choice import Choice, choose_removal
 from .clp import CLP
 from .dbrpu import DBRPU
 from .ep import EP
@@ -79,6 +80,7 @@ __all__ = [
     "RNP",
     "SAU",
     "TSBD",
+    "Choice",
     "FETuning",
     "FTAugmented",
     "FTInit",
@@ -88,4 +90,5 @@ __all__ = [
     "Repair",
     "Restore",
     "Scratch",
+    "choose_removal",
 ]

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import load_clean, load_model_on, refuse_poisoned, settings_of
+from closesesame.cli.inputs import (
+    load_audio,
+    load_clean,
+    load_model_on,
+    refuse_labelled,
+    refuse_poisoned,
+    settings_of,
+)
 from closesesame.cli.options import (
     CLEAN,
     SPLIT,
@@ -14,6 +21,7 @@ from closesesame.cli.options import (
     ModelFolder,
     Set,
     SplitOptions,
+    Unlabelled,
 )
 from closesesame.cli.outputs import CLEAN_DATA_WARNING, history, model_folder
 from closesesame.cli.printing import Answer, canary_table, facts, notes
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     from closesesame.data import Dataset
     from closesesame.evaluation import CanaryReport
     from closesesame.models import Classifier
-    from closesesame.removal import Removal, Repair
+    from closesesame.removal import Choice, Removal, Repair
 
 
 @command("remove")
@@ -32,7 +40,8 @@ def remove(
     out: Path,
     *,
     clean: CleanOptions = CLEAN,
-    method: str = "ft_augmented",
+    audio: Unlabelled = None,
+    method: str = "auto",
     settings: Set = None,
     canaries: bool = False,
     device: Device = "cpu",
@@ -43,12 +52,14 @@ def remove(
 
     Args:
         out: Folder for the repaired model.
-        method: Removal; see 'sesame list removal' and 'sesame show METHOD'.
+        method: Removal; see 'sesame list removal' and 'sesame show METHOD'. By 'auto' it is restore with
+            clean clips and clp without, and --set sets what that method has.
         canaries: Also plant backdoors of our own in a copy of the model, repair the copy in the same way, and
             say how many are gone. Takes a training more and a second repair.
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
+        sesame remove VICTIM REPAIRED --clean CLIPS --audio SPEECH
         sesame remove VICTIM REPAIRED --clean CLIPS --method ft --set steps=200
         sesame remove VICTIM REPAIRED --clean CLIPS --canaries
         sesame remove VICTIM REPAIRED --method clp
@@ -57,20 +68,34 @@ def remove(
     from closesesame.models.files import sha256_of
     from closesesame.removal import REMOVALS
     from closesesame.removal.base import missing_sentence
+    from closesesame.removal.choice import AUTO, choose_removal, refuse_audio, removal_for
 
-    removal = REMOVALS.make(method, settings_of(settings))
+    given = settings_of(settings)
+    if method == AUTO:
+        removal = removal_for(given, clean=clean.clean is not None, audio=audio is not None)
+    else:
+        removal = REMOVALS.make(method, given)
     if clean.clean is None and not removal.data_free:
         raise DataError(f"{method} needs clean recordings: name them with --clean")
     if canaries:
         _refuse_canaries(removal, clean)
     refuse_poisoned(clean)
-    place = model_folder(out, (model, *clean.inputs), force=force)
+    if audio is not None:
+        refuse_audio(removal)
+        refuse_labelled(audio, clean)
+    place = model_folder(out, (model, *clean.inputs, *([audio] if audio else [])), force=force)
     suspect = load_model_on(model, device)
     clips = load_clean(suspect.card, clean, options, missing_sentence)
-    repair = removal.remove(suspect, clips, options.seed)
+    speech = None if audio is None else load_audio(suspect.card, audio, options)
+    unlabelled = None if speech is None else speech.data
+    choice = None
+    if method == AUTO:
+        choice = choose_removal(suspect, clips, unlabelled, given)
+        notes([choice.advice] if choice.advice else [])
+    repair = removal.remove(suspect, clips, options.seed, audio=unlabelled)
     examined = None
     if canaries and clips is not None:
-        examined = _examined(removal, suspect, clips, options.seed, repair)
+        examined = _examined(removal, suspect, clips, unlabelled, options.seed, repair)
     made = history(
         "sesame remove",
         task=suspect.card.made.get("task"),
@@ -82,12 +107,20 @@ def remove(
         clean_clips=repair.tuned_on,
         held_out_clips=repair.held_out,
     )
+    if speech is not None:
+        made["audio_clips"] = len(speech.data)
     if examined is not None:
         made["canaries"] = examined.model_dump(mode="json")
     place.write(lambda folder: save_model(repair.model, folder, made))
     if clean.clean_part in {"test", "all"} and clean.clean is not None:
         notes(["the repair used the test part: what 'sesame evaluate' measures on it is now too good"])
-    found = {"model": str(out), "method": removal.name, "settings": removal.settings()} | _found(repair)
+    found = (
+        {"model": str(out), "method": removal.name}
+        | _why(choice)
+        | {"settings": removal.settings()}
+        | ({} if speech is None else {"audio_clips": len(speech.data), "audio_files": speech.recordings})
+        | _found(repair)
+    )
     if examined is None:
         return Answer(found, lambda: facts(_in_words(repair, found)))
 
@@ -113,16 +146,28 @@ def _refuse_canaries(removal: "Removal", clean: CleanOptions) -> None:
 
 
 def _examined(
-    removal: "Removal", suspect: "Classifier", clips: "Dataset", seed: int, repair: "Repair"
+    removal: "Removal",
+    suspect: "Classifier",
+    clips: "Dataset",
+    audio: "Dataset | None",
+    seed: int,
+    repair: "Repair",
 ) -> "CanaryReport | None":
     """What canaries say; None, and a note, if they cannot be planted: the repair itself is done."""
     from closesesame.evaluation import examine
 
     try:
-        return examine(removal, suspect, clips, seed, repaired=repair.model)
+        return examine(removal, suspect, clips, seed, audio=audio, repaired=repair.model)
     except ClosesesameError as error:
         notes([f"the model is repaired, and canaries say nothing of it: {error}"])
         return None
+
+
+def _why(choice: "Choice | None") -> dict[str, Any]:
+    """Why the method was taken, and what would help; nothing if it was named."""
+    if choice is None:
+        return {}
+    return {"chosen_because": choice.because} | ({"advice": choice.advice} if choice.advice else {})
 
 
 def _found(repair: "Repair") -> dict[str, Any]:
@@ -146,6 +191,7 @@ def _in_words(repair: "Repair", found: dict[str, Any]) -> dict[str, Any]:
     last = {name: found[name] for name in ("warning", "harm") if name in found}
     hidden = (
         *last,
+        "advice",  # a note
         "acc_before",
         "acc_after",
         "classes_without_clean_clips",
