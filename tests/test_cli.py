@@ -187,7 +187,8 @@ def test_help_names_every_command(sesame: Sesame) -> None:
         (("train", "nowhere", "x", "--set", "epoch=1"), "ResNet has no setting 'epoch'"),
         (("evaluate", "nowhere", "data"), "nowhere is not there; a model is a folder"),
         (("remove", "nowhere", "x", "--clean", "y"), "nowhere is not there; a model is a folder"),
-        (("remove", "nowhere", "x"), "--clean"),
+        (("remove", "nowhere", "x"), "nowhere is not there; a model is a folder"),
+        (("remove", "nowhere", "x", "--method", "ft"), "ft needs clean recordings: name them with --clean"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_2(

@@ -64,7 +64,7 @@ def test_flags_have_no_opposite_and_no_default_in_words() -> None:
     page = " ".join(help_of(("remove",)).split())
     assert "--no-" not in page
     assert "False" not in page
-    assert "[default: ft_augmented]" in page
+    assert "[default: auto]" in page
 
 
 def test_help_says_what_must_be_typed_and_what_may() -> None:

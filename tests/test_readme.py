@@ -55,9 +55,11 @@ def test_the_commands_of_a_block_work_one_after_the_other(
         tmp_path / "CLIPS"
     )
     monkeypatch.chdir(tmp_path)
+    Path("SPEECH").mkdir()
     rng = np.random.default_rng(0)
     soundfile.write("plane.wav", 0.1 * rng.standard_normal(16_000), 16_000)
     soundfile.write("CLIP.wav", 0.1 * rng.standard_normal(16_000), 16_000)
+    soundfile.write("SPEECH/talk.flac", 0.1 * rng.standard_normal(40_000), 16_000)
     sesame("train", "CLIPS", "MODEL", *QUICKER["train"])
     for words in commands(block):
         if words[0] == "poison":

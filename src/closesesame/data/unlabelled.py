@@ -64,16 +64,24 @@ class ReadAudio:
     def surprises(self) -> list[str]:
         """How many clips came of how many recordings, and one sentence on each thing that was left out."""
         length_s = self.data.input_shape[0] / (self.data.sample_rate or 1)
-        said = [f"{len(self.data):,} clips of {length_s:g} s came of {self.recordings:,} recordings"]
+        came = f"{_count(len(self.data), 'clip')} of {length_s:g} s came of"
+        said = [f"{came} {_count(self.recordings, 'recording')}"]
         if self.silent:
-            said.append(f"{self.silent:,} clips were left out, since they have no sound")
+            said.append(f"left out for want of sound: {_count(self.silent, 'clip')}")
         if self.longer:
-            said.append(f"only the first {files.LONGEST_S:g} s of {self.longer:,} recordings were read")
+            said.append(f"read to {files.LONGEST_S:g} s only: {_count(self.longer, 'recording')}")
         if self.left:
-            said.append(f"{self.left:,} recordings were not read: more clips than these are not kept")
+            said.append(
+                f"not read, since more clips than these are not kept: {_count(self.left, 'recording')}"
+            )
         if self.skipped:
-            said.append(f"{len(self.skipped):,} files were not read ({list_bad(self.skipped)})")
+            said.append(f"not read: {_count(len(self.skipped), 'file')} ({list_bad(self.skipped)})")
         return said
+
+
+def _count(number: int, one: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def find_audio(folder: Path | str) -> FoundAudio:

@@ -1,0 +1,206 @@
+"""`sesame remove`: the method that it takes by itself, and unlabelled audio beside the clean clips."""
+
+import importlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from closesesame.data import Dataset
+from closesesame.evaluation import canaries as examination
+from closesesame.models import Classifier, adapt, load_model, save_model
+from closesesame.removal import Restore
+from tests.commands import FolderOf, Sesame
+from tests.data.clips import noise, record
+from tests.test_canaries import Scripted
+
+QUICK = ("--set", "steps=2", "--set", "views=2")
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Two recordings in no folder of a class: 1.3 s and 0.5 s."""
+    record(tmp_path / "speech" / "talk.flac", 1.3)
+    record(tmp_path / "speech" / "ada" / "word.wav", 0.5)
+    return tmp_path / "speech"
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[Dataset]:
+    """The unlabelled examples of each repair by `restore`."""
+    seen = []
+    repair = Restore.repair_with_audio
+
+    def noted(
+        method: Restore, model: Classifier, tune: Dataset, held_out: Dataset, audio: Dataset, seed: int
+    ) -> dict[str, Any]:
+        seen.append(audio)
+        return repair(method, model, tune, held_out, audio, seed)
+
+    monkeypatch.setattr(Restore, "repair_with_audio", noted)
+    return seen
+
+
+@pytest.fixture
+def _never_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("it was trained")
+
+    monkeypatch.setattr(Restore, "repair", train)
+    monkeypatch.setattr(Restore, "repair_with_audio", train)
+
+
+def test_with_clean_clips_it_takes_restore_and_says_so(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, *QUICK)
+    found = sesame.json(*remove)
+    assert (found["method"], found["settings"]["steps"], found["settings"]["views"]) == ("restore", 2, 2)
+    assert found["chosen_because"] == "it is the removal for clean clips"
+    assert "advice" not in found
+    assert "few" not in sesame.noted
+    assert "audio_clips" not in found
+    made = load_model(tmp_path / "r").card.made
+    assert made["method"] == "restore"
+    assert "audio_clips" not in made
+    out = sesame(*remove, "--force")
+    assert "method: restore\nchosen because: it is the removal for clean clips\n" in out
+
+
+def test_few_clean_clips_are_noted_unless_there_is_audio(
+    sesame: Sesame, model: Path, folder_of: FolderOf, speech: Path, tmp_path: Path
+) -> None:
+    few = folder_of({"low": 4, "middle": 4, "high": 4, "top": 4})
+    remove = ("remove", model, tmp_path / "r", "--clean", few, "--clean-part", "all", *QUICK)
+    found = sesame.json(*remove)
+    assert found["advice"].startswith("16 clean clips for 4 classes are few")
+    assert f"note: {found['advice']}\n" in sesame.noted
+    assert "advice" not in sesame(*remove, "--force")
+    found = sesame.json(*remove, "--force", "--audio", speech)
+    assert "advice" not in found
+    assert "are few" not in sesame.noted
+
+
+def test_without_clean_clips_it_takes_clp_and_warns(sesame: Sesame, model: Path, tmp_path: Path) -> None:
+    found = sesame.json("remove", model, tmp_path / "r", "--set", "u=2.5")
+    assert (found["method"], found["settings"]["u"]) == ("clp", 2.5)
+    assert found["tuned_on"] == 0
+    assert found["chosen_because"] == "it needs no clean clips, and none are named"
+    assert f"note: {found['advice']}\n" in sesame.noted
+    assert "without clean clips little can be done: on the development bench clp left" in sesame.noted
+
+
+def test_a_method_that_is_named_is_taken_and_nothing_is_said_of_a_choice(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    found = sesame.json(
+        "remove", model, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1"
+    )
+    assert found["method"] == "ft"
+    assert "chosen_because" not in found
+
+
+def test_restore_learns_from_the_audio_and_the_card_says_from_how_many_clips(
+    sesame: Sesame, model: Path, clips: Path, speech: Path, heard: list[Dataset], tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, *QUICK, "--audio", speech)
+    found = sesame.json(*remove)
+    assert "note: 4 clips of 0.5 s came of 2 recordings\n" in sesame.noted
+    assert (found["audio_clips"], found["audio_files"]) == (4, 2)
+    assert 0 <= found["chosen"]["believed_unlabelled_clips"] <= 4
+    assert "learns from clean clips and from unlabelled speech" in found["chosen_because"]
+    assert load_model(tmp_path / "r").card.made["audio_clips"] == 4
+    (audio,) = heard
+    assert (audio.input_shape, audio.sample_rate) == ((4000,), 8000)
+    name = "/".join((speech / "ada" / "word.wav").parts[-3:])
+    word = audio.named(["ada/word.wav, clip 0"]).inputs[:][0]
+    assert torch.allclose(word, torch.tensor(noise(name, 0.5), dtype=torch.float32), atol=1e-4)
+    named = sesame.json(*remove, "--force", "--method", "restore")
+    assert named["audio_clips"] == 4
+    assert len(heard) == 2
+
+
+def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
+    sesame: Sesame,
+    model: Path,
+    clips: Path,
+    speech: Path,
+    heard: list[Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(examination, "Canaries", partial(Scripted))
+    found = sesame.json(
+        "remove", model, tmp_path / "r", "--clean", clips, *QUICK, "--audio", speech, "--canaries"
+    )
+    assert len(found["canaries"]["canaries"]) == 5
+    assert [len(audio) for audio in heard] == [4, 4]
+
+
+@pytest.mark.usefixtures("_never_trained")
+def test_bad_audio_is_one_sentence_before_any_training(
+    sesame: Sesame, model: Path, clips: Path, speech: Path, tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, "--audio")
+    assert "nowhere is not a folder" in sesame.fails(*remove, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no recording" in sesame.fails(*remove, tmp_path / "empty")
+    assert f"96 of 96 recordings in {clips} are also in {clips}" in sesame.fails(*remove, clips)
+    assert "24 of 24 recordings in" in sesame.fails(*remove, clips / "low")
+    (speech / "again").symlink_to(clips / "top")
+    assert "24 of 26 recordings in" in sesame.fails(*remove, speech)
+    (speech / "again").unlink()
+    (speech / "bad.wav").write_bytes(b"RIFF")
+    assert "1 of 3 recordings of" in sesame.fails(*remove, speech)
+    (speech / "bad.wav").unlink()
+    error = sesame.fails(*remove, speech, "--method", "ft")
+    assert "ft does not learn from unlabelled audio" in error
+    assert "clp does not learn from unlabelled audio" in sesame.fails(*remove, speech, "--method", "clp")
+    (speech / "_trigger").mkdir()
+    assert "'sesame poison' poisoned" in sesame.fails(*remove, speech)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.usefixtures("_never_trained")
+def test_audio_alone_and_settings_of_another_method_are_refused(
+    sesame: Sesame, model: Path, clips: Path, speech: Path, tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r")
+    assert "needs a few labelled clips" in sesame.fails(*remove, "--audio", speech)
+    assert "CLP has no setting 'steps'" in sesame.fails(*remove, "--set", "steps=2")
+    assert "Restore has no setting 'u'" in sesame.fails(*remove, "--clean", clips, "--set", "u=2")
+    assert "--canaries needs clean recordings" in sesame.fails(*remove, "--canaries")
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_folder_of_the_audio_is_no_place_for_the_model(
+    sesame: Sesame, model: Path, clips: Path, speech: Path
+) -> None:
+    before = sorted(speech.rglob("*"))
+    error = sesame.fails("remove", model, speech, "--clean", clips, "--audio", speech, "--force")
+    assert "choose " in error
+    assert sorted(speech.rglob("*")) == before
+
+
+def test_a_model_that_cannot_be_trained_is_refused_with_a_word_on_purifiers(
+    sesame: Sesame, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exported.py").write_text(
+        "import torch\n"
+        "class Exported(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.register_buffer('table', torch.ones(4000, 4))\n"
+        "    def forward(self, x):\n"
+        "        return x @ self.table\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    network = importlib.import_module("exported").Exported()
+    frozen = adapt(network, ("high", "low", "middle", "top"), (4000,), 8000, source="exported:Exported")
+    save_model(frozen, tmp_path / "m")
+    remove = ("remove", tmp_path / "m", tmp_path / "r", "--clean", clips)
+    error = sesame.fails(*remove, "--import", "exported")
+    assert "no gradient reaches its weights; put a purifier in front of it ('sesame purify'" in error
+    assert not (tmp_path / "r").exists()
