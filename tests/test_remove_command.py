@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from closesesame.data import Dataset
+from closesesame.data import Dataset, unlabelled
 from closesesame.evaluation import canaries as examination
 from closesesame.models import Classifier, adapt, load_model, save_model
 from closesesame.removal import Restore
@@ -122,6 +122,24 @@ def test_restore_learns_from_the_audio_and_the_card_says_from_how_many_clips(
     assert len(heard) == 2
 
 
+def test_the_seed_draws_what_is_heard_of_more_audio_than_there_is_memory_for(
+    sesame: Sesame,
+    model: Path,
+    clips: Path,
+    speech: Path,
+    heard: list[Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unlabelled, "IN_MEMORY_BYTES", 1)
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, "--force", "--audio", speech)
+    for seed in range(4):
+        sesame(*remove, "--set", "steps=0", "--set", "views=1", "--seed", seed)
+    drawn = [audio.ids[0].partition(",")[0] for audio in heard]
+    assert set(drawn) == {"talk.flac", "ada/word.wav"}
+    assert "not read, since more clips than these are not kept: 1 recording" in sesame.noted
+
+
 def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
     sesame: Sesame,
     model: Path,
@@ -179,8 +197,8 @@ def test_the_folder_of_the_audio_is_no_place_for_the_model(
     sesame: Sesame, model: Path, clips: Path, speech: Path
 ) -> None:
     before = sorted(speech.rglob("*"))
-    error = sesame.fails("remove", model, speech, "--clean", clips, "--audio", speech, "--force")
-    assert "choose " in error
+    error = sesame.fails("remove", model, speech / "r", "--clean", clips, "--audio", speech)
+    assert "which is read" in error
     assert sorted(speech.rglob("*")) == before
 
 
