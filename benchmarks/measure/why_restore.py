@@ -142,7 +142,8 @@ def plane_of(features: Float[Tensor, "n unit"]) -> Float[Tensor, "unit 2"]:
     _, _, axes = torch.linalg.svd((features - features.mean(0)).double(), full_matrices=False)
     two = axes[:2]
     largest = two.gather(1, two.abs().argmax(1, keepdim=True))
-    return (two * largest.sign()).T.float()
+    plane: Tensor = (two * largest.sign()).T.float()
+    return plane
 
 
 def spread(count: int) -> Tensor:
