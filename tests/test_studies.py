@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import render
 from benchmarks.__main__ import main as benchmarks
-from benchmarks.measure import studies, why_restore
+from benchmarks.measure import canaries, studies, why_restore
 from benchmarks.measure.canaries import canaries_in, jobs
 from benchmarks.render import canaries as shown
 from benchmarks.render import pages
@@ -29,11 +29,13 @@ from closesesame.bench.queue.worker import Scope, perform
 from closesesame.bench.recipe import Recipe
 from closesesame.bench.stages import plan
 from closesesame.canaries import Canaries
-from closesesame.data import Splits
+from closesesame.data import Dataset, Splits
 from closesesame.evaluation import CanaryReport, Exam
 from closesesame.evaluation import canaries as examination
 from closesesame.evaluation.canaries import Measured
 from closesesame.models import Classifier
+from closesesame.models.files import sha256_of
+from closesesame.removal import Removal
 from closesesame.training.features import features_of
 
 RECIPE = """
@@ -111,6 +113,15 @@ def test_a_study_of_canaries_stops_and_goes_on_and_has_a_row_a_repair(
     run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(examination, "Canaries", partial(Canaries, steps=2, changed_views=0))
+    seen = []
+
+    def noted(
+        removal: Removal, suspect: Classifier, clean: Dataset, seed: int, *, repaired: Classifier
+    ) -> Any:
+        seen.append((removal.name, seed, len(clean), sha256_of(suspect), sha256_of(repaired)))
+        return examination.examine(removal, suspect, clean, seed, repaired=repaired)
+
+    monkeypatch.setattr(canaries, "examine", noted)
     monkeypatch.setattr(studies, "run", partial(in_this_process, most=8))
     DONE.clear()
     assert [row["repair"] for row in run("canaries")["rows"]] == ["restore"]
@@ -123,8 +134,15 @@ def test_a_study_of_canaries_stops_and_goes_on_and_has_a_row_a_repair(
     done = len(DONE)
     assert [row["repair"] for row in run("canaries", "--only", "ft, weak")["rows"]] == ["ft, weak"]
     assert len(DONE) == done
+    row = content["rows"][1]
     with closing(open_store(tmp_path / "store")) as store:
+        cells = [found.job.payload for found in store.rows() if found.job.task.endswith(":examined")]
         judged = [found for found in store.rows() if found.job.task.endswith(":judge")]
+    place = ArtifactStore(tmp_path / "store").artifact
+    wanted = [(sha256_of(place(cell["suspect"])), sha256_of(place(cell["repaired"]))) for cell in cells]
+    assert [found[3:] for found in seen] == wanted
+    assert len({name for pair in wanted for name in pair}) == 3
+    assert [found[:3] for found in seen] == [(name, 0, row["clean_clips"]) for name in ("restore", "ft")]
     kept = {found.job.payload["labels"]["method"]: found.result for found in judged}
     for row in content["rows"]:
         for key in ("acc", "asr", "ra", "ra_reference", "triggered_clips"):
