@@ -1,6 +1,6 @@
 """How well do canaries predict the attacker's ASR after a repair? Many victims, repairs of three strengths.
 
-python -m benchmarks canaries DATA STORE [--only PIECE_OF_A_LABEL] [--workers 2]
+python -m benchmarks canaries DATA STORE [--only resnet "small_cnn, seed 0"] [--workers 2]
 
 One row a victim and repair. A longer list of seeds, attacks or models in the recipe makes more rows, and what
 is measured is kept. Killed, it goes on where it was; models are shared with every study and grid in the same

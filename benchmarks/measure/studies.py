@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ class Study:
     jobs: Callable[[list[Job]], list[Job]]
     write: Callable[[Rows, list[str], Path], object]
 
-    def run(self, recipe: Path, data: Path, folder: Path, out: Path, *, workers: int, only: str = "") -> bool:
+    def run(
+        self, recipe: Path, data: Path, folder: Path, out: Path, *, workers: int, only: Sequence[str] = ("",)
+    ) -> bool:
         """Does what is missing, and writes the result file whenever a job of the study is done.
 
         Args:
@@ -48,7 +50,7 @@ class Study:
             folder: of the store; studies and grids may share one, and with it the models.
             out: the result file.
             workers: processes of one thread each.
-            only: a piece of the label of the study's jobs that are run; the file has these alone.
+            only: the study's jobs with one of these in their label are run; the file has whatever is known.
 
         Returns:
             Whether no job failed.
@@ -56,10 +58,11 @@ class Study:
         read = read_recipe(recipe)
         contents = Contents(folder / "contents.json")
         planned = plan(read, data, contents=contents, machine=Machine.here(read.protocol.precision))
-        own = [job for job in self.jobs(planned) if only in job.label]
-        if not own:
-            raise SystemExit(f"no job of {read.name} has {only!r} in its label")
-        ids, needed = [job.id for job in own], with_needs(own, planned)
+        own = self.jobs(planned)
+        wanted = [job for job in own if any(piece in job.label for piece in only)]
+        if not wanted:
+            raise SystemExit(f"no case of {read.name} has {' or '.join(map(repr, only))} in its label")
+        needed = with_needs(wanted, planned)
         with only_driver(folder) as store:
             contents.save()
             store.add(needed)
@@ -76,8 +79,9 @@ class Study:
                 if done != written:
                     written = done
                     rows = {row.job.id: row for row in store.rows()}
-                    if finished := [name for name in ids if rows[name].state == "done"]:
-                        self.write(rows, finished, out)
+                    known = [job.id for job in own if job.id in rows and rows[job.id].state == "done"]
+                    if known:
+                        self.write(rows, known, out)
 
             scope = Scope(tasks=(*Scope().tasks, self.module))
             run(folder, workers=workers, timeout_s=4 * 3600, scope=scope, watch=watch)
@@ -98,7 +102,9 @@ class Study:
         parser.add_argument("store", type=Path, help="where models and results are kept")
         parser.add_argument("--recipe", type=Path, default=RECIPES / "studies" / f"{name}.toml")
         parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json", help="the result file")
-        parser.add_argument("--only", default="", help="run cases with this in their label, such as pbsm")
+        parser.add_argument(
+            "--only", nargs="+", default=[""], help="run cases with one of these in their label, such as pbsm"
+        )
         parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
         given = parser.parse_args()
         fine = self.run(
