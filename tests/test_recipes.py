@@ -14,7 +14,7 @@ from closesesame.training import Training
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 RECIPES = sorted((BENCHMARKS / "recipes").rglob("*.toml"))
 RESULTS = {path.stem: path for path in (BENCHMARKS / "results").glob("*.json")}
-GRIDS = [path for path in RECIPES if path.parent.name != "engine"]
+GRIDS = [path for path in RECIPES if path.parent.name not in {"engine", "studies"}]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -14,12 +14,16 @@ from closesesame.core.disk import write_whole
 from closesesame.core.errors import DataError
 
 from .answers import results_page
+from .canaries import scatter
 from .figure import figure
 from .pages import mixed, texts
 from .readme import StaleExampleError, contributing, readme
+from .why import why
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"
+FIGURES = {"canaries": scatter, "why_restore": why}
+"""What draws a figure of a result file, beside it."""
 README, GUIDE = HERE.parent / "README.md", HERE.parent / "CONTRIBUTING.md"
 
 
@@ -49,7 +53,10 @@ def rendered(contents: dict[str, Any]) -> dict[Path, str]:
     pages = {RESULTS / f"{name}.md": text for name, text in texts(contents).items()}
     one = {HERE / "RESULTS.md": results_page(contents), RESULTS / "removals.svg": figure(contents)}
     words = {README: readme(README.read_text(), contents), GUIDE: contributing(GUIDE.read_text())}
-    return pages | one | words
+    drawn = {
+        RESULTS / f"{name}.svg": draw(contents[name]) for name, draw in FIGURES.items() if name in contents
+    }
+    return pages | one | drawn | words
 
 
 def refusals(contents: dict[str, Any]) -> list[str]:

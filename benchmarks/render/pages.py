@@ -18,6 +18,7 @@ from closesesame.evaluation.measures import (
 )
 from closesesame.families import Family
 
+from .canaries import section as canaries
 from .rows import (
     BARE,
     Row,
@@ -81,6 +82,8 @@ PAGES = {
         f"{RATES} RA is measured on the clips of ASR; beside it stands RA of a never-poisoned model of the "
         "same kind (the clean reference model) on the same clips, as it is and after the same method.",
         {
+            "why_restore": "Why restore works: what a trigger does to the features, before and after",
+            "canaries": "Canaries: how well they predict the attacker's ASR after a repair",
             "cost": "Cost of the removals",
             "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",
             "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
@@ -150,7 +153,12 @@ def _sections(name: str, contents: Contents) -> Iterator[tuple[str, list[str]]]:
                 yield f"{family.title}: {content['recipe']}", of_family(family, content)
     for file, title in PAGES[name].plain.items():
         if file in contents:
-            yield title, as_they_are(contents[file])
+            yield title, SECTIONS.get(file, as_they_are)(contents[file])
+
+
+def with_figure(content: Mapping[str, Any]) -> list[str]:
+    """A table, and below it the figure that is drawn of the same file."""
+    return [*as_they_are(content), f"![The figure of this table]({content['recipe']}.svg)"]
 
 
 def as_they_are(content: Mapping[str, Any]) -> list[str]:
@@ -161,6 +169,10 @@ def as_they_are(content: Mapping[str, Any]) -> list[str]:
     host = content["host"]
     place = f"{host['cores']} cores of {host['processor']}, torch {host['torch']}."
     return [f"{content.get('about') or ''} {place}".strip(), table(head, lines)]
+
+
+SECTIONS = {"canaries": canaries, "why_restore": with_figure}
+"""What makes a section of a plain file that is not its table alone."""
 
 
 def attacks(content: Mapping[str, Any]) -> list[str]:

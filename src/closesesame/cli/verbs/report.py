@@ -58,6 +58,7 @@ def report(
         sesame report CLIPS page.html --before MODEL --show max_margin
     """
     from closesesame.evaluation import neurons_of
+    from closesesame.evaluation.representations import evidence_of
     from closesesame.listing import method_to_show
     from closesesame.report.from_models import compare
     from closesesame.report.pages.comparison import report_html
@@ -75,11 +76,13 @@ def report(
     evidence += [
         method.evidence(suspect, splits.train, splits.validation, options.seed) for method in methods
     ]
-    evidence += _canaries(dict(zip(names[1:], repaired, strict=True)))
+    after_repair = dict(zip(names[1:], repaired, strict=True))
+    evidence += _canaries(after_repair)
+    evidence += [evidence_of(exam, suspect, after_repair, names[0])] if after_repair else []
     page = compare(
         exam=exam,
         before=(names[0], suspect),
-        repaired=dict(zip(names[1:], repaired, strict=True)),
+        repaired=after_repair,
         title=f"{names[0]} before and after" if repaired else names[0],
         identities={name: _identity(path, models[name]) for name, path in zip(names, paths, strict=True)},
         reference=None if reference is None else _identity(reference, load_model_on(reference, device)),
