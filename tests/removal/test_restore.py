@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive
@@ -12,7 +13,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
-from closesesame.removal.restore import balanced, joined
+from closesesame.removal.restore import balanced, joined, spliced
 from closesesame.training import accuracy, fit
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
 from closesesame.training.weights import redraw
@@ -20,7 +21,7 @@ from tests.removal.tiny import asr, assert_same, tiny, vectors, victim
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
-PLAIN: dict[str, Any] = {"augmentation": "none", "batch_size": 30}
+PLAIN: dict[str, Any] = {"augmentation": "none", "batch_size": 30, "splices": 0}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
@@ -99,7 +100,7 @@ def test_an_unlabelled_example_is_left_out_unless_enough_of_its_views_agree(
         sample_rate=audio.sample_rate,
     )
     said = [
-        Restore(steps=0, least_agreement=least)
+        Restore(steps=0, splices=0, least_agreement=least)
         .repair_with_audio(copy.deepcopy(clean_model), tune, tune, audio, 0)
         .get("believed_unlabelled_clips")
         for least in (0.0, 1.0)
@@ -117,6 +118,55 @@ def test_audio_is_refused_by_methods_that_have_no_use_for_it_and_by_models_of_ot
     longer = Dataset.of(torch.zeros(4, 7), torch.zeros(4, dtype=torch.long), classes=("one",))
     with pytest.raises(ModelError, match="shape"):
         Restore(**PLAIN, steps=1).remove(victim(), vectors(30), 0, audio=longer)
+
+
+def test_a_splice_is_a_clip_with_a_piece_of_another_one_in_its_place() -> None:
+    clips = Dataset.of(
+        torch.arange(5.0)[:, None] + torch.arange(100) / 1000, torch.arange(5), classes=tuple("abcde")
+    )
+    made = spliced(clips, 40, 3).inputs[:]
+    assert made.shape == (40, 100)
+    assert torch.allclose(made % 1, (torch.arange(100) / 1000).expand(40, 100), atol=1e-5)  # in their place
+    sources = made.long()
+    for own, row in zip(torch.arange(40) % 5, sources, strict=True):
+        assert len(row.unique()) == 2
+        assert own in row
+        replaced = row != own
+        assert 20 <= int(replaced.sum()) <= 80
+        assert int((replaced != replaced.roll(1)).sum()) == 2  # one piece, or around the end
+    assert len({tuple(row.tolist()) for row in sources}) == 40
+    assert not torch.equal(spliced(clips, 40, 4).inputs[:], made)
+    pictures = Dataset.of(torch.rand(4, 3, 8, 8), torch.zeros(4, dtype=torch.long), classes=("one",))
+    assert spliced(pictures, 6, 0).inputs[:].shape == (6, 3, 8, 8)
+
+
+def test_the_suspect_is_believed_of_splices_whatever_its_views_say() -> None:
+    model, tune = victim(), vectors(30)
+    told: list[Any] = []
+
+    def listen(*given: Any, **more: Any) -> Any:
+        told.append((given, more))
+        return distillation_rule(*given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("closesesame.removal.restore.distillation_rule", listen)
+        Restore(**PLAIN | {"splices": 60}, steps=1, least_agreement=1).repair(model, tune, vectors(6), 1)
+    (_, lessons, _), more = told[0]
+    assert len(lessons.soft) == 120  # as many of the clips, repeated, as splices
+    assert more["labelled"].tolist() == [True] * 60 + [False] * 60
+    assert bool(more["trusted"][60:].all())
+
+
+def test_nothing_is_dropped_while_it_learns() -> None:
+    rates: list[float] = []
+    model = victim()
+    model.body = nn.Sequential(model.body, nn.Dropout(0.5)).eval()
+    model.body.register_forward_pre_hook(lambda body, _: rates.append(body[1].p) if body.training else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("closesesame.removal.restore.redraw", lambda *_: None)
+        Restore(**PLAIN, steps=2).repair(model, vectors(30), vectors(6), 1)
+    assert rates == [0.0, 0.0]
+    assert model.body[1].p == 0.5
 
 
 def test_parts_are_repeated_until_they_are_about_as_large() -> None:

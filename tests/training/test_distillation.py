@@ -10,7 +10,13 @@ from torch.nn import functional as F
 from closesesame.data import Dataset
 from closesesame.models import Classifier, adapt
 from closesesame.training import Batch
-from closesesame.training.distillation import Lessons, LossWeights, distillation_rule, lessons_of
+from closesesame.training.distillation import (
+    Lessons,
+    LossWeights,
+    distillation_rule,
+    lessons_of,
+    without_dropout,
+)
 from tests.conftest import SMALL
 
 
@@ -150,3 +156,25 @@ def test_a_network_without_a_linear_head_learns_from_soft_labels_alone() -> None
     ones = torch.ones(3, dtype=torch.bool)
     rule = distillation_rule(model(body), lessons, LossWeights(0, 1, 7), labelled=ones, trusted=ones)
     assert float(rule(body, Batch(INPUTS, LABELS, torch.arange(3))).detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_nothing_is_dropped_inside_and_everything_again_after() -> None:
+    drop = nn.Dropout(0.4)
+    lstm = nn.LSTM(3, 4, num_layers=2, dropout=0.3, batch_first=True)
+    attention = nn.MultiheadAttention(4, 2, dropout=0.2)
+    body = nn.ModuleList([drop, lstm, attention]).train()
+
+    def answers() -> list[Tensor]:
+        states = lstm(drop(torch.ones(2, 5, 3)))[0]
+        return [states, attention(states, states, states)[0]]
+
+    def same() -> list[bool]:
+        return [torch.equal(one, two) for one, two in zip(answers(), answers(), strict=True)]
+
+    assert same() == [False, False]
+    with without_dropout(body):
+        assert same() == [True, True]
+    assert [drop.p, lstm.dropout, attention.dropout] == [0.4, 0.3, 0.2]
+    with pytest.raises(ZeroDivisionError), without_dropout(drop):
+        raise ZeroDivisionError
+    assert [drop.p, lstm.dropout] == [0.4, 0.3]

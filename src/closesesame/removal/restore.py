@@ -9,6 +9,11 @@ gives for the example as it is; so it ignores whatever such changes do, and a tr
 teacher, which is the suspect, hears clean examples alone, and is believed only where it is right about their
 label; so its clean knowledge is passed on, far more of it than labels hold, and its backdoor is not.
 
+Clean examples are few, so half of what is learnt from are splices: an example with a piece of another one in
+its place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what each splice is).
+Nothing in a splice comes from anywhere but clean examples. Nothing is dropped out of the student, whose
+features could not equal the teacher's otherwise.
+
 Held-out examples are drawn by clip, not by speaker: with few speakers, a whole one less to learn from costs
 accuracy, and nothing is chosen by them. So held-out accuracy says little of new speakers.
 """
@@ -22,13 +27,18 @@ from pydantic import Field
 from torch import Tensor
 
 from closesesame.core.bounds import LossWeight
-from closesesame.core.seeding import derive
+from closesesame.core.seeding import derive, generator
 from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.training import fit
-from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
+from closesesame.training.distillation import (
+    LossWeights,
+    distillation_rule,
+    lessons_of,
+    without_dropout,
+)
 from closesesame.training.settings import Augmentation, Optimizer, Schedule
 from closesesame.training.weights import interpolated, redraw
 
@@ -41,10 +51,10 @@ class Restore(FineTuning):
     name: ClassVar[str] = "restore"
     cite: ClassVar[str] = "ours"
     cost: ClassVar[str] = "one to two times the training of the model"
-    quick: ClassVar[dict[str, Any]] = {"steps": 2, "views": 2}
+    quick: ClassVar[dict[str, Any]] = {"steps": 2, "views": 2, "splices": 4}
 
     kept_share: float = Field(
-        0.65,
+        0.4,
         ge=0,
         le=1,
         description="share of the way from fresh weights to the suspect's at which it starts",
@@ -56,6 +66,9 @@ class Restore(FineTuning):
     label_weight: LossWeight = Field(0.3, description="factor of the cross-entropy with the true label")
     soft_weight: LossWeight = Field(0.7, description="factor of the divergence from the soft labels")
     feature_weight: LossWeight = Field(2.0, description="factor of 1 - cosine of the features")
+    splices: int = Field(
+        800, ge=0, le=100_000, description="clips spliced from two clean ones, to learn from too"
+    )
     least_agreement: float = Field(
         1.0, ge=0, le=1, description="share of its views that must agree for an unlabelled example to count"
     )
@@ -81,9 +94,10 @@ class Restore(FineTuning):
     def repair_with_audio(
         self, model: Classifier, tune: Dataset, held_out: Dataset, audio: Dataset, seed: int
     ) -> dict[str, Any]:
-        """Half of each batch is unlabelled, of examples on whose views the suspect agrees with itself."""
+        """Half of each batch has no label: splices, and examples on whose views the suspect agrees."""
         del held_out
-        data = joined(tune, audio)
+        splices = spliced(tune, self.splices, seed)
+        data = joined(tune, splices, audio)
         lessons = lessons_of(
             model,
             data,
@@ -92,10 +106,12 @@ class Restore(FineTuning):
             temperature=self.temperature,
             seed=seed,
         )
-        labelled = torch.arange(len(data), device=model.device) < len(tune)
+        row = torch.arange(len(data), device=model.device)
+        labelled, clean = row < len(tune), row < len(tune) + len(splices)
         right = lessons.answers == data.labels.to(model.device)
-        believed = torch.where(labelled, right, lessons.agreement >= self.least_agreement)
-        rows = balanced(torch.arange(len(tune)), len(tune) + believed[len(tune) :].nonzero()[:, 0].cpu())
+        agreed = lessons.agreement >= self.least_agreement
+        believed = torch.where(labelled, right, clean | agreed)
+        rows = balanced(torch.arange(len(tune)), (~labelled & believed).nonzero()[:, 0].cpu())
         suspect = copy.deepcopy(model.body.state_dict())
         redraw(model, derive(seed, "fresh weights"))
         model.body.load_state_dict(interpolated(model.body.state_dict(), suspect, self.kept_share))
@@ -107,18 +123,39 @@ class Restore(FineTuning):
             labelled=labelled[at],
             trusted=believed[at],
         )
-        fit(model, data.take(rows), self.training(), seed=seed, gradient=rule)
+        with without_dropout(model.body):
+            fit(model, data.take(rows), self.training(), seed=seed, gradient=rule)
         return {
-            "believed_clips": int(believed[: len(tune)].sum()),
-            "believed_unlabelled_clips": int(believed[len(tune) :].sum()),
+            "believed_clips": int(believed[labelled].sum()),
+            "believed_unlabelled_clips": int(believed[~clean].sum()),
         }
 
 
-def joined(labelled: Dataset, unlabelled: Dataset) -> Dataset:
-    """One set of both; labels of the second part mean nothing."""
+def spliced(clips: Dataset, count: int, seed: int) -> Dataset:
+    """Clips of which a fifth to four fifths, in one piece or around the end, are those of another clip.
+
+    Args:
+        clips: two or more.
+        count: of the splices.
+        seed: of clips and places.
+    """
+    rng, length = generator(seed, "splices"), clips.input_shape[-1]
+    one = torch.arange(count) % len(clips)
+    other = (one + torch.randint(1, len(clips), (count,), generator=rng)) % len(clips)
+    start = torch.rand(count, 1, generator=rng)
+    share = 0.2 + 0.6 * torch.rand(count, 1, generator=rng)
+    replaced = (torch.arange(length) / length - start) % 1 < share
+    replaced = replaced[(slice(None), *[None] * (len(clips.input_shape) - 1))]
+    values = torch.where(replaced, clips.inputs[other], clips.inputs[one])
+    return Dataset.of(values, clips.labels[one], classes=clips.classes, sample_rate=clips.sample_rate)
+
+
+def joined(labelled: Dataset, *unlabelled: Dataset) -> Dataset:
+    """One set of all; labels of the parts after the first mean nothing."""
+    more = torch.zeros(sum(len(part) for part in unlabelled), dtype=labelled.labels.dtype)
     return Dataset.of(
-        torch.cat([labelled.inputs[:], unlabelled.inputs[:]]),
-        torch.cat([labelled.labels, torch.zeros_like(unlabelled.labels)]),
+        torch.cat([part.inputs[:] for part in (labelled, *unlabelled)]),
+        torch.cat([labelled.labels, more]),
         classes=labelled.classes,
         sample_rate=labelled.sample_rate,
     )

@@ -164,6 +164,25 @@ def last_layer(model: Classifier) -> nn.Linear | None:
 
 
 @contextmanager
+def without_dropout(body: nn.Module) -> Iterator[None]:
+    """Nothing is dropped inside, in training mode too: features with gaps are never those of the teacher."""
+    kinds = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)  # noqa: SLF001
+    rates = [
+        (module, "p" if isinstance(module, kinds[0]) else "dropout")
+        for module in body.modules()
+        if isinstance(module, kinds)
+    ]
+    before = [getattr(module, name) for module, name in rates]
+    for module, name in rates:
+        setattr(module, name, 0.0)
+    try:
+        yield
+    finally:
+        for (module, name), rate in zip(rates, before, strict=True):
+            setattr(module, name, rate)
+
+
+@contextmanager
 def _seen(head: nn.Linear | None) -> Iterator[list[Tensor]]:
     if head is None:
         yield []
