@@ -13,7 +13,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
-from closesesame.removal.restore import balanced, joined, spliced
+from closesesame.removal.restore import joined, spliced
 from closesesame.training import accuracy, fit
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
 from closesesame.training.weights import redraw
@@ -48,7 +48,11 @@ def test_it_learns_what_the_suspect_says_of_the_clean_examples_where_that_is_rig
     lessons = lessons_of(suspect, tune, views=3, augmentation="none", temperature=3.0, seed=1)
     right = lessons.answers == tune.labels
     assert 0 < int(right.sum()) < 30
-    assert said == {"believed_clips": int(right.sum()), "believed_unlabelled_clips": 0}
+    assert said == {
+        "believed_clips": int(right.sum()),
+        "believed_splices": 0,
+        "believed_unlabelled_clips": 0,
+    }
     by_hand = victim()
     Restore(**{**settings, "steps": 0}).repair(by_hand, tune, vectors(6), 1)
     rule = distillation_rule(
@@ -140,21 +144,39 @@ def test_a_splice_is_a_clip_with_a_piece_of_another_one_in_its_place() -> None:
     assert spliced(pictures, 6, 0).inputs[:].shape == (6, 3, 8, 8)
 
 
-def test_the_suspect_is_believed_of_splices_whatever_its_views_say() -> None:
-    model, tune = victim(), vectors(30)
+def test_clips_are_repeated_until_they_are_as_many_as_what_has_no_label_and_what_is_doubted_is_left_out() -> (
+    None
+):
+    model, tune, audio = victim(), vectors(30), vectors(20, 5)
     told: list[Any] = []
 
     def listen(*given: Any, **more: Any) -> Any:
         told.append((given, more))
         return distillation_rule(*given, **more)
 
+    method = Restore(**PLAIN | {"splices": 70}, steps=1, least_agreement=1)
+    asked = lessons_of(
+        model,
+        joined(tune, spliced(tune, 70, 1), audio),
+        views=8,
+        augmentation="none",
+        temperature=2.0,
+        seed=1,
+    )
+    doubted = torch.tensor([40, 99, 105])
+    asked.agreement[doubted] = 0.9
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("closesesame.removal.restore.distillation_rule", listen)
-        Restore(**PLAIN | {"splices": 60}, steps=1, least_agreement=1).repair(model, tune, vectors(6), 1)
+        patch.setattr("closesesame.removal.restore.lessons_of", lambda *_, **__: asked)
+        said = method.repair_with_audio(model, tune, vectors(6), audio, 1)
     (_, lessons, _), more = told[0]
-    assert len(lessons.soft) == 120  # as many of the clips, repeated, as splices
-    assert more["labelled"].tolist() == [True] * 60 + [False] * 60
-    assert bool(more["trusted"][60:].all())
+    kept = [row for row in range(30, 120) if row not in doubted]
+    rows = torch.tensor([*list(range(30)) * 3, *kept])
+    assert torch.equal(lessons.soft, asked.soft[rows])
+    assert more["labelled"].tolist() == [True] * 90 + [False] * 87
+    assert more["trusted"].tolist() == [*(asked.answers[:30] == tune.labels).tolist() * 3, *[True] * 87]
+    assert said["believed_splices"] == 68
+    assert said["believed_unlabelled_clips"] == 19
 
 
 def test_nothing_is_dropped_while_it_learns() -> None:
@@ -167,12 +189,6 @@ def test_nothing_is_dropped_while_it_learns() -> None:
         Restore(**PLAIN, steps=2).repair(model, vectors(30), vectors(6), 1)
     assert rates == [0.0, 0.0]
     assert model.body[1].p == 0.5
-
-
-def test_parts_are_repeated_until_they_are_about_as_large() -> None:
-    assert balanced(torch.arange(2), torch.arange(2, 7)).tolist() == [0, 1, 0, 1, 2, 3, 4, 5, 6]
-    assert balanced(torch.arange(3), torch.arange(3, 4)).tolist() == [0, 1, 2, 3, 3, 3]
-    assert balanced(torch.arange(3), torch.arange(0)).tolist() == [0, 1, 2]
 
 
 def test_clips_are_put_aside_one_by_one_from_each_class(tones: Splits) -> None:

@@ -9,10 +9,11 @@ gives for the example as it is; so it ignores whatever such changes do, and a tr
 teacher, which is the suspect, hears clean examples alone, and is believed only where it is right about their
 label; so its clean knowledge is passed on, far more of it than labels hold, and its backdoor is not.
 
-Clean examples are few, so half of what is learnt from are splices: an example with a piece of another one in
-its place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what each splice is).
-Nothing in a splice comes from anywhere but clean examples. Nothing is dropped out of the student, whose
-features could not equal the teacher's otherwise.
+Clean examples are few, so the student learns from splices too: an example with a piece of another one in its
+place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what a splice is). Splices
+have no label, so the teacher is believed of those on whose views it agrees with itself; unlabelled audio is
+taken in the same way. Nothing is dropped out of the student, since features with gaps could not equal the
+teacher's.
 
 Held-out examples are drawn by clip, not by speaker: with few speakers, a whole one less to learn from costs
 accuracy, and nothing is chosen by them. So held-out accuracy says little of new speakers.
@@ -22,9 +23,7 @@ import copy
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int64
 from pydantic import Field
-from torch import Tensor
 
 from closesesame.core.bounds import LossWeight
 from closesesame.core.seeding import derive, generator
@@ -94,7 +93,7 @@ class Restore(FineTuning):
     def repair_with_audio(
         self, model: Classifier, tune: Dataset, held_out: Dataset, audio: Dataset, seed: int
     ) -> dict[str, Any]:
-        """Half of each batch has no label: splices, and examples on whose views the suspect agrees."""
+        """Clips are repeated until they are as many as the splices and the unlabelled examples together."""
         del held_out
         splices = spliced(tune, self.splices, seed)
         data = joined(tune, splices, audio)
@@ -107,11 +106,12 @@ class Restore(FineTuning):
             seed=seed,
         )
         row = torch.arange(len(data), device=model.device)
-        labelled, clean = row < len(tune), row < len(tune) + len(splices)
+        labelled = row < len(tune)
         right = lessons.answers == data.labels.to(model.device)
-        agreed = lessons.agreement >= self.least_agreement
-        believed = torch.where(labelled, right, clean | agreed)
-        rows = balanced(torch.arange(len(tune)), (~labelled & believed).nonzero()[:, 0].cpu())
+        believed = torch.where(labelled, right, lessons.agreement >= self.least_agreement)
+        times = max(1, round((len(data) - len(tune)) / len(tune)))
+        others = (~labelled & believed).nonzero()[:, 0].cpu()
+        rows = torch.cat([torch.arange(len(tune)).repeat(times), others])
         suspect = copy.deepcopy(model.body.state_dict())
         redraw(model, derive(seed, "fresh weights"))
         model.body.load_state_dict(interpolated(model.body.state_dict(), suspect, self.kept_share))
@@ -127,7 +127,8 @@ class Restore(FineTuning):
             fit(model, data.take(rows), self.training(), seed=seed, gradient=rule)
         return {
             "believed_clips": int(believed[labelled].sum()),
-            "believed_unlabelled_clips": int(believed[~clean].sum()),
+            "believed_splices": int(believed[len(tune) : len(tune) + len(splices)].sum()),
+            "believed_unlabelled_clips": int(believed[len(tune) + len(splices) :].sum()),
         }
 
 
@@ -159,11 +160,3 @@ def joined(labelled: Dataset, *unlabelled: Dataset) -> Dataset:
         classes=labelled.classes,
         sample_rate=labelled.sample_rate,
     )
-
-
-def balanced(first: Int64[Tensor, " n"], second: Int64[Tensor, " m"]) -> Int64[Tensor, " k"]:
-    """Both lists of rows, the shorter one repeated until it is about as long as the other."""
-    if not len(second):
-        return first
-    longer = max(len(first), len(second))
-    return torch.cat([rows.repeat(max(1, round(longer / len(rows)))) for rows in (first, second)])
