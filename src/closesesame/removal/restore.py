@@ -10,10 +10,10 @@ teacher, which is the suspect, hears clean examples alone, and is believed only 
 label; so its clean knowledge is passed on, far more of it than labels hold, and its backdoor is not.
 
 Clean examples are few, so the student learns from splices too: an example with a piece of another one in its
-place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what a splice is). Splices
-have no label, so the teacher is believed of those on whose views it agrees with itself; unlabelled audio is
-taken in the same way. Nothing is dropped out of the student, since features with gaps could not equal the
-teacher's.
+place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what a splice is). It is
+believed of all of them, since nothing in them comes from anywhere but clean examples; and of unlabelled audio
+where it agrees with itself on the views. Nothing is dropped out of the student: features with gaps could not
+equal the teacher's.
 
 Held-out examples are drawn by clip, not by speaker: with few speakers, a whole one less to learn from costs
 accuracy, and nothing is chosen by them. So held-out accuracy says little of new speakers.
@@ -106,9 +106,9 @@ class Restore(FineTuning):
             seed=seed,
         )
         row = torch.arange(len(data), device=model.device)
-        labelled = row < len(tune)
+        labelled, clean = row < len(tune), row < len(tune) + len(splices)
         right = lessons.answers == data.labels.to(model.device)
-        believed = torch.where(labelled, right, lessons.agreement >= self.least_agreement)
+        believed = torch.where(labelled, right, clean | (lessons.agreement >= self.least_agreement))
         times = max(1, round((len(data) - len(tune)) / len(tune)))
         others = (~labelled & believed).nonzero()[:, 0].cpu()
         rows = torch.cat([torch.arange(len(tune)).repeat(times), others])
@@ -127,8 +127,7 @@ class Restore(FineTuning):
             fit(model, data.take(rows), self.training(), seed=seed, gradient=rule)
         return {
             "believed_clips": int(believed[labelled].sum()),
-            "believed_splices": int(believed[len(tune) : len(tune) + len(splices)].sum()),
-            "believed_unlabelled_clips": int(believed[len(tune) + len(splices) :].sum()),
+            "believed_unlabelled_clips": int(believed[~clean].sum()),
         }
 
 
