@@ -141,8 +141,10 @@ def test_mixing_at_a_signal_to_noise_ratio() -> None:
     [
         (augment.light, (6, 40, 51)),
         (augment.strong, (6, 40, 51)),
+        (augment.varied, (6, 40, 51)),
         (augment.light_sound, (6, 8000)),
         (augment.strong_sound, (6, 8000)),
+        (augment.varied_sound, (6, 8000)),
     ],
 )
 def test_augmentation_repeats_by_seed_keeps_shape_and_input(
@@ -172,13 +174,13 @@ def test_strong_sound_changes_the_pitch_by_at_most_15_percent() -> None:
 @given(bands=st.integers(8, 64), frames=st.integers(3, 60), seed=st.integers(0, 99))
 def test_augmentation_works_on_maps_of_any_size(bands: int, frames: int, seed: int) -> None:
     maps = torch.zeros(2, bands, frames)
-    for change in (augment.light, augment.strong):
+    for change in (augment.light, augment.strong, augment.varied):
         assert change(maps, torch.Generator().manual_seed(seed)).shape == maps.shape
 
 
 def only(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Leaves of the augmentations of maps one part alone."""
-    for name in ("_shift", "_mask", "_warp", "_low_pass", "_noise_floor"):
+    for name in ("_shift", "_mask", "_warp", "_low_pass", "_noise_floor", "_coloured_noise", "_background"):
         if name != part:
             monkeypatch.setattr(augment, name, lambda maps, *_, **__: maps)
     for name in ("_tilt", "_field"):
@@ -197,7 +199,9 @@ def ramp(bands: int = 40, frames: int = 50) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("change", "bands", "frames"), [(augment.light, 8, 7), (augment.strong, 10, 12)], ids=["light", "strong"]
+    ("change", "bands", "frames"),
+    [(augment.light, 8, 7), (augment.strong, 10, 12), (augment.varied, 5, 6)],
+    ids=["light", "strong", "varied"],
 )
 def test_masks_cover_up_to_their_share_of_both_axes(
     change: augment.Augmentation, bands: int, frames: int, monkeypatch: pytest.MonkeyPatch
@@ -405,3 +409,86 @@ def test_a_sample_of_any_size_is_cut_to_16_bits() -> None:
 def test_a_name_with_a_null_byte_is_one_sentence() -> None:
     with pytest.raises(DataError, match="is not readable audio"):
         files.read(Path("a\0b.wav"), 8000)
+
+
+def test_varied_warps_half_of_the_maps_and_shifts_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "")
+    monkeypatch.setattr(augment, "_warp", lambda maps, *_, **__: maps + 100)
+    monkeypatch.setattr(augment, "_shift", lambda maps, _, most: maps - most)
+    seen = many(torch.zeros(40, 50), augment.varied)[:, 0, 0]
+    assert set(seen.tolist()) == {100, -5}  # a tenth of the frames
+    assert float((seen == 100).float().mean()) == pytest.approx(0.5, abs=0.08)
+
+
+def test_varied_fills_a_quarter_of_the_maps_with_a_noise_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "_noise_floor")
+    filled = many(torch.full((40, 50), -9.0), augment.varied)
+    assert float((filled > -9).all(2).all(1).float().mean()) == pytest.approx(0.25, abs=0.07)
+
+
+def test_varied_puts_noise_of_a_colour_that_swells_over_half_of_the_maps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, "_coloured_noise")
+    maps = torch.full((40, 50), -9.0)
+    maps[0] = 9
+    heard = many(maps, augment.varied)
+    assert (heard[:, 0] == 9).all()  # the louder of the two is heard
+    hit = (heard[:, 1:] > -9).all((1, 2))
+    assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.08)
+    assert (heard[~hit, 1:] == -9).all()
+    noise = heard[hit, 1:]
+    level = noise.mean((1, 2))
+    assert float(level.mean()) == pytest.approx(-0.25, abs=0.15)  # between -1.5 and 1, and the colour's own
+    colour, swell = noise.mean(2), noise.mean(1)
+    assert 0.3 < float(colour.std(1).mean()) < 0.6  # five values with spread 0.7, joined by lines
+    assert 0.12 < float(swell.std(1).mean()) < 0.25
+    for smooth in (colour, swell):
+        assert float(smooth.diff(dim=1).abs().mean()) < 0.4 * float(smooth.std(1).mean())
+    rest = noise - colour[:, :, None] - swell[:, None] + level[:, None, None]
+    assert float(rest.std()) == pytest.approx(0.4, abs=0.02)
+
+
+def test_varied_puts_another_example_reversed_and_softer_behind_three_tenths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, "_background")
+    maps = torch.zeros(2, 8, 50)
+    maps[0] = 5 + torch.arange(50) / 10
+    heard = torch.stack([augment.varied(maps, torch.Generator().manual_seed(n)) for n in range(400)])
+    assert (heard[:, 0] >= maps[0]).all()
+    behind = heard[:, 1]
+    hit = behind.flatten(1).any(1)
+    assert float(hit.float().mean()) == pytest.approx(0.15, abs=0.05)  # half of 0.3: or it is itself
+    softer = maps[0].flip(1) - behind[hit]
+    assert torch.allclose(softer, softer[:, :1, :1].expand_as(softer), atol=1e-5)
+    assert 0.3 <= float(softer.min()) < 0.4
+    assert 1.4 < float(softer.max()) <= 1.5
+
+
+def test_varied_sound_moves_half_and_lets_another_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(augment, "_disturbed", lambda wav, _, most: wav + most)
+        patched.setattr(augment, "_moved", lambda wav, _: wav + 10_000)
+        patched.setattr(augment, "_shift", lambda maps, _, most: maps - most)
+        alone = augment.varied_sound(torch.zeros(1, 2000).expand(1, -1), rng)
+        assert alone.shape == (1, 2000)
+        seen = augment.varied_sound(torch.zeros(400, 2000), rng)
+    # Silences of an eighth, shifts of a tenth: 250 - 200, or 250 + 10,000; behind it up to 0.71 of another.
+    base = torch.where(seen[:, 0] > 10_000, 10_250.0, 50.0)
+    mixed = (seen[:, 0] - base) > 0.5
+    assert float((base > 1000).float().mean()) == pytest.approx(0.5, abs=0.12)
+    assert 0.2 < float(mixed.float().mean()) < 0.4
+    monkeypatch.setattr(augment, "_disturbed", lambda wav, _, most: wav)
+    monkeypatch.setattr(augment, "_moved", lambda wav, _: wav)
+    monkeypatch.setattr(augment, "_shift", lambda maps, _, most: maps)
+    clips = torch.zeros(2, 100)
+    clips[0, 10] = 1
+    heard = torch.stack([augment.varied_sound(clips, torch.Generator().manual_seed(n)) for n in range(200)])
+    assert (heard[:, 0, 10] >= 1).all()
+    behind = heard[:, 1, 89]  # the first clip, reversed, behind the second
+    assert float((behind > 0).float().mean()) == pytest.approx(0.15, abs=0.07)
+    assert float(behind[behind > 0].min()) >= 0.1
+    assert float(behind.max()) <= 10**-0.15
+    assert not heard[:, 1, :89].any()

@@ -4,8 +4,8 @@ Light is a time shift and one mask on each axis (SpecAugment, Park et al., Inter
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
 survives; it is ours. A network without a front end takes waveforms (batch, time): for it, light shifts and
 silences them; strong also filters them, speeds them up or slows them down, and adds noise. Varied is strong
-with half of the examples left at their speed and pitch, with noise of any colour, and with another example of
-the batch, reversed, in the background.
+with masks of half the size, half of the examples left at their speed and pitch, noise of any colour, and
+another example of the batch, reversed, in the background.
 """
 
 from collections.abc import Callable
@@ -39,15 +39,15 @@ def strong(maps: Spectrum, rng: Generator) -> Spectrum:
 
 
 def varied(maps: Spectrum, rng: Generator) -> Spectrum:
-    """Strong, but half are only shifted, and coloured noise or another example may be heard behind each."""
+    """Strong, but masks are half as wide, half are only shifted, and noise or an example may be behind."""
     warped, hit = _warp(maps, rng, scale=0.15, shift=0.15), _uniform(maps, rng, 0, 1, 1, 1) < 0.5
     maps = torch.where(hit, warped, _shift(maps, rng, most=maps.shape[-1] // 10))
     maps = maps + _tilt(maps, rng, gain=0.5, slope=0.5) + _field(maps, rng, most=0.6)
     maps = _low_pass(maps, rng, chance=0.5, most=0.5)
     maps = _noise_floor(maps, rng, chance=0.25)
     maps = _background(_coloured_noise(maps, rng, chance=0.5), rng, chance=0.3)
-    maps = _mask(maps, rng, axis=1, most=maps.shape[1] // 4)
-    return _mask(maps, rng, axis=2, most=maps.shape[2] // 4)
+    maps = _mask(maps, rng, axis=1, most=maps.shape[1] // 8)
+    return _mask(maps, rng, axis=2, most=maps.shape[2] // 8)
 
 
 def light_sound(wav: Wave, rng: Generator) -> Wave:
@@ -58,30 +58,35 @@ def light_sound(wav: Wave, rng: Generator) -> Wave:
 
 def strong_sound(wav: Wave, rng: Generator) -> Wave:
     """Changes speed and place by up to 15 %, filters, adds noise, sets the gain, silences up to a quarter."""
-    length = wav.shape[-1]
-    stretch, shift = _uniform(wav, rng, 0.85, 1.15, 1), _uniform(wav, rng, -0.15, 0.15, 1)
-    place = (torch.linspace(-1, 1, length, device=wav.device) * stretch + 2 * shift + 1) / 2 * (length - 1)
-    moved = read_linear(wav, place) * ((place >= 0) & (place <= length - 1))
-    return _disturbed(moved, rng)
+    return _disturbed(_moved(wav, rng), rng, most=wav.shape[-1] // 4)
 
 
 def varied_sound(wav: Wave, rng: Generator) -> Wave:
-    """Strong, but half of the examples are only shifted, and another example, reversed, may be heard."""
+    """Strong, but half are only shifted, silences are half as long, and an example may be heard, reversed."""
     hit = _uniform(wav, rng, 0, 1, 1) < 0.5
     shifted = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)[:, 0]
-    moved = torch.where(hit, strong_sound(wav, rng), _disturbed(shifted, rng))
+    moved = _disturbed(torch.where(hit, _moved(wav, rng), shifted), rng, most=wav.shape[-1] // 8)
     other = moved[torch.randperm(len(moved), generator=rng).to(moved.device)].flip(-1)
     gain = 10 ** _uniform(wav, rng, -1, -0.15, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.3)
     return moved + gain * other
 
 
-def _disturbed(wav: Wave, rng: Generator) -> Wave:
-    """Adds noise to half of the clips, filters all, noise too, sets the gain, silences up to a quarter."""
+def _moved(wav: Wave, rng: Generator) -> Wave:
+    """Changes speed and place by up to 15 %."""
+    length = wav.shape[-1]
+    stretch, shift = _uniform(wav, rng, 0.85, 1.15, 1), _uniform(wav, rng, -0.15, 0.15, 1)
+    place = (torch.linspace(-1, 1, length, device=wav.device) * stretch + 2 * shift + 1) / 2 * (length - 1)
+    moved: Tensor = read_linear(wav, place) * ((place >= 0) & (place <= length - 1))
+    return moved
+
+
+def _disturbed(wav: Wave, rng: Generator, most: int) -> Wave:
+    """Adds noise to half of the clips, filters all, sets the gain, silences up to `most` samples."""
     level = wav.square().mean(-1, keepdim=True).sqrt()
     noise = torch.randn(wav.shape, generator=rng).to(wav) * level * 10 ** _uniform(wav, rng, -2, 0, 1)
     hit = _uniform(wav, rng, 0, 1, 1) < 0.5
     heard: Tensor = _filtered(wav + noise * hit, rng) * 10 ** _uniform(wav, rng, -0.5, 0.5, 1)
-    return _mask(heard[:, None], rng, axis=2, most=wav.shape[-1] // 4)[:, 0]
+    return _mask(heard[:, None], rng, axis=2, most=most)[:, 0]
 
 
 def _filtered(wav: Wave, rng: Generator) -> Wave:

@@ -76,7 +76,7 @@ class Restore(FineTuning):
     )
     optimizer: Optimizer = default(FineTuning, "optimizer", "adamw")
     lr: float = default(FineTuning, "lr", 0.005)
-    steps: int = default(FineTuning, "steps", 600)
+    steps: int = default(FineTuning, "steps", 500)
     batch_size: int = default(FineTuning, "batch_size", 96)
     weight_decay: float = default(FineTuning, "weight_decay", 0.01)
     schedule: Schedule = default(FineTuning, "schedule", "one_cycle")
