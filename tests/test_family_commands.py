@@ -19,7 +19,7 @@ from closesesame.inspection import Inspection, Verdict
 from closesesame.models import Architecture, Classifier, load_model, save_model
 from closesesame.purification import Lowpass
 from closesesame.purification.files import load_purifier
-from closesesame.robust_training import RobustTraining
+from closesesame.robust_training import RobustTraining, Watch
 from closesesame.training import train
 from tests.commands import FAST, WIDTHS, FolderOf, Sesame
 from tests.conftest import QUICK, SMALL
@@ -333,6 +333,7 @@ class Counts(RobustTraining):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
         """With the settings of the training."""
         model = train(architecture, untrusted, self.training, seed=seed)

@@ -29,7 +29,8 @@ from closesesame.models.front_ends import Identity
 from closesesame.models.statistics import renew_statistics
 from closesesame.purification import Purification
 from closesesame.removal import FT, Repair
-from closesesame.robust_training import Plain
+from closesesame.robust_training import Plain, Watch
+from closesesame.robust_training.base import unwatched
 from closesesame.testing import ContractError, checks_for, examples
 from closesesame.testing.contract import quick
 from closesesame.testing.guarded import Repairing, assert_never_trained_on_held_out
@@ -710,8 +711,9 @@ class TrainsWithOneSeed(Plain):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        return super().learn(architecture, untrusted, clean, 0)
+        return super().learn(architecture, untrusted, clean, 0, watch)
 
 
 class TrainsUnseeded(Plain):
@@ -723,8 +725,9 @@ class TrainsUnseeded(Plain):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        return super().learn(architecture, untrusted, clean, unseeded().initial_seed() % 1000)
+        return super().learn(architecture, untrusted, clean, unseeded().initial_seed() % 1000, watch)
 
 
 class RelabelsUntrusted(Plain):
@@ -736,9 +739,54 @@ class RelabelsUntrusted(Plain):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
         untrusted.labels[0] = 3
-        return super().learn(architecture, untrusted, clean, seed)
+        return super().learn(architecture, untrusted, clean, seed, watch)
+
+
+class CountsFromZero(Plain):
+    """Count epochs from 0."""
+
+    def learn(
+        self,
+        architecture: Architecture,
+        untrusted: Dataset,
+        clean: Dataset | None,
+        seed: int,
+        watch: Watch,
+    ) -> tuple[Classifier, dict[str, Any]]:
+        model, chosen = super().learn(architecture, untrusted, clean, seed, unwatched)
+        watch("training", 0, model)
+        return model, chosen
+
+
+class Unwatched(Plain):
+    """Tell nobody of the epochs."""
+
+    def learn(
+        self,
+        architecture: Architecture,
+        untrusted: Dataset,
+        clean: Dataset | None,
+        seed: int,
+        watch: Watch,
+    ) -> tuple[Classifier, dict[str, Any]]:
+        return super().learn(architecture, untrusted, clean, seed, unwatched)
+
+
+class ChangedByWatching(Plain):
+    """Train on where somebody watches."""
+
+    def learn(
+        self,
+        architecture: Architecture,
+        untrusted: Dataset,
+        clean: Dataset | None,
+        seed: int,
+        watch: Watch,
+    ) -> tuple[Classifier, dict[str, Any]]:
+        return super().learn(architecture, untrusted, clean, seed + (watch is not unwatched), watch)
 
 
 class TrainsAnother(Plain):
@@ -750,8 +798,9 @@ class TrainsAnother(Plain):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        return super().learn(SmallCNN(), untrusted, clean, seed)
+        return super().learn(SmallCNN(), untrusted, clean, seed, watch)
 
 
 class MissesTrusted(Plain):
@@ -763,12 +812,14 @@ class MissesTrusted(Plain):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
         raise DataError("there is nothing to compare with")
 
 
 ALONE = "what_is_passed_in_is_left_alone"
 REPEATS = f"{ALONE}_and_the_seed_repeats"
+WATCHED = "it_is_watched_epoch_by_epoch"
 SUSPECT = "the_suspect_is_left_alone_and_the_seed_repeats"
 LENGTHS = "clips_of_any_length_silence_and_full_scale_are_stamped"
 COUNTS = "the_poisoning_rate_counts_all_training_clips"
@@ -860,6 +911,9 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (GainIsLost, "it_stands_in_front_of_a_model", "the purifier read from disk gives other numbers"),
     (TrainsWithOneSeed, REPEATS, "seeds 5 and 6 give the same model"),
     (TrainsUnseeded, REPEATS, "the same seed gave two different models"),
+    (CountsFromZero, WATCHED, r"epochs of stages are told in the order \[\('training', 0\)\]"),
+    (Unwatched, WATCHED, "nothing can be watched; call `watch`"),
+    (ChangedByWatching, WATCHED, "who watches the training changes the model"),
     (RelabelsUntrusted, REPEATS, "the untrusted set passed in was changed"),
     (TrainsAnother, "every_architecture_is_trained", "asked for a 'resnet' .* got 'small_cnn'"),
     (MissesTrusted, ASKED, "needs_clean is False, and .* nothing to compare with"),

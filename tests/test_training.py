@@ -273,6 +273,26 @@ def test_the_rule_gets_no_gradient_of_an_earlier_batch_and_its_losses_are_averag
     assert history.validation_loss == []
 
 
+def test_what_comes_after_an_epoch_sees_the_weights_that_its_last_step_left() -> None:
+    def weights(steps: int, seen: list[tuple[int, Tensor]] | None = None) -> Tensor:
+        model = line()
+        training = Training(steps=steps, batch_size=4, schedule="constant", **PLAIN)
+
+        def look(epoch: int, watched: Classifier) -> None:
+            assert watched is model
+            assert seen is not None
+            seen.append((epoch, layer_of(model).weight.detach().clone()))
+
+        fit(model, numbered(8), training, seed=0, after_epoch=None if seen is None else look)
+        return layer_of(model).weight.detach()
+
+    seen: list[tuple[int, Tensor]] = []
+    assert torch.equal(weights(5, seen), weights(5))
+    assert [epoch for epoch, _ in seen] == [1, 2]  # the fifth batch ends no epoch
+    assert torch.equal(seen[0][1], weights(2))
+    assert torch.equal(seen[1][1], weights(4))
+
+
 def test_a_step_goes_down_the_slope_of_the_cross_entropy() -> None:
     model, data = line(), numbered(6)
     weight = layer_of(model).weight

@@ -16,7 +16,7 @@ from closesesame.inspection import Inspection, Verdict
 from closesesame.models import Architecture, Classifier
 from closesesame.purification import Purification
 from closesesame.removal import Removal
-from closesesame.robust_training import RobustTraining
+from closesesame.robust_training import RobustTraining, Watch
 from closesesame.training import choose_precision
 
 SEEN: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ class TrainNothing(RobustTraining):
     needs_clean: ClassVar[bool] = True
 
     def learn(
-        self, architecture: Architecture, untrusted: Dataset, clean: Dataset | None, seed: int
+        self, architecture: Architecture, untrusted: Dataset, clean: Dataset | None, seed: int, watch: Watch
     ) -> tuple[Classifier, dict[str, Any]]:
         note(self.name, seed, untrusted=untrusted, clean=set(clean.ids) if clean else None, how=self.training)
         shape, rate = untrusted.input_shape, untrusted.sample_rate

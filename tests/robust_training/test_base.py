@@ -8,7 +8,7 @@ import torch
 from closesesame.core.errors import DataError, DivergedError, ModelError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import Architecture, Classifier
-from closesesame.robust_training import Plain, RobustTraining
+from closesesame.robust_training import Plain, RobustTraining, Watch
 from closesesame.training import Training, train
 from tests.conftest import QUICK, SMALL
 
@@ -44,6 +44,7 @@ class Looking(RobustTraining):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
         SEEN.append(clean)
         model = architecture.build(untrusted.classes, untrusted.input_shape, untrusted.sample_rate, seed=seed)

@@ -54,6 +54,11 @@ def listed(names: Collection[str], most: int = 3, longest: int = 60) -> str:
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def short(error: BaseException) -> str:
     """What an error of others says, on one line and cut: a hostile file may make it repeat itself."""
     said = " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import SettingError
+from .errors import SettingError, counted
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +120,7 @@ def choose_device(wanted: str, *, setting: str = "device") -> "torch.device":
     device = torch.device(wanted)
     if (device.index or 0) >= there[device.type]:
         count, what = there[device.type], {"cuda": "CUDA GPU", "mps": "Apple GPU"}[device.type]
-        found = f"{count} {what}{'' if count == 1 else 's'}"
+        found = counted(count, what)
         raise SettingError(f"{setting} {wanted!r} is not there: torch finds {found}; use 'cpu' or 'auto'")
     return device
 

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from closesesame.audio.files import SPARED_S
-from closesesame.core.errors import cut, listed
+from closesesame.core.errors import counted, cut, listed
 
 from .recordings import Skipped, Why
 from .report import Clip, ReadingReport
@@ -57,11 +57,6 @@ def say(report: ReadingReport, *, length_known: bool = False) -> list[str]:
     ]
 
 
-def _count(number: int, one: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
-
-
 def _say_skipped(skipped: Sequence[Skipped]) -> list[str]:
     """On files that were not read, by reason."""
     said = []
@@ -69,7 +64,7 @@ def _say_skipped(skipped: Sequence[Skipped]) -> list[str]:
         names = [f"{file.id} {file.reason}".strip() for file in skipped if file.why == why]
         if names:
             sentence = (one if len(names) == 1 else many).format(listed(names))
-            said.append(f"{_count(len(names), 'recording')} {sentence}")
+            said.append(f"{counted(len(names), 'recording')} {sentence}")
     return said
 
 
@@ -118,7 +113,7 @@ def _is_silent(clip: Clip) -> bool:
 
 
 def _some(clips: Sequence[Clip], total: Sequence[Clip]) -> str:
-    return f"{len(clips):,} of {_count(len(total), 'recording')} {'is' if len(clips) == 1 else 'are'}"
+    return f"{len(clips):,} of {counted(len(total), 'recording')} {'is' if len(clips) == 1 else 'are'}"
 
 
 def _clipped(report: ReadingReport) -> list[Clip]:
@@ -132,7 +127,7 @@ def _clipped(report: ReadingReport) -> list[Clip]:
 def _say_split(report: ReadingReport) -> list[str]:
     """On equal clips, speakers in several parts, and classes that a part lacks."""
     said = [
-        f"{_count(len(groups), 'sound')} {what}, equal in each sample "
+        f"{counted(len(groups), 'sound')} {what}, equal in each sample "
         f"({listed(list(map(_pair, groups)), longest=130)})"
         for what, groups in _sort_duplicates(report.duplicates).items()
     ]
@@ -143,8 +138,8 @@ def _say_split(report: ReadingReport) -> list[str]:
     shared = sorted(speaker for speaker, parts in speakers.items() if len(parts) > 1)
     if shared and report.split in SPLIT_ELSEWHERE and report.task == "word":
         said.append(
-            f"{len(shared):,} of {_count(len(speakers), 'speaker')} {'is' if len(shared) == 1 else 'are'} in "
-            f"several parts ({listed(shared)})"
+            f"{len(shared):,} of {counted(len(speakers), 'speaker')} "
+            f"{'is' if len(shared) == 1 else 'are'} in several parts ({listed(shared)})"
         )
     return said + [
         _say_missing(row["part"], row["classes missing"]) for row in report.parts() if row["classes missing"]

@@ -17,7 +17,7 @@ from closesesame.audio import files
 from closesesame.audio.files import SUFFIXES, UNREADABLE, show_name
 from closesesame.core.bounds import check_reading
 from closesesame.core.domain import SPEECH
-from closesesame.core.errors import DataError, cut, listed
+from closesesame.core.errors import DataError, counted, cut, listed
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
 
@@ -64,24 +64,19 @@ class ReadAudio:
     def surprises(self) -> list[str]:
         """How many clips came of how many recordings, and one sentence on each thing that was left out."""
         length_s = self.data.input_shape[0] / (self.data.sample_rate or 1)
-        came = f"{_count(len(self.data), 'clip')} of {length_s:g} s came of"
-        said = [f"{came} {_count(self.recordings, 'recording')}"]
+        came = f"{counted(len(self.data), 'clip')} of {length_s:g} s came of"
+        said = [f"{came} {counted(self.recordings, 'recording')}"]
         if self.silent:
-            said.append(f"left out for want of sound: {_count(self.silent, 'clip')}")
+            said.append(f"left out for want of sound: {counted(self.silent, 'clip')}")
         if self.longer:
-            said.append(f"read to {files.LONGEST_S:g} s only: {_count(self.longer, 'recording')}")
+            said.append(f"read to {files.LONGEST_S:g} s only: {counted(self.longer, 'recording')}")
         if self.left:
             said.append(
-                f"not read, since more clips than these are not kept: {_count(self.left, 'recording')}"
+                f"not read, since more clips than these are not kept: {counted(self.left, 'recording')}"
             )
         if self.skipped:
-            said.append(f"not read: {_count(len(self.skipped), 'file')} ({list_bad(self.skipped)})")
+            said.append(f"not read: {counted(len(self.skipped), 'file')} ({list_bad(self.skipped)})")
         return said
-
-
-def _count(number: int, one: str) -> str:
-    """A number with its noun."""
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def find_audio(folder: Path | str) -> FoundAudio:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from closesesame.core.errors import counted
 from closesesame.evaluation import Rate, Scores
 
 FEWEST_CLIPS = 30
@@ -225,7 +226,9 @@ def tally(standings: Iterable[Standing]) -> str:
     gaps = [reference - ra for ra, reference in known if ra is not None and reference is not None]
     near = sum(gap <= NEAR for gap in gaps)
     under, points = f"ASR under {100 * LOW_ASR:.0f} %", f"{100 * NEAR:.0f} points"
-    said = [f"of {_count(len(found), 'model')}, {_have(near)} {under} and RA within {points} of {REFERENCE}."]
+    said = [
+        f"of {counted(len(found), 'model')}, {_have(near)} {under} and RA within {points} of {REFERENCE}."
+    ]
     if near < len(gaps):
         said.append(
             f"{_have(len(gaps) - near)} {under} but lower RA: the trigger still causes errors, but not the "
@@ -245,12 +248,8 @@ def _have(count: int) -> str:
     return f"{count:,} {'has' if count == 1 else 'have'}" if count else "none has"
 
 
-def _count(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 def _clips(count: int) -> str:
-    return _count(count, "triggered clip")
+    return counted(count, "triggered clip")
 
 
 def _percent(share: float) -> str:

@@ -2,7 +2,7 @@
 
 from closesesame.core.method import Registry
 
-from .base import RobustTraining, TrainedRobustly
+from .base import RobustTraining, TrainedRobustly, Watch
 from .plain import Plain
 
 ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
@@ -11,4 +11,4 @@ ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
     Plain,
 )
 
-__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "TrainedRobustly"]
+__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "TrainedRobustly", "Watch"]

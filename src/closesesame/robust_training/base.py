@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -13,6 +14,13 @@ from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.matching import say_inputs
 from closesesame.training import Training
+
+Watch = Callable[[str, int, Classifier], None]
+"""Told the stage, the number of its epoch from 1, and the model, which it leaves as it is."""
+
+
+def unwatched(stage: str, epoch: int, model: Classifier) -> None:
+    """Looks at nothing."""
 
 
 class RobustTraining(Method, ABC):
@@ -50,6 +58,7 @@ class RobustTraining(Method, ABC):
         seed: int,
         *,
         clean: Dataset | None = None,
+        watch: Watch = unwatched,
     ) -> "TrainedRobustly":
         """Trains a model from fresh weights.
 
@@ -59,6 +68,7 @@ class RobustTraining(Method, ABC):
             seed: of everything drawn.
             clean: examples known to be clean, of classes of the untrusted set, in any order; not looked at by
                 a method that does not need them.
+            watch: called after each epoch; what it sees or measures, the method never learns.
 
         Raises:
             DataError: if the untrusted set holds fewer than two classes, or clean examples are missing.
@@ -69,7 +79,7 @@ class RobustTraining(Method, ABC):
             raise DataError(f"{self.name} needs clean examples beside the untrusted ones")
         known = _fitting(clean, untrusted) if self.needs_clean and clean else None
         started = time.perf_counter()
-        model, chosen = self.learn(architecture, untrusted, known, seed)
+        model, chosen = self.learn(architecture, untrusted, known, seed, watch)
         if not all(value.float().isfinite().all() for value in model.state_dict().values()):
             raise DivergedError(f"{self.name} left weights that are NaN or infinite; lower training.lr")
         return TrainedRobustly(model.eval(), time.perf_counter() - started, chosen)
@@ -81,6 +91,7 @@ class RobustTraining(Method, ABC):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
         """Hook: the trained model, on the device of `training`, and what was chosen on the way, by name.
 
@@ -89,6 +100,7 @@ class RobustTraining(Method, ABC):
             untrusted: the training set.
             clean: clean examples with labels counted as in the untrusted set; None if the method needs none.
             seed: of everything drawn.
+            watch: to be called after each epoch of each stage.
         """
 
 

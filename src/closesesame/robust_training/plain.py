@@ -1,12 +1,13 @@
 """Plain training: no protection at all, the row that every robust training is compared with."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.training import train
 
-from .base import RobustTraining
+from .base import RobustTraining, Watch
 
 
 class Plain(RobustTraining):
@@ -22,7 +23,9 @@ class Plain(RobustTraining):
         untrusted: Dataset,
         clean: Dataset | None,
         seed: int,
+        watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
         """As `closesesame.training.train`, bit by bit."""
         del clean
-        return train(architecture, untrusted, self.training, seed=seed), {}
+        look = partial(watch, "training")
+        return train(architecture, untrusted, self.training, seed=seed, after_epoch=look), {}

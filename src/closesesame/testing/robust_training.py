@@ -2,7 +2,7 @@
 
 from closesesame.core.errors import DataError
 from closesesame.data import Dataset
-from closesesame.models import ARCHITECTURES
+from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.robust_training import RobustTraining
 
 from . import method
@@ -26,6 +26,24 @@ def what_is_passed_in_is_left_alone_and_the_seed_repeats(robust: RobustTraining)
     demand(
         not same(first.state_dict(), other.state_dict()), "seeds 5 and 6 give the same model; use the seed"
     )
+
+
+def it_is_watched_epoch_by_epoch(robust: RobustTraining) -> None:
+    """The epochs of a stage are counted from 1, stages follow each other, and who watches changes nothing."""
+    robust, untrusted, clean = quick(robust), tones().train, _clean(robust)
+    seen: list[tuple[str, int]] = []
+
+    def watch(stage: str, epoch: int, model: Classifier) -> None:
+        demand_answers(model, tones().validation, f"the model after epoch {epoch} of {stage!r}")
+        seen.append((stage, epoch))
+
+    watched = robust.train(SMALL, untrusted, 5, clean=clean, watch=watch).model
+    alone = robust.train(SMALL, tones().train, 5, clean=_clean(robust)).model
+    demand(same(watched.state_dict(), alone.state_dict()), "who watches the training changes the model")
+    demand(bool(seen), "nothing can be watched; call `watch` after each epoch")
+    stages = list(dict.fromkeys(stage for stage, _ in seen))
+    epochs = [(stage, 1 + number) for stage in stages for number in range(sum(s == stage for s, _ in seen))]
+    demand(seen == epochs, f"epochs of stages are told in the order {seen}")
 
 
 def every_architecture_is_trained(robust: RobustTraining) -> None:
@@ -54,6 +72,7 @@ def clean_examples_are_asked_for_if_they_are_needed(robust: RobustTraining) -> N
 CHECKS = (
     *method.CHECKS,
     what_is_passed_in_is_left_alone_and_the_seed_repeats,
+    it_is_watched_epoch_by_epoch,
     every_architecture_is_trained,
     clean_examples_are_asked_for_if_they_are_needed,
 )

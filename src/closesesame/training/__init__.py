@@ -1,10 +1,11 @@
 """Training: the settings, the one loop, gradient rules, and what a model answers."""
 
-from .loop import Batch, GradientRule, History, backpropagate, fit, train, untrained
+from .loop import AfterEpoch, Batch, GradientRule, History, backpropagate, fit, train, untrained
 from .predicting import accuracy, choose_precision, judge, predict
 from .settings import Training
 
 __all__ = [
+    "AfterEpoch",
     "Batch",
     "GradientRule",
     "History",

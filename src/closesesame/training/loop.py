@@ -64,6 +64,8 @@ class Batch:
 
 GradientRule = Callable[[nn.Module, Batch], Tensor]
 """Fills `.grad` of the body's parameters from one batch, in training mode, and returns the loss."""
+AfterEpoch = Callable[[int, Classifier], None]
+"""Given the number of the epoch, from 1, and the model, which it leaves as it is."""
 
 
 @dataclass
@@ -83,6 +85,7 @@ def train(
     *,
     seed: int,
     validation: Dataset | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> Classifier:
     """Trains a model from fresh weights: `untrained`, then `fit`, which says how it went.
 
@@ -92,6 +95,7 @@ def train(
         training: how; the defaults if None.
         seed: of the weights, the order, and the augmentation.
         validation: needed for `patience` only.
+        after_epoch: called when the last step of an epoch is done.
 
     Raises:
         DataError: if the data hold fewer than two classes or two examples.
@@ -100,7 +104,7 @@ def train(
     training = training or Training()
     device = machine.choose_device(training.device, setting="Training.device")
     model = untrained(architecture, data, seed=seed, device=device)
-    fit(model, data, training, seed=seed, validation=validation)
+    fit(model, data, training, seed=seed, validation=validation, after_epoch=after_epoch)
     return model
 
 
@@ -127,6 +131,7 @@ def fit(
     seed: int,
     validation: Dataset | None = None,
     gradient: GradientRule | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> History:
     """Trains the body of `model` in place, and leaves the model in evaluation mode.
 
@@ -138,6 +143,7 @@ def fit(
         seed: of order, augmentation and dropout.
         validation: for `patience`: the weights with the lowest loss on it are kept.
         gradient: how the gradient of a batch is found; back-propagation if None.
+        after_epoch: called when the last step of an epoch is done.
 
     Raises:
         DataError: if there are fewer than two examples, or `patience` is set without validation data.
@@ -182,6 +188,8 @@ def fit(
                 history.loss.append(total / epoch)
                 bar.note(f"loss {total / epoch:.3f}")
                 total = 0.0
+                if after_epoch:
+                    after_epoch(step // epoch, model)
                 if watch.is_over(history):
                     break
     watch.restore_best()
