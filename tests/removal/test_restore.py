@@ -21,7 +21,7 @@ from tests.removal.tiny import asr, assert_same, tiny, vectors, victim
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
-PLAIN: dict[str, Any] = {"augmentation": "none", "batch_size": 30, "splices": 0}
+PLAIN: dict[str, Any] = {"augmentation": "none", "batch_size": 30, "splices": 0, "least_learnt": 0.0}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
@@ -48,7 +48,10 @@ def test_it_learns_what_the_suspect_says_of_the_clean_examples_where_that_is_rig
     lessons = lessons_of(suspect, tune, views=3, augmentation="none", temperature=3.0, seed=1)
     right = lessons.answers == tune.labels
     assert 0 < int(right.sum()) < 30
+    known = tune.take(right.nonzero()[:, 0])
     assert said == {
+        "batches": 4,
+        "learnt": accuracy(model, known),
         "believed_clips": int(right.sum()),
         "believed_unlabelled_clips": 0,
     }
@@ -172,6 +175,21 @@ def test_clips_are_as_many_as_the_others_and_of_these_only_audio_can_be_doubted(
     assert more["labelled"].tolist() == [True] * 90 + [False] * 89
     assert more["trusted"].tolist() == [*(asked.answers[:30] == tune.labels).tolist() * 3, *[True] * 89]
     assert said["believed_unlabelled_clips"] == 19
+
+
+@pytest.mark.parametrize(("enough", "batches"), [(1, 4), (-1, 12)])
+def test_it_starts_anew_and_learns_longer_if_it_has_not_learnt_its_clean_clips(
+    enough: int, batches: int
+) -> None:
+    tune, model, long = vectors(30), victim(), victim()
+    slow = {**PLAIN, "lr": 1e-3, "kept_share": 0.1}
+    first = Restore(**slow, steps=4).repair(victim(), tune, vectors(6), 1)
+    assert 0 < first["learnt"] < 1
+    least = first["learnt"] if enough > 0 else first["learnt"] + 1e-3
+    said = Restore(**slow | {"least_learnt": least}, steps=4).repair(model, tune, vectors(6), 1)
+    Restore(**slow, steps=batches).repair(long, tune, vectors(6), 1)
+    assert said["batches"] == batches
+    assert_same(model, long)
 
 
 def test_nothing_is_dropped_while_it_learns() -> None:

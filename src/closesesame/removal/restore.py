@@ -13,7 +13,8 @@ Clean examples are few, so the student learns from splices too: an example with 
 place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what a splice is). It is
 believed of all of them, since nothing in them comes from anywhere but clean examples; and of unlabelled audio
 where it agrees with itself on the views. Nothing is dropped out of the student: features with gaps could not
-equal the teacher's.
+equal the teacher's. A network that has not even learnt its clean examples at the end starts anew and learns
+three times as long; recurrent ones are that slow.
 
 Held-out examples are drawn by clip, not by speaker: with few speakers, a whole one less to learn from costs
 accuracy, and nothing is chosen by them. So held-out accuracy says little of new speakers.
@@ -31,7 +32,7 @@ from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
-from closesesame.training import fit
+from closesesame.training import accuracy, fit
 from closesesame.training.distillation import (
     LossWeights,
     distillation_rule,
@@ -43,6 +44,8 @@ from closesesame.training.weights import interpolated, redraw
 
 from .base import FineTuning
 
+LONGER = 3
+
 
 class Restore(FineTuning):
     """Move the suspect towards fresh weights, and distil it into itself under varied augmentation."""
@@ -53,7 +56,7 @@ class Restore(FineTuning):
     quick: ClassVar[dict[str, Any]] = {"steps": 2, "views": 2, "splices": 4}
 
     kept_share: float = Field(
-        0.4,
+        0.65,
         ge=0,
         le=1,
         description="share of the way from fresh weights to the suspect's at which it starts",
@@ -70,6 +73,12 @@ class Restore(FineTuning):
     )
     least_agreement: float = Field(
         1.0, ge=0, le=1, description="share of its views that must agree for an unlabelled example to count"
+    )
+    least_learnt: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="share of the believed clips that it must get right, or it learns longer",
     )
     hold_out: float = default(
         FineTuning, "hold_out", 0.1, description="share of the clean set put aside to check, by clip"
@@ -93,7 +102,10 @@ class Restore(FineTuning):
     def repair_with_audio(
         self, model: Classifier, tune: Dataset, held_out: Dataset, audio: Dataset, seed: int
     ) -> dict[str, Any]:
-        """Clips are repeated until they are as many as the splices and the unlabelled examples together."""
+        """Clips are repeated until they are as many as the splices and the unlabelled examples together.
+
+        If it learns too little, all is done again with `LONGER` times the batches.
+        """
         del held_out
         splices = spliced(tune, self.splices, seed)
         data = joined(tune, splices, audio)
@@ -112,21 +124,28 @@ class Restore(FineTuning):
         times = max(1, round((len(data) - len(tune)) / len(tune)))
         others = (~labelled & believed).nonzero()[:, 0].cpu()
         rows = torch.cat([torch.arange(len(tune)).repeat(times), others])
-        suspect = copy.deepcopy(model.body.state_dict())
-        redraw(model, derive(seed, "fresh weights"))
-        model.body.load_state_dict(interpolated(model.body.state_dict(), suspect, self.kept_share))
-        at = rows.to(model.device)
-        rule = distillation_rule(
-            model,
-            lessons.take(at),
-            LossWeights(self.label_weight, self.soft_weight, self.feature_weight),
-            labelled=labelled[at],
-            trusted=believed[at],
-        )
-        with without_dropout(model.body):
-            fit(model, data.take(rows), self.training(), seed=seed, gradient=rule)
+        suspect, at = copy.deepcopy(model.body.state_dict()), rows.to(model.device)
+        known = tune.take(believed[: len(tune)].nonzero()[:, 0].cpu())
+        for longer in (1, LONGER):
+            redraw(model, derive(seed, "fresh weights"))
+            model.body.load_state_dict(interpolated(model.body.state_dict(), suspect, self.kept_share))
+            rule = distillation_rule(
+                model,
+                lessons.take(at),
+                LossWeights(self.label_weight, self.soft_weight, self.feature_weight),
+                labelled=labelled[at],
+                trusted=believed[at],
+            )
+            training = self.training(steps=longer * self.steps)
+            with without_dropout(model.body):
+                fit(model, data.take(rows), training, seed=seed, gradient=rule)
+            learnt = accuracy(model, known) if known else 1.0
+            if learnt >= self.least_learnt:
+                break
         return {
-            "believed_clips": int(believed[labelled].sum()),
+            "batches": training.steps,
+            "learnt": learnt,
+            "believed_clips": len(known),
             "believed_unlabelled_clips": int(believed[~clean].sum()),
         }
 
