@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import render
 from benchmarks.__main__ import main as benchmarks
-from benchmarks.measure import canaries, studies, why_restore
+from benchmarks.measure import canaries, few_clips, studies, why_restore
 from benchmarks.measure.canaries import canaries_in, jobs
 from benchmarks.render import canaries as shown
 from benchmarks.render import pages
@@ -60,9 +60,9 @@ def run(
 ) -> Callable[..., dict[str, Any]]:
     """Runs a study in a store of its own, in this process or in a worker, and reads its result file."""
     folder_of({"yes": 24, "no": 24, "up": 24, "down": 24})
-    (tmp_path / "small.toml").write_text(RECIPE)
 
-    def go(name: str, *words: object) -> dict[str, Any]:
+    def go(name: str, *words: object, recipe: str = RECIPE) -> dict[str, Any]:
+        (tmp_path / "small.toml").write_text(recipe)
         out = tmp_path / f"{name}.json"
         said = [name, tmp_path, tmp_path / "store", "--recipe", tmp_path / "small.toml", "--out", out, *words]
         monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, said)])
@@ -107,6 +107,23 @@ def test_a_study_of_why_has_a_row_a_model_and_points_to_draw(run: Callable[..., 
     points = sum(len(drawn[kind]) for drawn in content["drawn"] for kind in ("other", "target", "triggered"))
     assert drawing.count("<circle") == points + 3
     assert "ft, weak</text>" in drawing
+
+
+def test_a_study_of_few_clips_has_a_row_a_source_of_speech(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "run", in_this_process)
+    monkeypatch.setattr(few_clips, "FOLDERS", {"digits": "set"})
+    monkeypatch.setattr(few_clips, "SOURCES", ("none", "digits"))
+    monkeypatch.setattr(few_clips, "MOST_CLIPS", 20)
+    DONE.clear()
+    recipe = RECIPE.replace('    { name = "ft", label = "ft, weak", settings = { steps = 2 } },\n', "")
+    rows = run("few_clips", recipe=recipe)["rows"]
+    assert [(row["audio"], row["audio_clips"]) for row in rows] == [("none", 0), ("digits", 20)]
+    assert rows[0]["believed_unlabelled_clips"] == 0
+    assert 0 < rows[1]["believed_unlabelled_clips"] <= 20
+    assert {row["method"] for row in rows} == {"restore"}
+    assert rows[0]["clean_clips"] == rows[1]["clean_clips"] > 0
 
 
 def test_a_study_of_canaries_stops_and_goes_on_and_has_a_row_a_repair(

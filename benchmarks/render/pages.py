@@ -84,6 +84,7 @@ PAGES = {
         {
             "why_restore": "Why restore works: what a trigger does to the features, before and after",
             "canaries": "Canaries: how well they predict the attacker's ASR after a repair",
+            "few_clips": "Few clean clips: what unlabelled speech adds to restore",
             "cost": "Cost of the removals",
             "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",
             "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
