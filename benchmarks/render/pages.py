@@ -18,6 +18,8 @@ from closesesame.evaluation.measures import (
 )
 from closesesame.families import Family
 
+from .against import BENCH
+from .against import section as against
 from .canaries import section as canaries
 from .rows import (
     BARE,
@@ -143,6 +145,8 @@ def anchor(title: str) -> str:
 def _sections(name: str, contents: Contents) -> Iterator[tuple[str, list[str]]]:
     if name == "removals" and (bench := development(contents)):
         yield "All removals of the development bench", [*bench]
+    if name == "removals":
+        yield from test_bench(contents)
     for file, content in contents.items():
         if file in PLAIN:
             continue
@@ -155,6 +159,14 @@ def _sections(name: str, contents: Contents) -> Iterator[tuple[str, list[str]]]:
     for file, title in PAGES[name].plain.items():
         if file in contents:
             yield title, SECTIONS.get(file, as_they_are)(contents[file])
+
+
+def test_bench(contents: Contents) -> Iterator[tuple[str, list[str]]]:
+    """Restore against the others: on each grid of the test bench, and on all of them."""
+    grids = [content for file, content in contents.items() if file.startswith(BENCH)]
+    for of, some in [("all grids", grids), *((str(grid["recipe"]), [grid]) for grid in grids)]:
+        if body := against(some):
+            yield f"Restore against the others on the test bench: {of}", body
 
 
 def with_figure(content: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,150 @@
+"""Restore against every other removal on the test bench, victim by victim.
+
+A case is a victim whose backdoor was planted, with the clean examples that a removal gets. Differences are
+taken within a case; the interval of their mean is a bootstrap over the cases.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import torch
+
+from .rows import BARE, Row, measured, method_of, poisoned, table
+
+OURS = "restore"
+BENCH = "removals_test"
+"""How the names of the result files of the test bench begin."""
+PLANTED = 0.8
+"""ASR from which on a backdoor counts as planted."""
+DRAWS = 10_000
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one removal makes of one victim; shares between 0 and 1.
+
+    Attributes:
+        asr: left.
+        asr_more: the same above that of the clean reference model.
+        ra_less: RA below that of the clean reference model.
+        acc: left.
+        acc_lost: the victim's minus that.
+        times: seconds of the repair over those of the victim's training.
+    """
+
+    asr: float
+    asr_more: float
+    ra_less: float
+    acc: float
+    acc_lost: float
+    times: float
+
+
+def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
+    """By method, and by the victim and the clean examples that it was measured with."""
+    found: dict[str, dict[Key, Case]] = {}
+    for content in contents:
+        rows = measured(content["rows"])
+        bare = {(bool(row["poisoning_rate"]), *place(row)): row for row in rows if row["method"] == BARE}
+        for row in poisoned(rows):
+            victim, clean = bare.get((True, *place(row))), bare.get((False, *place(row)))
+            if row["method"] == BARE or victim is None or clean is None or victim["asr"] < PLANTED:
+                continue
+            key = (*place(row), row["clean_fraction"], row["clean_from"])
+            found.setdefault(method_of(row), {})[key] = Case(
+                asr=row["asr"],
+                asr_more=row["asr"] - clean["asr"],
+                ra_less=clean["ra"] - row["ra"],
+                acc=row["acc"],
+                acc_lost=victim["acc"] - row["acc"],
+                times=row["seconds"] / victim["seconds"],
+            )
+    return found
+
+
+def place(row: Row) -> Key:
+    """Which victim and clean reference model a row is of."""
+    return tuple(row[key] for key in ("data", "task", "model", "attack", "seed"))
+
+
+def best(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]]) -> float:
+    """The share of cases in which no other removal leaves a lower ASR at an ACC that is not lower."""
+    rivals = list(others)
+    beaten = sum(
+        any(key in rival and rival[key].asr < case.asr and rival[key].acc >= case.acc for rival in rivals)
+        for key, case in ours.items()
+    )
+    return 1 - beaten / len(ours)
+
+
+def interval(differences: list[float]) -> tuple[float, float]:
+    """The 95 % interval of their mean, by percentiles of means of as many drawn with replacement."""
+    drawn = torch.randint(
+        len(differences), (DRAWS, len(differences)), generator=torch.Generator().manual_seed(0)
+    )
+    means = torch.tensor(differences, dtype=torch.float64)[drawn].mean(1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What each removal leaves, and what restore leaves more or less than each of the others."""
+    found = cases(contents)
+    if OURS not in found:
+        return []
+    ours = found[OURS]
+    names = sorted(
+        found, key=lambda name: (name != OURS, statistics.fmean(c.asr for c in found[name].values()))
+    )
+    return [
+        f"A case is a victim whose backdoor was planted (ASR of {100 * PLANTED:g} % or more) with the "
+        "clean clips that the removal gets. Mean over the cases, in brackets the worst of them, in % and "
+        "points. ASR above and RA below are those of the clean reference model, which was never poisoned and is as it "
+        "was trained.",
+        table(
+            ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training"],
+            [[name, *line(list(found[name].values()))] for name in names],
+        ),
+        f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "
+        f"mean (a bootstrap over the cases). In {100 * best(ours, (found[n] for n in names if n != OURS)):.0f} % of "
+        f"its {len(ours)} cases no other removal leaves a lower ASR at an ACC that is not lower.",
+        table(
+            ["against", "cases", "ASR", "RA", "ACC", "lower ASR in"],
+            [versus(name, ours, found[name]) for name in names if name != OURS],
+        ),
+    ]
+
+
+def line(of: list[Case]) -> list[str]:
+    """One removal: means with the worst case."""
+
+    def shown(value: Callable[[Case], float]) -> str:
+        got = [100 * value(case) for case in of]
+        return f"{statistics.fmean(got):.1f} ({max(got):.1f})"
+
+    return [
+        str(len(of)),
+        *(shown(attrgetter(name)) for name in ("asr", "asr_more", "ra_less", "acc_lost")),
+        f"{statistics.fmean(case.times for case in of):.1f}",
+    ]
+
+
+def versus(name: str, ours: Mapping[Key, Case], theirs: Mapping[Key, Case]) -> list[str]:
+    """One line of differences; RA is higher where less of it is lost."""
+    both = [(ours[key], theirs[key]) for key in ours if key in theirs]
+    if not both:
+        return [name, "0", *[""] * 4]
+    figures = []
+    for difference in (
+        [a.asr - b.asr for a, b in both],
+        [b.ra_less - a.ra_less for a, b in both],
+        [a.acc - b.acc for a, b in both],
+    ):
+        low, high = interval(difference)
+        figures.append(f"{100 * statistics.fmean(difference):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+    lower = sum(a.asr < b.asr for a, b in both) / len(both)
+    return [name, str(len(both)), *figures, f"{100 * lower:.0f} %"]

@@ -1,0 +1,79 @@
+"""Restore against the others on the test bench: pairs, differences and shares, by hand."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.render.against import cases, interval, section
+
+CLEAN = {"asr": 0.01, "ra": 0.9, "acc": 0.99}
+
+
+def rows_of(attack: str, victim: tuple[float, float], **repaired: tuple[float, float, float]) -> list[Any]:
+    """The rows of one victim: ASR and ACC as it is; ASR, RA and ACC after each removal."""
+    base = {
+        "data": "words",
+        "task": "word",
+        "model": "resnet",
+        "attack": attack,
+        "seed": 2,
+        "clean_fraction": None,
+        "clean_from": None,
+        "settings": {},
+        "error": None,
+    }
+    none = {"method": "none", "method_name": "none", "seconds": 40.0}
+    found = [
+        base | none | CLEAN | {"poisoning_rate": 0.0},
+        base | none | {"poisoning_rate": 0.05, "asr": victim[0], "ra": 0.0, "acc": victim[1]},
+    ]
+    for name, (asr, ra, acc) in repaired.items():
+        more = {"method": name, "method_name": name, "asr": asr, "ra": ra, "acc": acc, "seconds": 60.0}
+        found.append(base | more | {"poisoning_rate": 0.05, "clean_fraction": 0.05, "clean_from": "train"})
+        found.append(base | more | {"poisoning_rate": 0.0, "clean_fraction": 0.05, "clean_from": "train"})
+    return found
+
+
+CONTENT = {
+    "rows": [
+        *rows_of("room", (1.0, 0.98), restore=(0.02, 0.85, 0.97), ft=(0.52, 0.4, 0.975)),
+        *rows_of("warp", (0.9, 0.99), restore=(0.04, 0.8, 0.98), ft=(0.01, 0.7, 0.98)),
+        *rows_of("pbsm", (0.95, 0.99), restore=(0.03, 0.86, 0.99), ft=(0.01, 0.9, 0.95)),
+        *rows_of("pitch", (0.79, 0.99), restore=(0.5, 0.1, 0.5), ft=(0.0, 0.9, 0.99)),
+    ]
+}
+
+
+def test_a_case_is_a_planted_victim_beside_its_clean_reference_model() -> None:
+    found = cases([CONTENT])
+    assert list(found) == ["restore", "ft"]
+    assert [key[3] for key in found["ft"]] == ["room", "warp", "pbsm"]  # pitch did not plant
+    first = next(iter(found["ft"].values()))
+    assert first.asr == 0.52
+    assert (first.asr_more, first.ra_less, first.acc_lost) == pytest.approx((0.51, 0.5, 0.005))
+    assert first.times == 1.5
+
+
+def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
+    about, kept, versus, differences = section([CONTENT])
+    assert "which was never poisoned" in about
+    assert "| restore | 3 | 3.0 (4.0) | 2.0 (3.0) | 6.3 (10.0) | 0.7 (1.0) | 1.5 |" in kept
+    assert "| ft | 3 | 18.0 (52.0) |" in kept
+    # warp: ft has the same ACC and a lower ASR; pbsm: ft has a lower ASR at a lower ACC
+    assert "In 67 % of its 3 cases" in versus
+    assert "| ft | 3 | -15.0 [-50.0, +3.0] | +17.0 [" in differences
+    assert "| +1.2 [" in differences
+    assert differences.endswith("| 33 % |")
+
+
+def test_without_restore_there_is_nothing_to_compare() -> None:
+    assert section([{"rows": rows_of("room", (1.0, 0.9), ft=(0.1, 0.8, 0.9))}]) == []
+
+
+def test_an_interval_holds_the_mean_and_is_as_wide_as_the_differences_are_apart() -> None:
+    low, high = interval([0.0, 0.2])
+    assert (low, high) == (0.0, pytest.approx(0.2))
+    assert interval([0.1, 0.1]) == pytest.approx((0.1, 0.1))
+    low, high = interval([-0.1, 0.0, 0.1] * 20)
+    assert low == pytest.approx(-0.0206, abs=0.002)
+    assert high == pytest.approx(0.0206, abs=0.002)
