@@ -100,18 +100,18 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     names = sorted(
         found, key=lambda name: (name != OURS, statistics.fmean(c.asr for c in found[name].values()))
     )
+    share = 100 * best(ours, (found[name] for name in names if name != OURS))
     return [
         f"A case is a victim whose backdoor was planted (ASR of {100 * PLANTED:g} % or more) with the "
         "clean clips that the removal gets. Mean over the cases, in brackets the worst of them, in % and "
-        "points. ASR above and RA below are those of the clean reference model, which was never poisoned and is as it "
-        "was trained.",
+        "points. ASR above and RA below are those of the clean reference model, which was never poisoned and "
+        "is as it was trained.",
         table(
             ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training"],
             [[name, *line(list(found[name].values()))] for name in names],
         ),
         f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "
-        f"mean (a bootstrap over the cases). In {100 * best(ours, (found[n] for n in names if n != OURS)):.0f} % of "
-        f"its {len(ours)} cases no other removal leaves a lower ASR at an ACC that is not lower.",
+        f"mean (a bootstrap over the cases). In {share:.0f} % of its {len(ours)} cases no other removal leaves a lower ASR at an ACC that is not lower.",
         table(
             ["against", "cases", "ASR", "RA", "ACC", "lower ASR in"],
             [versus(name, ours, found[name]) for name in names if name != OURS],
