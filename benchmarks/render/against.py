@@ -111,7 +111,8 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
             [[name, *line(list(found[name].values()))] for name in names],
         ),
         f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "
-        f"mean (a bootstrap over the cases). In {share:.0f} % of its {len(ours)} cases no other removal leaves a lower ASR at an ACC that is not lower.",
+        f"mean (a bootstrap over the cases). In {share:.0f} % of its {len(ours)} cases no other removal "
+        "leaves a lower ASR at an ACC that is not lower.",
         table(
             ["against", "cases", "ASR", "RA", "ACC", "lower ASR in"],
             [versus(name, ours, found[name]) for name in names if name != OURS],
