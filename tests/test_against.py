@@ -1,10 +1,11 @@
 """Restore against the others on the test bench: pairs, differences and shares, by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.render.against import cases, interval, section
+from benchmarks.render.against import BENCH, MAIN, PARTS, cases, headline, interval, section
 
 CLEAN = {"asr": 0.01, "ra": 0.9, "acc": 0.99}
 
@@ -66,13 +67,34 @@ def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     assert differences.endswith("| 33 % |")
 
 
+def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> None:
+    assert headline({"removals_development": CONTENT}) == "The test bench has no results yet."
+    published = {"rows": rows_of("room", (1.0, 0.98), clp=(0.9, 0.1, 0.98))}
+    text = headline(
+        {
+            "removals_test": CONTENT,
+            "removals_test_published": published,
+            "removals_test_few": {"rows": rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.88))},
+        }
+    )
+    names = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    assert names == ["| `restore`", "| `ft`", "| `clp`"]
+    assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 |" in text
+    assert "| 1 % clean clips | 50.0 / 50.0 / 10.0 (1) |" in text
+    assert set(PARTS) | set(MAIN) == {
+        path.stem.removeprefix(BENCH)
+        for path in (Path(__file__).parents[1] / "benchmarks" / "recipes").glob(f"{BENCH}*.toml")
+    }
+
+
 def test_without_restore_there_is_nothing_to_compare() -> None:
     assert section([{"rows": rows_of("room", (1.0, 0.9), ft=(0.1, 0.8, 0.9))}]) == []
 
 
 def test_an_interval_holds_the_mean_and_is_as_wide_as_the_differences_are_apart() -> None:
     low, high = interval([0.0, 0.2])
-    assert (low, high) == (0.0, pytest.approx(0.2))
+    assert low == 0
+    assert high == pytest.approx(0.2)
     assert interval([0.1, 0.1]) == pytest.approx((0.1, 0.1))
     low, high = interval([-0.1, 0.0, 0.1] * 20)
     assert low == pytest.approx(-0.0206, abs=0.002)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .rows import BARE, Row, measured, method_of, poisoned, table
+from .rows import BARE, UNKNOWN, Row, measured, method_of, poisoned, table
 
 OURS = "restore"
 BENCH = "removals_test"
@@ -20,6 +20,19 @@ BENCH = "removals_test"
 PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
 DRAWS = 10_000
+HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training"]
+MAIN = ("", "_published")
+"""Grids of the ResNet with twelve attacks, and with six of these for the published removals."""
+PARTS = {
+    "_seeds": "two more seeds",
+    "_new_triggers": "triggers in no paper",
+    "_models": "KWT, small CNN, LSTM",
+    "_published_kwt": "KWT",
+    "_tasks": "speakers, digits",
+    "_few": "1 % clean clips",
+    "_own_clips": "clean clips of the training set",
+}
+"""The other grids, in a few words."""
 Key = tuple[Any, ...]
 
 
@@ -66,6 +79,43 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
     return found
 
 
+def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of the README: what each removal leaves on the ResNet, and on other parts of the bench."""
+    grids = {name.removeprefix(BENCH): c for name, c in contents.items() if name.startswith(BENCH)}
+    if not grids:
+        return "The test bench has no results yet."
+    main = cases(grids[part] for part in MAIN if part in grids)
+    order = sorted(main, key=lambda name: (name != OURS, mean_asr(main[name])))
+    lines = [[f"`{name}`", *line(list(main[name].values()))] for name in order]
+    parts = [table(HEAD, lines)]
+    others = {PARTS[part]: cases([grids[part]]) for part in PARTS if part in grids}
+    if others:
+        names = [name for name in order if any(name in found for found in others.values())]
+        cells = [[what, *(brief(found.get(name)) for name in names)] for what, found in others.items()]
+        parts += [
+            "Elsewhere on the test bench: ASR, RA below that of the clean reference model, and ACC lost, "
+            "as means in %, and the number of cases.",
+            table(["", *(f"`{name}`" for name in names)], cells),
+        ]
+    return "\n\n".join(parts)
+
+
+def brief(found: Mapping[Key, Case] | None) -> str:
+    """Three means between strokes, with the number of cases."""
+    if not found:
+        return UNKNOWN
+    means = [
+        statistics.fmean(100 * attrgetter(name)(case) for case in found.values())
+        for name in ("asr", "ra_less", "acc_lost")
+    ]
+    return f"{' / '.join(f'{value:.1f}' for value in means)} ({len(found)})"
+
+
+def mean_asr(found: Mapping[Key, Case]) -> float:
+    """What is left on average."""
+    return statistics.fmean(case.asr for case in found.values())
+
+
 def place(row: Row) -> Key:
     """Which victim and clean reference model a row is of."""
     return tuple(row[key] for key in ("data", "task", "model", "attack", "seed"))
@@ -97,9 +147,7 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     if OURS not in found:
         return []
     ours = found[OURS]
-    names = sorted(
-        found, key=lambda name: (name != OURS, statistics.fmean(c.asr for c in found[name].values()))
-    )
+    names = sorted(found, key=lambda name: (name != OURS, mean_asr(found[name])))
     share = 100 * best(ours, (found[name] for name in names if name != OURS))
     return [
         f"A case is a victim whose backdoor was planted (ASR of {100 * PLANTED:g} % or more) with the "
@@ -107,7 +155,7 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
         "points. ASR above and RA below are those of the clean reference model, which was never poisoned and "
         "is as it was trained.",
         table(
-            ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training"],
+            HEAD,
             [[name, *line(list(found[name].values()))] for name in names],
         ),
         f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "

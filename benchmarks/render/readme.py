@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
+from .against import headline
 from .answers import REMOVED, accuracies, left
 from .lists import families, methods
 from .pages import Contents, development_rows
@@ -119,6 +120,7 @@ def wrapped(text: str) -> str:
 
 PARTS: dict[str, Part] = {
     "example": example,
+    "headline": lambda _, contents: headline(contents),
     "figure": words("caption.md.j2"),
     "limits": words("limits.md.j2"),
     "methods": lambda *_: methods(),
