@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from closesesame.attacks import Attack, Signal, Trigger
 from closesesame.attacks.base import State
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.core.method import Method
+from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs
 from closesesame.data import Dataset, Splits
 from closesesame.data.rows import Rows
@@ -545,6 +546,57 @@ class LikesOursOnly(TrainingLoss):
         return torch.arange(len(examples))
 
 
+class CountsPlaces(TrainingLoss):
+    """Find later examples more suspicious than earlier ones."""
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        return torch.arange(len(examples))
+
+
+class DrawsInOrder(TrainingLoss):
+    """Draw a little for each example, one after the other, from a generator with a seed."""
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        drawn = torch.rand(len(examples), generator=generator(seed, "a little for each"))
+        return super().suspicion(model, examples, clean, seed) + 0.1 * drawn
+
+
+class ComparesWithTheBatch(TrainingLoss):
+    """Compare each example with the loudest of its batch."""
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        loud = [inputs.square().mean(1) for inputs, _ in examples.batches(256)]
+        return torch.cat([of_batch / of_batch.max() for of_batch in loud])
+
+
+class ComparesInputs(TrainingLoss):
+    """Compare each input with the loudest of all."""
+
+    of: ClassVar[Literal["training clips", "inputs"]] = "inputs"
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        loud = examples.inputs[:].square().mean(1)
+        return loud / loud.max()
+
+
+class ClaimsToNeedBatchNorm(TrainingLoss):
+    """Refuse every model because it had no batch norm."""
+
+    requires: ClassVar[str] = "batch norm"
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        raise ModelError("this model has no batch norm")
+
+
+class WantsMagic(TrainingLoss):
+    """Refuse every model because it has no magic."""
+
+    requires: ClassVar[str] = "magic"
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        raise ModelError("this model has no magic")
+
+
 # --- inspections
 
 
@@ -826,6 +878,7 @@ COUNTS = "the_poisoning_rate_counts_all_training_clips"
 PROCESS = "a_saved_trigger_stamps_the_same_samples_in_a_new_process"
 HELD_OUT = "held_out_examples_are_never_trained_on"
 ASKED = "clean_examples_are_asked_for_if_they_are_needed"
+ORDER = "the_order_of_examples_and_the_size_of_batches_do_not_matter"
 GLOBAL = "a global random generator was used"
 BROKEN: list[tuple[type[Method], str, str]] = [
     (NobodyKnowsHowItSounds, "every_class_variable_has_a_value", "the class variable 'audible' is missing"),
@@ -897,6 +950,12 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (SilencesExamples, REPEATS, "the set of examples passed in was changed"),
     (MissesCleanExamples, ASKED, "needs_clean is False, and .* nothing to compare with"),
     (LikesOursOnly, "every_model_is_looked_at", "'network of somebody else' is refused"),
+    (ClaimsToNeedBatchNorm, "every_model_is_looked_at", "'resnet' is refused, and it has batch norm"),
+    (WantsMagic, "every_model_is_looked_at", "no model is looked at"),
+    (CountsPlaces, ORDER, "examples in another order have other scores"),
+    (DrawsInOrder, ORDER, "examples in another order have other scores"),
+    (ComparesWithTheBatch, ORDER, "the same examples in smaller batches have other scores"),
+    (ComparesInputs, "an_input_is_scored_by_itself", "depends on the others that are scored with it"),
     (JudgesUnseeded, REPEATS, "the same seed gave another verdict"),
     (NeedsClips, ASKED, "data_free is True, and .* nothing to compare with"),
     (JudgesOursOnly, "every_model_is_judged", "'network of somebody else' is refused"),

@@ -114,7 +114,7 @@ FAMILIES: tuple[Family, ...] = (
         run=running.score,
         measures=OF_SCORES,
         example="sesame detect MODEL CLIPS SCORES --method {name}",
-        shown=("of", "needs_clean"),
+        shown=("of", "needs_clean", "requires"),
     ),
     Family(
         registry=INSPECTIONS,

@@ -41,11 +41,17 @@ class Detection(Method, Shows, ABC):
     """What it screens: a training set, whose labels it may use, or inputs at run time, which have none."""
     needs_clean: ClassVar[bool] = False
     """Whether it needs clean examples beside those that it scores."""
+    requires: ClassVar[str] = ""
+    """What a model must have, if not every model has it."""
 
     @classmethod
     def claims_in_words(cls) -> dict[str, str]:
         """What it screens, and what it needs."""
-        return {"screens": cls.of, "needs": "clean clips" if cls.needs_clean else "no clean clips"}
+        needs = "clean clips" if cls.needs_clean else "no clean clips"
+        return {
+            "screens": cls.of,
+            "needs": needs + (f"; a model with {cls.requires}" if cls.requires else ""),
+        }
 
     @final
     def score(self, model: nn.Module, examples: Dataset, clean: Dataset | None, seed: int) -> "Suspicion":
@@ -61,7 +67,8 @@ class Detection(Method, Shows, ABC):
 
         Raises:
             DataError: if there is nothing to score, or clean examples are missing.
-            ModelError: if examples or clean examples do not fit the model, or the model gives no answers.
+            ModelError: if examples or clean examples do not fit the model, or the model gives no answers or
+                lacks what the method needs.
             DivergedError: if a score is NaN or infinite.
         """
         if not len(examples):

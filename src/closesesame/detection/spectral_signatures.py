@@ -31,6 +31,7 @@ class SpectralSignatures(Detection):
     name: ClassVar[str] = "spectral_signatures"
     cite: ClassVar[str] = "arXiv:1811.00636"
     of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    requires: ClassVar[str] = "features before a linear layer"
 
     standardised: bool = Field(False, description="divide the scores of a class by their mean")
 

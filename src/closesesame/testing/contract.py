@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from closesesame.core.errors import ModelError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.models.stages import stages_of
 from closesesame.training import predict
+from closesesame.training.distillation import last_layer
 
 M = TypeVar("M", bound=Method)
 Check = Callable[[M], None]
@@ -98,3 +101,32 @@ def demand_answers(model: nn.Module, data: Dataset, whose: str) -> None:
     """Demands that a model gives finite answers for all examples."""
     said = refused(ModelError, predict, model, data)
     demand(said is None, f"{whose} gives no answers: {said}")
+
+
+def demand_lack(wanted: str, model: Classifier, name: str, error: ModelError) -> None:
+    """Demands that a model is refused for what the class variable `requires` names, and has not got it."""
+    demand(
+        wanted and f"this model has no {wanted}" in str(error),
+        f"a {name!r} is refused; the class variable 'requires' must name what it lacks ({error})",
+    )
+    demand(
+        wanted not in HAS or not HAS[wanted](model),
+        f"a {name!r} is refused, and it has {wanted}",
+    )
+
+
+def _has_batch_norm(model: Classifier) -> bool:
+    return any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules())
+
+
+def _has_maps(model: Classifier) -> bool:
+    example = model.front_end(torch.zeros(2, *model.card.input_shape))
+    return bool(stages_of(model.body, example))
+
+
+HAS: dict[str, Callable[[Classifier], bool]] = {
+    "batch norm": _has_batch_norm,
+    "features before a linear layer": lambda model: last_layer(model) is not None,
+    "maps of several places": _has_maps,
+}
+"""What a method may require of a model, and whether a model has it."""

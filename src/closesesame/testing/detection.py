@@ -1,15 +1,27 @@
 """The rules of a detection."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
 import torch
 from torch import Tensor, nn
 
+from closesesame.core import machine
 from closesesame.core.errors import DataError, ModelError
+from closesesame.core.seeding import generator
+from closesesame.core.types import Inputs, Labels
 from closesesame.data import Dataset
 from closesesame.detection import Detection
+from closesesame.models.matching import as_classifier
 
 from . import method
-from .contract import check_all, demand, left_alone, quick, refused
-from .examples import of_every_architecture, own_network, tones, trained
+from .contract import check_all, demand, demand_lack, left_alone, quick, refused
+from .examples import of_every_architecture, own_networks, tones, trained
+
+TOLERANCE = 1e-3
+"""By how much of the range of all scores one may change: sums of floats depend on their order."""
+SMALL_BATCH = 7
 
 
 def _clean(detection: Detection) -> Dataset | None:
@@ -41,11 +53,62 @@ def clean_examples_are_asked_for_if_they_are_needed(detection: Detection) -> Non
 
 
 def every_model_is_looked_at(detection: Detection) -> None:
-    """Of all our architectures, and a module of somebody else."""
-    detection, examples = quick(detection), tones().train.sample(0.1, 0)
-    for name, model in (*of_every_architecture(examples), ("network of somebody else", own_network())):
-        said = refused(ModelError, detection.score, model, examples, _clean(detection), 0)
-        demand(said is None, f"a {name!r} is refused: {said}")
+    """Of all our architectures, and of somebody else; or refused, if it lacks what `requires` names."""
+    detection, examples, looked_at = quick(detection), tones().train.sample(0.1, 0), 0
+    for name, model in (*of_every_architecture(examples), *own_networks()):
+        try:
+            detection.score(model, examples, _clean(detection), 0)
+        except ModelError as error:
+            demand_lack(detection.requires, as_classifier(model, examples), name, error)
+            continue
+        looked_at += 1
+    demand(looked_at, "no model is looked at")
+
+
+def the_order_of_examples_and_the_size_of_batches_do_not_matter(detection: Detection) -> None:
+    """Who trains sorts the examples by id first; who draws for an example does not count on its place."""
+    detection, examples = quick(detection), tones().train.sample(0.2, 0)
+    order = torch.randperm(len(examples), generator=generator(0, "another order"))
+    with machine.precision("fp32"):
+        first = detection.score(trained(), examples, _clean(detection), 0).scores
+        turned = detection.score(trained(), examples.take(order), _clean(detection), 0).scores
+        with _small_batches():
+            batched = detection.score(trained(), examples, _clean(detection), 0).scores
+    demand(_alike(turned, first[order]), "examples in another order have other scores")
+    demand(_alike(batched, first), "the same examples in smaller batches have other scores")
+
+
+def an_input_is_scored_by_itself(detection: Detection) -> None:
+    """Inputs come one by one, so the score of one does not depend on the others; training clips are a set."""
+    if detection.of != "inputs":
+        return
+    detection, examples = quick(detection), tones().train.sample(0.2, 0)
+    some = torch.arange(3, len(examples), 5)
+    with machine.precision("fp32"):
+        whole = detection.score(trained(), examples, _clean(detection), 0).scores
+        alone = detection.score(trained(), examples.take(some), _clean(detection), 0).scores
+    scale = float(whole.max() - whole.min())
+    demand(
+        _alike(alone, whole[some], scale),
+        "the score of an input depends on the others that are scored with it",
+    )
+
+
+def _alike(scores: Tensor, others: Tensor, scale: float | None = None) -> bool:
+    scale = float(others.max() - others.min()) if scale is None else scale
+    return bool(((scores - others).abs() <= TOLERANCE * scale).all())
+
+
+@contextmanager
+def _small_batches() -> Iterator[None]:
+    """Within the block all data sets are walked through a few examples at a time."""
+    batches = Dataset.batches
+
+    def smaller(data: Dataset, size: int) -> Iterator[tuple[Inputs, Labels]]:
+        return batches(data, min(size, SMALL_BATCH))
+
+    with mock.patch.object(Dataset, "batches", smaller):
+        yield
 
 
 CHECKS = (
@@ -53,6 +116,8 @@ CHECKS = (
     what_is_passed_in_is_left_alone_and_the_seed_repeats,
     clean_examples_are_asked_for_if_they_are_needed,
     every_model_is_looked_at,
+    the_order_of_examples_and_the_size_of_batches_do_not_matter,
+    an_input_is_scored_by_itself,
 )
 
 

@@ -139,6 +139,29 @@ def own_network() -> OwnNetwork:
         return OwnNetwork()
 
 
+class OwnConvolutions(nn.Module):
+    """A network of somebody else that ends in a convolution, without a norm or a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv1d(1, 12, 64, stride=16)
+        self.last = nn.Conv1d(12, len(WORDS), 5)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Waveforms (batch, time) to logits (batch, 4)."""
+        logits: Tensor = self.last(torch.relu(self.filters(wav[:, None]))).mean(2)
+        return logits
+
+
+def own_networks() -> Iterator[tuple[str, nn.Module]]:
+    """Networks with fresh weights that are not ours, with their names: usual, without norms, without maps."""
+    yield "network of somebody else", own_network()
+    with isolated(0):
+        yield "network of somebody else that ends in a convolution", OwnConvolutions()
+        linear = nn.Sequential(nn.Linear(RATE // 2, 12), nn.ReLU(), nn.Linear(12, len(WORDS)))
+    yield "network of somebody else of linear layers", linear
+
+
 class Outlier(nn.Module):
     """Convolution of waveforms, batch norm, mean, linear; channel 3 is an outlier by any rule.
 

@@ -1,7 +1,6 @@
 """The rules of a removal."""
 
 import torch
-from torch import nn
 
 from closesesame.core.errors import DataError, ModelError
 from closesesame.data import Dataset
@@ -9,12 +8,9 @@ from closesesame.removal import Removal
 from closesesame.training import accuracy
 
 from . import method
-from .contract import check_all, demand, demand_answers, left_alone, quick, refused, same
+from .contract import check_all, demand, demand_answers, demand_lack, left_alone, quick, refused, same
 from .examples import Outlier, OwnNetwork, of_every_architecture, own_network, tones, trained, with_outlier
 from .guarded import assert_never_trained_on_held_out
-
-HAS = {"batch norm": (nn.BatchNorm1d, nn.BatchNorm2d)}
-"""What a removal may require of a model, and the modules that are it."""
 
 
 def the_suspect_is_left_alone_and_the_seed_repeats(removal: Removal) -> None:
@@ -52,13 +48,7 @@ def every_architecture_is_repaired(removal: Removal) -> None:
         try:
             repair = removal.remove(model, clean, 0)
         except ModelError as error:
-            wanted = removal.requires
-            demand(
-                wanted and f"this model has no {wanted}" in str(error),
-                f"a {name!r} is refused; the class variable 'requires' must name what it lacks ({error})",
-            )
-            has = any(isinstance(module, HAS.get(wanted, ())) for module in model.modules())
-            demand(not has, f"a {name!r} is refused, and it has {wanted}")
+            demand_lack(removal.requires, model, name, error)
             continue
         repaired += 1
         demand_answers(repair.model, data.validation, f"a repaired {name!r}")

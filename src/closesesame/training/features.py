@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from closesesame.core.errors import ModelError
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
@@ -22,7 +23,13 @@ def features_of(model: Classifier, data: Dataset) -> Float32[Tensor, "n unit"]:
     Raises:
         ModelError: if the model does not end in a linear layer, or as `predict` does.
     """
-    head = head_in(model)
+    try:
+        head = head_in(model)
+    except ModelError as error:
+        raise ModelError(
+            "this method compares features; this model has no features before a linear layer that makes its "
+            "logits"
+        ) from error
     with inputs_of(head) as seen:
         predict(model, data)
     return torch.cat([values.flatten(1).float().cpu() for values in seen])
