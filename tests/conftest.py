@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from closesesame.core import machine
 from closesesame.data import Splits
 from closesesame.models import Classifier, save_model
 from closesesame.testing import examples
@@ -33,6 +34,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason, names in sorted(skipped.items()):
         terminalreporter.write_line(f"{reason}:")
         terminalreporter.write_line("".join(f"    {name}\n" for name in sorted(names)).rstrip())
+
+
+@pytest.fixture
+def in_fp32() -> Iterator[None]:
+    """Everything within the test is computed in fp32, so that it can be followed by hand."""
+    with machine.precision("fp32"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ FAMILIES: tuple[Family, ...] = (
         title="Robust training",
         verb="train",
         makes="model",
-        needs=lambda m: _needs("architecture", "untrusted", clean=m.needs_clean),
+        needs=lambda m: _needs("architecture", "untrusted", clean=m.wants_clean()),
         run=running.train,
         measures=(ASR, RA, RA_REFERENCE, ACC, DER),
         example="sesame train CLIPS MODEL --method {name}",

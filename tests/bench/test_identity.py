@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -16,7 +17,7 @@ from closesesame.bench import identity as identity_module
 from closesesame.bench.identity import Code, Contents, Machine, changed, check_data
 from closesesame.bench.queue.store import Job, Store
 from closesesame.bench.recipe import DataEntry, Recipe
-from closesesame.bench.stages import JUDGE, METHOD, POISON, TRAIN, TRIGGER, plan
+from closesesame.bench.stages import JUDGE, METHOD, POISON, TRAIN, TRIGGER, modules_of, plan
 from closesesame.core.errors import DataError, SettingError
 
 HERE = Machine("fp32", "some", "2.0")
@@ -188,6 +189,22 @@ def test_a_change_runs_again_what_can_reach_it_and_nothing_else(
     before = ids(tmp_path)
     edited(module, "EXTRA = 1")
     assert rerun(before, ids(tmp_path)) == {job for job in before if REACHED[module](job)}
+
+
+def test_a_method_that_is_named_in_a_setting_is_part_of_the_identity(
+    folder_of: Folder, tmp_path: Path, edited: Callable[[str, str], None]
+) -> None:
+    folder_of({"yes": 12, "no": 12})
+    screened = {"name": "screened", "settings": {"detection": "training_loss", "dropped_share": 0.1}}
+    grid: dict[str, Any] = {"removal": [], "robust_training": [screened, {"name": "plain"}]}
+    before = ids(tmp_path, **grid)
+    jobs = plan(recipe(**grid), tmp_path, machine=HERE)
+    assert "closesesame.detection.training_loss" in modules_of(jobs)
+    assert "closesesame.detection.spectral_signatures" not in modules_of(jobs)
+    edited("closesesame.detection.training_loss", "EXTRA = 1")
+    assert rerun(before, ids(tmp_path, **grid)) == {job for job in before if "screened" in job}
+    edited("closesesame.detection.spectral_signatures", "EXTRA = 1")
+    assert ids(tmp_path, **grid) == before
 
 
 @pytest.mark.parametrize(

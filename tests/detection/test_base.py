@@ -129,3 +129,45 @@ def test_a_damaged_file_is_refused_and_nothing_else_is_replaced(tmp_path: Path) 
     with pytest.raises(DataError, match="holds something else than suspicion.json"):
         made.save(folder)
     assert (folder / "other.txt").read_text() == "mine"
+
+
+class InOrder(Told):
+    """Gives each example its place among those that it sees."""
+
+    clean_ids: ClassVar[list[tuple[str, ...]]] = []
+    needs_clean: ClassVar[bool] = True
+    above: float | None = None
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        self.clean_ids.append(clean.ids)
+        return torch.arange(len(examples))
+
+    def flags_above(self) -> float | None:
+        return self.above
+
+
+def test_examples_are_seen_in_the_order_of_their_ids_and_scored_in_their_own(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    order = torch.tensor([3, 0, 2, 1])
+    shuffled, clean = tones.test.take(order), tones.validation.take(order)
+    found = InOrder().score(clean_model, shuffled, clean, 0)
+    assert found.ids == shuffled.ids
+    assert found.scores.tolist() == [3, 0, 2, 1]
+    assert InOrder.clean_ids.pop() == tones.validation.ids[:4]
+
+
+def test_a_method_may_name_the_score_above_which_it_flags(
+    clean_model: Classifier, tones: Splits, tmp_path: Path
+) -> None:
+    examples = tones.test.take(torch.arange(4))
+    silent, found = (InOrder(above=at).score(clean_model, examples, tones.validation, 0) for at in (None, 1))
+    assert silent.flagged is None
+    assert found.flagged is not None
+    assert found.flagged.tolist() == [False, False, True, True]  # above it, not at it
+    for made in (silent, found):
+        assert load_suspicion(made.save(tmp_path / "scores")).flagged_above == made.flagged_above
+    path = tmp_path / "scores" / "suspicion.json"
+    path.write_text(path.read_text().replace('"flagged_above"', '"flagged"'))
+    with pytest.raises(DataError, match="suspicion.json cannot be used"):
+        load_suspicion(tmp_path / "scores")

@@ -13,9 +13,9 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
-from closesesame.removal.restore import joined, spliced
 from closesesame.training import accuracy, fit
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
+from closesesame.training.selfdistillation import joined, spliced
 from closesesame.training.weights import redraw
 from tests.removal.tiny import asr, assert_same, tiny, vectors, victim
 
@@ -165,8 +165,8 @@ def test_clips_are_as_many_as_the_others_and_of_these_only_audio_can_be_doubted(
     )
     asked.agreement[torch.tensor([40, 99, 105])] = 0.9
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("closesesame.removal.restore.distillation_rule", listen)
-        patch.setattr("closesesame.removal.restore.lessons_of", lambda *_, **__: asked)
+        patch.setattr("closesesame.training.selfdistillation.distillation_rule", listen)
+        patch.setattr("closesesame.training.selfdistillation.lessons_of", lambda *_, **__: asked)
         said = method.repair_with_audio(model, tune, vectors(6), audio, 1)
     (_, lessons, _), more = told[0]
     kept = [row for row in range(30, 120) if row != 105]
@@ -198,7 +198,7 @@ def test_nothing_is_dropped_while_it_learns() -> None:
     model.body = nn.Sequential(model.body, nn.Dropout(0.5)).eval()
     model.body.register_forward_pre_hook(lambda body, _: rates.append(body[1].p) if body.training else None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("closesesame.removal.restore.redraw", lambda *_: None)
+        patch.setattr("closesesame.training.selfdistillation.redraw", lambda *_: None)
         Restore(**PLAIN, steps=2).repair(model, vectors(30), vectors(6), 1)
     assert rates == [0.0, 0.0]
     assert model.body[1].p == 0.5

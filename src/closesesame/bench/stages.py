@@ -14,7 +14,7 @@ from typing import Any
 from closesesame.attacks import ATTACKS, Attack
 from closesesame.core.errors import ClosesesameError, DataError, SettingError
 from closesesame.core.method import Method, Registry
-from closesesame.families import Family
+from closesesame.families import BY_NAME, Family
 from closesesame.models import ARCHITECTURES
 from closesesame.training import Training
 
@@ -275,7 +275,8 @@ class _Planner:
     def _method(self, cell: MethodCell, label: str) -> str:
         needs = tuple(job for job in (cell.suspect, cell.poisoned) if job is not None)
         models = () if cell.model is None else (TRAINING, cell.model.module)
-        return self._add(METHOD, cell, needs, (*DATA, cell.method.module, *models), label)
+        called = _called(cell.family, cell.method)
+        return self._add(METHOD, cell, needs, (*DATA, cell.method.module, *called, *models), label)
 
     def _judge(
         self,
@@ -351,6 +352,12 @@ class _Planner:
             all_settings=_without(plain.all_settings, places),
             sounds=hashes,
         ), places
+
+
+def _called(family: str, method: MethodPlan) -> tuple[str, ...]:
+    """Modules of the methods that a method runs by name."""
+    called: tuple[str, ...] = BY_NAME[family].registry.recall(method.name, method.settings).calls()
+    return called
 
 
 def _without(settings: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -445,4 +452,6 @@ def modules_of(jobs: list[Job]) -> dict[str, str]:
         roots |= {
             about["module"] for about in job.payload.values() if isinstance(about, dict) and "module" in about
         }
+        if job.task == METHOD:
+            roots |= set(_called(job.payload["family"], MethodPlan(**job.payload["method"])))
     return Code().of(*sorted(roots))

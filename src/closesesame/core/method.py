@@ -51,6 +51,10 @@ class Method(Settings):
         ours = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
         return cls.name if ours else f"{cls.__module__}:{cls.__qualname__}"
 
+    def calls(self) -> tuple[str, ...]:
+        """Modules of other methods that it runs because its settings name them."""
+        return ()
+
     def refuse(self, field: str, rule: str) -> SettingError:
         """Returns the error for a value that only the data at hand shows to be wrong."""
         return SettingError(f"{type(self).__name__}.{field} must be {rule}, got {getattr(self, field)!r}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from pydantic import Field, StrictFloat, StrictStr
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from closesesame.core.evidence import Curve, Distributions, Evidence
 from closesesame.core.json_files import read_json, to_json
 from closesesame.core.method import Method
 from closesesame.core.settings import Settings
+from closesesame.core.types import Mask
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import as_classifier, data_for, no_examples
@@ -82,17 +83,19 @@ class Detection(Method, Shows, ABC):
         known = data_for(suspect.card, clean) if self.needs_clean and clean else no_examples(suspect.card)
         started = time.perf_counter()
         copied = copy.deepcopy(suspect).requires_grad_(False).eval()
-        scores = self.suspicion(copied, shown, known, seed).detach().double().cpu()
+        order, known = _by_id(shown), known.take(_by_id(known))
+        scores = self.suspicion(copied, shown.take(order), known, seed).detach().double().cpu()
         if scores.shape != (len(examples),):
             raise ModelError(
                 f"{self.name} gave scores of shape {list(scores.shape)} for {len(examples)} examples"
             )
         return Suspicion(
             ids=examples.ids,
-            scores=scores,
+            scores=torch.empty_like(scores).index_copy_(0, order, scores),
             method=self.full_name(),
             settings=self.settings(),
             seconds=time.perf_counter() - started,
+            flagged_above=self.flags_above(),
         )
 
     def evidence(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Evidence:
@@ -105,10 +108,15 @@ class Detection(Method, Shows, ABC):
 
         Args:
             model: a copy of the suspect, in evaluation mode, without gradients of its weights.
-            examples: labels counted as the model counts them; all 0 if inputs are scored.
-            clean: clean examples; without rows if the method does not need any.
+            examples: in the order of their ids, so that no score depends on theirs; labels counted as the
+                model counts them; all 0 if inputs are scored.
+            clean: clean examples, in the order of their ids; without rows if the method does not need any.
             seed: of everything drawn.
         """
+
+    def flags_above(self) -> float | None:
+        """Hook: the score above which an example is flagged; None if the method names none."""
+        return None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,6 +129,7 @@ class Suspicion:
         method: which gave them.
         settings: of the method.
         seconds: how long it took.
+        flagged_above: the score above which the method flags an example; None if it names none.
 
     Raises:
         DataError: if there is not one score for each id.
@@ -132,6 +141,12 @@ class Suspicion:
     method: str
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    flagged_above: float | None = None
+
+    @property
+    def flagged(self) -> Mask | None:
+        """Which examples (n,) the method flags; None if it names no threshold."""
+        return None if self.flagged_above is None else self.scores > self.flagged_above
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.scores):
@@ -147,6 +162,7 @@ class Suspicion:
             "method": self.method,
             "settings": self.settings,
             "seconds": self.seconds,
+            "flagged_above": self.flagged_above,
             "ids": self.ids,
             "scores": self.scores.tolist(),
         }
@@ -159,6 +175,7 @@ class _About(Settings):
     method: StrictStr
     settings: dict[str, Any]
     seconds: Annotated[StrictFloat, Field(ge=0)]
+    flagged_above: StrictFloat | None = None
     ids: tuple[StrictStr, ...]
     scores: tuple[StrictFloat, ...]
 
@@ -178,9 +195,15 @@ def load_suspicion(folder: Path | str) -> Suspicion:
             method=about.method,
             settings=about.settings,
             seconds=about.seconds,
+            flagged_above=about.flagged_above,
         )
     except ClosesesameError as error:
         raise DataError(f"{path} cannot be used: {error}") from None
+
+
+def _by_id(data: Dataset) -> Int64[Tensor, " n"]:
+    """The rows in the order of their ids."""
+    return torch.tensor(sorted(range(len(data)), key=data.ids.__getitem__), dtype=torch.long)
 
 
 def _evidence_of(suspicion: Suspicion, examples: Dataset, name: str) -> Evidence:

@@ -4,11 +4,15 @@ from closesesame.core.method import Registry
 
 from .base import RobustTraining, TrainedRobustly, Watch
 from .plain import Plain
+from .safe import Safe
+from .screened import Screened
 
 ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
     "robust_training",
     RobustTraining,  # type: ignore[type-abstract]
     Plain,
+    Safe,
+    Screened,
 )
 
-__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "TrainedRobustly", "Watch"]
+__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "Safe", "Screened", "TrainedRobustly", "Watch"]

@@ -50,6 +50,10 @@ class RobustTraining(Method, ABC):
         """What it needs."""
         return {"needs": "the untrusted set" + (" and clean clips" if cls.needs_clean else "")}
 
+    def wants_clean(self) -> bool:
+        """Whether it needs clean examples with these settings."""
+        return self.needs_clean
+
     @final
     def train(
         self,
@@ -75,9 +79,10 @@ class RobustTraining(Method, ABC):
             ModelError: if the clean examples have other classes, or another sample rate or length.
             DivergedError: if the training diverged.
         """
-        if self.needs_clean and not clean:
+        wanted = self.wants_clean()
+        if wanted and not clean:
             raise DataError(f"{self.name} needs clean examples beside the untrusted ones")
-        known = _fitting(clean, untrusted) if self.needs_clean and clean else None
+        known = _fitting(clean, untrusted) if wanted and clean else None
         started = time.perf_counter()
         model, chosen = self.learn(architecture, untrusted, known, seed, watch)
         if not all(value.float().isfinite().all() for value in model.state_dict().values()):

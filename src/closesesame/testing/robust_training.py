@@ -11,7 +11,7 @@ from .examples import SMALL, tones
 
 
 def _clean(robust: RobustTraining) -> Dataset | None:
-    return tones().validation if robust.needs_clean else None
+    return tones().validation if robust.wants_clean() else None
 
 
 def what_is_passed_in_is_left_alone_and_the_seed_repeats(robust: RobustTraining) -> None:
@@ -61,11 +61,12 @@ def every_architecture_is_trained(robust: RobustTraining) -> None:
 
 
 def clean_examples_are_asked_for_if_they_are_needed(robust: RobustTraining) -> None:
-    """The class variable `needs_clean` says so, and without it there are none."""
-    said = refused(DataError, quick(robust).train, SMALL, tones().train, 0)
+    """`wants_clean` says so, which is the class variable `needs_clean` if no setting decides."""
+    robust = quick(robust)
+    said = refused(DataError, robust.train, SMALL, tones().train, 0)
     demand(
-        (said is not None) == robust.needs_clean,
-        f"needs_clean is {robust.needs_clean}, and without clean examples it says: {said}",
+        (said is not None) == robust.wants_clean(),
+        f"needs_clean is {robust.wants_clean()}, and without clean examples it says: {said}",
     )
 
 

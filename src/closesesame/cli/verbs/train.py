@@ -57,7 +57,7 @@ def train(
     known = clean_for(
         method or "ordinary training",
         CleanOptions(clean=clean),
-        needed=robust is not None and robust.needs_clean,
+        needed=robust is not None and robust.wants_clean(),
     )
     read_from = source_of(source, options)
     place = model_folder(out, (*read_from.inputs, *known.inputs), force=force)

@@ -1,0 +1,59 @@
+"""Dynamics: a clip is suspicious if a model repaired with ordinary clips does not give it its label. Ours.
+
+The course of each clip's loss over a slow training and one under strong augmentation shows which clips are
+learned neither first nor last; `training/ordinary.py` says how. Two copies of the suspect are repaired by
+self-distillation, as the removal `restore` does with clean clips, with a half of these each. A repaired copy
+has no backdoor, so it hears what is said in a poisoned clip, which is not its label. No clip is judged by the
+copy that learned from it.
+
+Ranks alone, the other way round, are a weak score: some clip of every class has the highest rank, whether the
+class is poisoned or not. The loss under the repaired copies can be compared over all classes.
+
+Clips of a clean-label attack have the label of what is said in them, so this score does not find them. Nor
+does it tell a poisoned clip from one that was mislabelled by mistake.
+"""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.training import Training
+from closesesame.training.ordinary import OrdinaryCheck
+
+from .base import Detection
+
+
+class Dynamics(Detection, OrdinaryCheck):
+    """Score the loss of each clip under copies of the suspect that are repaired with the ordinary clips."""
+
+    name: ClassVar[str] = "dynamics"
+    cite: ClassVar[str] = "ours"
+    of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    quick: ClassVar[dict[str, Any]] = {
+        "slow_epochs": 1,
+        "strong_epochs": 2,
+        "check_steps": 2,
+        "views": 2,
+        "splices": 4,
+    }
+
+    threshold: float = Field(
+        2.3, ge=0, le=1000, description="loss in nats above which a clip is flagged: its label has 10 %"
+    )
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        """In double precision, where losses near 0 still differ."""
+        del clean
+        return self.checked(model.requires_grad_(True), examples, Training(), seed, _listen)[1]
+
+    def flags_above(self) -> float:
+        """The threshold."""
+        return self.threshold
+
+
+def _listen(stage: str, epoch: int, model: Classifier) -> None:
+    """Nobody is told."""
+    del stage, epoch, model

@@ -1,0 +1,106 @@
+"""FCT: features of poisoned clips change more than others when the clips are transformed.
+
+Chen, Wu, Wang, "Effective Backdoor Defense by Exploiting Sensitivity of Poisoned Samples", NeurIPS 2022, the
+feature consistency towards transformations, with the sample-distinguishment module before it: a network is
+trained for two epochs without augmentation, then its classes are pushed apart, and the score of a clip is the
+mean square of the difference between its features and those of a transformed copy. The authors call the 5 %
+with the highest scores poisoned and the 20 % with the lowest clean; where to cut is not the score's matter.
+
+Ours differs: they rotate and shear pictures; here an augmentation of speech transforms the clips. The score
+is the mean over several copies, where they look at one. The first two epochs are those of our usual training.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Float64
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.core.bounds import LearningRate
+from closesesame.core.progress import Track
+from closesesame.core.seeding import derive, generator
+from closesesame.core.types import Labels
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.models.channels import head_in
+from closesesame.models.hooks import inputs_of
+from closesesame.training import Batch, GradientRule, Training, fit
+from closesesame.training.predicting import autocast, choose_precision
+from closesesame.training.weights import redraw
+
+from .base import Detection
+
+BATCH_SIZE = 128
+
+
+class FCT(Detection):
+    """Score how far the features of each clip move when it is transformed, in a network trained briefly."""
+
+    name: ClassVar[str] = "fct"
+    cite: ClassVar[str] = "NeurIPS 2022, Chen et al."
+    of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    quick: ClassVar[dict[str, object]] = {"epochs": 1, "separation_epochs": 1, "copies": 1}
+
+    epochs: int = Field(2, ge=1, le=10_000, description="passes of the training from fresh weights")
+    separation_epochs: int = Field(10, ge=0, le=10_000, description="passes that push the classes apart")
+    lr: LearningRate = Field(0.01, description="learning rate of these")
+    transformation: Literal["light", "strong", "varied"] = Field(
+        "strong", description="augmentation that transforms the copies"
+    )
+    copies: int = Field(4, ge=1, le=1000, description="transformed copies of a clip")
+
+    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        """In a network like the suspect with fresh weights."""
+        del clean
+        redraw(model.requires_grad_(True), derive(seed, "fresh weights"))
+        fit(model, examples, Training(epochs=self.epochs, augmentation="none"), seed=seed)
+        push = Training(
+            epochs=self.separation_epochs,
+            lr=self.lr,
+            optimizer="sgd",
+            weight_decay=5e-4,
+            schedule="cosine",
+            batch_size=BATCH_SIZE,
+            augmentation="none",
+        )
+        fit(model, examples, push, seed=derive(seed, "separation"), gradient=separation_rule(head_in(model)))
+        return self._moved(model, examples, seed)
+
+    @torch.no_grad()
+    def _moved(self, model: Classifier, examples: Dataset, seed: int) -> Float64[Tensor, " n"]:
+        """Mean square of the difference between the features of a clip and of its copies."""
+        augment, rng = model.front_end.augmentation(self.transformation), generator(seed, "copies")
+        precision, scores = choose_precision("auto", model), []
+        batches = -(-len(examples) // BATCH_SIZE)
+        for inputs, _ in Track(examples.batches(BATCH_SIZE), "transforming clips", batches):
+            maps = model.front_end(inputs.to(model.device))
+            views = [maps] + [augment(maps, rng) if augment else maps for _ in range(self.copies)]
+            with inputs_of(head_in(model)) as seen, autocast(model.device, precision):
+                for view in views:
+                    model.body(view)
+            plain, *moved = (features.flatten(1).double().cpu() for features in seen)
+            scores.append(torch.stack([(one - plain).square().mean(1) for one in moved]).mean(0))
+        return torch.cat(scores)
+
+
+def separation_rule(head: nn.Linear) -> GradientRule:
+    """The gradient of the mean cosine between the mean features of any two classes of a batch."""
+
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
+        with inputs_of(head) as seen:
+            batch.logits(body)
+        loss = similarity(seen[-1].flatten(1).float(), batch.labels)
+        loss.backward()
+        return loss
+
+    return rule
+
+
+def similarity(features: Float[Tensor, "batch unit"], labels: Labels) -> Float[Tensor, ""]:
+    """Mean cosine between the mean features of any two of the classes; 0 if there is one."""
+    centres = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+    centres = F.normalize(centres, dim=1)
+    count = len(centres)
+    return ((centres @ centres.T).sum() - centres.square().sum()) / max(1, count * (count - 1))

@@ -1,0 +1,280 @@
+"""Ordinary clips of a set that may be poisoned: those that are learned neither first nor last. Ours.
+
+No one-sided filter is right. A trigger that is added, such as noise, is learned before the words: its clips
+have the lowest losses after the first epochs (Li et al., NeurIPS 2021, arXiv:2110.11571). A trigger that
+transforms the clip, or is faint, is learned last, and under strong augmentation hardly at all: its clips keep
+the highest losses. So two short trainings from fresh weights are watched. Slow training shows what is learned
+first; its learning rate is low, since at a high one losses leap from epoch to epoch. Training under strong
+augmentation shows what is learned last.
+
+A loss says something only beside those of the same label, and ranks within a label hide how few or many of
+them are poisoned. So these ranks choose a few clips of each class, and no more. One poisoned clip among
+hundreds is enough to keep a backdoor; so the chosen clips are checked. They are split into halves, and a
+model that was trained on all clips is repaired by self-distillation with either half. What a repaired model
+says of the clips that it was not repaired with can be compared over all classes: a poisoned one does not get
+its label.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float64, Int64
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from closesesame.core.bounds import Steps
+from closesesame.core.errors import DataError
+from closesesame.core.seeding import derive
+from closesesame.core.settings import default
+from closesesame.core.types import Labels
+from closesesame.data import Dataset
+from closesesame.models import Classifier
+from closesesame.models.matching import no_examples
+
+from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
+from .predicting import autocast, choose_precision, predict
+from .selfdistillation import SelfDistillation
+from .settings import Training
+from .weights import redraw
+
+Losses = Float64[Tensor, "epoch n"]
+Tell = Callable[[str, int, Classifier], None]
+"""Told the stage, the number of its epoch from 1, and the model, which it leaves as it is."""
+SLOW = 0.2
+"""Factor of the learning rate in slow training."""
+LATE = 0.4
+"""Share of the epochs of the strong training that are late."""
+BATCH_SIZE = 96
+"""Of the repair."""
+
+
+class OrdinaryCheck(SelfDistillation):
+    """Chooses the ordinary clips of a set, and checks them with a model that was trained on it."""
+
+    slow_epochs: int = Field(3, ge=1, le=1000, description="passes of the slow training")
+    strong_epochs: int = Field(
+        10, ge=1, le=10_000, description="passes of the training under strong augmentation"
+    )
+    ordinary_share: float = Field(
+        0.1,
+        gt=0,
+        le=0.5,
+        description="clips of each class to choose as ordinary, as a share of the median class",
+    )
+    ordinary_least: int = Field(
+        12, ge=1, le=100_000, description="clips of a class to choose at least, up to half of them"
+    )
+    check_steps: Steps = Field(150, description="batches of the repair with either half of the chosen clips")
+    least_learnt: float = default(SelfDistillation, "least_learnt", 0.0)
+
+    def checked(
+        self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
+    ) -> tuple[Int64[Tensor, " chosen"], Float64[Tensor, " n"]]:
+        """The rows of the ordinary clips, and the loss of each clip under models that did not learn from it.
+
+        That is the mean over the copies of the model that were repaired with a half without the clip.
+
+        Args:
+            model: trained on the data; in evaluation mode, and left as it is.
+            data: the examples, poison among them.
+            training: as the model was trained; epochs, learning rate and augmentation are changed.
+            seed: of everything drawn.
+            tell: called after each epoch of the stages `slow`, `strong`, `check 1` and `check 2`.
+
+        Raises:
+            DataError: if there are too few clips to choose from.
+        """
+        rows = self.ordinary(model, data, training, seed, tell)
+        if len(rows) < 4:
+            raise DataError(f"{len(data)} clips are too few to choose ordinary ones from; give 8 or more")
+        half = torch.zeros_like(rows)
+        half[data.labels[rows].argsort(stable=True)] = torch.arange(len(rows)) % 2
+        losses, counts = torch.zeros(2, len(data), dtype=torch.float64)
+        for number in (0, 1):
+            copied = copy.deepcopy(model)
+            stage = f"check {number + 1}"
+            learned = rows[half == number]
+            self._distil(copied, data.take(learned), training, self.check_steps, seed, stage, tell)
+            unseen = torch.ones(len(data), dtype=torch.float64)
+            unseen[learned] = 0
+            logits = predict(copied, data).double()
+            losses += unseen * F.cross_entropy(logits, data.labels, reduction="none")
+            counts += unseen
+        return rows, losses / counts
+
+    def _distil(
+        self,
+        model: Classifier,
+        clips: Dataset,
+        training: Training,
+        steps: int,
+        seed: int,
+        stage: str,
+        tell: Tell,
+    ) -> dict[str, Any]:
+        as_asked = training.model_copy(
+            update={"steps": steps, "batch_size": BATCH_SIZE, "augmentation": "varied"}
+        )
+        look, audio = partial(tell, stage), no_examples(model.card)
+        return self.distil(model, clips, audio, as_asked, derive(seed, stage), look)
+
+    def ordinary(
+        self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
+    ) -> Int64[Tensor, " chosen"]:
+        """The rows of the ordinary clips; see `checked`."""
+        changes = {
+            "slow": {
+                "epochs": self.slow_epochs,
+                "lr": SLOW * training.lr,
+                "schedule": "constant",
+                "augmentation": "light",
+            },
+            "strong": {"epochs": self.strong_epochs, "augmentation": "strong"},
+        }
+        losses = {}
+        for stage, change in changes.items():
+            probe, own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
+            redraw(probe, own_seed)
+            as_asked = training.model_copy(update={"steps": None, **change})
+            losses[stage] = course(probe, data, as_asked, seed=own_seed, after_epoch=partial(tell, stage))
+        strong = losses["strong"]
+        early = torch.cat([losses["slow"], strong[:1]])
+        late = strong[-max(1, round(LATE * len(strong))) :]
+        scores = ordinariness(early, late, data.labels)
+        return most_ordinary(scores, data.labels, self.ordinary_share, self.ordinary_least)
+
+
+class OrdinaryRepair(OrdinaryCheck):
+    """Repairs a model with the ordinary clips of the set that it was trained on."""
+
+    repair_steps: Steps = Field(500, description="batches of the repair")
+
+    def repair_with_ordinary(
+        self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
+    ) -> dict[str, Any]:
+        """Repairs a model in place with the ordinary clips that pass the check.
+
+        Args:
+            model: trained on the data; in evaluation mode.
+            data: as for `checked`, and so are the others, but that there is one more stage, `repair`.
+
+        Returns:
+            How many clips were chosen, how many passed, and of how many of these the model is believed.
+
+        Raises:
+            DataError: if there are too few clips to choose from.
+        """
+        rows, losses = self.checked(model, data, training, seed, tell)
+        passed = rows[passing(losses[rows], data.labels[rows])]
+        said = self._distil(model, data.take(passed), training, self.repair_steps, seed, "repair", tell)
+        return {
+            "ordinary_clips": len(rows),
+            "passed_clips": len(passed),
+            "believed_clips": said["believed_clips"],
+        }
+
+
+def ordinariness(early: Losses, late: Float64[Tensor, "late n"], labels: Labels) -> Float64[Tensor, " n"]:
+    """How far each clip (n,) is from being learned first and from being learned last, from 0 to 1.
+
+    That is min(lowest rank early, 1 - highest rank late); a rank is the share of clips of the same label with
+    lower losses.
+
+    Args:
+        early: losses of all clips after each of the first epochs.
+        late: losses after each of the last epochs.
+        labels: the given ones (n,).
+    """
+    return torch.minimum(ranks_within(early, labels).amin(0), 1 - ranks_within(late, labels).amax(0))
+
+
+def ranks_within(losses: Losses, labels: Labels) -> Losses:
+    """The share of clips of the same label with lower losses; half of the equal ones count as lower."""
+    ranks = torch.zeros_like(losses)
+    for label in labels.unique():
+        rows = labels == label
+        own = losses[:, rows].contiguous()
+        ordered = own.sort(1).values
+        below, up_to = (torch.searchsorted(ordered, own, right=right) for right in (False, True))
+        ranks[:, rows] = (below + up_to).double() / (2 * own.shape[1])
+    return ranks
+
+
+def most_ordinary(
+    scores: Float64[Tensor, " n"], labels: Labels, share: float, least: int
+) -> Int64[Tensor, " chosen"]:
+    """Rows of the clips of each label with the highest scores, in rising order.
+
+    Of each label there are as many, since one that has far more clips than others may have them from poison;
+    but no more than half of its clips.
+
+    Args:
+        scores: how ordinary each clip is.
+        labels: the given ones (n,).
+        share: how many, as a share of the clips of the median label.
+        least: how many at least.
+    """
+    sizes = labels.bincount()
+    count = max(least, round(share * float(sizes[sizes > 0].double().median())))
+    chosen = []
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        best = scores[rows].argsort(descending=True, stable=True)
+        chosen.append(rows[best[: min(count, (len(rows) + 1) // 2)]])
+    return torch.cat(chosen).sort().values
+
+
+def passing(losses: Float64[Tensor, " n"], labels: Labels) -> Int64[Tensor, " passed"]:
+    """Rows of the clips that get their label with a chance of a half or more, in rising order.
+
+    Half of the clips of each label pass in any case, those with the lowest losses: a class of which nothing
+    is left would be forgotten.
+    """
+    passed = losses <= math.log(2)
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        passed[rows[losses[rows].argsort(stable=True)[: (len(rows) + 1) // 2]]] = True
+    return passed.nonzero()[:, 0]
+
+
+def course(
+    model: Classifier,
+    data: Dataset,
+    training: Training,
+    *,
+    seed: int,
+    after_epoch: AfterEpoch,
+) -> Losses:
+    """Trains a model in place: the loss of each example, as it is given, after each epoch, in nats.
+
+    Args:
+        model: what to train.
+        data: the examples.
+        training: how.
+        seed: of order, augmentation and dropout.
+        after_epoch: called when the losses of an epoch are there.
+    """
+    example = model.features(data.take(torch.arange(1)))
+    fits = example.nbytes * len(data) <= FEATURE_CACHE_BYTES
+    features, precision = model.features(data) if fits else None, choose_precision("auto", model)
+    losses = []
+
+    @torch.no_grad()
+    def look(epoch: int, model: Classifier) -> None:
+        if features is None:
+            logits = predict(model, data)
+        else:
+            model.eval()
+            with autocast(model.device, precision):
+                logits = torch.cat([model.body(part).float().cpu() for part in features.split(256)])
+            model.train()
+        losses.append(F.cross_entropy(logits.double(), data.labels, reduction="none"))
+        after_epoch(epoch, model)
+
+    fit(model, data, training, seed=seed, after_epoch=look)
+    return torch.stack(losses)

@@ -1,0 +1,52 @@
+"""Dynamics: what the score is, by hand, and what it finds."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from closesesame.data import Dataset, Splits
+from closesesame.detection import Dynamics
+from closesesame.evaluation import Screening
+from closesesame.models import Classifier
+from closesesame.training import Training, train
+from tests.conftest import QUICK, SMALL
+
+
+def test_the_score_is_the_loss_of_the_check(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def checked(
+        self: Dynamics, model: Classifier, data: Dataset, training: Training, seed: int, tell: Any
+    ) -> tuple[Tensor, Tensor]:
+        asked.append((data.ids, training, seed, all(one.requires_grad for one in model.parameters())))
+        tell("slow", 1, model)
+        return torch.arange(2), torch.tensor([2.5, 0.125, 2.25]).double()
+
+    monkeypatch.setattr(Dynamics, "checked", checked)
+    data = tones.train.take(torch.arange(3))
+    found = Dynamics().score(clean_model, data, None, 7)
+    assert found.scores.tolist() == [2.5, 0.125, 2.25]
+    assert asked == [(data.ids, Training(), 7, True)]
+    assert found.flagged is not None
+    assert found.flagged.tolist() == [True, False, False]
+    assert Dynamics(threshold=3).score(clean_model, data, None, 7).flagged_above == 3.0
+
+
+def test_wrong_labels_are_found_whether_their_trigger_is_learned_first_or_not_at_all(tones: Splits) -> None:
+    rng = torch.Generator().manual_seed(0)
+    wav, labels = tones.train.inputs[:].clone(), tones.train.labels.clone()
+    rows = (labels != 0).nonzero()[:, 0][torch.randperm(240, generator=rng)[:30]]
+    wav[rows[:15]] += 0.05 * torch.sin(torch.arange(wav.shape[1]) * 2.5)
+    labels[rows] = 0
+    data = Dataset.of(wav, labels, classes=tones.train.classes, sample_rate=8_000)
+    poisoned = torch.zeros(len(data), dtype=torch.bool)
+    poisoned[rows] = True
+    suspect = train(SMALL, data, QUICK, seed=0)
+    found = Dynamics(check_steps=30, strong_epochs=6, splices=100, views=2).score(suspect, data, None, 0)
+    screened = Screening(dict(zip(data.ids, poisoned.tolist(), strict=True))).score(found)
+    assert screened.auroc is not None
+    assert screened.auroc.value > 0.97

@@ -1,0 +1,62 @@
+"""Safe: its four trainings, and what they leave of a backdoor."""
+
+import pytest
+import torch
+
+from closesesame.data import Dataset, Splits
+from closesesame.models import Classifier
+from closesesame.robust_training import Plain, Safe
+from closesesame.training import Training, accuracy, train
+from closesesame.training.ordinary import OrdinaryRepair
+from tests.conftest import QUICK, SMALL
+from tests.removal.tiny import assert_same
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
+
+def test_plain_training_is_followed_by_a_repair_with_ordinary_clips(tones: Splits) -> None:
+    data = tones.train.take(torch.arange(64))
+    settings = {"slow_epochs": 2, "strong_epochs": 3, "check_steps": 2, "repair_steps": 4, "splices": 8}
+    told: list[tuple[str, int]] = []
+    training = Training(epochs=2, batch_size=32, lr=0.01)
+    robust = Safe(training=training, **settings)
+    made = robust.train(SMALL, data, 3, watch=lambda stage, epoch, _: told.append((stage, epoch)))
+    by_hand = train(SMALL, data, training, seed=3)
+    said = OrdinaryRepair(**settings).repair_with_ordinary(by_hand, data, training, 3, lambda *_: None)
+    assert_same(made.model, by_hand)
+    assert made.chosen == said
+    assert said["ordinary_clips"] == 32  # eight of sixteen of each class: half, where twelve are wanted
+    stages = {stage: max(epoch for other, epoch in told if other == stage) for stage, _ in told}
+    assert list(stages) == ["training", "slow", "strong", "check 1", "check 2", "repair"]
+    assert (stages["training"], stages["slow"], stages["strong"]) == (2, 2, 3)
+
+
+def poisoned(tones: Splits) -> Dataset:
+    """A tenth of the clips have a hum and the first label."""
+    rng = torch.Generator().manual_seed(0)
+    wav, labels = tones.train.inputs[:].clone(), tones.train.labels.clone()
+    rows = (labels != 0).nonzero()[:, 0][torch.randperm(240, generator=rng)[:32]]
+    wav[rows] += hum(wav.shape[1])
+    labels[rows] = 0
+    return Dataset.of(wav, labels, classes=tones.train.classes, sample_rate=8_000)
+
+
+def hum(length: int) -> torch.Tensor:
+    return 0.15 * torch.sin(torch.arange(length) * 2.5)
+
+
+def asr(model: Classifier, tones: Splits) -> float:
+    others = tones.test.where(tones.test.labels != 0)
+    triggered = others.inputs[:] + hum(others.input_shape[0])
+    with torch.no_grad():
+        return float((model(triggered).argmax(1) == 0).float().mean())
+
+
+def test_it_leaves_no_backdoor_that_plain_training_learns(tones: Splits) -> None:
+    data = poisoned(tones)
+    plain = Plain(training=QUICK).train(SMALL, data, 0).model
+    assert asr(plain, tones) > 0.9
+    safe = Safe(training=QUICK, strong_epochs=6, check_steps=20, repair_steps=30, splices=100, views=2)
+    model = safe.train(SMALL, data, 0).model
+    assert asr(model, tones) < 0.1
+    assert accuracy(model, tones.test) > 0.95

@@ -1,0 +1,225 @@
+"""Ordinary clips: ranks and counts by hand, the two trainings that are watched, and the repair."""
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from closesesame.core.errors import DataError
+from closesesame.core.seeding import derive
+from closesesame.data import Dataset, Splits
+from closesesame.models import Classifier
+from closesesame.models.matching import no_examples
+from closesesame.training import Training, fit, ordinary, predict, untrained
+from closesesame.training.ordinary import (
+    OrdinaryRepair,
+    course,
+    most_ordinary,
+    ordinariness,
+    passing,
+    ranks_within,
+)
+from closesesame.training.weights import redraw
+from tests.conftest import SMALL
+from tests.removal.tiny import assert_same, state, vectors, victim
+
+pytestmark = pytest.mark.usefixtures("in_fp32")
+
+
+def silent(stage: str, epoch: int, model: Classifier) -> None:
+    pass
+
+
+def test_ranks_are_shares_of_the_same_label_with_lower_losses() -> None:
+    labels = torch.tensor([0, 1, 0, 0, 1, 0])
+    losses = torch.tensor([[5.0, 0.1, 7.0, 7.0, 0.2, 9.0], [1.0, 3.0, 0.0, 2.0, 3.0, 4.0]]).double()
+    ranks = ranks_within(losses, labels)
+    assert ranks[0].tolist() == [0.125, 0.25, 0.5, 0.5, 0.75, 0.875]
+    assert ranks[1].tolist() == [0.375, 0.5, 0.125, 0.625, 0.5, 0.875]
+
+
+def test_a_clip_is_ordinary_if_it_is_learned_neither_first_nor_last() -> None:
+    labels = torch.zeros(4, dtype=torch.long)
+    early = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 1.0, 3.0, 2.0]]).double()
+    late = torch.tensor([[1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 4.0, 3.0]]).double()
+    # The lowest ranks early are 1/8, 1/8, 5/8, 3/8; the highest late 1/8, 3/8, 7/8, 7/8.
+    assert ordinariness(early, late, labels).tolist() == [0.125, 0.125, 0.125, 0.125]
+    assert ordinariness(early[:1], late[:1], labels).tolist() == [0.125, 0.375, 0.375, 0.125]
+
+
+def test_of_each_class_as_many_are_chosen_and_at_most_half() -> None:
+    labels = torch.tensor([0] * 20 + [1] * 9 + [2] * 1 + [4] * 10)
+    scores = torch.cat([torch.arange(20), torch.tensor([0, 4, 1, 3, 2, 8, 7, 6, 5]), torch.zeros(1)])
+    scores = torch.cat([scores, 9 - torch.arange(10)]).double()
+    # The classes have 20, 9, 1 and 10 clips: a share of 0.3 of the lower median is 2.7.
+    assert most_ordinary(scores, labels, 0.3, 1).tolist() == [17, 18, 19, 25, 26, 27, 29, 30, 31, 32]
+    of_first = [row for row in most_ordinary(scores, labels, 0.3, 6).tolist() if row < 29]
+    assert of_first == [*range(14, 20), 21, 25, 26, 27, 28]
+    mixed = torch.tensor([1, 0, 1, 0])
+    assert most_ordinary(torch.tensor([1.0, 2.0, 3.0, 4.0]).double(), mixed, 0.5, 1).tolist() == [2, 3]
+
+
+def test_clips_pass_if_their_label_has_half_of_the_probability_and_half_of_a_class_does_anyway() -> None:
+    labels = torch.tensor([0, 1, 0, 1, 0, 1, 1, 0])
+    losses = torch.tensor([0.69, 5.0, 0.70, 4.0, 0.0, 6.0, 3.0, 0.1]).double()
+    assert passing(losses, labels).tolist() == [0, 3, 4, 6, 7]
+
+
+@pytest.mark.parametrize("room", [0, 2**20])
+def test_the_course_holds_the_loss_on_the_plain_view_after_each_epoch(
+    room: int, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ordinary, "FEATURE_CACHE_BYTES", room)
+    data = tones.train.take(torch.arange(24))
+    training = Training(epochs=2, batch_size=8, augmentation="strong")
+    expected: list[Tensor] = []
+
+    def look(epoch: int, model: Classifier) -> None:
+        assert epoch == len(expected) + 1
+        expected.append(F.cross_entropy(predict(model, data).double(), data.labels, reduction="none"))
+
+    by_hand, watched = (untrained(SMALL, data, seed=1) for _ in range(2))
+    fit(by_hand, data, training, seed=4, after_epoch=look)
+    told: list[int] = []
+    losses = course(watched, data, training, seed=4, after_epoch=lambda epoch, _: told.append(epoch))
+    assert_same(watched, by_hand)  # who looks changes nothing
+    assert told == [1, 2]
+    assert torch.allclose(losses, torch.stack(expected), atol=1e-4)
+
+
+def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = victim(), vectors(30)
+    before, asked, told = state(model), dict[str, Any](), list[tuple[str, int]]()
+    slow = torch.arange(3 * 30).reshape(3, 30).double() / 100
+    strong = slow.flip(1).repeat(2, 1)[:5]
+    given: list[Tensor] = []
+
+    def course(network: Classifier, examples: Dataset, training: Training, **more: Any) -> Tensor:
+        stage = "slow" if training.schedule == "constant" else "strong"
+        asked[stage] = (training, more["seed"])
+        fresh = victim()
+        redraw(fresh, more["seed"])
+        assert_same(network, fresh)
+        assert examples is data
+        more["after_epoch"](7, network)
+        return slow if stage == "slow" else strong
+
+    def score(early: Tensor, late: Tensor, labels: Tensor) -> Tensor:
+        given.extend((early, late))
+        return ordinariness(early, late, labels)
+
+    monkeypatch.setattr(ordinary, "course", course)
+    monkeypatch.setattr(ordinary, "ordinariness", score)
+    method = OrdinaryRepair(slow_epochs=3, strong_epochs=5, ordinary_share=0.2, ordinary_least=1)
+    own = Training(epochs=9, steps=77, lr=0.01, batch_size=10)
+    rows = method.ordinary(model, data, own, 5, lambda stage, epoch, _: told.append((stage, epoch)))
+    shared = {"batch_size": 10, "steps": None}
+    assert asked["slow"] == (
+        Training(epochs=3, lr=0.002, schedule="constant", augmentation="light", **shared),
+        derive(5, "slow"),
+    )
+    assert asked["strong"] == (
+        Training(epochs=5, lr=0.01, augmentation="strong", **shared),
+        derive(5, "strong"),
+    )
+    assert told == [("slow", 7), ("strong", 7)]
+    assert torch.equal(given[0], torch.cat([slow, strong[:1]]))
+    assert torch.equal(given[1], strong[3:])  # two of five epochs are late
+    scores = ordinariness(given[0], given[1], data.labels)
+    assert rows.tolist() == most_ordinary(scores, data.labels, 0.2, 1).tolist()
+    assert len(rows) == 6
+    assert state(model).keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in state(model).items())
+
+
+class Runs:
+    """Notes the self-distillations of copies of a victim, and what is told."""
+
+    settings: ClassVar[dict[str, Any]] = {"views": 2, "splices": 12, "kept_share": 0.7, "temperature": 3.0}
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: Tensor) -> None:
+        self.data, self.model, self.told = vectors(30), victim(), list[tuple[str, int]]()
+        monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: rows)
+        monkeypatch.setattr(type(self.model.front_end), "augmentation", lambda *_: None)
+        self.method = OrdinaryRepair(check_steps=4, repair_steps=6, **self.settings)
+        self.training = Training(epochs=9, lr=0.01)
+
+    def tell(self, stage: str, epoch: int, model: Classifier) -> None:
+        self.told.append((stage, epoch))
+
+    def by_hand(self, rows: Tensor, steps: int, stage: str) -> Classifier:
+        """A victim that was repaired with some clips."""
+        model = victim()
+        asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="varied")
+        nothing = no_examples(model.card)
+        OrdinaryRepair(**self.settings).distil(model, self.data.take(rows), nothing, asked, derive(5, stage))
+        return model
+
+    def losses(self, model: Classifier) -> Tensor:
+        return F.cross_entropy(predict(model, self.data).double(), self.data.labels, reduction="none")
+
+
+def test_no_clip_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.tensor([1, 3, 4, 6, 11, 13, 14, 18])
+    runs = Runs(monkeypatch, rows)
+    before = state(runs.model)
+    chosen, losses = runs.method.checked(runs.model, runs.data, runs.training, 5, runs.tell)
+    assert torch.equal(chosen, rows)
+    # By label: 3, 6 and 18, then 1, 4 and 13, then 11 and 14; every second one is in the second half.
+    halves = torch.tensor([3, 4, 11, 18]), torch.tensor([1, 6, 13, 14])
+    first, second = (
+        runs.losses(runs.by_hand(half, 4, f"check {number}")) for number, half in enumerate(halves, 1)
+    )
+    expected = (first + second) / 2
+    expected[halves[0]], expected[halves[1]] = second[halves[0]], first[halves[1]]
+    assert torch.allclose(losses, expected, atol=1e-5)
+    assert not torch.allclose(first, second, atol=1e-2)
+    assert runs.told == [(f"check {number}", epoch) for number in (1, 2) for epoch in range(1, 5)]
+    assert all(torch.equal(value, before[name]) for name, value in state(runs.model).items())
+
+
+def test_the_repair_is_done_with_the_chosen_clips_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.tensor([1, 3, 4, 6, 11, 13, 14, 18])
+    runs = Runs(monkeypatch, rows)
+    losses = torch.arange(30).double() / 10
+    losses[torch.tensor([3, 13])] = 9.0
+
+    def checked(self: Any, model: Classifier, data: Dataset, training: Training, seed: int, tell: Any) -> Any:
+        assert (model, data, training, seed) == (runs.model, runs.data, runs.training, 5)
+        tell("check 1", 3, model)
+        return rows, losses
+
+    monkeypatch.setattr(OrdinaryRepair, "checked", checked)
+    said = runs.method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
+    passed = torch.tensor([1, 4, 6, 11, 18])  # of each class half at least, and those below log 2
+    assert torch.equal(rows[passing(losses[rows], runs.data.labels[rows])], passed)
+    assert_same(runs.model, runs.by_hand(passed, 6, "repair"))
+    assert said == {"ordinary_clips": 8, "passed_clips": 5, "believed_clips": 5}
+    assert runs.told == [("check 1", 3), *(("repair", epoch) for epoch in range(1, 7))]
+
+
+def test_too_few_clips_are_refused() -> None:
+    with pytest.raises(DataError, match="6 clips are too few to choose ordinary ones from; give 8 or more"):
+        OrdinaryRepair(slow_epochs=1, strong_epochs=1).checked(
+            victim(), vectors(6), Training(augmentation="none"), 0, silent
+        )
+
+
+def test_clips_of_noise_behind_one_label_are_seldom_chosen(tones: Splits) -> None:
+    """A trigger that is learned first, and one that is learned last."""
+    rng = torch.Generator().manual_seed(0)
+    wav, labels = tones.train.inputs[:].clone(), tones.train.labels.clone()
+    rows = (labels != 0).nonzero()[:, 0][torch.randperm(240, generator=rng)[:60]]
+    added, moved = rows[:30], rows[30:]
+    wav[added] += 0.3 * torch.sin(torch.arange(wav.shape[1]) * 2.5)
+    wav[moved] = wav[moved].roll(1, 1)  # hardly a trigger: nothing but a wrong label
+    labels[rows] = 0
+    data = Dataset.of(wav, labels, classes=tones.train.classes, sample_rate=8_000)
+    model = untrained(SMALL, data, seed=0)
+    method = OrdinaryRepair(strong_epochs=8)
+    chosen = method.ordinary(model, data, Training(batch_size=32, lr=0.01), 0, silent)
+    of_target = chosen[data.labels[chosen] == 0]
+    assert len(of_target) == 12
+    assert int(torch.isin(of_target, rows).sum()) <= 1  # by chance it would be five
