@@ -73,8 +73,8 @@ class SelfDistillation(Settings):
             model: the suspect, in evaluation mode, which is its own teacher.
             clean: two or more labelled examples; the model is believed of those that it gets right.
             audio: unlabelled examples; may have none.
-            training: of the student, with `steps`; the teacher sees light augmentation, or none if the student
-                sees none.
+            training: of the student, with `steps`; the teacher sees light augmentation, or none if this
+                has none.
             seed: of everything drawn.
             after_epoch: called when the last step of an epoch is done.
 
