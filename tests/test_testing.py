@@ -19,7 +19,6 @@ from closesesame.attacks import Attack, Signal, Trigger
 from closesesame.attacks.base import State
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.core.method import Method
-from closesesame.core.seeding import generator
 from closesesame.core.types import Inputs
 from closesesame.data import Dataset, Splits
 from closesesame.data.rows import Rows
@@ -546,21 +545,6 @@ class LikesOursOnly(TrainingLoss):
         return torch.arange(len(examples))
 
 
-class CountsPlaces(TrainingLoss):
-    """Find later examples more suspicious than earlier ones."""
-
-    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
-        return torch.arange(len(examples))
-
-
-class DrawsInOrder(TrainingLoss):
-    """Draw a little for each example, one after the other, from a generator with a seed."""
-
-    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
-        drawn = torch.rand(len(examples), generator=generator(seed, "a little for each"))
-        return super().suspicion(model, examples, clean, seed) + 0.1 * drawn
-
-
 class ComparesWithTheBatch(TrainingLoss):
     """Compare each example with the loudest of its batch."""
 
@@ -878,7 +862,7 @@ COUNTS = "the_poisoning_rate_counts_all_training_clips"
 PROCESS = "a_saved_trigger_stamps_the_same_samples_in_a_new_process"
 HELD_OUT = "held_out_examples_are_never_trained_on"
 ASKED = "clean_examples_are_asked_for_if_they_are_needed"
-ORDER = "the_order_of_examples_and_the_size_of_batches_do_not_matter"
+ORDER = "the_size_of_batches_does_not_matter"
 GLOBAL = "a global random generator was used"
 BROKEN: list[tuple[type[Method], str, str]] = [
     (NobodyKnowsHowItSounds, "every_class_variable_has_a_value", "the class variable 'audible' is missing"),
@@ -952,8 +936,6 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (LikesOursOnly, "every_model_is_looked_at", "'network of somebody else' is refused"),
     (ClaimsToNeedBatchNorm, "every_model_is_looked_at", "'resnet' is refused, and it has batch norm"),
     (WantsMagic, "every_model_is_looked_at", "no model is looked at"),
-    (CountsPlaces, ORDER, "examples in another order have other scores"),
-    (DrawsInOrder, ORDER, "examples in another order have other scores"),
     (ComparesWithTheBatch, ORDER, "the same examples in smaller batches have other scores"),
     (ComparesInputs, "an_input_is_scored_by_itself", "depends on the others that are scored with it"),
     (JudgesUnseeded, REPEATS, "the same seed gave another verdict"),

@@ -44,6 +44,8 @@ class Detection(Method, Shows, ABC):
     """Whether it needs clean examples beside those that it scores."""
     requires: ClassVar[str] = ""
     """What a model must have, if not every model has it."""
+    trains: ClassVar[bool] = False
+    """Whether it trains models of its own, which takes minutes."""
 
     @classmethod
     def claims_in_words(cls) -> dict[str, str]:
@@ -52,6 +54,7 @@ class Detection(Method, Shows, ABC):
         return {
             "screens": cls.of,
             "needs": needs + (f"; a model with {cls.requires}" if cls.requires else ""),
+            "takes": "some trainings of its own" if cls.trains else "no training",
         }
 
     @final

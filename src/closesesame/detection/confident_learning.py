@@ -37,6 +37,7 @@ class ConfidentLearning(Detection):
     name: ClassVar[str] = "confident_learning"
     cite: ClassVar[str] = "arXiv:1911.00068"
     of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    trains: ClassVar[bool] = True
     quick: ClassVar[dict[str, Any]] = {"folds": 2, "training": {"steps": 2}}
 
     folds: int = Field(4, ge=2, le=100, description="parts of the clips; a model is trained without each")

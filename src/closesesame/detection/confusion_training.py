@@ -49,7 +49,9 @@ class ConfusionTraining(Detection):
     name: ClassVar[str] = "confusion_training"
     cite: ClassVar[str] = "arXiv:2205.13616"
     of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    trains: ClassVar[bool] = True
     needs_clean: ClassVar[bool] = True
+    requires: ClassVar[str] = "features before a linear layer"
     quick: ClassVar[dict[str, Any]] = {"steps": 2, "kept_shares": (0.5,)}
 
     kept_shares: tuple[float, ...] = Field(

@@ -32,6 +32,7 @@ class Dynamics(Detection, OrdinaryCheck):
     name: ClassVar[str] = "dynamics"
     cite: ClassVar[str] = "ours"
     of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    trains: ClassVar[bool] = True
     quick: ClassVar[dict[str, Any]] = {
         "slow_epochs": 1,
         "strong_epochs": 2,

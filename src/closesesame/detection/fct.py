@@ -24,9 +24,9 @@ from closesesame.core.seeding import derive, generator
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.channels import head_in
 from closesesame.models.hooks import inputs_of
 from closesesame.training import Batch, GradientRule, Training, fit
+from closesesame.training.features import head_of
 from closesesame.training.predicting import autocast, choose_precision
 from closesesame.training.weights import redraw
 
@@ -41,6 +41,8 @@ class FCT(Detection):
     name: ClassVar[str] = "fct"
     cite: ClassVar[str] = "NeurIPS 2022, Chen et al."
     of: ClassVar[Literal["training clips", "inputs"]] = "training clips"
+    trains: ClassVar[bool] = True
+    requires: ClassVar[str] = "features before a linear layer"
     quick: ClassVar[dict[str, object]] = {"epochs": 1, "separation_epochs": 1, "copies": 1}
 
     epochs: int = Field(2, ge=1, le=10_000, description="passes of the training from fresh weights")
@@ -65,7 +67,7 @@ class FCT(Detection):
             batch_size=BATCH_SIZE,
             augmentation="none",
         )
-        fit(model, examples, push, seed=derive(seed, "separation"), gradient=separation_rule(head_in(model)))
+        fit(model, examples, push, seed=derive(seed, "separation"), gradient=separation_rule(head_of(model)))
         return self._moved(model, examples, seed)
 
     @torch.no_grad()
@@ -73,11 +75,11 @@ class FCT(Detection):
         """Mean square of the difference between the features of a clip and of its copies."""
         augment, rng = model.front_end.augmentation(self.transformation), generator(seed, "copies")
         precision, scores = choose_precision("auto", model), []
-        batches = -(-len(examples) // BATCH_SIZE)
-        for inputs, _ in Track(examples.batches(BATCH_SIZE), "transforming clips", batches):
-            maps = model.front_end(inputs.to(model.device))
+        parts = torch.arange(len(examples)).split(BATCH_SIZE)
+        for rows in Track(parts, "transforming clips", len(parts)):
+            maps = model.front_end(examples.inputs[rows].to(model.device))
             views = [maps] + [augment(maps, rng) if augment else maps for _ in range(self.copies)]
-            with inputs_of(head_in(model)) as seen, autocast(model.device, precision):
+            with inputs_of(head_of(model)) as seen, autocast(model.device, precision):
                 for view in views:
                     model.body(view)
             plain, *moved = (features.flatten(1).double().cpu() for features in seen)
