@@ -86,6 +86,7 @@ class Detection(Method, Shows, ABC):
             method=self.full_name(),
             settings=self.settings(),
             seconds=time.perf_counter() - started,
+            flagged_above=self.flags_above(),
         )
 
     def evidence(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Evidence:
@@ -103,6 +104,10 @@ class Detection(Method, Shows, ABC):
             seed: of everything drawn.
         """
 
+    def flags_above(self) -> float | None:
+        """Hook: the score above which an example is flagged; None if the method names none."""
+        return None
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Suspicion:
@@ -114,6 +119,7 @@ class Suspicion:
         method: which gave them.
         settings: of the method.
         seconds: how long it took.
+        flagged_above: the score above which the method flags an example; None if it names none.
 
     Raises:
         DataError: if there is not one score for each id.
@@ -125,6 +131,7 @@ class Suspicion:
     method: str
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    flagged_above: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.scores):
@@ -140,6 +147,7 @@ class Suspicion:
             "method": self.method,
             "settings": self.settings,
             "seconds": self.seconds,
+            "flagged_above": self.flagged_above,
             "ids": self.ids,
             "scores": self.scores.tolist(),
         }
@@ -152,6 +160,7 @@ class _About(Settings):
     method: StrictStr
     settings: dict[str, Any]
     seconds: Annotated[StrictFloat, Field(ge=0)]
+    flagged_above: StrictFloat | None = None
     ids: tuple[StrictStr, ...]
     scores: tuple[StrictFloat, ...]
 
@@ -171,6 +180,7 @@ def load_suspicion(folder: Path | str) -> Suspicion:
             method=about.method,
             settings=about.settings,
             seconds=about.seconds,
+            flagged_above=about.flagged_above,
         )
     except ClosesesameError as error:
         raise DataError(f"{path} cannot be used: {error}") from None
