@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from closesesame.core.settings import Settings
 from closesesame.core.unfinished import Unfinished
 
 if TYPE_CHECKING:
+    from closesesame.bench.identity import Code
     from closesesame.core.types import Mask
     from closesesame.data import Dataset, Read, Splits
     from closesesame.detection import Detection, Suspicion
@@ -128,7 +129,7 @@ def gather(
     splits = type(found.splits)(*(_fitting(one, model) for one in found.splits))
     contents, for_method, beside = {place: contents_of(found)}, None, None
     if clean.clean is not None:
-        more = _read(_source(clean.clean, model, options))
+        more = found if clean.clean == place else _read(_source(clean.clean, model, options))
         contents |= {f"clean: {clean.clean}": contents_of(more)}
         known = _fitting(_part(more.splits, clean.clean_part), model)
         try:
@@ -190,6 +191,14 @@ def contents_of(read: "Read") -> dict[str, str]:
     return {clip.note.id: clip.note.digest.hex() for clip in read.report.clips}
 
 
+@cache
+def _code() -> "Code":
+    """The code that is hashed: a file is read once."""
+    from closesesame.bench.identity import Code
+
+    return Code()
+
+
 class Work:
     """The model and the scores of a screening, kept beside `OUT` until that is written."""
 
@@ -212,20 +221,20 @@ class Work:
     @cached_property
     def key(self) -> str:
         """Of the scores."""
-        from closesesame.bench.identity import Code, identity
+        from closesesame.bench.identity import identity
         from closesesame.models.files import sha256_of
 
         method = self._detection
-        code = Code().of(type(method).__module__, "closesesame.detection.flagging")
+        code = _code().of(type(method).__module__, "closesesame.detection.flagging")
         model = self._model_key if self._named is None else sha256_of(self._named)
         return identity(code, method.full_name(), method.settings(), model, self._given.about())
 
     @cached_property
     def _model_key(self) -> str:
-        from closesesame.bench.identity import Code, identity
+        from closesesame.bench.identity import identity
         from closesesame.models import ARCHITECTURES
 
-        code = Code().of("closesesame.training.loop", ARCHITECTURES[ARCHITECTURE].__module__)
+        code = _code().of("closesesame.training.loop", ARCHITECTURES[ARCHITECTURE].__module__)
         return identity(code, self._device, self._given.about())
 
     def scores(self) -> "tuple[Suspicion, Scores]":

@@ -198,7 +198,7 @@ class Dataset:
         for name in ("classes", "sample_rate", "input_shape"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                raise DataError(f"two sets can be joined if they have one {name}, got {mine} and {theirs}")
+                raise DataError(f"sets that follow each other need the same {name}, got {mine} and {theirs}")
         both = None if self.speakers is None or other.speakers is None else self.speakers + other.speakers
         return replace(
             self,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import StrictStr
 
-from closesesame.core.errors import ClosesesameError, DataError, listed
+from closesesame.core.errors import ClosesesameError, DataError, counted, listed
 from closesesame.core.json_files import read_json
 from closesesame.core.settings import Settings
 from closesesame.core.types import Mask
@@ -55,7 +55,7 @@ def load_decisions(path: Path, ids: tuple[str, ...]) -> Decisions:
     unknown = sorted(found.by_id.keys() - set(ids))
     if unknown:
         raise DataError(
-            f"{path} decides on {len(unknown):,} clips that are not among the screened ones "
+            f"{path} decides on {counted(len(unknown), 'clip')} outside of what is screened "
             f"({listed(unknown)}); it is of another data set or part"
         )
     return found

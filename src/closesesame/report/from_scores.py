@@ -203,7 +203,7 @@ def _range(values: Numbers) -> tuple[float, float, float]:
 def _differences(data: Dataset, group: Mask, order: Tensor) -> list[Difference]:
     """Mean spectra of the classes with the most clips of the group, against the lowest scores of each."""
     counts = torch.bincount(data.labels[group], minlength=len(data.classes))
-    found = []
+    found: list[Difference] = []
     for label in counts.argsort(descending=True, stable=True)[:MOST_CLASSES].tolist():
         own = data.labels[order] == label
         suspicious = order[own & group[order]][:MOST_AVERAGED]

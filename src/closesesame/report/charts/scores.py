@@ -59,7 +59,7 @@ def histogram(
         axes.set(xlabel="suspicion score", ylabel="clips")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.minorticks_off()
-        ticks = axes.get_xticks()
+        ticks = np.asarray(axes.get_xticks())
         inside = ticks[(ticks >= low) & (ticks <= high)]
         axes.set_xticks(inside[:: max(1, round(len(inside) / 5))])
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
