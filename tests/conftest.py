@@ -10,12 +10,14 @@ import pytest
 import soundfile
 import torch
 
+from closesesame.attacks import BadNets
 from closesesame.core import machine
 from closesesame.data import Splits
 from closesesame.models import Classifier, save_model
 from closesesame.testing import examples
 from closesesame.testing.examples import RATE, SMALL, WORDS, make_tones
 from closesesame.testing.examples import TRAINING as QUICK
+from closesesame.training import train
 from tests.commands import FolderOf, Sesame
 
 __all__ = ["QUICK", "RATE", "SMALL", "WORDS", "make_tones"]
@@ -53,6 +55,16 @@ def tones() -> Splits:
 def clean_model() -> Classifier:
     """A small model trained on clean tones; tests must not change it."""
     return examples.trained()
+
+
+@pytest.fixture(scope="session")
+def poisoned(tones: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `sesame poison` writes it; in `victim` beside it a model that was trained on it."""
+    folder = tmp_path_factory.mktemp("poisoned")
+    made = BadNets(rate=0.1, target="high").poison(tones.train, 0)
+    made.save(folder / "poisoned", tones)
+    save_model(train(SMALL, made.dataset, QUICK, seed=0), folder / "victim")
+    return folder / "poisoned"
 
 
 @pytest.fixture(scope="session")

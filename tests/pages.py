@@ -1,9 +1,14 @@
 """Pages as these tests look at them: parsed, and in a real browser."""
 
+import base64
 import html
 import json
+import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +122,116 @@ def browse(address: str, profile: Path, *more: str) -> tuple[str, list[str]]:
     command = [BROWSER, *(f"--{flag}" for flag in (*flags.split(), *more)), f"--user-data-dir={profile}"]
     ended = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
     return ended.stdout, [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+
+
+class Hands:
+    """A page in a browser that is worked as by hand, through the pipe of its DevTools protocol."""
+
+    def __init__(self, command: int, answer: int) -> None:
+        self._command, self._answer, self._buffer, self._count = command, answer, b"", 0
+        self._session: str | None = None
+        self.complaints: list[str] = []
+
+    def call(self, method: str, **given: Any) -> dict[str, Any]:
+        """One call of the protocol; what the page says on its console meanwhile is kept."""
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": given}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._command, json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self._buffer:
+                self._buffer += os.read(self._answer, 2**20) or b"{}\0"
+            first, _, self._buffer = self._buffer.partition(b"\0")
+            told = json.loads(first)
+            if told.get("method") in {
+                "Log.entryAdded",
+                "Runtime.exceptionThrown",
+                "Runtime.consoleAPICalled",
+            }:
+                self.complaints.append(json.dumps(told["params"]))
+            if told.get("id") == self._count:
+                assert "error" not in told, (method, told)
+                return dict(told["result"])
+
+    def open(self, address: str, downloads: Path) -> None:
+        """Opens a page in a tab of its own; what it downloads goes to a folder."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        tab = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.call("Page.navigate", url=address)
+        self.wait(lambda: self.ask("document.readyState === 'complete' && location.href !== 'about:blank'"))
+
+    def ask(self, expression: str) -> Any:
+        """The value of an expression in the page, as plain JSON."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, (expression, found)
+        return found["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Presses and releases one key: a letter, `Tab`, `ArrowDown`..."""
+        code = {"Tab": 9, "ArrowDown": 40, "ArrowUp": 38, " ": 32}.get(key, ord(key[0].upper()))
+        text = {"text": key} if len(key) == 1 else {}
+        same = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **same, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **same)
+
+    def click(self, where: str) -> None:
+        """Clicks in the middle of the first element that a selector finds."""
+        self.ask(f"found = document.querySelector({json.dumps(where)}), 0")
+        self.ask("found.scrollIntoView({ block: 'center' }), box = found.getBoundingClientRect(), 0")
+        at = self.ask("[box.x + box.width / 2, box.y + box.height / 2]")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
+    def wait(self, until: Callable[[], Any], seconds: float = 60) -> Any:
+        """Waits for something to be true."""
+        end = time.monotonic() + seconds
+        while not (found := until()):
+            assert time.monotonic() < end, "it did not come"
+            time.sleep(0.05)
+        return found
+
+    def photograph(self, file: Path, *, scheme: str, width: int = 1280, height: int = 900) -> None:
+        """Writes what is seen in a light or dark scheme as a PNG file."""
+        feature = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=feature)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def hands_on(address: str, folder: Path) -> Iterator[Hands]:
+    """A page in a real browser; its profile and its downloads go to a folder."""
+    assert BROWSER is not None
+    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    flags += "disable-component-update disable-sync mute-audio remote-debugging-pipe window-size=1280,900"
+    profile, downloads = folder / "profile", folder / "downloads"
+    downloads.mkdir(parents=True)
+    (theirs_in, command), (answer, theirs_out) = os.pipe(), os.pipe()
+    # The browser reads from descriptor 3 and writes to 4; the shell puts the pipes there.
+    moved = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
+    words = [*(f"--{flag}" for flag in flags.split()), f"--user-data-dir={profile}", "about:blank"]
+    started = subprocess.Popen(
+        ["bash", "-c", moved, BROWSER, *words],
+        pass_fds=(theirs_in, theirs_out),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    os.close(theirs_in)
+    os.close(theirs_out)
+    hands = Hands(command, answer)
+    try:
+        hands.open(address, downloads)
+        yield hands
+    finally:
+        started.terminate()
+        started.wait(30)
+        os.close(command)
+        os.close(answer)
 
 
 def width_of(page: Path, window: int, profile: Path) -> int:

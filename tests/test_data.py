@@ -1,6 +1,7 @@
 """Data sets: rows without copies, splits, folders good and bad."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,24 @@ def test_rows_index_like_a_tensor_and_copy_nothing() -> None:
     taken = rows.take(torch.tensor([9, 1]))
     assert taken.sources[0] is source
     assert torch.equal(taken[:], source[[9, 1]].float() / 32_768)
+
+
+def test_sets_follow_each_other_without_a_copy(tones: Splits) -> None:
+    first, second = tones.train.take(torch.tensor([5, 0])), tones.test.take(torch.tensor([7, 3, 1]))
+    both = first.followed_by(second).followed_by(first)
+    assert both.ids == first.ids + second.ids + first.ids
+    assert both.labels.tolist() == [*first.labels.tolist(), *second.labels.tolist(), *first.labels.tolist()]
+    expected = torch.cat([first.inputs[:], second.inputs[:], first.inputs[:]])
+    assert torch.equal(both.inputs[:], expected)
+    assert torch.equal(both.take(torch.tensor([3, 6])).inputs[:], expected[[3, 6]])
+    assert both.inputs.sources[1] is tones.test.inputs.sources[0]
+    speakers = replace(first, speakers=("a", "b"))
+    assert speakers.followed_by(speakers).speakers == ("a", "b", "a", "b")
+    assert speakers.followed_by(replace(second, speakers=None)).speakers is None
+    with pytest.raises(DataError, match="the same sample_rate, got 8000 and 16000"):
+        first.followed_by(replace(second, sample_rate=16_000))
+    with pytest.raises(DataError, match="the same classes"):
+        first.followed_by(replace(second, classes=second.classes[::-1]))
 
 
 def test_replaced_rows_keep_the_resolution_and_leave_the_old_ones() -> None:

@@ -1,128 +1,25 @@
-"""The commands of detection, inspection, purification and robust training."""
+"""The commands of inspection, purification and robust training; that of detection has a file of its own."""
 
-import csv
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
-from closesesame.attacks import BadNets
 from closesesame.data import Dataset, Splits
-from closesesame.detection import Detection
 from closesesame.evaluation import Exam
 from closesesame.inspection import Inspection, Verdict
-from closesesame.models import Architecture, Classifier, load_model, save_model
+from closesesame.models import Architecture, Classifier, load_model
 from closesesame.purification import Lowpass
 from closesesame.purification.files import load_purifier
 from closesesame.robust_training import RobustTraining, Watch
 from closesesame.training import train
 from tests.commands import FAST, WIDTHS, FolderOf, Sesame
-from tests.conftest import QUICK, SMALL
 
 HERE = __name__
-
-
-@pytest.fixture(scope="session")
-def poisoned(tones: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `sesame poison` writes it; in `victim` beside it a model that was trained on it."""
-    folder = tmp_path_factory.mktemp("screened")
-    made = BadNets(rate=0.1, target="high").poison(tones.train, 0)
-    made.save(folder / "poisoned", tones)
-    save_model(train(SMALL, made.dataset, QUICK, seed=0), folder / "victim")
-    return folder / "poisoned"
-
-
-# --- detect ---------------------------------------------------------------------------------------------
-
-
-class ByOrder(Detection):
-    """Score clips by their order, and ask for clean ones."""
-
-    name: ClassVar[str] = "by_order"
-    cite: ClassVar[str] = "none"
-    of: ClassVar[Literal["training clips", "inputs"]] = "inputs"
-    needs_clean: ClassVar[bool] = True
-
-    def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
-        """The more clean clips, the higher."""
-        return torch.arange(len(examples)) + 1000.0 * len(clean)
-
-
-def test_the_scores_of_all_clips_are_written_and_the_highest_shown(
-    sesame: Sesame, poisoned: Path, tmp_path: Path
-) -> None:
-    victim, out = poisoned.parent / "victim", tmp_path / "scores.csv"
-    found = sesame.json("detect", victim, poisoned, out)
-    rows = list(csv.DictReader(out.read_text().splitlines()))
-    assert list(rows[0]) == ["id", "label", "score"]
-    assert len(rows) == found["clips"] == 320
-    scores = [float(row["score"]) for row in rows]
-    assert scores == sorted(scores, reverse=True)
-    assert scores[0] > scores[-1]
-    assert all((poisoned / row["id"]).is_file() for row in rows)
-    assert all(row["id"].startswith(f"{row['label']}/") for row in rows)
-    assert [row["id"] for row in found["most_suspicious"]] == [row["id"] for row in rows[:10]]
-    shown = sesame("detect", victim, poisoned, out, "--force")
-    assert shown.count(".flac") == 10
-    assert rows[0]["id"] in shown
-    assert f"scores: {out}" in shown
-
-
-def test_a_set_that_was_poisoned_here_tests_the_method(
-    sesame: Sesame, poisoned: Path, clips: Path, model: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "scores.csv"
-    found = sesame.json("detect", poisoned.parent / "victim", poisoned, out)["test_of_the_method"]
-    with (poisoned / "manifest.csv").open() as file:
-        truth = {row["path"]: row["poisoned"] == "1" for row in csv.DictReader(file)}
-    rows = list(csv.DictReader(out.read_text().splitlines()))
-    bad = [float(row["score"]) for row in rows if truth[row["id"]]]
-    good = [float(row["score"]) for row in rows if not truth[row["id"]]]
-    assert found["poisoned_clips"] == len(bad) == 32
-    wins = sum((one > other) + (one == other) / 2 for one in bad for other in good)
-    assert found["auroc"]["value"] == pytest.approx(wins / len(bad) / len(good))
-    assert 0 < found["auroc"]["value"] < 1
-    threshold = sorted(good, reverse=True)[len(good) // 10]
-    assert found["tpr_at_10"]["hits"] == sum(one > threshold for one in bad)
-    shown = sesame("detect", poisoned.parent / "victim", poisoned, out, "--force")
-    assert "test of the method: 'sesame poison' says that 32 of these clips are poisoned" in shown
-    assert f"AUROC: {found['auroc']['value']:.3f} [" in shown
-    assert f"TPR at 10 % FPR (%): {100 * found['tpr_at_10']['value']:.1f} [" in shown
-    clean = sesame.json("detect", poisoned.parent / "victim", poisoned, out, "--part", "test", "--force")
-    assert clean["test_of_the_method"]["poisoned_clips"] == 0
-    assert clean["test_of_the_method"]["auroc"] is None
-    assert "test_of_the_method" not in sesame.json("detect", model, clips, out, "--force")
-
-
-def test_a_detection_gets_the_parts_that_were_asked_for(
-    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
-) -> None:
-    method = ("--method", f"{HERE}:ByOrder")
-    assert "needs clean recordings: name them with --clean" in sesame.fails(
-        "detect", model, clips, tmp_path / "s.csv", *method
-    )
-    parts = {row["part"]: row["clips"] for row in sesame.json("data", clips, *FAST)["parts"]}
-    for part, clean in (("test", "train"), ("train", "validation")):
-        words = ("--part", part, "--clean", clips, "--clean-part", clean)
-        found = sesame.json("detect", model, clips, tmp_path / "s.csv", *method, *words, "--force")
-        assert found["clips"] == parts[part]
-        assert found["most_suspicious"][0]["score"] == 1000 * parts[clean] + parts[part] - 1
-
-
-def test_scores_replace_nothing_and_no_poisoned_clip_counts_as_clean(
-    sesame: Sesame, model: Path, poisoned: Path, clips: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "mine.csv").write_text("years of work")
-    assert "replace it with --force" in sesame.fails("detect", model, clips, tmp_path / "mine.csv")
-    assert "which is read" in sesame.fails("detect", model, clips, model / "config.json", "--force")
-    words = ("--method", f"{HERE}:ByOrder", "--clean", poisoned, "--clean-part", "train")
-    assert "that 'sesame poison' poisoned" in sesame.fails("detect", model, clips, tmp_path / "s", *words)
-    assert (tmp_path / "mine.csv").read_text() == "years of work"
 
 
 # --- inspect --------------------------------------------------------------------------------------------
@@ -197,7 +94,7 @@ def test_clean_clips_that_a_method_does_not_look_at_are_not_read(
     found = sesame.json("inspect", model, "--method", f"{HERE}:Looks", "--clean", nowhere)
     assert found["statistics"]["high"] == 0
     assert sesame.noted == f"note: {HERE}:Looks {note}\n"
-    sesame("detect", model, clips, tmp_path / "s.csv", "--clean", nowhere)
+    sesame("screen", clips, tmp_path / "s", "--model", model, "--flag", "0.1", "--clean", nowhere)
     assert f"training_loss {note}" in sesame.noted
     words = ("train", clips, tmp_path / "m", *FAST, *WIDTHS, "--set", "epochs=1", "--clean", nowhere)
     sesame(*words)
@@ -379,7 +276,7 @@ def test_an_unknown_method_is_named_before_anything_is_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for words, nearest in (
-        (("detect", "m", "clips", "s.csv", "--method", "training_los"), "training_loss"),
+        (("screen", "clips", "s", "--method", "training_los"), "training_loss"),
         (("inspect", "m", "--method", "max_margn"), "max_margin"),
         (("purify", "clips", "p", "--method", "lowpas"), "lowpass"),
         (("train", "clips", "m", "--method", "plian"), "plain"),

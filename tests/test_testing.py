@@ -862,7 +862,7 @@ COUNTS = "the_poisoning_rate_counts_all_training_clips"
 PROCESS = "a_saved_trigger_stamps_the_same_samples_in_a_new_process"
 HELD_OUT = "held_out_examples_are_never_trained_on"
 ASKED = "clean_examples_are_asked_for_if_they_are_needed"
-ORDER = "the_size_of_batches_does_not_matter"
+BATCHES = "the_size_of_batches_does_not_matter"
 GLOBAL = "a global random generator was used"
 BROKEN: list[tuple[type[Method], str, str]] = [
     (NobodyKnowsHowItSounds, "every_class_variable_has_a_value", "the class variable 'audible' is missing"),
@@ -936,7 +936,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (LikesOursOnly, "every_model_is_looked_at", "'network of somebody else' is refused"),
     (ClaimsToNeedBatchNorm, "every_model_is_looked_at", "'resnet' is refused, and it has batch norm"),
     (WantsMagic, "every_model_is_looked_at", "no model is looked at"),
-    (ComparesWithTheBatch, ORDER, "the same examples in smaller batches have other scores"),
+    (ComparesWithTheBatch, BATCHES, "the same examples in smaller batches have other scores"),
     (ComparesInputs, "an_input_is_scored_by_itself", "depends on the others that are scored with it"),
     (JudgesUnseeded, REPEATS, "the same seed gave another verdict"),
     (NeedsClips, ASKED, "data_free is True, and .* nothing to compare with"),

@@ -108,13 +108,13 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         registry=DETECTIONS,
         title="Detections",
-        verb="detect",
+        verb="screen",
         makes="suspicion",
         needs=lambda m: _needs("suspect", "untrusted", clean=m.needs_clean),
         run=running.score,
         measures=OF_SCORES,
-        example="sesame detect MODEL CLIPS SCORES --method {name}",
-        shown=("of", "needs_clean", "requires"),
+        example="sesame screen CLIPS SCREENED --method {name}",
+        shown=("of", "needs_clean", "requires", "trains"),
     ),
     Family(
         registry=INSPECTIONS,

@@ -189,6 +189,25 @@ class Dataset:
             raise DataError(f"a mask needs one entry an example: {len(self)}, got {list(mask.shape)}")
         return self.take(mask.nonzero().flatten())
 
+    def followed_by(self, other: "Dataset") -> "Dataset":
+        """Returns these examples and then those of another set; nothing is copied but labels.
+
+        Raises:
+            DataError: if the other set has other classes, or inputs of another kind.
+        """
+        for name in ("classes", "sample_rate", "input_shape"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise DataError(f"sets that follow each other need the same {name}, got {mine} and {theirs}")
+        both = None if self.speakers is None or other.speakers is None else self.speakers + other.speakers
+        return replace(
+            self,
+            inputs=self.inputs.followed_by(other.inputs),
+            labels=torch.cat([self.labels, other.labels]),
+            ids=self.ids + other.ids,
+            speakers=both,
+        )
+
     def with_inputs(self, inputs: Rows) -> "Dataset":
         """Returns the same examples with other inputs (n, ...)."""
         return replace(self, inputs=inputs)

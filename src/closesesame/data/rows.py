@@ -93,3 +93,9 @@ class Rows:
         place[index, 0] = len(self.sources)
         place[index, 1] = torch.arange(len(values))
         return type(self)((*self.sources, values), place)
+
+    def followed_by(self, other: "Rows") -> "Rows":
+        """Returns these rows and then those of another, as long as they are, without copying any."""
+        shift = torch.tensor([len(self.sources), 0])
+        place = torch.cat([self.place, other.place + shift])
+        return type(self)((*self.sources, *other.sources), place)

@@ -1,7 +1,11 @@
 """What the pages have in common: how they are filled in, and that they can be written."""
 
 import base64
+import hashlib
+import json
+import math
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -35,6 +39,33 @@ def wav(samples: Tensor, sample_rate: int) -> Markup:
 def writable(html: str) -> str:
     """Replaces lone surrogates: names of files that are not UTF-8 hold them, and no file can be written."""
     return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def embedded(value: Any) -> Markup:
+    """JSON that can stand in a script element: no character in it means anything to HTML."""
+    text = json.dumps(plain(value), allow_nan=False, default=str, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # noqa: S704  nothing is left to escape; U+2028 and U+2029 are not ASCII
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no word for, NaN and infinity, is None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def source_of(name: str) -> str:
+    """A style sheet or a script among the templates."""
+    return resources.files("closesesame.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def hash_of(text: str) -> str:
+    """As a content security policy names a script or a style sheet that may be used."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def said(value: Any) -> str:

@@ -1,5 +1,7 @@
 """Sounds as spectrograms, and any other map over time."""
 
+import base64
+import io
 import math
 from dataclasses import dataclass
 
@@ -8,6 +10,7 @@ import torch
 from jaxtyping import Float32
 from markupsafe import Markup
 from matplotlib import colormaps
+from PIL import Image
 from torch import Tensor
 
 from closesesame.audio.features import WINDOW_S
@@ -17,6 +20,7 @@ from .canvas import WIDTH, axes_at, drawing, inline
 RANGE_DB = 80
 """What a spectrogram shows below its loudest level."""
 MOST_CHANGE_DB = 40
+SMALL_COLOURS = 64
 
 Levels = Float32[Tensor, "row column"]
 """A spectrogram in dB, 0 for a sine at full scale; frequency upwards, then time."""
@@ -90,6 +94,23 @@ def levels(
     thin = torch.nn.functional.max_pool2d(decibels[None], by, ceil_mode=True)[0]
     reach = (thin.shape[1] * by[1] * hop / sample_rate, thin.shape[0] * by[0] * sample_rate / fft / 1000)
     return thin, reach
+
+
+def small_picture(values: Levels, top: float) -> Markup:
+    """A spectrogram without axes, a pixel a value, as a URI that holds the whole PNG file.
+
+    Args:
+        values: levels in dB; frequency upwards, then time.
+        top: the level of the brightest colour; the darkest is `RANGE_DB` below it.
+    """
+    share = ((values - top) / RANGE_DB + 1).clamp(0, 1).flip(0)
+    drawn = Image.fromarray((share * (SMALL_COLOURS - 1)).round().byte().numpy(), "L").convert("P")
+    colours = colormaps["magma"](np.linspace(0, 1, SMALL_COLOURS), bytes=True)[:, :3]
+    drawn.putpalette(colours.tobytes())
+    file = io.BytesIO()
+    drawn.save(file, "PNG", optimize=True)
+    coded = base64.b64encode(file.getvalue()).decode("ascii")
+    return Markup(f"data:image/png;base64,{coded}")  # noqa: S704  base64 has no character to escape
 
 
 def picture(

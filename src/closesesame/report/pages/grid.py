@@ -1,14 +1,11 @@
 """A whole grid of results as one HTML file: no network; names are data there, never code."""
 
 import base64
-import hashlib
 import json
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -29,7 +26,16 @@ from closesesame.evaluation.measures import (
     RA_REFERENCE,
     Measure,
 )
-from closesesame.report.shared import environment, said, without_folders, writable
+from closesesame.report.shared import (
+    embedded,
+    environment,
+    hash_of,
+    plain,
+    said,
+    source_of,
+    without_folders,
+    writable,
+)
 from closesesame.report.verdict import HIGH_ASR, LOW_ASR, Standing, tally
 
 BESIDE = {RA: RA_REFERENCE}
@@ -164,7 +170,7 @@ def grid_html(grid: Grid) -> str:
     """Returns the page; the same grid gives the same page."""
     sounds = _Once()
     content = _content(grid, sounds)
-    script, css = _source("grid.js"), _source("base.css") + _source("grid.css")
+    script, css = source_of("grid.js"), source_of("base.css") + source_of("grid.css")
     html = (
         environment()
         .get_template("grid.html.j2")
@@ -176,13 +182,13 @@ def grid_html(grid: Grid) -> str:
             measures=_measures(grid),
             of_triggers=OF_TRIGGERS,
             origin=_origin(grid),
-            policy=f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(css)}'; "
+            policy=f"default-src 'none'; script-src '{hash_of(script)}'; style-src '{hash_of(css)}'; "
             "img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
             "require-trusted-types-for 'script'; trusted-types 'none'",
             script=Markup(script),  # noqa: S704  ours, not filled in
             css=Markup(css),  # noqa: S704
-            content=_embedded(content),
-            sounds=_embedded(sounds.values),
+            content=embedded(content),
+            sounds=embedded(sounds.values),
         )
     )
     return writable(html)
@@ -423,29 +429,4 @@ def _ordered(name: str, values: Iterable[Any]) -> list[Any]:
 
 
 def _key(value: Any) -> str:
-    return json.dumps(_plain(value), sort_keys=True, default=str)
-
-
-def _embedded(value: Any) -> Markup:
-    """JSON that can stand in a script element: no character in it means anything to HTML."""
-    text = json.dumps(_plain(value), allow_nan=False, default=str, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704  nothing is left to escape; U+2028 and U+2029 are not ASCII
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has no word for, NaN and infinity, is None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _source(name: str) -> str:
-    return resources.files("closesesame.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return json.dumps(plain(value), sort_keys=True, default=str)
