@@ -36,8 +36,8 @@ SIZES = (3_000, 10_000, 30_000)
 def write_clips(folder: Path, count: int) -> list[Path]:
     """One-second recordings of three classes."""
     rng, seconds, files = np.random.default_rng(0), np.arange(RATE) / RATE, []
-    for word in WORDS:
-        (folder / word).mkdir(parents=True)
+    for name in WORDS:
+        (folder / name).mkdir(parents=True)
     for number in range(count):
         word, speaker = number % len(WORDS), number % SPEAKERS
         tone = 0.1 * np.sin(2 * np.pi * (300 + 500 * word + speaker) * seconds)

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
-from .against import headline
+from .against import BENCH, OURS, cases, headline
 from .answers import REMOVED, accuracies, left
 from .lists import families, methods
 from .pages import Contents, development_rows
@@ -20,6 +20,8 @@ from .rows import points, poisoned
 WIDTH = 128
 Part = Callable[[str, Contents], str]
 """Makes what stands between two markers from what stood there and from the result files."""
+OPEN = 0.05
+"""ASR above that of the clean reference model from which on a backdoor is not closed."""
 AUGMENTED, SCRATCH, RESTORE = "ft_augmented", "scratch", "restore"
 TEMPLATES = Environment(  # noqa: S701  Markdown of our own figures
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
@@ -99,10 +101,24 @@ def figures(contents: Contents) -> dict[str, Any]:
         "published_removed": [one for one in published if one in removed],
         "bad_acc": bad_acc,
         "good_acc": good_acc,
-        "tested": "removals_test" in contents,
+        "tested": BENCH in contents,
+        "open": left_open(contents),
         "points": points,
         "percent": ACC.said,
     }
+
+
+def left_open(contents: Contents) -> list[str]:
+    """The attacks of the test bench after which restore leaves 5 points more ASR than the clean reference has."""
+    if BENCH not in contents:
+        return []
+    found = cases([contents[BENCH]])[OURS]
+    worst = sorted(((case, key[3]) for key, case in found.items()), key=lambda pair: -pair[0].asr)
+    return [
+        f"{attack} {100 * case.asr:.0f} ({100 * (case.asr - case.asr_more):.0f})"
+        for case, attack in worst
+        if case.asr_more > OPEN
+    ]
 
 
 def words(template: str) -> Part:
