@@ -109,7 +109,7 @@ def figures(contents: Contents) -> dict[str, Any]:
 
 
 def left_open(contents: Contents) -> list[str]:
-    """The attacks of the test bench after which restore leaves 5 points more ASR than the clean reference has."""
+    """Attacks of the test bench of which restore leaves 5 points more ASR than a clean model has."""
     if BENCH not in contents:
         return []
     found = cases([contents[BENCH]])[OURS]
