@@ -212,7 +212,7 @@ def _by_id(data: Dataset) -> Int64[Tensor, " n"]:
 def _evidence_of(suspicion: Suspicion, examples: Dataset, name: str) -> Evidence:
     """The ranks of a class beside those of all others, for the classes with the most high scores."""
     ranks = ranks_of(suspicion.scores)
-    high = ranks > 1 - HIGHEST
+    high = ranks > min(1 - HIGHEST, float(ranks.max()) - 1e-9)  # where many share the highest score
     counts = torch.bincount(examples.labels[high], minlength=len(examples.classes))
     shapes = []
     for label in counts.argsort(descending=True, stable=True)[:SHOWN].tolist():

@@ -20,7 +20,7 @@ the set weigh alike, where they weigh rare classes more. And the Gaussian of the
 the class that are not fitted, where they take those with losses near the median.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float64
@@ -54,7 +54,7 @@ class ConfusionTraining(Detection):
     requires: ClassVar[str] = "features before a linear layer"
     quick: ClassVar[dict[str, Any]] = {"steps": 2, "kept_shares": (0.5,)}
 
-    kept_shares: tuple[float, ...] = Field(
+    kept_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.5,), max_length=20, description="share of the clips that the next round learns from, by round"
     )
     steps: Steps = Field(100, description="batches of a round")
