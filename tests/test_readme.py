@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 SHELL = [block for kind, block in BLOCKS if kind == ""]
 PYTHON = [block for kind, block in BLOCKS if kind == "python"]
+MADE_ANEW = {"poison": "POISONED", "train": "MODEL"}
 QUICKER = {
     "train": ("--set", "epochs=2", "--set", "widths=[8,16]", "--set", "lr=0.02"),
     "remove": ("--set", "steps=2"),
@@ -54,6 +55,9 @@ def test_the_commands_of_a_block_work_one_after_the_other(
     folder_of({"no": 48, "open": 48, "stop": 48, "yes": 48}, rate=16_000, seconds=1.0).rename(
         tmp_path / "CLIPS"
     )
+    folder_of({"no": 28, "open": 28, "stop": 28, "yes": 28}, rate=16_000, seconds=1.0).rename(
+        tmp_path / "CLEAN"
+    )
     monkeypatch.chdir(tmp_path)
     Path("SPEECH").mkdir()
     rng = np.random.default_rng(0)
@@ -62,8 +66,8 @@ def test_the_commands_of_a_block_work_one_after_the_other(
     soundfile.write("SPEECH/talk.flac", 0.1 * rng.standard_normal(40_000), 16_000)
     sesame("train", "CLIPS", "MODEL", *QUICKER["train"])
     for words in commands(block):
-        if words[0] == "poison":
-            shutil.rmtree("POISONED", ignore_errors=True)
+        if words[0] in MADE_ANEW:
+            shutil.rmtree(MADE_ANEW[words[0]], ignore_errors=True)
         sesame(*words, *QUICKER.get(words[0], ()))
 
 

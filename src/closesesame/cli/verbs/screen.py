@@ -68,7 +68,7 @@ def screen(
     settings: Set = None,
     part: Annotated[PartName, Parameter(help="Part of the data set to screen.")] = "train",
     clean: str | None = None,
-    clean_part: Annotated[PartName, Parameter(help="Part of the clean data to use.")] = "validation",
+    clean_part: PartName | None = None,
     fpr: Annotated[float | None, Parameter(validator=Share)] = None,
     flag: Annotated[float | None, Parameter(validator=Share)] = None,
     decisions: Path | None = None,
@@ -96,6 +96,8 @@ def screen(
         clean: Recordings known to be clean, as a data set, of the same kind as the others. They are scored
             beside them, to find the threshold that few of them exceed; a method that needs clean clips gets
             half of them.
+        clean_part: Part of the clean data to use; by default all of it, or the validation part if it is the
+            screened data set itself.
         fpr: Share of clean clips that may be flagged by mistake; by default 0.01 with --clean.
         flag: Flag this share of the clips, those with the highest scores, instead.
         decisions: List of kept and dropped clips, as the page writes it.
@@ -118,7 +120,8 @@ def screen(
     _refuse_at_odds(detection, clean, fpr, flag, decisions, copy)
     if model is not None and keep_model is not None:
         raise SettingError("--keep-model keeps the model that is trained if none is named; leave out --model")
-    asked = CleanOptions(clean=clean, clean_part=clean_part)
+    known_part = clean_part or ("validation" if clean == source else "all")
+    asked = CleanOptions(clean=clean, clean_part=known_part)
     known = clean_for(method, asked, needed=detection.needs_clean or (clean is not None and flag is None))
     inputs = [*paths_of(source), *known.inputs, *(path for path in (model, decisions) if path)]
     place, copied, kept = _places(out, copy, keep_model, inputs, force=force)
