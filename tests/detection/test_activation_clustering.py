@@ -81,6 +81,26 @@ def test_it_finds_clips_of_another_kind_behind_one_label(reduction: str) -> None
     assert scores.topk(20).values.min() > 1.5 * scores[order >= 60].abs().max()
 
 
+def test_independent_components_show_what_principal_ones_hide_in_a_large_variance() -> None:
+    wav = torch.zeros(60, 800)
+    wav[:, 0] = torch.linspace(-0.8, 0.8, 60)
+    wav[:, 1] = 0.002 * noise(60).float()
+    wav[::3, 1] += 0.1
+    data = Dataset.of(wav, torch.zeros(60, dtype=torch.long), classes=("a", "b"), sample_rate=8_000)
+    suspect, hidden = adapt(Two(), ("a", "b"), (800,), 8_000), set(range(0, 60, 3))
+    ica, pca = (
+        set(
+            ActivationClustering.parse({"reduction": one})
+            .score(suspect, data, None, 0)
+            .scores.topk(20)
+            .indices.tolist()
+        )
+        for one in ("ica", "pca")
+    )
+    assert ica == hidden
+    assert pca != hidden
+
+
 def test_a_class_of_one_clip_and_clips_that_are_all_alike_are_not_suspicious() -> None:
     data = Dataset.of(torch.zeros(4, 800), torch.tensor([0, 1, 1, 1]), classes=("a", "b"), sample_rate=8_000)
     scores = ActivationClustering().score(adapt(Two(), ("a", "b"), (800,), 8_000), data, None, 0).scores

@@ -18,14 +18,15 @@ from closesesame.training import predict
 
 
 class Twice(nn.Module):
-    """Two samples through two batch norms that change nothing, plus an advantage of the first class."""
+    """Two samples through two batch norms; the last shifts the second, the head favours the first class."""
 
-    def __init__(self, advantage: float) -> None:
+    def __init__(self, advantage: float, shift: float = 0.0) -> None:
         super().__init__()
         self.head = nn.Linear(2, 2)
         self.last, self.first = nn.BatchNorm1d(2, eps=0), nn.BatchNorm1d(2, eps=0)
         with torch.no_grad():
             self.head.weight.copy_(torch.eye(2))
+            self.last.bias[1] = shift
             self.head.bias.copy_(torch.tensor([advantage, 0.0]))
 
     def forward(self, wav: Tensor) -> Tensor:
@@ -33,8 +34,8 @@ class Twice(nn.Module):
         return logits
 
 
-def model(advantage: float) -> Classifier:
-    return adapt(Twice(advantage), ("a", "b"), (800,), 8_000)
+def model(advantage: float, shift: float = 0.0) -> Classifier:
+    return adapt(Twice(advantage, shift), ("a", "b"), (800,), 8_000)
 
 
 def clips(*second: float) -> Dataset:
@@ -55,11 +56,12 @@ def counts(method: IbdPsc, advantage: float, clean: Dataset) -> range:
 
 def test_the_score_is_the_mean_probability_of_the_class_that_was_answered() -> None:
     with machine.precision("fp32"):
-        scores = IbdPsc().score(model(1.2), clips(0.9, -0.4, 2.0), clips(1.0), 0).scores
+        scores = IbdPsc().score(model(1.2, 0.2), clips(0.9, -0.4, 2.0), clips(0.9), 0).scores
+    # The last norm alone makes 1.5 (x + 0.2) of the second sample x, and both make 1.5 (1.5 x + 0.2).
     wanted = [
-        (sigmoid(1.2 - 1.5 * 0.9) + sigmoid(1.2 - 2.25 * 0.9)) / 2,
-        (sigmoid(1.2 + 1.5 * 0.4) + sigmoid(1.2 + 2.25 * 0.4)) / 2,
-        (sigmoid(1.5 * 2 - 1.2) + sigmoid(2.25 * 2 - 1.2)) / 2,  # the second class was answered
+        (sigmoid(1.2 - 1.5 * 1.1) + sigmoid(1.2 - 1.5 * 1.55)) / 2,
+        (sigmoid(1.2 + 1.5 * 0.2) + sigmoid(1.2 + 1.5 * 0.4)) / 2,
+        (sigmoid(1.5 * 2.2 - 1.2) + sigmoid(1.5 * 3.2 - 1.2)) / 2,  # the second class was answered
     ]
     assert scores.tolist() == pytest.approx(wanted, abs=1e-6)
 
@@ -68,7 +70,7 @@ def test_the_first_model_is_the_one_that_gets_more_clean_clips_wrong_than_allowe
     assert counts(IbdPsc(), 1.2, clips(1.0)) == range(1, 3)
     assert counts(IbdPsc(models=1), 1.2, clips(1.0)) == range(1, 2)
     assert counts(IbdPsc(), 1.6, clips(1.0)) == range(2, 3)
-    assert counts(IbdPsc(error=0.5), 1.2, clips(1.0, 0.0)) == range(1, 3)  # half is not more than half
+    assert counts(IbdPsc(error=0.5, models=1), 1.2, clips(1.0, 0.0)) == range(2, 3)  # half is not more
     assert counts(IbdPsc(error=0.4, models=1), 1.2, clips(1.0, 0.0)) == range(1, 2)
     assert counts(IbdPsc(factor=2, models=1), 1.6, clips(1.0)) == range(1, 2)
 

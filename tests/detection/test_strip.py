@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closesesame.core.errors import DivergedError
 from closesesame.data import Dataset
 from closesesame.detection import Strip, strip
 from closesesame.detection.strip import mixtures_of, rms
@@ -15,11 +16,15 @@ LN_2, OF_3_TO_1 = math.log(2), -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
 
 
 class Keyed(nn.Module):
-    """Certain of the first class where the first sample is high; else 3 to 1 or undecided, by the second."""
+    """Certain of the first class where the first sample is high, and NaN where it is low.
+
+    Elsewhere the odds are 3 to 1 where the second sample is high, and even where it is not.
+    """
 
     def forward(self, wav: Tensor) -> Tensor:
         logit = torch.where(wav[:, 1] > 0.01, math.log(3), 0.0)
         logit = torch.where(wav[:, 0] > 0.05, 12.0, logit)
+        logit = torch.where(wav[:, 0] < -0.05, torch.nan, logit)
         return torch.stack([logit, torch.zeros_like(logit)], 1)
 
 
@@ -62,6 +67,11 @@ def test_as_many_clean_clips_as_asked_for_are_drawn_by_the_seed(model: Classifie
         round(float(Strip(mixtures=1).score(model, examples, clean, seed).scores), 5) for seed in range(9)
     }
     assert found == {round(-LN_2, 5), round(-OF_3_TO_1, 5)}
+
+
+def test_an_input_without_an_answer_is_named(model: Classifier) -> None:
+    with pytest.raises(DivergedError, match="NaN or infinity to '000001'"):
+        Strip().score(model, clips(5, {1: -0.8}, {}), clips(4, {}, {}), 0)
 
 
 def test_both_parts_of_a_mixture_are_as_loud_as_the_input_and_so_is_the_mixture() -> None:

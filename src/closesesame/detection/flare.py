@@ -4,7 +4,8 @@ Hou, Luo, Hua, Chen, Zhang, Li, "FLARE: Towards Universal Dataset Purification a
 TIFS 2025, arXiv:2411.19479. Each batch norm expects values of a normal distribution with its running mean and
 variance. A clip is described by one number for each batch norm: the lowest log likelihood of any of its
 values. These vectors are clustered by density, and the last batch norms are left out, one more at a time,
-until a cluster is stable. The clips of all clusters but the largest are poisoned.
+until a cluster is stable. The authors' code takes the clips of all clusters but the largest for poisoned; the
+abstract takes the more stable of two clusters.
 
 Ours differs: the authors map the vectors to two dimensions by UMAP before HDBSCAN clusters them; here the
 vectors themselves are clustered, each number centred on its median and divided by its median absolute
