@@ -2,13 +2,40 @@
 
 from closesesame.core.method import Registry
 
+from .abl import ABL
+from .asd import ASD
 from .base import RobustTraining, TrainedRobustly, Watch
+from .dbd import DBD
+from .dbr import DBR
+from .dlp import DLP
+from .pdb import PDB
 from .plain import Plain
+from .vibe import VIBE
 
 ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
     "robust_training",
     RobustTraining,  # type: ignore[type-abstract]
     Plain,
+    DLP,
+    ABL,
+    VIBE,
+    PDB,
+    ASD,
+    DBD,
+    DBR,
 )
 
-__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "TrainedRobustly", "Watch"]
+__all__ = [
+    "ABL",
+    "ASD",
+    "DBD",
+    "DBR",
+    "DLP",
+    "PDB",
+    "ROBUST_TRAININGS",
+    "VIBE",
+    "Plain",
+    "RobustTraining",
+    "TrainedRobustly",
+    "Watch",
+]
