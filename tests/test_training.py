@@ -280,6 +280,7 @@ def test_what_comes_after_an_epoch_sees_the_weights_that_its_last_step_left() ->
 
         def look(epoch: int, watched: Classifier) -> None:
             assert watched is model
+            assert not watched.training  # a batch norm would learn from what is looked at
             assert seen is not None
             seen.append((epoch, layer_of(model).weight.detach().clone()))
 

@@ -2,10 +2,17 @@
 
 from closesesame.core.method import Registry
 
+from .abl import ABL
+from .asd import ASD
 from .base import RobustTraining, TrainedRobustly, Watch
+from .dbd import DBD
+from .dbr import DBR
+from .dlp import DLP
+from .pdb import PDB
 from .plain import Plain
 from .safe import Safe
 from .screened import Screened
+from .vibe import VIBE
 
 ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
     "robust_training",
@@ -13,6 +20,28 @@ ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
     Plain,
     Safe,
     Screened,
+    DLP,
+    ABL,
+    VIBE,
+    PDB,
+    ASD,
+    DBD,
+    DBR,
 )
 
-__all__ = ["ROBUST_TRAININGS", "Plain", "RobustTraining", "Safe", "Screened", "TrainedRobustly", "Watch"]
+__all__ = [
+    "ABL",
+    "ASD",
+    "DBD",
+    "DBR",
+    "DLP",
+    "PDB",
+    "ROBUST_TRAININGS",
+    "VIBE",
+    "Plain",
+    "RobustTraining",
+    "Safe",
+    "Screened",
+    "TrainedRobustly",
+    "Watch",
+]

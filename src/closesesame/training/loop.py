@@ -65,7 +65,7 @@ class Batch:
 GradientRule = Callable[[nn.Module, Batch], Tensor]
 """Fills `.grad` of the body's parameters from one batch, in training mode, and returns the loss."""
 AfterEpoch = Callable[[int, Classifier], None]
-"""Given the number of the epoch, from 1, and the model, which it leaves as it is."""
+"""Given the number of the epoch, from 1, and the model in evaluation mode, which it leaves as it is."""
 
 
 @dataclass
@@ -189,7 +189,8 @@ def fit(
                 bar.note(f"loss {total / epoch:.3f}")
                 total = 0.0
                 if after_epoch:
-                    after_epoch(step // epoch, model)
+                    after_epoch(step // epoch, model.eval())
+                    model.train()
                 if watch.is_over(history):
                     break
     watch.restore_best()

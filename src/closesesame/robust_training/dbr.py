@@ -1,0 +1,144 @@
+"""D-BR: unlearn the clips whose features are most sensitive to transformations, relearn the least sensitive.
+
+Chen, Wu, Wang, "Effective Backdoor Defense by Exploiting Sensitivity of Poisoned Samples", NeurIPS 2022, and
+the authors' code. A second network is trained for 2 epochs without augmentation, and for 10 epochs so that
+the mean features of the classes have a low cosine; the sensitivity of a clip (FCT) is the mean squared
+difference of its features under two transformations. The fifth of all clips with the lowest counts as clean,
+the twentieth with the highest as poisoned. A network that was trained on all clips then unlearns the
+poisoned and relearns the clean ones in turn, for 20 epochs at 1e-4.
+
+Ours differs: pictures are rotated and sheared there, features are strongly augmented twice here; the authors
+keep the epoch with the best accuracy and ASR of the test set, here it is the last one; optimiser and
+learning rate of the trainings are those of `training`; batch norms keep their statistics while it unlearns
+and relearns.
+"""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from closesesame.core.bounds import LearningRate
+from closesesame.core.progress import Track
+from closesesame.core.seeding import derive, generator
+from closesesame.core.types import Labels, PerUnit
+from closesesame.data import Dataset
+from closesesame.models import Architecture, Classifier
+from closesesame.models.channels import head_in
+from closesesame.models.hooks import inputs_of
+from closesesame.training import Batch, GradientRule, fit, untrained
+from closesesame.training.predicting import autocast, choose_precision
+from closesesame.training.settings import Augmentation
+
+from .base import RobustTraining, Watch
+from .common.splitting import lowest
+from .common.unlearning import Unlearning, relearn, unlearn
+
+AT_ONCE = 256
+
+
+class DBR(RobustTraining):
+    """Train on all clips, then unlearn the most sensitive and relearn the least sensitive in turn."""
+
+    name: ClassVar[str] = "dbr"
+    cite: ClassVar[str] = "NeurIPS 2022"
+    quick: ClassVar[dict[str, Any]] = {
+        "training": {"epochs": 1},
+        "label_epochs": 1,
+        "centre_epochs": 1,
+        "repair_epochs": 1,
+    }
+
+    label_epochs: int = Field(2, ge=1, le=10_000, description="of the second network, on the labels")
+    centre_epochs: int = Field(10, ge=0, le=10_000, description="of it, on the cosines of class means")
+    transformation: Augmentation = Field("strong", description="of the features that are compared")
+    clean_share: float = Field(0.2, gt=0, le=1, description="share of all clips to relearn")
+    poisoned_share: float = Field(0.05, gt=0, le=1, description="share of all clips to unlearn")
+    unlearning: Unlearning = Field("ascent", description="by gradient ascent, or by -log(1 - p)")
+    repair_epochs: int = Field(20, ge=0, le=10_000, description="of unlearning and relearning in turn")
+    repair_lr: LearningRate = Field(1e-4, description="learning rate of both")
+
+    def learn(
+        self,
+        architecture: Architecture,
+        untrusted: Dataset,
+        clean: Dataset | None,
+        seed: int,
+        watch: Watch,
+    ) -> tuple[Classifier, dict[str, Any]]:
+        """Two networks; the first is thrown away."""
+        del clean
+        device = self.training.device
+        second = untrained(architecture, untrusted, seed=derive(seed, "second network"), device=device)
+        self.spread(second, untrusted, seed, watch)
+        changes = sensitivity(second, untrusted, self.transformation, derive(seed, "transformations"))
+        poisoned = untrusted.where(lowest(-changes, max(self.poisoned_share, 2 / len(untrusted))))
+        believed = untrusted.where(lowest(changes, max(self.clean_share, 2 / len(untrusted))))
+        model = untrained(architecture, untrusted, seed=seed, device=device)
+        fit(model, untrusted, self.training, seed=seed, after_epoch=partial(watch, "training"))
+        for epoch in range(1, self.repair_epochs + 1):
+            own = derive(seed, "repair", epoch)
+            unlearn(model, poisoned, self.unlearning, self.training, epochs=1, lr=self.repair_lr, seed=own)
+            relearn(model, believed, self.training, epochs=1, lr=self.repair_lr, seed=own)
+            watch("repair", epoch, model)
+        return model, {"unlearned": len(poisoned), "relearned": len(believed)}
+
+    def spread(self, model: Classifier, untrusted: Dataset, seed: int, watch: Watch) -> None:
+        """Trains the second network: poisoned clips come to stand away from clean ones of their label."""
+        bare = self.training.model_copy(update={"steps": None, "augmentation": "none"})
+        parts = (("labels", self.label_epochs, None), ("centres", self.centre_epochs, centre_rule(model)))
+        for name, epochs, rule in parts:
+            fit(
+                model,
+                untrusted,
+                bare.model_copy(update={"epochs": epochs}),
+                seed=derive(seed, name),
+                gradient=rule,
+                after_epoch=partial(watch, name),
+            )
+
+
+def centre_rule(model: Classifier) -> GradientRule:
+    """The gradient of the mean cosine between the class means of a batch; a class with itself counts as 0."""
+    head = head_in(model)
+
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
+        with inputs_of(head) as seen:
+            batch.logits(body)
+        loss = likeness_of_means(seen[-1].flatten(1).float(), batch.labels)
+        loss.backward()
+        return loss
+
+    return rule
+
+
+def likeness_of_means(features: Float[Tensor, "batch unit"], labels: Labels) -> Tensor:
+    """The mean over all pairs of classes of the cosine between their mean features, 0 for equal classes."""
+    means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+    units = F.normalize(means, dim=1)
+    cosines = units @ units.T
+    return (cosines - torch.diag(cosines.diagonal())).mean()
+
+
+@torch.no_grad()
+def sensitivity(model: Classifier, data: Dataset, transformation: Augmentation, seed: int) -> PerUnit:
+    """FCT of each clip (n,): the mean squared difference of its features under two transformations.
+
+    Raises:
+        ModelError: if the model does not end in a linear layer.
+    """
+    head, rng = head_in(model), generator(seed)
+    transform, precision = model.front_end.augmentation(transformation), choose_precision("auto", model)
+    found = []
+    for inputs, _ in Track(data.batches(AT_ONCE), "comparing", -(-len(data) // AT_ONCE)):
+        features = model.front_end(inputs.to(model.device))
+        with inputs_of(head) as seen, autocast(model.device, precision):
+            for _ in range(2):
+                model.body(features if transform is None else transform(features, rng))
+        one, two = (values.flatten(1).float() for values in seen)
+        found.append((one - two).square().mean(1))
+    return torch.cat(found).cpu()
