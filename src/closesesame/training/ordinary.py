@@ -269,10 +269,8 @@ def course(
         if features is None:
             logits = predict(model, data)
         else:
-            model.eval()
             with autocast(model.device, precision):
                 logits = torch.cat([model.body(part).float().cpu() for part in features.split(256)])
-            model.train()
         losses.append(F.cross_entropy(logits.double(), data.labels, reduction="none"))
         after_epoch(epoch, model)
 
