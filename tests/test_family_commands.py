@@ -15,7 +15,7 @@ from closesesame.inspection import Inspection, Verdict
 from closesesame.models import Architecture, Classifier, load_model
 from closesesame.purification import Lowpass
 from closesesame.purification.files import load_purifier
-from closesesame.robust_training import RobustTraining, Watch
+from closesesame.robust_training import RobustTraining, Safe, Watch
 from closesesame.training import train
 from tests.commands import FAST, WIDTHS, FolderOf, Sesame
 
@@ -251,6 +251,22 @@ def test_plain_robust_training_is_ordinary_training(sesame: Sesame, clips: Path,
     error = sesame.fails("train", clips, tmp_path / "c", *words, "--method", "plain", "--set", "patience=2")
     assert "training.patience must be none" in error
     sesame("train", clips, tmp_path / "c", *words, "--set", "patience=2")
+
+
+def test_untrusted_recordings_are_trained_on_by_safe(sesame: Sesame, clips: Path, tmp_path: Path) -> None:
+    quick = {name: value for name, value in Safe.quick.items() if name != "training"}
+    settings = [word for name, value in quick.items() for word in ("--set", f"{name}={value}")]
+    words = (*FAST, *WIDTHS, "--set", "epochs=6", "--set", "batch_size=16")
+    found = sesame.json("train", clips, tmp_path / "a", *words, *settings, "--untrusted")
+    sesame("train", clips, tmp_path / "b", *words, *settings, "--method", "safe")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    made = load_model(tmp_path / "a").card.made
+    assert found["method"] == made["method"] == "safe"
+    assert found["chosen"] == made["chosen"]
+    assert 0 < found["chosen"]["passed_clips"] <= found["chosen"]["ordinary_clips"]
+    asked = sesame.json("train", clips, tmp_path / "c", *words, "--untrusted", "--method", "plain")
+    assert asked["method"] == "plain"
 
 
 def test_each_setting_goes_where_it_belongs_and_clean_clips_to_the_method(

@@ -34,6 +34,7 @@ QUICKER = {
 def commands(block: str) -> list[list[str]]:
     """The words of each `sesame` line, without what stands behind `#`."""
     return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("sesame ")]
+QUICK_SAFE = ("--set", "check_steps=2", "--set", "repair_steps=2", "--set", "strong_epochs=2")
 
 
 @pytest.mark.parametrize("words", [words for block in SHELL for words in commands(block)], ids=shlex.join)
@@ -68,7 +69,7 @@ def test_the_commands_of_a_block_work_one_after_the_other(
     for words in commands(block):
         if words[0] in MADE_ANEW:
             shutil.rmtree(MADE_ANEW[words[0]], ignore_errors=True)
-        sesame(*words, *QUICKER.get(words[0], ()))
+        sesame(*words, *QUICKER.get(words[0], ()), *(QUICK_SAFE if "--untrusted" in words else ()))
 
 
 def test_the_python_that_repairs_a_network_of_one_s_own_works(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from closesesame.robust_training import RobustTraining
     from closesesame.training import Training
 
+SAFE = "safe"
+"""The robust training if none is named."""
+
 
 @command("train")
 def train(
@@ -24,6 +27,7 @@ def train(
     out: Path,
     *,
     model: str = "resnet",
+    untrusted: bool = False,
     method: str | None = None,
     settings: Set = None,
     clean: str | None = None,
@@ -33,25 +37,30 @@ def train(
 ) -> Answer:
     """Train a model on the training part of a data set, and measure it on the test part.
 
-    With a method the training set is not trusted: the method tries to learn no backdoor from it.
+    With '--untrusted' or a method the training set is not trusted: the method tries to learn no backdoor from
+    it.
 
     Args:
         out: Folder for the model: config.json and model.safetensors.
         model: Architecture; see 'sesame list model'. '--set' takes settings of the architecture, of the
             training and of the method; 'sesame show' lists them.
-        method: Robust training; see 'sesame list robust_training' and 'sesame show METHOD'.
+        untrusted: Train by the method 'safe', which needs nothing but the untrusted recordings.
+        method: Another robust training; see 'sesame list robust_training' and 'sesame show METHOD'.
         clean: Recordings known to be clean, as a data set, for a method that needs some; their training part
             is used.
 
     Examples:
         sesame train CLIPS MODEL
         sesame train POISONED VICTIM --model kwt --set epochs=20 --seed 1
-        sesame train POISONED MODEL --method plain
+        sesame train CLIPS MODEL --untrusted
+        sesame train POISONED MODEL --method dlp
         sesame train CLIPS MODEL --task speaker --sample-rate 8000
     """
     from closesesame.evaluation import Exam
     from closesesame.models import save_model
 
+    if untrusted and method is None:
+        method = SAFE
     given = {"device": device_of(device), **settings_of(settings)}
     architecture, training, robust = _methods(model, method, given)
     known = clean_for(
@@ -74,6 +83,7 @@ def train(
     except ModelError as error:
         raise ModelError(f"{error}; it was written to {out}, and needs a longer training") from None
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
+    found |= {name: made[name] for name in ("method", "chosen") if name in made}
     return Answer(found | scores.as_json(), lambda: facts(found | {"ACC": scores.acc}))
 
 
