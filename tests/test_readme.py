@@ -34,6 +34,8 @@ QUICKER = {
 def commands(block: str) -> list[list[str]]:
     """The words of each `sesame` line, without what stands behind `#`."""
     return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("sesame ")]
+
+
 QUICK_SAFE = ("--set", "check_steps=2", "--set", "repair_steps=2", "--set", "strong_epochs=2")
 
 

@@ -18,6 +18,7 @@ from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
 from closesesame.core.errors import DataError
 from closesesame.evaluation.measures import ACC, ASR, AUROC, MEASURES, RA, TPR_AT_5
+from closesesame.families import BY_NAME
 
 CONTENTS: dict[str, Any] = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(render.RESULTS.glob("*.json"))
@@ -147,15 +148,17 @@ def test_a_removal_shows_what_it_leaves_and_what_it_costs() -> None:
 
 
 @pytest.mark.parametrize("family", ["robust_training", "purification"])
-def test_robust_training_and_purification_stand_beside_removals(family: str) -> None:
-    text = pages.render("removals", {"small": content(row(family, "abl", acc=0.8, asr=0.25, ra=0.5))})
+def test_robust_training_and_purification_are_measured_as_removals_are(family: str) -> None:
+    page = pages.page_of(BY_NAME[family])
+    assert page == {"robust_training": "untrusted", "purification": "removals"}[family]
+    text = pages.render(page, {"small": content(row(family, "abl", acc=0.8, asr=0.25, ra=0.5))})
     assert "| resnet | abl | 5 % | 1 | 25 / 50 / –" in text
 
 
 def test_a_detector_shows_auroc_and_what_it_finds_at_three_rates_of_false_alarms() -> None:
     scores = {"auroc": 0.987, "tpr_at_1": 0.4, "tpr_at_5": 0.6, "tpr_at_10": 0.8}
     text = pages.render(
-        "detection", {"small": content(row("detection", "strip", **scores), row("detection", "strip", 0.0))}
+        "untrusted", {"small": content(row("detection", "strip", **scores), row("detection", "strip", 0.0))}
     )
     assert "| resnet | strip | 5 % | 1 | 0.987 / 40 / 60 / 80 |" in text
     assert "*none*" not in text
@@ -166,7 +169,7 @@ def test_an_inspection_shows_whether_it_is_right_on_backdoored_and_on_clean_mode
     bad = {"right": 1.0, "flagged": 1.0, "target_found": 0.0, "p_value": 0.012}
     good = {"right": 0.0, "flagged": 1.0, "p_value": 0.2}
     text = pages.render(
-        "detection", {"small": content(row("inspection", "nc", **bad), row("inspection", "nc", 0.0, **good))}
+        "inspection", {"small": content(row("inspection", "nc", **bad), row("inspection", "nc", 0.0, **good))}
     )
     assert "| resnet | nc | 5 % | 1 | 100 / 100 / 0 / 0.012 | 0 / 100 / – / 0.200 |" in text
 

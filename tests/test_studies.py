@@ -14,9 +14,10 @@ import torch
 
 from benchmarks import render
 from benchmarks.__main__ import main as benchmarks
-from benchmarks.measure import canaries, few_clips, studies, why_restore
+from benchmarks.measure import canaries, courses, few_clips, studies, why_restore
 from benchmarks.measure.canaries import canaries_in, jobs
 from benchmarks.render import canaries as shown
+from benchmarks.render import courses as drawn_courses
 from benchmarks.render import pages
 from benchmarks.render.why import why
 from closesesame.attacks import BadNets
@@ -26,14 +27,16 @@ from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.runner import Watcher, only_driver
 from closesesame.bench.queue.store import Job
 from closesesame.bench.queue.worker import Scope, perform
-from closesesame.bench.recipe import Recipe
+from closesesame.bench.recipe import Recipe, read_recipe
 from closesesame.bench.stages import plan
+from closesesame.bench.tasks import truth_of, untrusted_set
 from closesesame.canaries import Canaries
+from closesesame.core import machine
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import CanaryReport, Exam
 from closesesame.evaluation import canaries as examination
 from closesesame.evaluation.canaries import Measured
-from closesesame.models import Classifier
+from closesesame.models import Classifier, load_model
 from closesesame.models.files import sha256_of
 from closesesame.removal import Removal
 from closesesame.training.features import features_of
@@ -124,6 +127,96 @@ def test_a_study_of_few_clips_has_a_row_a_source_of_speech(
     assert 0 < rows[1]["believed_unlabelled_clips"] <= 20
     assert {row["method"] for row in rows} == {"restore"}
     assert rows[0]["clean_clips"] == rows[1]["clean_clips"] > 0
+
+
+ROBUST = """
+attack = ["pbsm", "ultrasonic"]
+robust_training = [
+    "plain",
+    { name = "dlp", settings = { supervised_epochs = 2, unlearning_epochs = 3, training = { epochs = 2 } } },
+]
+"""
+
+
+def test_a_study_of_courses_has_figures_of_every_epoch_and_trains_on_the_clean_set_once(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(studies, "run", in_this_process)
+    DONE.clear()
+    recipe = RECIPE.partition("attack =")[0].replace("epochs = 12", "epochs = 4") + ROBUST
+    rows = run("courses", recipe=recipe)["rows"]
+    assert [(row["attack"], row["poisoning_rate"], row["method"]) for row in rows] == [
+        ("pbsm", 0.0, "plain"),
+        ("pbsm", 0.0, "dlp"),
+        ("pbsm", 0.2, "plain"),
+        ("pbsm", 0.2, "dlp"),
+        ("ultrasonic", 0.2, "plain"),
+        ("ultrasonic", 0.2, "dlp"),
+    ]
+    for row in rows:
+        lengths = {
+            stage: {len(course[name]) for name in courses.FIGURES} for stage, course in row["course"].items()
+        }
+        assert lengths == (
+            {"training": {4}} if row["method"] == "plain" else {"SL": {2}, "AU": {3}, "ASSFT": {2}}
+        )
+        fitted = [share for course in row["course"].values() for share in course["poisoned_fitted"]]
+        assert all(share is None for share in fitted) == (not row["poisoning_rate"])
+    # The last epoch of plain training is the suspect of a grid.
+    with closing(open_store(tmp_path / "store")) as store:
+        cells = [found.job for found in store.rows() if found.job.task.endswith(":watched")]
+    known = planned_from(tmp_path / "small.toml", tmp_path)
+    for row, job in zip(rows, cells, strict=True):
+        if row["method"] == "plain":
+            places = ArtifactStore(tmp_path / "store")
+            cell = courses.Course.read(job.payload)
+            suspect = next(one for one in known if one.id == cell.suspect)
+            perform(suspect, places, Scope().load())
+            model, truth = load_model(places.artifact(cell.suspect)), truth_of(cell, places)
+            data = untrusted_set(cell, cell.poisoned, places)
+            with machine.precision(job.payload["machine"]["precision"]):
+                found = courses.figures(model, truth.exam, data, courses.mask_of(truth.read_mask(), data))
+            assert found == {name: row["course"]["training"][name][-1] for name in courses.FIGURES}
+
+
+def planned_from(recipe: Path, data: Path) -> list[Job]:
+    return plan(read_recipe(recipe), data)
+
+
+def course(clean: list[float], poisoned: list[float]) -> dict[str, list[float]]:
+    other = {name: [0.1, 0.2, 0.3, 0.4] for name in ("acc", "asr", "ra")}
+    return {**other, "clean_fitted": clean, "poisoned_fitted": poisoned}
+
+
+def test_what_is_learned_first_is_told_attack_by_attack() -> None:
+    where = {"data": "words", "model": "resnet", "seed": 0, "poisoning_rate": 0.05}
+    early, late = [0.2, 0.6, 0.9, 1.0], [0.1, 0.2, 0.3, 0.7]
+    rows = [
+        where | {"method": "plain", "attack": "hum", "course": {"training": course(late, early)}},
+        where | {"method": "plain", "attack": "pitch", "course": {"training": course(early, late)}},
+        where | {"method": "plain", "attack": "echo", "course": {"training": course(early, early)}},
+        where | {"method": "plain", "attack": "faint", "course": {"training": course(early, [0.0] * 4)}},
+        where
+        | {
+            "method": "dlp",
+            "attack": "hum",
+            "course": {"SL": course(late, early), "AU": course(late, early)},
+        },
+    ]
+    content = {"recipe": "courses", "about": "About.", "host": HOST, "rows": rows}
+    text = "\n".join(drawn_courses.section(content))
+    assert "| resnet | hum | 0 | 10 / 20 | 20 / 60 | 30 / 90 | 70 / 100 | 4 | 2 | poisoned |" in text
+    assert "| resnet | pitch | 0 | 20 / 10 | 60 / 20 | 90 / 30 | 100 / 70 | 2 | 4 | clean |" in text
+    assert "| 2 | 2 | together |" in text
+    assert "| 2 | – | clean |" in text
+    assert (
+        "| resnet | dlp | hum | 5 % | 0 | 20 / 20 / 20 | 40 / 40 / 40 | 20 / 20 / 20 | 40 / 40 / 40 |" in text
+    )
+    drawing = drawn_courses.learned(content)
+    assert drawing.count("<polyline") == 2 * 4 + 2
+    x, y = drawn_courses.LEFT + drawn_courses.PANEL / 4, drawn_courses.TOP + 16 + drawn_courses.TALL * 0.8
+    assert f'points="{x:.1f},{y:.1f} ' in drawing  # 20 % of the poisoned clips of the first attack
+    assert "](courses.svg)" in pages.render("untrusted", {"courses": content})
 
 
 def test_a_study_of_canaries_stops_and_goes_on_and_has_a_row_a_repair(

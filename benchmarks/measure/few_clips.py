@@ -11,15 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from closesesame import __version__
 from closesesame.bench.cells import JudgeCell, MethodCell
 from closesesame.bench.identity import Code, Contents, identity
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import Job
 from closesesame.bench.queue.worker import Task
-from closesesame.bench.results import write_result
+from closesesame.bench.results import write_measured
 from closesesame.bench.tasks import Result, as_planned, exam_of, given_to
-from closesesame.core.machine import host
 from closesesame.data import Dataset
 from closesesame.data.speech import synthetic_speech
 from closesesame.data.unlabelled import read_audio
@@ -122,14 +120,7 @@ def speech(source: str, data: Path, card: ModelCard, seed: int) -> Dataset | Non
 
 def write(rows: Rows, done: list[str], out: Path) -> None:
     """Writes the rows that there are."""
-    content = {
-        "recipe": out.stem,
-        "about": ABOUT,
-        "version": __version__,
-        "host": host(),
-        "rows": [rows[name].result for name in done],
-    }
-    write_result(content, out)
+    write_measured(out, [rows[name].result for name in done], ABOUT)
 
 
 TABLE: dict[str, Task] = {"repaired": repaired}

@@ -15,6 +15,7 @@ from closesesame.core.errors import DataError
 
 from .answers import results_page
 from .canaries import scatter
+from .courses import learned
 from .figure import figure
 from .pages import mixed, texts
 from .readme import StaleExampleError, contributing, readme
@@ -22,7 +23,7 @@ from .why import why
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"
-FIGURES = {"canaries": scatter, "why_restore": why}
+FIGURES = {"canaries": scatter, "why_restore": why, "courses": learned}
 """What draws a figure of a result file, beside it."""
 README, GUIDE = HERE.parent / "README.md", HERE.parent / "CONTRIBUTING.md"
 

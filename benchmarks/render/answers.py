@@ -247,7 +247,7 @@ def _peers(contents: Contents) -> Iterator[Answer]:
     yield Answer(
         "What do ART's detectors find on the same speech?",
         f"With {100 * last:g} % poisoned: {'; '.join(said)}.",
-        "detection",
+        "untrusted",
     )
 
 

@@ -21,6 +21,7 @@ from closesesame.families import Family
 from .against import BENCH
 from .against import section as against
 from .canaries import section as canaries
+from .courses import section as courses
 from .rows import (
     BARE,
     Row,
@@ -57,11 +58,13 @@ class Page:
         title: its heading.
         about: how to read it.
         plain: result files that are shown as they are, with the headings of their sections.
+        families: whose methods stand on it.
     """
 
     title: str
     about: str
     plain: Mapping[str, str]
+    families: tuple[str, ...] = ()
 
 
 RATES = (
@@ -80,7 +83,7 @@ PAGES = {
         },
     ),
     "removals": Page(
-        "Removals, robust training and purification: what they leave of a backdoor and of the model",
+        "Removals and purification: what they leave of a backdoor and of the model",
         f"{RATES} RA is measured on the clips of ASR; beside it stands RA of a never-poisoned model of the "
         "same kind (the clean reference model) on the same clips, as it is and after the same method.",
         {
@@ -91,11 +94,23 @@ PAGES = {
             "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",
             "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
         },
+        ("removal", "purification"),
     ),
-    "detection": Page(
-        "Detection and inspection: which clips are poisoned, and which models",
-        f"{RATES} Every clip of the poisoned training set is judged; poisoned is positive.",
-        {"peers_art": "ART's poison detectors on embedded speech"},
+    "untrusted": Page(
+        "Untrusted data: robust training, and detection of poisoned clips",
+        f"{RATES} A robust training gets the poisoned training set. A detection judges every clip of it; "
+        "poisoned is positive.",
+        {
+            "courses": "What is learned first: robust trainings epoch by epoch",
+            "peers_art": "Beside the detectors of ART, on embedded speech",
+        },
+        ("robust_training", "detection"),
+    ),
+    "inspection": Page(
+        "Inspection: which models are backdoored",
+        RATES,
+        {},
+        ("inspection",),
     ),
     "engine": Page(
         "The engine: kills, full disks, hostile input, speed",
@@ -122,8 +137,8 @@ PLAIN = {name: (page, title) for page, about in PAGES.items() for name, title in
 
 
 def page_of(family: Family) -> str:
-    """Which page a family stands on: with those that make models, or with those that say something."""
-    return "removals" if family.makes in {"model", "purifier"} else "detection"
+    """The page that the methods of a family stand on."""
+    return next(name for name, page in PAGES.items() if family.name in page.families)
 
 
 def render(name: str, contents: Contents) -> str:
@@ -185,7 +200,7 @@ def as_they_are(content: Mapping[str, Any]) -> list[str]:
     return [f"{content.get('about') or ''} {place}".strip(), table(head, lines)]
 
 
-SECTIONS = {"canaries": canaries, "why_restore": with_figure}
+SECTIONS = {"canaries": canaries, "courses": courses, "why_restore": with_figure}
 """What makes a section of a plain file that is not its table alone."""
 
 

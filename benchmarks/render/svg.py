@@ -1,6 +1,6 @@
 """Marks of the figures of result pages, as SVG: one look for all of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 BEFORE, AFTER, COST, GRID, INK, FAINT = "#b9b9b9", "#c8432b", "#3b6ea8", "#e4e4e4", "#222222", "#767676"
@@ -29,6 +29,12 @@ def dot(x: float, y: float, colour: str, *, radius: float = 2.5, full: bool = Tr
     """A dot; one that is not full is a ring."""
     paint = f'fill="{colour}" fill-opacity="0.7"' if full else f'fill="none" stroke="{colour}"'
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" {paint}/>'
+
+
+def path(places: Sequence[tuple[float, float]], colour: str) -> str:
+    """A thick line through places."""
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
 
 
 def line(

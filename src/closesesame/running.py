@@ -12,7 +12,8 @@ from closesesame.inspection import Inspection
 from closesesame.models import Architecture, Classifier, ModelCard
 from closesesame.purification import Purification
 from closesesame.removal import Removal
-from closesesame.robust_training import RobustTraining
+from closesesame.robust_training import RobustTraining, Watch
+from closesesame.robust_training.base import unwatched
 from closesesame.training import Training
 
 
@@ -62,13 +63,13 @@ def remove(removal: Removal, given: Given, seed: int) -> Made:
     )
 
 
-def train(robust: RobustTraining, given: Given, seed: int) -> Made:
+def train(robust: RobustTraining, given: Given, seed: int, *, watch: Watch = unwatched) -> Made:
     """Trains as the suspects of the grid are trained, unless the method says how."""
     assert given.architecture is not None
     assert given.untrusted is not None
     if given.training is not None and "training" not in robust.model_fields_set:
         robust = robust.model_copy(update={"training": given.training})
-    trained = robust.train(given.architecture, given.untrusted, seed, clean=given.clean)
+    trained = robust.train(given.architecture, given.untrusted, seed, clean=given.clean, watch=watch)
     return Made(trained.model, {"seconds": trained.seconds, "chosen": trained.chosen})
 
 
