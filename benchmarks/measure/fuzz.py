@@ -20,7 +20,6 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -32,7 +31,7 @@ from rich.progress import Progress
 
 from closesesame.bench import stages as planning
 from closesesame.bench.queue.store import FILE
-from closesesame.bench.queue.worker import peak_mb
+from closesesame.bench.queue.worker import forget_peak, peak_mb
 from closesesame.bench.results import write_measured
 from closesesame.core.disk import write_whole
 from closesesame.core.errors import ClosesesameError, DataWarning
@@ -98,7 +97,8 @@ def try_case(number: int, seed: int, scratch: Path, world: World, tallies: dict[
     tally = tallies.setdefault(kind, Tally())
     act = KINDS[kind][0](rng, place, world)
     before, started = _listing(place), _cpu_ms()
-    memory = _forget_peak()
+    forget_peak()
+    memory = peak_mb()
     try:
         outcome = _outcome(act)
         left = {*_listing(place).items()} ^ {*before.items()}
@@ -164,12 +164,6 @@ def _listing(place: Path) -> dict[str, tuple[int, int]]:
 def _cpu_ms() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return 1000 * (used.ru_utime + used.ru_stime)
-
-
-def _forget_peak() -> float:
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return peak_mb()
 
 
 def try_cases(numbers: range, seed: int, scratch: Path, world: World) -> dict[str, Tally]:

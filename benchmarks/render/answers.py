@@ -240,12 +240,12 @@ def _peers(contents: Contents) -> Iterator[Answer]:
     rows = [row for row in contents["peers_art"]["rows"] if row["tpr"] is not None]
     last = max(row["poisoning_rate"] for row in rows)
     said = [
-        f"{row['peer']} finds {_percent(row['tpr'])} of the poisoned clips and flags {_percent(row['fpr'])} "
-        "of the clean ones"
+        f"{row['detector']} finds {_percent(row['tpr'])} of the poisoned clips and flags "
+        f"{_percent(row['fpr'])} of the clean ones"
         for row in where(rows, poisoning_rate=last)
     ]
     yield Answer(
-        "What do ART's detectors find on the same speech?",
+        "What do detectors find beside those of ART, on the same arrays?",
         f"With {100 * last:g} % poisoned: {'; '.join(said)}.",
         "untrusted",
     )

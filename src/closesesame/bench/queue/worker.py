@@ -113,7 +113,7 @@ def perform(job: Job, artifacts: ArtifactStore, tasks: Tasks) -> Outcome:
         DataError: if the disk is full, for which no job is to blame.
     """
     started = time.perf_counter()
-    _forget_peak()
+    forget_peak()
     outcome = Outcome()
     try:
         result = tasks.find(job.task)(job, artifacts)
@@ -166,7 +166,7 @@ def _heartbeat(folder: Path, owner: str, parent: int) -> None:
             renewed = time.monotonic()
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Starts the high-water mark of memory anew, where the system allows it (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
