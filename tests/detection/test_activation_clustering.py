@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from closesesame.data import Dataset
 from closesesame.detection import ActivationClustering
-from closesesame.detection.activation_clustering import reduced, side, silhouette, two_means
 from closesesame.models import adapt
+from closesesame.training.clusters import reduced, side, silhouette, two_means
 
 
 def line(*places: float) -> Tensor:

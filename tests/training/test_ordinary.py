@@ -1,5 +1,6 @@
 """Ordinary clips: ranks and counts by hand, the two trainings that are watched, and the repair."""
 
+import math
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.training import Training, fit, ordinary, predict, untrained
+from closesesame.training.features import features_of
 from closesesame.training.ordinary import (
     OrdinaryRepair,
     course,
@@ -47,6 +49,21 @@ def test_a_clip_is_ordinary_if_it_is_learned_neither_first_nor_last() -> None:
     # The lowest ranks early are 1/8, 1/8, 5/8, 3/8; the highest late 1/8, 3/8, 7/8, 7/8.
     assert ordinariness(early, late, labels).tolist() == [0.125, 0.125, 0.125, 0.125]
     assert ordinariness(early[:1], late[:1], labels).tolist() == [0.125, 0.375, 0.375, 0.125]
+
+
+def test_the_odd_cluster_is_the_one_with_more_varied_second_answers() -> None:
+    features = torch.tensor([[0.0], [1.0], [10.0], [11.0], [5.0], [7.0]]).double()
+    labels = torch.tensor([2, 2, 2, 2, 0, 0])
+    # Second answers of label 2: 0 and 1 in the first cluster, 0 twice in the second.
+    logits = torch.tensor([[3, 0, 9], [0, 3, 9], [3, 0, 9], [3, 0, 9], [9, 1, 0], [9, 1, 0]]).double()
+    odd = ordinary.oddness(features, logits, labels)
+    # The means are 0.5 and 10.5; a place is the distance from 5.5 in halves of theirs.
+    assert odd[:4].tolist() == pytest.approx([1.1, 0.9, -0.9, -1.1])
+    turned = ordinary.oddness(features, logits[[2, 3, 0, 1, 4, 5]], labels)
+    assert turned[:4].tolist() == pytest.approx([-1.1, -0.9, 0.9, 1.1])
+    assert ordinary.oddness(torch.ones(6, 1).double(), logits, labels).tolist() == [0] * 6
+    assert ordinary.variety(logits[:2], 2) == pytest.approx(math.log(2))
+    assert ordinary.variety(logits[2:4], 2) == pytest.approx(ordinary.variety(logits[:1], 2))
 
 
 def test_of_each_class_as_many_are_chosen_and_at_most_half() -> None:
@@ -128,7 +145,12 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
     assert torch.equal(given[0], torch.cat([slow, strong[:1]]))
     assert torch.equal(given[1], strong[3:])  # two of five epochs are late
     scores = ordinariness(given[0], given[1], data.labels)
-    assert rows.tolist() == most_ordinary(scores, data.labels, 0.2, 1).tolist()
+    strongly = victim()  # as it is left by a training that does nothing
+    redraw(strongly, derive(5, "strong"))
+    features, logits = (found(strongly, data).double() for found in (features_of, predict))
+    odd = ranks_within(ordinary.oddness(features, logits, data.labels)[None], data.labels)[0]
+    assert rows.tolist() == most_ordinary(scores - 9 * (odd > 0.5), data.labels, 0.2, 1).tolist()
+    assert rows.tolist() != most_ordinary(scores, data.labels, 0.2, 1).tolist()
     assert len(rows) == 6
     assert state(model).keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in state(model).items())

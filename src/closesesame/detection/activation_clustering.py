@@ -14,22 +14,16 @@ ones: these are the same, turned, and neither 2-means nor the silhouette changes
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float64
 from pydantic import Field
 from torch import Tensor
 
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.training.clusters import Points, reduced, side, silhouette, two_means
 from closesesame.training.features import features_of
 
 from .base import Detection
-
-Points = Float64[Tensor, "point axis"]
-ROUNDS = 100
-"""Of 2-means at most; it seldom takes 20."""
-AT_ONCE = 1024
-"""Points whose distances to all others are held in memory."""
 
 
 class ActivationClustering(Detection):
@@ -63,61 +57,3 @@ class ActivationClustering(Detection):
             return torch.zeros(len(points), dtype=torch.float64)
         weight = silhouette(points, small) * (1 - 2 * small.double().mean())
         return weight * side(points, small)
-
-
-def reduced(features: Float64[Tensor, "example unit"], components: int, *, whiten: bool) -> Points:
-    """Principal components, without those that nothing varies along.
-
-    Args:
-        features: of one class.
-        components: how many at most.
-        whiten: give all of them the variance 1.
-    """
-    left, sizes, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
-    count = min(components, int((sizes > 1e-6 * sizes[0].clamp(min=1e-12)).sum()))
-    points: Tensor = left[:, :count] * (len(features) ** 0.5 if whiten else sizes[:count])
-    return points
-
-
-def two_means(points: Points) -> Bool[Tensor, " point"]:
-    """Which points are in the smaller of two clusters; none if all points are the same.
-
-    2-means starts once for each axis, from the points below and above its mean, and the result with the
-    lowest sum of squares counts. So nothing is drawn, and the order of the points does not matter.
-    """
-    best, lowest = torch.zeros(len(points), dtype=torch.bool), float("inf")
-    for axis in points.T:
-        inside = axis > axis.mean()
-        for _ in range(ROUNDS):
-            before, inside = inside, side(points, inside) > 0
-            if torch.equal(before, inside):
-                break
-        parts = [points[inside], points[~inside]]
-        spread = sum(float((part - part.mean(0)).square().sum()) for part in parts)
-        if len(parts[0]) and len(parts[1]) and spread < lowest:
-            best, lowest = inside, spread
-    return best if 2 * int(best.sum()) <= len(best) else ~best
-
-
-def side(points: Points, inside: Bool[Tensor, " point"]) -> PerUnit:
-    """Where each point lies between two means: 1 at the mean of those inside, -1 at that of the others."""
-    one, other = points[inside].mean(0), points[~inside].mean(0)
-    middle, way = (one + other) / 2, (one - other) / 2
-    return (points - middle) @ way / way.square().sum()
-
-
-def silhouette(points: Points, inside: Bool[Tensor, " point"]) -> float:
-    """Rousseeuw's silhouette, the mean: (b - a) / max(a, b).
-
-    There a is the mean distance of a point to the others of its cluster, and b to those of the other cluster.
-    A point alone in its cluster counts 0.
-    """
-    counts = torch.stack([(~inside).sum(), inside.sum()]).double()
-    member = torch.stack([~inside, inside], 1).double()
-    total = 0.0
-    for some, own in zip(points.split(AT_ONCE), inside.long().split(AT_ONCE), strict=True):
-        to_clusters = torch.cdist(some, points) @ member
-        a = to_clusters.gather(1, own[:, None])[:, 0] / (counts[own] - 1).clamp(min=1)
-        b = to_clusters.gather(1, 1 - own[:, None])[:, 0] / counts[1 - own]
-        total += float(torch.where(counts[own] > 1, (b - a) / torch.maximum(a, b), 0.0).sum())
-    return total / len(points)

@@ -8,7 +8,12 @@ first; its learning rate is low, since at a high one losses leap from epoch to e
 augmentation shows what is learned last.
 
 A loss says something only beside those of the same label, and ranks within a label hide how few or many of
-them are poisoned. So these ranks choose a few clips of each class, and no more. One poisoned clip among
+them are poisoned. Where poisoned clips are neither first nor last, they still are another kind of clip: their
+features form a cluster (Chen et al., 2018, arXiv:1811.03728), and in them stand words of all other classes,
+so their second answers are spread over the classes, while a clean class is confused with few. So no clip is
+chosen from that half of a class which lies nearer to the cluster with the more varied second answers.
+
+All this chooses a few clips of each class, and no more. One poisoned clip among
 hundreds is enough to keep a backdoor; so the chosen clips are checked. They are split into halves, and a
 model that was trained on all clips is repaired by self-distillation with either half. What a repaired model
 says of the clips that it was not repaired with can be compared over all classes: a poisoned one does not get
@@ -28,7 +33,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.core.bounds import Steps
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive
 from closesesame.core.settings import default
 from closesesame.core.types import Labels
@@ -36,6 +41,8 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 
+from .clusters import Points, reduced, side, two_means
+from .features import features_of
 from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
 from .predicting import autocast, choose_precision, predict
 from .selfdistillation import SelfDistillation
@@ -49,6 +56,8 @@ SLOW = 0.2
 """Factor of the learning rate in slow training."""
 LATE = 0.4
 """Share of the epochs of the strong training that are late."""
+COMPONENTS = 10
+"""Principal components of the features of a class, as activation clustering takes them."""
 BATCH_SIZE = 96
 """Of the repair."""
 
@@ -137,6 +146,7 @@ class OrdinaryCheck(SelfDistillation):
             "strong": {"epochs": self.strong_epochs, "augmentation": "strong"},
         }
         losses = {}
+        probe = model
         for stage, change in changes.items():
             probe, own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
             redraw(probe, own_seed)
@@ -146,6 +156,9 @@ class OrdinaryCheck(SelfDistillation):
         early = torch.cat([losses["slow"], strong[:1]])
         late = strong[-max(1, round(LATE * len(strong))) :]
         scores = ordinariness(early, late, data.labels)
+        logits = predict(probe, data).double()
+        odd = oddness(_features(probe, data, logits), logits, data.labels)
+        scores[ranks_within(odd[None], data.labels)[0] > 0.5] -= 1
         return most_ordinary(scores, data.labels, self.ordinary_share, self.ordinary_least)
 
 
@@ -191,6 +204,43 @@ def ordinariness(early: Losses, late: Float64[Tensor, "late n"], labels: Labels)
         labels: the given ones (n,).
     """
     return torch.minimum(ranks_within(early, labels).amin(0), 1 - ranks_within(late, labels).amax(0))
+
+
+def _features(model: Classifier, data: Dataset, logits: Float64[Tensor, "n class"]) -> Points:
+    """Of all clips (n, unit); the logits of a model that has no features before a linear layer."""
+    try:
+        return features_of(model, data).double()
+    except ModelError:
+        return logits
+
+
+def oddness(features: Points, logits: Float64[Tensor, "n class"], labels: Labels) -> Float64[Tensor, " n"]:
+    """How near each clip (n,) is to the odd one of two clusters of its label; 1 at its mean, -1 at the other.
+
+    The odd cluster is that of which the second answers are more varied.
+
+    Args:
+        features: of the clips (n, unit).
+        logits: of the same model.
+        labels: the given ones (n,).
+    """
+    scores = torch.zeros(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        points = reduced(features[rows], COMPONENTS, whiten=False)
+        odd = two_means(points)
+        if odd.any():
+            some, others = (variety(logits[rows[part]], int(label)) for part in (odd, ~odd))
+            scores[rows] = side(points, odd if some >= others else ~odd)
+    return scores
+
+
+def variety(logits: Float64[Tensor, "n class"], label: int) -> float:
+    """The entropy, in nats, of the mean answer of clips without their label."""
+    others = logits.clone()
+    others[:, label] = -torch.inf
+    answer = F.softmax(others, 1).mean(0)
+    return float(torch.special.entr(answer).sum())
 
 
 def ranks_within(losses: Losses, labels: Labels) -> Losses:
