@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from closesesame.core import machine
-from closesesame.core.errors import DataError, SettingError
+from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
 from closesesame.models.front_ends import LogMel
@@ -271,6 +271,12 @@ def test_the_rule_gets_no_gradient_of_an_earlier_batch_and_its_losses_are_averag
     history = fit(line(), numbered(8), Training(steps=7, batch_size=4, **PLAIN), seed=0, gradient=rule)
     assert history.loss == [1.5, 4.0, 4.0]  # the seventh batch ends no epoch
     assert history.validation_loss == []
+
+
+def test_a_model_without_weights_to_train_is_refused() -> None:
+    frozen = line().requires_grad_(False)
+    with pytest.raises(ModelError, match="has no weights that can be trained"):
+        fit(frozen, numbered(8), Training(steps=2, batch_size=4, **PLAIN), seed=0)
 
 
 def test_what_comes_after_an_epoch_sees_the_weights_that_its_last_step_left() -> None:

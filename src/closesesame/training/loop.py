@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from closesesame.audio.augment import Augmentation
 from closesesame.core import machine
-from closesesame.core.errors import DataError, DivergedError
+from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.types import Labels, Logits, PerUnit
@@ -147,13 +147,15 @@ def fit(
 
     Raises:
         DataError: if there are fewer than two examples, or `patience` is set without validation data.
-        ModelError: if the data do not fit the model.
+        ModelError: if the data do not fit the model, or it has no weights to train.
         DivergedError: if the loss becomes NaN or infinite.
         SettingError: if the settings ask for bf16 and the model's device lacks it.
     """
     data = data_for(model.card, data)
     if len(data) < 2:
         raise DataError(f"training needs two examples or more, got {len(data)}")
+    if not any(weight.requires_grad for weight in model.body.parameters()):
+        raise ModelError("the model has no weights that can be trained")
     if training.patience is not None and not validation:
         raise DataError("Training.patience needs validation data to watch")
     history = History(precision=choose_precision(training.precision, model))
