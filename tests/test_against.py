@@ -23,13 +23,21 @@ def rows_of(attack: str, victim: tuple[float, float], **repaired: tuple[float, f
         "settings": {},
         "error": None,
     }
-    none = {"method": "none", "method_name": "none", "seconds": 40.0}
+    none = {"method": "none", "method_name": "none", "seconds": 40.0, "peak_mb": 500.0}
     found = [
         base | none | CLEAN | {"poisoning_rate": 0.0},
         base | none | {"poisoning_rate": 0.05, "asr": victim[0], "ra": 0.0, "acc": victim[1]},
     ]
     for name, (asr, ra, acc) in repaired.items():
-        more = {"method": name, "method_name": name, "asr": asr, "ra": ra, "acc": acc, "seconds": 60.0}
+        more = {
+            "method": name,
+            "method_name": name,
+            "asr": asr,
+            "ra": ra,
+            "acc": acc,
+            "seconds": 60.0,
+            "peak_mb": 600.0,
+        }
         found.append(base | more | {"poisoning_rate": 0.05, "clean_fraction": 0.05, "clean_from": "train"})
         found.append(base | more | {"poisoning_rate": 0.0, "clean_fraction": 0.05, "clean_from": "train"})
     return found
@@ -52,13 +60,13 @@ def test_a_case_is_a_planted_victim_beside_its_clean_reference_model() -> None:
     first = next(iter(found["ft"].values()))
     assert first.asr == 0.52
     assert (first.asr_more, first.ra_less, first.acc_lost) == pytest.approx((0.51, 0.5, 0.005))
-    assert first.times == 1.5
+    assert (first.times, first.memory) == (1.5, 1.2)
 
 
 def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     about, kept, versus, differences = section([CONTENT])
     assert "which was never poisoned" in about
-    assert "| restore | 3 | 3.0 (4.0) | 2.0 (3.0) | 6.3 (10.0) | 0.7 (1.0) | 1.5 |" in kept
+    assert "| restore | 3 | 3.0 (4.0) | 2.0 (3.0) | 6.3 (10.0) | 0.7 (1.0) | 1.5 | 1.2 |" in kept
     assert "| ft | 3 | 18.0 (52.0) |" in kept
     # warp: ft has the same ACC and a lower ASR; pbsm: ft has a lower ASR at a lower ACC
     assert "In 67 % of its 3 cases" in versus
@@ -79,7 +87,7 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
     )
     names = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
     assert names == ["| `restore`", "| `ft`", "| `clp`"]
-    assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 |" in text
+    assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 | 1.2 |" in text
     assert "| 1 % clean clips | 50.0 / 50.0 / 10.0 (1) |" in text
     assert set(PARTS) | set(MAIN) == {
         path.stem.removeprefix(BENCH)

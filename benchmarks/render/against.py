@@ -20,7 +20,7 @@ BENCH = "removals_test"
 PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
 DRAWS = 10_000
-HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training"]
+HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
 MAIN = ("", "_published")
 """Grids of the ResNet with twelve attacks, and with six of these for the published removals."""
 PARTS = {
@@ -47,6 +47,7 @@ class Case:
         acc: left.
         acc_lost: the victim's minus that.
         times: seconds of the repair over those of the victim's training.
+        memory: peak memory of its process over that of the victim's training.
     """
 
     asr: float
@@ -55,6 +56,7 @@ class Case:
     acc: float
     acc_lost: float
     times: float
+    memory: float
 
 
 def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
@@ -75,6 +77,7 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
                 acc=row["acc"],
                 acc_lost=victim["acc"] - row["acc"],
                 times=row["seconds"] / victim["seconds"],
+                memory=row["peak_mb"] / victim["peak_mb"],
             )
     return found
 
@@ -178,7 +181,7 @@ def line(of: list[Case]) -> list[str]:
     return [
         str(len(of)),
         *(shown(attrgetter(name)) for name in ("asr", "asr_more", "ra_less", "acc_lost")),
-        f"{statistics.fmean(case.times for case in of):.1f}",
+        *(f"{statistics.fmean(map(attrgetter(name), of)):.1f}" for name in ("times", "memory")),
     ]
 
 
