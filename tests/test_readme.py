@@ -82,7 +82,7 @@ def test_the_python_that_repairs_a_network_of_one_s_own_works(
     monkeypatch.setattr("closesesame.load_splits", lambda _: tones)
     network = load_model(save_model(clean_model, tmp_path / "m"))
     names = {"network": network}
-    exec(block.replace("16_000", "8_000").replace("steps=100", "steps=2"), names)
+    exec(block.replace("16_000", "8_000").replace("Restore()", "Restore(steps=2)"), names)
     assert set(names["repaired"].state_dict()) == set(network.state_dict())
 
 
@@ -92,7 +92,7 @@ def test_the_example_works_and_prints_what_is_shown_below_it(
     (block,) = [block for block in PYTHON if "Exam(" in block]
     monkeypatch.setattr("closesesame.data.speech.synthetic_speech", lambda: tones)
     monkeypatch.setattr(Training, "__init__", _short(Training.__init__))
-    exec(block.replace("FTAugmented()", "FTAugmented(steps=2)"), {})
+    exec(block.replace("Restore()", "Restore(steps=2)"), {})
     printed = capsys.readouterr().out
     (shown,) = [block for kind, block in BLOCKS if kind == "text"]
     assert re.sub(r"[\d.]+", "N", printed).split() == re.sub(r"[\d.]+", "N", shown).split()
