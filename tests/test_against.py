@@ -88,6 +88,8 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
     names = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
     assert names == ["| `restore`", "| `ft`", "| `clp`"]
     assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 | 1.2 |" in text
+    # warp: ft has the same ACC and a lower ASR
+    assert "In 67 % of all 3 cases of `restore` no other removal leaves a lower ASR" in text
     assert "| 1 % clean clips | 50.0 / 50.0 / 10.0 (1) |" in text
     assert set(PARTS) | set(MAIN) == {
         path.stem.removeprefix(BENCH)
