@@ -94,10 +94,11 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     others = {PARTS[part]: cases([grids[part]]) for part in PARTS if part in grids}
     everywhere = cases(grids.values())
     if OURS in everywhere and len(everywhere) > 1:
-        share = best(everywhere[OURS], (everywhere[name] for name in everywhere if name != OURS))
+        ours = everywhere[OURS]
+        share = 100 * best(ours, (everywhere[name] for name in everywhere if name != OURS))
         parts.append(
-            f"In {100 * share:.0f} % of all {len(everywhere[OURS])} cases of `{OURS}` no other removal leaves "
-            "a lower ASR at an ACC that is not lower."
+            f"In {share:.0f} % of all {len(ours)} cases of `{OURS}` no other removal leaves a lower ASR at an "
+            "ACC that is not lower."
         )
     if others:
         names = [name for name in order if any(name in found for found in others.values())]
