@@ -97,8 +97,8 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
         ours = everywhere[OURS]
         share = 100 * best(ours, (everywhere[name] for name in everywhere if name != OURS))
         parts.append(
-            f"In {share:.0f} % of all {len(ours)} cases of `{OURS}` no other removal leaves a lower ASR at an "
-            "ACC that is not lower."
+            f"In {share:.0f} % of all {len(ours)} cases of `{OURS}` no other removal leaves a lower ASR at "
+            "an ACC that is not lower."
         )
     if others:
         names = [name for name in order if any(name in found for found in others.values())]
