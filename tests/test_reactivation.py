@@ -11,8 +11,10 @@ from closesesame.attacks import BadNets, Ultrasonic
 from closesesame.core import machine
 from closesesame.core.domain import SPEECH
 from closesesame.core.errors import DataError, ModelError
+from closesesame.core.seeding import generator
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Attacker, Exam, Reactivate, Retune, reactivate
+from closesesame.evaluation.adversaries import attack_again
 from closesesame.evaluation.reactivation import _loss, _with_gradients, find_pattern, perturbed
 from closesesame.evaluation.retuning import retuned
 from closesesame.models import Classifier, adapt
@@ -142,6 +144,53 @@ def test_the_attacker_has_as_many_pairs_as_are_asked_for_or_there_are(tones: Spl
         assert torch.equal(triggered.inputs[:], trigger.stamp(clean.inputs[:]))
         assert torch.equal(triggered.labels, clean.labels)
         assert not (clean.labels == 3).any()
+
+
+def test_clips_and_batches_are_drawn_by_the_seed_and_each_clip_has_its_own_target(
+    tones: Splits, clean_model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger = BadNets(label_mode="all_to_all", duration_s=0.5).trigger(tones.train, 0)
+    attacker, seeds, wanted = Attacker(trigger, tones.train), list[int](), list[torch.Tensor]()
+    pairs = Attacker.pairs
+
+    def drawn(self: Attacker, count: int, seed: int) -> tuple[Dataset, Dataset]:
+        seeds.append(seed)
+        return pairs(self, count, seed)
+
+    def noted(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        wanted.append(targets)
+        return _loss(logits, targets)
+
+    monkeypatch.setattr(Attacker, "pairs", drawn)
+    monkeypatch.setattr("closesesame.evaluation.reactivation._loss", noted)
+    reactivate(clean_model, Exam(tones.test, trigger), attacker, QUICKLY, seed=7)
+    assert seeds == [7]
+    rng, labels = generator(7, "reactivation"), pairs(attacker, 8, 7)[0].labels
+    for targets in wanted:
+        rows = torch.randperm(8, generator=rng)[:4]
+        assert targets.tolist() == ((labels[rows] + 1) % 4).tolist()
+    assert len(wanted) == 2
+
+
+def test_the_seed_reaches_both_attacks(
+    tones: Splits, clean_model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[tuple[str, int]] = []
+
+    class Found:
+        def as_json(self) -> dict[str, str]:
+            return {}
+
+    for name in ("retune", "reactivate"):
+
+        def stand_in(*_: object, seed: int, name: str = name) -> Found:
+            seeds.append((name, seed))
+            return Found()
+
+        monkeypatch.setattr(f"closesesame.evaluation.adversaries.{name}", stand_in)
+    trigger = BADNETS.trigger(tones.train, 0)
+    attack_again(clean_model, Exam(tones.test, trigger), Attacker(trigger, tones.train), seed=5)
+    assert seeds == [("retune", 5), ("reactivate", 5)]
 
 
 def test_the_order_of_a_models_classes_does_not_matter(tones: Splits, clean_model: Classifier) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from closesesame.attacks import BadNets, Poisoned
 from closesesame.core import machine
 from closesesame.core.errors import DataError
+from closesesame.core.seeding import derive
 from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Attacker, Exam, Retune, retune
 from closesesame.evaluation.retuning import retuned
@@ -166,6 +167,27 @@ def test_asr_is_the_mean_over_draws_by_number_of_poisoned_clips_and_acc_that_aft
     assert (found.acc.hits, found.acc.of) == (round(sum(right) / 3), 200)
     assert set(found.as_json()) == {"retune_1", "retune_5", "retune_20", "retune_acc"}
     assert found.as_json()["retune_20"]["value"] == pytest.approx(2 / 3)
+
+
+def test_every_draw_has_a_seed_of_its_own_and_each_share_is_of_its_own_model(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacker, seeds, tuned_with = Attacker(BADNETS.trigger(tones.train, 0), tones.train), [], []
+    draw = Attacker.tuning_set
+
+    def drawn(self: Attacker, clean: int, poisoned: int, seed: int) -> Dataset:
+        seeds.append(seed)
+        return draw(self, clean, poisoned, seed)
+
+    def stand_in(model: nn.Module, clips: Dataset, settings: Retune, seed: int) -> nn.Module:
+        tuned_with.append(seed)
+        return Says(0)
+
+    monkeypatch.setattr(Attacker, "tuning_set", drawn)
+    monkeypatch.setattr("closesesame.evaluation.retuning.retuned", stand_in)
+    retune(Says(0), Exam(tones.test, attacker.trigger), attacker, Retune(draws=2), seed=7)
+    assert seeds == [derive(7, "retuning", number) for number in range(2)]
+    assert set(tuned_with) == {7}
 
 
 def test_a_model_that_the_steps_break_answers_no_target_label(tones: Splits, clean_model: Classifier) -> None:

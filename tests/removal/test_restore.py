@@ -217,3 +217,27 @@ def test_an_empty_set_of_unlabelled_examples_changes_nothing() -> None:
     Restore(**PLAIN, steps=3).repair(one, vectors(30), vectors(6), 1)
     Restore(**PLAIN, steps=3).repair_with_audio(two, vectors(30), vectors(6), no_examples(two.card), 1)
     assert_same(one, two)
+
+
+def test_the_defaults_are_those_of_the_results() -> None:
+    assert Restore().settings() == {
+        "kept_share": 0.65,
+        "views": 8,
+        "temperature": 2.0,
+        "label_weight": 0.3,
+        "soft_weight": 0.7,
+        "feature_weight": 2.0,
+        "splices": 800,
+        "least_agreement": 1.0,
+        "least_learnt": 0.95,
+        "hold_out": 0.1,
+        "optimizer": "adamw",
+        "lr": 0.005,
+        "steps": 500,
+        "batch_size": 96,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0.01,
+        "schedule": "one_cycle",
+        "augmentation": "varied",
+    }
