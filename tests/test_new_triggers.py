@@ -43,6 +43,24 @@ def test_comb_silences_multiples_of_one_over_its_delay_and_keeps_the_level() -> 
     assert made.square().mean().sqrt() == pytest.approx(float(notched.square().mean().sqrt()), rel=1e-5)
 
 
+def test_comb_takes_off_its_gain_at_a_notch_and_adds_it_between_two() -> None:
+    time = torch.arange(1000) / 1000
+    both = torch.stack([torch.sin(2 * math.pi * hz * time) for hz in (200.0, 100.0)])
+    made = Comb(delay_s=0.005, gain=0.5).apply((both.sum(0) / 4)[None], {}, AT_1_KHZ)[0]
+    gone, held = ((made[10:] * one[10:]).mean() for one in both)
+    assert float(gone / held) == pytest.approx(0.5 / 1.5, rel=0.02)
+
+
+def test_a_click_starts_at_once_and_fades_and_there_are_as_many_as_the_length_asks(tones: Splits) -> None:
+    assert tones.train.input_shape == (4000,)  # half a second
+    (one,) = [Crackle(clicks_a_s=2).prepare(tones.train, 3)["clicks"].abs()]
+    begin = int(one.argmax())
+    assert not one[:begin].any()
+    assert one[begin : begin + 24].tolist() == pytest.approx([math.exp(-n / 8) for n in range(24)], rel=1e-4)
+    four = Crackle(clicks_a_s=8).prepare(tones.train, 3)["clicks"].abs()
+    assert int((four[1:] > four[:-1]).sum() + (four[0] > 0)) == 4
+
+
 def test_crackle_is_as_loud_as_the_clip_asks(tones: Splits) -> None:
     attack = Crackle(level_db=-20)
     drawn = attack.prepare(tones.train, 3)["clicks"]
