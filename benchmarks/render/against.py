@@ -5,7 +5,7 @@ taken within a case; the interval of their mean is a bootstrap over the cases.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -95,11 +95,7 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     everywhere = cases(grids.values())
     if OURS in everywhere and len(everywhere) > 1:
         ours = everywhere[OURS]
-        share = 100 * best(ours, (everywhere[name] for name in everywhere if name != OURS))
-        parts.append(
-            f"In {share:.0f} % of all {len(ours)} cases of `{OURS}` no other removal leaves a lower ASR at "
-            "an ACC that is not lower."
-        )
+        parts.append(shares(ours, [everywhere[name] for name in everywhere if name != OURS]))
     if others:
         names = [name for name in order if any(name in found for found in others.values())]
         cells = [[what, *(brief(found.get(name)) for name in names)] for what, found in others.items()]
@@ -142,6 +138,24 @@ def best(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]]) -> floa
     return 1 - beaten / len(ours)
 
 
+def lowest(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]]) -> float:
+    """The share of cases in which no other removal leaves a lower ASR, whatever its ACC is."""
+    rivals = list(others)
+    beaten = sum(
+        any(key in rival and rival[key].asr < case.asr for rival in rivals) for key, case in ours.items()
+    )
+    return 1 - beaten / len(ours)
+
+
+def shares(ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]]) -> str:
+    """Both shares in a sentence."""
+    return (
+        f"Of the {len(ours)} cases of `{OURS}`, it leaves the lowest ASR of all removals in "
+        f"{100 * lowest(ours, others):.0f} %; in {100 * best(ours, others):.0f} % no other leaves a lower "
+        "one at an ACC that is not lower."
+    )
+
+
 def interval(differences: list[float]) -> tuple[float, float]:
     """The 95 % interval of their mean, by percentiles of means of as many drawn with replacement."""
     drawn = torch.randint(
@@ -159,7 +173,6 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
         return []
     ours = found[OURS]
     names = sorted(found, key=lambda name: (name != OURS, mean_asr(found[name])))
-    share = 100 * best(ours, (found[name] for name in names if name != OURS))
     return [
         f"A case is a victim whose backdoor was planted (ASR of {100 * PLANTED:g} % or more) with the "
         "clean clips that the removal gets. Mean over the cases, in brackets the worst of them, in % and "
@@ -170,8 +183,7 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
             [[name, *line(list(found[name].values()))] for name in names],
         ),
         f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "
-        f"mean (a bootstrap over the cases). In {share:.0f} % of its {len(ours)} cases no other removal "
-        "leaves a lower ASR at an ACC that is not lower.",
+        f"mean (a bootstrap over the cases). {shares(ours, [found[name] for name in names if name != OURS])}",
         table(
             ["against", "cases", "ASR", "RA", "ACC", "lower ASR in"],
             [versus(name, ours, found[name]) for name in names if name != OURS],

@@ -5,16 +5,17 @@ target. Three things work against it. The weights start at a share of the way fr
 ("shrink and perturb": Ash, Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020,
 arXiv:1910.08475), which weakens everything that the suspect has learnt. The student then hears each clean
 example bent, filtered, covered and in noise, and must give the soft labels and the features that the suspect
-gives for the example as it is; so it ignores whatever such changes do, and a trigger is one of them. And the
-teacher, which is the suspect, hears clean examples alone, and is believed only where it is right about their
-label; so its clean knowledge is passed on, far more of it than labels hold, and its backdoor is not.
+gives on average for light changes of the same example; so it ignores whatever such changes do, and a trigger
+is one of them. And the teacher, which is the suspect, hears no trigger among clean examples, and is believed
+of these only where it is right about their label; so its clean knowledge is passed on, far more of it than
+labels hold, and its backdoor is not.
 
 Clean examples are few, so the student learns from splices too: an example with a piece of another one in its
 place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what a splice is). It is
 believed of all of them, since nothing in them comes from anywhere but clean examples; and of unlabelled audio
 where it agrees with itself on the views. Nothing is dropped out of the student: features with gaps could not
-equal the teacher's. A network that has not even learnt its clean examples at the end starts anew and learns
-three times as long; recurrent ones are that slow.
+equal the teacher's. A network that has not learnt 95 % of the clean examples that it is believed of starts
+anew and learns three times as long; recurrent ones are that slow.
 
 Held-out examples are drawn by clip, not by speaker: with few speakers, a whole one less to learn from costs
 accuracy, and nothing is chosen by them. So held-out accuracy says little of new speakers.
@@ -37,7 +38,7 @@ class Restore(FineTuning, SelfDistillation):
 
     name: ClassVar[str] = "restore"
     cite: ClassVar[str] = "ours"
-    cost: ClassVar[str] = "one to two times the training of the model"
+    cost: ClassVar[str] = "one to four times the training of the model"
     quick: ClassVar[dict[str, Any]] = {"steps": 2, "views": 2, "splices": 4}
 
     hold_out: float = default(
