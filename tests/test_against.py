@@ -105,6 +105,10 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
     assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 | 1.2 |" in text
     # warp: ft has the same ACC and a lower ASR
     assert "it leaves the lowest ASR of all removals in 33 %; in 67 % no other" in text
+    assert "A lower mean ASR" not in text
+    rows = rows_of("room", (1.0, 0.98), restore=(0.2, 0.9, 0.97), ft=(0.1, 0.8, 0.9), clp=(0.9, 0.1, 0.9))
+    less = headline({"removals_test": {"rows": rows}})
+    assert "A lower mean ASR than `restore` in this table: `ft`, for 8.0 points of ACC." in less
     assert "| 1 % clean clips | 50.0 / 60.0 / 10.0 (1) |" in text
     assert set(PARTS) | set(MAIN) == {
         path.stem.removeprefix(BENCH)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from closesesame import Exam, load_splits, poison_several, train
 from closesesame.attacks import Blended, Natural, Room, TrojanNN
+from closesesame.bench.judging import values_of
 from closesesame.bench.results import write_measured
 from closesesame.models import ResNet
 from closesesame.robust_training import Plain, Safe
@@ -40,10 +41,7 @@ def main() -> None:
         made = method.train(ResNet(), poisoned.dataset, SEED)
         for attack, trigger in zip(ATTACKS, (poisoned.trigger, *poisoned.others), strict=True):
             scores = Exam(splits.test, trigger, reference).score(made.model)
-            rows.append({"method": method.name, "attack": attack.name, "seed": SEED} | scores.as_json())
-            rows[-1] = {
-                key: value["value"] if isinstance(value, dict) else value for key, value in rows[-1].items()
-            }
-            rows[-1] |= {"seconds": made.seconds, **made.chosen}
+            about = {"method": method.name, "attack": attack.name, "seed": SEED, "seconds": made.seconds}
+            rows.append(about | values_of(scores.as_json()) | made.chosen)
             print(rows[-1], flush=True)
     write_measured(RESULTS / "untrusted_several.json", rows, ABOUT)

@@ -91,6 +91,8 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     order = sorted(main, key=lambda name: (name != OURS, mean_asr(main[name])))
     lines = [[f"`{name}`", *line(list(main[name].values()))] for name in order]
     parts = [table(HEAD, lines)]
+    if OURS in main and (less := cost_of_less(main)):
+        parts.append(less)
     others = {PARTS[part]: cases([grids[part]]) for part in PARTS if part in grids}
     everywhere = cases(grids.values())
     if OURS in everywhere and len(everywhere) > 1:
@@ -128,32 +130,42 @@ def place(row: Row) -> Key:
     return tuple(row[key] for key in ("data", "task", "model", "attack", "seed"))
 
 
-def best(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]]) -> float:
-    """The share of cases in which no other removal leaves a lower ASR at an ACC that is not lower."""
+def unbeaten(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]], *, at_its_acc: bool) -> float:
+    """The share of cases in which no other removal leaves a lower ASR.
+
+    Args:
+        ours: of the removal.
+        others: of the other removals.
+        at_its_acc: whether one of a lower ACC does not count.
+    """
     rivals = list(others)
     beaten = sum(
-        any(key in rival and rival[key].asr < case.asr and rival[key].acc >= case.acc for rival in rivals)
+        any(
+            key in rival and rival[key].asr < case.asr and (rival[key].acc >= case.acc or not at_its_acc)
+            for rival in rivals
+        )
         for key, case in ours.items()
-    )
-    return 1 - beaten / len(ours)
-
-
-def lowest(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]]) -> float:
-    """The share of cases in which no other removal leaves a lower ASR, whatever its ACC is."""
-    rivals = list(others)
-    beaten = sum(
-        any(key in rival and rival[key].asr < case.asr for rival in rivals) for key, case in ours.items()
     )
     return 1 - beaten / len(ours)
 
 
 def shares(ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]]) -> str:
     """Both shares in a sentence."""
+    lowest, at_its_acc = (100 * unbeaten(ours, others, at_its_acc=wanted) for wanted in (False, True))
     return (
-        f"Of the {len(ours)} cases of `{OURS}`, it leaves the lowest ASR of all removals in "
-        f"{100 * lowest(ours, others):.0f} %; in {100 * best(ours, others):.0f} % no other leaves a lower "
-        "one at an ACC that is not lower."
+        f"Of the {len(ours)} cases of `{OURS}`, it leaves the lowest ASR of all removals in {lowest:.0f} %; "
+        f"in {at_its_acc:.0f} % no other leaves a lower one at an ACC that is not lower."
     )
+
+
+def cost_of_less(found: Mapping[str, Mapping[Key, Case]]) -> str:
+    """Which removals leave a lower mean ASR than ours, and what they cost; empty if none does."""
+    lower = [name for name in found if name != OURS and mean_asr(found[name]) < mean_asr(found[OURS])]
+    lost = {name: statistics.fmean(case.acc_lost for case in found[name].values()) for name in lower}
+    if not lower:
+        return ""
+    said = "; ".join(f"`{name}`, for {100 * points:.1f} points of ACC" for name, points in lost.items())
+    return f"A lower mean ASR than `{OURS}` in this table: {said}."
 
 
 def interval(differences: list[float]) -> tuple[float, float]:

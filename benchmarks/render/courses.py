@@ -12,8 +12,6 @@ PLAIN = "plain"
 FITTED = {"clean_fitted": BEFORE, "poisoned_fitted": AFTER}
 LEARNED = 0.5
 """Share of clips with their given label from which on they count as learned."""
-MARGIN = 1
-"""Epochs that one kind of clip must be ahead of the other to be learned first."""
 EARLY = 3
 PANEL, TALL, GAP, LEFT, TOP, ACROSS, BOTTOM = 150, 90, 34, 40, 40, 4, 34
 TITLE = "Shares of clean and of poisoned training clips with their given label, by epoch of plain training"
@@ -56,9 +54,9 @@ def epoch_of(fitted: Sequence[float | None]) -> int | None:
 
 def first_of(clean: int | None, poisoned: int | None) -> str:
     """Which kind of clip is learned first."""
-    if poisoned is None or (clean is not None and clean + MARGIN <= poisoned):
+    if poisoned is None or (clean is not None and clean < poisoned):
         return "clean"
-    return "poisoned" if clean is None or poisoned + MARGIN <= clean else "together"
+    return "poisoned" if clean is None or poisoned < clean else "together"
 
 
 def stages_about(rows: Sequence[Row]) -> str:

@@ -40,7 +40,7 @@ class Truth:
 
 def _judge_model(model: Classifier, truth: Truth) -> dict[str, Any]:
     scores = truth.exam.score(model)
-    return _values(scores.as_json()) | {
+    return values_of(scores.as_json()) | {
         "test_clips": scores.acc.of,
         "triggered_clips": None if scores.asr is None else scores.asr.of,
     }
@@ -51,10 +51,10 @@ def _judge_purifier(purifier: Purifier, truth: Truth) -> dict[str, Any]:
 
 
 def _judge_suspicion(suspicion: Suspicion, truth: Truth) -> dict[str, Any]:
-    return _values(Screening(truth.read_mask()).score(suspicion).as_json())
+    return values_of(Screening(truth.read_mask()).score(suspicion).as_json())
 
 
-def _values(figures: Mapping[str, Any]) -> dict[str, Any]:
+def values_of(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures without what they were measured on."""
     return {key: None if figure is None else figure["value"] for key, figure in figures.items()}
 

@@ -63,7 +63,7 @@ class ABL(RobustTraining):
         fit(
             model,
             untrusted,
-            self.training.model_copy(update={"epochs": self.isolation_epochs, "steps": None}),
+            self.training.for_epochs(self.isolation_epochs),
             seed=seed,
             gradient=isolation_rule(self.isolation, self.level),
             after_epoch=partial(watch, "isolation"),

@@ -86,7 +86,7 @@ class ASD(RobustTraining):
     def falls(self, model: Classifier, untrusted: Dataset, seed: int) -> PerUnit:
         """By how much the loss of each clip falls in one more epoch of a copy on all given labels."""
         ahead = copy.deepcopy(model)
-        fit(ahead, untrusted, self.training.model_copy(update={"epochs": 1, "steps": None}), seed=seed)
+        fit(ahead, untrusted, self.training.for_epochs(1), seed=seed)
         before, after = (
             F.cross_entropy(predict(one, untrusted).double(), untrusted.labels, reduction="none")
             for one in (model, ahead)

@@ -25,24 +25,20 @@ from closesesame.models.channels import head_in
 from closesesame.models.statistics import freeze_statistics
 from closesesame.training import Batch, fit, predict, untrained
 from closesesame.training.fixmatch import FixMatch, FixMatchRule
-from closesesame.training.settings import Augmentation
 from closesesame.training.steps import training_only
 
 from .base import RobustTraining, Watch
-from .common.contrast import learn_features
+from .common.contrast import Contrast, learn_features
 from .common.splitting import lowest, symmetric_losses
 
 
-class DBD(RobustTraining):
+class DBD(RobustTraining, Contrast):
     """Learn features without labels and a last layer on top, then keep labels of the half that fits best."""
 
     name: ClassVar[str] = "dbd"
     cite: ClassVar[str] = "arXiv:2202.03423"
     quick: ClassVar[dict[str, Any]] = {"training": {"epochs": 1}, "feature_epochs": 1, "head_epochs": 1}
 
-    feature_epochs: int = Field(15, ge=0, le=10_000, description="of learning features without labels")
-    temperature: float = Field(0.5, gt=0, le=100, description="of the features' contrastive loss")
-    view_augmentation: Augmentation = Field("varied", description="of the two views of a clip")
     head_epochs: int = Field(10, ge=1, le=10_000, description="of the last layer on frozen features")
     labelled_share: float = Field(0.5, gt=0, le=1, description="share of all clips that keep their labels")
     fixmatch: FixMatch = Field(FixMatch(), description="of the last part")
@@ -72,7 +68,7 @@ class DBD(RobustTraining):
             fit(
                 model,
                 untrusted,
-                self.training.model_copy(update={"epochs": self.head_epochs, "steps": None}),
+                self.training.for_epochs(self.head_epochs),
                 seed=derive(seed, "head"),
                 gradient=learn_head,
                 after_epoch=partial(watch, "head"),

@@ -89,13 +89,12 @@ class DBR(RobustTraining):
 
     def spread(self, model: Classifier, untrusted: Dataset, seed: int, watch: Watch) -> None:
         """Trains the second network: poisoned clips come to stand away from clean ones of their label."""
-        bare = self.training.model_copy(update={"steps": None, "augmentation": "none"})
         parts = (("labels", self.label_epochs, None), ("centres", self.centre_epochs, centre_rule(model)))
         for name, epochs, rule in parts:
             fit(
                 model,
                 untrusted,
-                bare.model_copy(update={"epochs": epochs}),
+                self.training.for_epochs(epochs, augmentation="none"),
                 seed=derive(seed, name),
                 gradient=rule,
                 after_epoch=partial(watch, name),

@@ -81,7 +81,7 @@ class DLP(RobustTraining):
         """The clips are filtered once, after SL, on their plain view."""
         del clean
         model = untrained(architecture, untrusted, seed=seed, device=self.training.device)
-        first = self.training.model_copy(update={"epochs": self.supervised_epochs, "steps": None})
+        first = self.training.for_epochs(self.supervised_epochs)
         fit(model, untrusted, first, seed=seed, after_epoch=partial(watch, "SL"))
         poisoned, kept = filtered(entropy_of(predict(model, untrusted)), untrusted.labels, self.filter_rate)
         for stage in self.stages[1:]:

@@ -32,25 +32,21 @@ from closesesame.models.hooks import inputs_of
 from closesesame.models.statistics import freeze_statistics
 from closesesame.training import Batch, fit, untrained
 from closesesame.training.features import features_of
-from closesesame.training.settings import Augmentation
 from closesesame.training.steps import training_only
 
 from .base import RobustTraining, Watch
-from .common.contrast import learn_features
+from .common.contrast import Contrast, learn_features
 
 Scores = Float[Tensor, "n class"]
 
 
-class VIBE(RobustTraining):
+class VIBE(RobustTraining, Contrast):
     """Infer the true label of each clip from unlabelled features and its given label, and learn that."""
 
     name: ClassVar[str] = "vibe"
     cite: ClassVar[str] = "arXiv:2503.08829"
     quick: ClassVar[dict[str, Any]] = {"training": {"epochs": 1}, "feature_epochs": 1}
 
-    feature_epochs: int = Field(15, ge=0, le=10_000, description="of learning features without labels")
-    temperature: float = Field(0.5, gt=0, le=100, description="of the features' contrastive loss")
-    view_augmentation: Augmentation = Field("varied", description="of the two views of a clip")
     frozen: bool = Field(False, description="whether the features stay as they are in the M-step")
     kappa: float = Field(10.0, gt=0, le=1000, description="sharpness of p(l | x)")
     nu: float = Field(10.0, gt=0, le=1000, description="sharpness of p(y | l)")

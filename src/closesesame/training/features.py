@@ -32,12 +32,23 @@ def head_of(model: Classifier) -> nn.Linear:
         ) from error
 
 
+def features_and_logits(
+    model: Classifier, data: Dataset
+) -> tuple[Float32[Tensor, "n unit"], Float32[Tensor, "n class"]]:
+    """What enters the layer that makes the logits, for all examples, and the logits; both on the CPU.
+
+    Raises:
+        ModelError: if the model does not end in a linear layer, or as `predict` does.
+    """
+    with inputs_of(head_of(model)) as seen:
+        logits = predict(model, data)
+    return torch.cat([values.flatten(1).float().cpu() for values in seen]), logits
+
+
 def features_of(model: Classifier, data: Dataset) -> Float32[Tensor, "n unit"]:
     """What enters the layer that makes the logits, for all examples, on the CPU.
 
     Raises:
         ModelError: if the model does not end in a linear layer, or as `predict` does.
     """
-    with inputs_of(head_of(model)) as seen:
-        predict(model, data)
-    return torch.cat([values.flatten(1).float().cpu() for values in seen])
+    return features_and_logits(model, data)[0]

@@ -13,11 +13,10 @@ features form a cluster (Chen et al., 2018, arXiv:1811.03728), and in them stand
 so their second answers are spread over the classes, while a clean class is confused with few. So no clip is
 chosen from that half of a class which lies nearer to the cluster with the more varied second answers.
 
-All this chooses a few clips of each class, and no more. One poisoned clip among
-hundreds is enough to keep a backdoor; so the chosen clips are checked. They are split into halves, and a
-model that was trained on all clips is repaired by self-distillation with either half. What a repaired model
-says of the clips that it was not repaired with can be compared over all classes: a poisoned one does not get
-its label.
+All this chooses a few clips of each class, and no more. One poisoned clip among hundreds is enough to keep a
+backdoor; so the chosen clips are checked. They are split into halves, and a model that was trained on all
+clips is repaired by self-distillation with either half. What a repaired model says of the clips that it was
+not repaired with can be compared over all classes: a poisoned one does not get its label.
 """
 
 import copy
@@ -42,7 +41,7 @@ from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 
 from .clusters import Points, reduced, side, two_means
-from .features import features_of
+from .features import features_and_logits
 from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
 from .predicting import autocast, choose_precision, predict
 from .selfdistillation import SelfDistillation
@@ -136,7 +135,7 @@ class OrdinaryCheck(SelfDistillation):
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
     ) -> Int64[Tensor, " chosen"]:
         """The rows of the ordinary clips; see `checked`."""
-        changes = {
+        changes: dict[str, dict[str, Any]] = {
             "slow": {
                 "epochs": self.slow_epochs,
                 "lr": SLOW * training.lr,
@@ -145,19 +144,19 @@ class OrdinaryCheck(SelfDistillation):
             },
             "strong": {"epochs": self.strong_epochs, "augmentation": "strong"},
         }
-        losses = {}
-        probe = model
+        probes: dict[str, Classifier] = {}
+        losses: dict[str, Losses] = {}
         for stage, change in changes.items():
-            probe, own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
-            redraw(probe, own_seed)
-            as_asked = training.model_copy(update={"steps": None, **change})
-            losses[stage] = course(probe, data, as_asked, seed=own_seed, after_epoch=partial(tell, stage))
+            probes[stage], own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
+            redraw(probes[stage], own_seed)
+            as_asked = training.for_epochs(**change)
+            look = partial(tell, stage)
+            losses[stage] = course(probes[stage], data, as_asked, seed=own_seed, after_epoch=look)
         strong = losses["strong"]
         early = torch.cat([losses["slow"], strong[:1]])
         late = strong[-max(1, round(LATE * len(strong))) :]
         scores = ordinariness(early, late, data.labels)
-        logits = predict(probe, data).double()
-        odd = oddness(_features(probe, data, logits), logits, data.labels)
+        odd = oddness(*_features_and_logits(probes["strong"], data), data.labels)
         scores[ranks_within(odd[None], data.labels)[0] > 0.5] -= 1
         return most_ordinary(scores, data.labels, self.ordinary_share, self.ordinary_least)
 
@@ -206,12 +205,13 @@ def ordinariness(early: Losses, late: Float64[Tensor, "late n"], labels: Labels)
     return torch.minimum(ranks_within(early, labels).amin(0), 1 - ranks_within(late, labels).amax(0))
 
 
-def _features(model: Classifier, data: Dataset, logits: Float64[Tensor, "n class"]) -> Points:
-    """Of all clips (n, unit); the logits of a model that has no features before a linear layer."""
+def _features_and_logits(model: Classifier, data: Dataset) -> tuple[Points, Float64[Tensor, "n class"]]:
+    """Of all clips; twice the logits of a model that has no features before a linear layer."""
     try:
-        return features_of(model, data).double()
+        features, logits = features_and_logits(model, data)
     except ModelError:
-        return logits
+        features = logits = predict(model, data)
+    return features.double(), logits.double()
 
 
 def oddness(features: Points, logits: Float64[Tensor, "n class"], labels: Labels) -> Float64[Tensor, " n"]:

@@ -1,6 +1,6 @@
 """Settings of a training run."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -55,3 +55,7 @@ class Training(Method):
         if self.optimizer == "sgd" and self.nesterov and not self.momentum:
             raise ValueError("momentum must be > 0 with nesterov, got 0")
         return self
+
+    def for_epochs(self, epochs: int, **changes: Any) -> "Training":
+        """The same for so many passes over the data instead of batches, and with other changes."""
+        return self.model_copy(update={"epochs": epochs, "steps": None, **changes})

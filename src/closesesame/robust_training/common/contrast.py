@@ -8,16 +8,26 @@ augmented.
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.seeding import generator
+from closesesame.core.settings import Settings
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.hooks import inputs_of
 from closesesame.training import AfterEpoch, Batch, Training, fit
 from closesesame.training.settings import Augmentation
+
+
+class Contrast(Settings):
+    """How features are learned without labels."""
+
+    feature_epochs: int = Field(15, ge=0, le=10_000, description="of learning features without labels")
+    temperature: float = Field(0.5, gt=0, le=100, description="of the features' contrastive loss")
+    view_augmentation: Augmentation = Field("varied", description="of the two views of a clip")
 
 
 def learn_features(
@@ -56,7 +66,7 @@ def learn_features(
         loss.backward()
         return loss
 
-    settings = training.model_copy(update={"epochs": epochs, "steps": None, "augmentation": "none"})
+    settings = training.for_epochs(epochs, augmentation="none")
     fit(model, data, settings, seed=seed, gradient=rule, after_epoch=after_epoch)
 
 

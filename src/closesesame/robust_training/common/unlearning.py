@@ -84,11 +84,13 @@ def relearn(
 
 
 def _by_sgd(training: Training, epochs: int, lr: float) -> Training:
-    sgd = {
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "nesterov": False,
-        "weight_decay": 0.0,
-        "schedule": "constant",
-    }
-    return training.model_copy(update={"epochs": epochs, "steps": None, "batch_size": 128, "lr": lr, **sgd})
+    return training.for_epochs(
+        epochs,
+        batch_size=128,
+        optimizer="sgd",
+        lr=lr,
+        momentum=0.9,
+        nesterov=False,
+        weight_decay=0.0,
+        schedule="constant",
+    )
