@@ -28,11 +28,13 @@ def test_the_model_and_the_reference_are_attacked_alike(
     for own, beside in ADVERSARIES.items():
         assert found[own.key] == found[beside.key]
         assert found[own.key]["of"] == found["asr"]["of"]
+    assert "any model learns" not in sesame.noted
     assert found[RETUNE_ACC.key]["of"] == found["acc"]["of"]
     lines = sesame(*words).splitlines()
     for own in ADVERSARIES:
         (line,) = (line for line in lines if own.name in line)
         assert line.count("%") == 1  # nothing is known of a reference
+    assert "note: any model learns a trigger from a few poisoned clips" in sesame.noted
     plain = sesame.json("evaluate", model, clips, "--trigger", trigger)
     assert not {measure.key for measure in OF_ADVERSARIES} & plain.keys()
 

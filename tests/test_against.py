@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.render.against import BENCH, MAIN, PARTS, cases, headline, interval, section
+from benchmarks.render.against import (
+    BENCH,
+    MAIN,
+    PARTS,
+    cases,
+    cost_on_clean,
+    headline,
+    interval,
+    left_open,
+    not_planted,
+    section,
+)
 
 CLEAN = {"asr": 0.01, "ra": 0.9, "acc": 0.99}
 
@@ -114,6 +125,33 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
         path.stem.removeprefix(BENCH)
         for path in (Path(__file__).parents[1] / "benchmarks" / "recipes").glob(f"{BENCH}*.toml")
     }
+
+
+def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> None:
+    content = {
+        "rows": [
+            *rows_of("room", (1.0, 0.98), restore=(0.07, 0.85, 0.96), ft=(0.9, 0.4, 0.9)),
+            *rows_of("warp", (0.9, 0.99), restore=(0.05, 0.8, 0.97)),
+            *rows_of("pitch", (0.79, 0.99), restore=(0.5, 0.1, 0.5)),
+        ]
+    }
+    digits = {
+        "rows": [row | {"data": "fsdd"} for row in rows_of("comb", (0.8, 0.9), restore=(0.3, 0.5, 0.8))]
+    }
+    speakers = {
+        "rows": [row | {"task": "speaker"} for row in rows_of("comb", (0.7, 0.9), restore=(0.3, 0.5, 0.9))]
+    }
+    bench = {"removals_test": content, "removals_test_tasks": digits, "removals_test_few": speakers}
+    everything = {**bench, "removals_development": digits}
+    assert left_open(everything) == ["comb on digits 30 (1)", "room on words 7 (1)"]  # warp: 4 points above
+    assert not_planted(everything) == {"pitch on words": 0.79, "comb on speakers": 0.7}
+    lost = cost_on_clean(everything)
+    assert lost == pytest.approx({"words": (0.03 + 0.02 + 0.49) / 3, "digits": 0.19, "speakers": 0.09})
+    assert (
+        "Left out, since the victim's own ASR is below 80 %: pitch on words 79, comb on speakers 70."
+        in headline(everything)
+    )
+    assert left_open({}) == []
 
 
 def test_without_restore_there_is_nothing_to_compare() -> None:

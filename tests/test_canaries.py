@@ -124,7 +124,7 @@ def test_a_repaired_suspect_that_is_at_hand_is_not_repaired_again(
     report = examine(Noted(), clean_model, clean, 7, repaired=repaired, canaries=Scripted())
     assert len(Noted.seen) == 1
     assert report.canaries[0].bias == report.canaries[0].clips
-    assert report.canaries[0].verdict == "removed"  # the repaired model says that label to all clips, too
+    assert report.canaries[0].verdict == "unclear"  # the repaired model says that label to all clips, too
 
 
 def test_both_repairs_get_the_unlabelled_audio(clean_model: Classifier, tones: Splits) -> None:
@@ -149,12 +149,24 @@ def measured(planted: int, after: int, bias: int, clips: int = 20, family: str =
         (20, 7, 5, "removed"),
         (20, 8, 5, "not removed"),
         (20, 0, 9, "removed"),
+        (20, 12, 10, "removed"),
+        (20, 13, 10, "not removed"),
+        (20, 0, 11, "unclear"),
+        (20, 20, 11, "unclear"),
+        (15, 0, 11, "not planted"),
     ],
 )
 def test_planted_from_80_percent_and_removed_up_to_10_points_above_the_bias(
     planted: int, after: int, bias: int, verdict: str
 ) -> None:
     assert measured(planted, after, bias).verdict == verdict
+
+
+def test_fewer_clips_than_ten_tell_nothing() -> None:
+    assert measured(10, 1, 0, clips=10).verdict == "removed"
+    assert measured(10, 2, 0, clips=10).verdict == "not removed"
+    assert measured(9, 0, 0, clips=9).verdict == measured(9, 9, 0, clips=9).verdict == "unclear"
+    assert measured(7, 0, 0, clips=9).verdict == "not planted"
 
 
 def test_a_canary_without_clips_is_not_planted() -> None:
@@ -172,7 +184,13 @@ def test_the_sentence_counts_what_was_planted_and_means_are_of_that() -> None:
     report = report_of(*three)
     assert (
         report.sentence
-        == "2 of 3 canaries planted (ASR 90 %), 1 removed (ASR 18 %, and 5 % without canaries)."
+        == "2 of 3 canaries planted (ASR 90 %), 1 removed (ASR 18 %, and 5 % without canaries), each on 20 "
+        "held-out clips."
+    )
+    few = report_of(*three, measured(9, 0, 0, clips=9))
+    assert few.sentence == (
+        "3 of 4 canaries planted (ASR 93 %), 1 removed (ASR 12 %, and 3 % without canaries), each on 9 to 20 "
+        "held-out clips. Of 1 it cannot be told: they have fewer than 10 clips, or a bias above 50 %."
     )
     assert report_of(*three[:2]).sentence.startswith("2 canaries planted (ASR 90 %), 1 removed")
     assert report_of(three[2]).sentence.startswith("No canary could be planted")
@@ -207,7 +225,7 @@ def test_the_drawing_says_what_it_shows() -> None:
     drawing = str(draw("key", shape))
     words = [data for tag, data in Page(drawing).pieces if tag == "text"]
     assert {"filter, removed", "<b>, not removed"} <= set(words)
-    assert "on 25 held-out clips: filter, removed 100, then 5, bias 0; " in drawing
+    assert "on 20 held-out clips: filter, removed 100, then 5, bias 0; " in drawing
 
 
 def test_what_canaries_cannot_be_planted_for_is_refused(clean_model: Classifier, tones: Splits) -> None:

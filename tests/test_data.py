@@ -152,6 +152,20 @@ def test_each_class_stays_in_the_rest_and_without_speakers_to_spare_clips_are_dr
         assert len(held_out) == 2
 
 
+def test_a_class_keeps_a_clip_in_the_rest_and_clips_may_be_drawn_where_speakers_are_known() -> None:
+    single = Dataset.of(torch.zeros(12, 4), torch.tensor([0] * 10 + [1, 2]))
+    for seed in range(8):
+        rest, held_out = single.hold_out(0.5, seed)
+        assert rest.counts()[1:] == (1, 1)
+        assert held_out.counts() == (5, 0, 0)
+        assert sorted(rest.ids + held_out.ids) == sorted(single.ids)
+    assert all(len(single.hold_out(1.0, seed)[0]) == 3 for seed in range(3))
+    many = spoken("ABCDEFGHIJ" * 2, [0] * 10 + [1] * 10)
+    parts = many.hold_out(0.3, 5, by_clip=True)
+    assert [part.ids for part in parts] == [part.ids for part in many.split(0.3, 5)]
+    assert [part.ids for part in parts] != [part.ids for part in many.hold_out(0.3, 5)]
+
+
 def test_wrong_parts_are_refused() -> None:
     wav, labels = torch.zeros(3, 8), torch.tensor([0, 1, 1])
     with pytest.raises(DataError, match="example 1 holds NaN"):

@@ -64,23 +64,28 @@ def test_with_clean_clips_it_takes_restore_and_says_so(
     assert "audio_clips" not in found
     made = load_model(tmp_path / "r").card.made
     assert made["method"] == "restore"
+    assert made["chosen_because"] == found["chosen_because"]
+    assert made["clean_clips"] == found["tuned_on"] + found["held_out"]
     assert "audio_clips" not in made
     out = sesame(*remove, "--force")
     assert "method: restore\nchosen because: it is the removal for clean clips\n" in out
 
 
-def test_few_clean_clips_are_noted_unless_there_is_audio(
+def test_few_clean_clips_are_noted_and_audio_that_taught_nothing_too(
     sesame: Sesame, model: Path, folder_of: FolderOf, speech: Path, tmp_path: Path
 ) -> None:
     few = folder_of({"low": 4, "middle": 4, "high": 4, "top": 4})
     remove = ("remove", model, tmp_path / "r", "--clean", few, "--clean-part", "all", *QUICK)
     found = sesame.json(*remove)
-    assert found["advice"].startswith("16 clean clips for 4 classes are few")
+    assert found["advice"].startswith("a class has only 4 clean clips: more of them, or unlabelled speech (")
     assert f"note: {found['advice']}\n" in sesame.noted
     assert "advice" not in sesame(*remove, "--force")
     found = sesame.json(*remove, "--force", "--audio", speech)
-    assert "advice" not in found
-    assert "are few" not in sesame.noted
+    assert found["advice"].startswith("a class has only 4 clean clips: more of them may help")
+    (found,) = [sesame.json(*remove, "--force", "--audio", speech, "--set", "least_agreement=1")]
+    taught = found["chosen"]["believed_unlabelled_clips"]
+    assert found["chosen"]["unlabelled_clips"] == 4
+    assert ("nothing was learned from the unlabelled audio" in sesame.noted) is (taught == 0)
 
 
 def test_without_clean_clips_it_takes_clp_and_warns(sesame: Sesame, model: Path, tmp_path: Path) -> None:

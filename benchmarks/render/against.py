@@ -19,6 +19,8 @@ BENCH = "removals_test"
 """How the names of the result files of the test bench begin."""
 PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
+OPEN = 0.05
+"""ASR above that of the clean reference model from which on a backdoor is not closed."""
 DRAWS = 10_000
 HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
 MAIN = ("", "_published")
@@ -82,9 +84,57 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
     return found
 
 
+def of_bench(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The grids of the test bench by the part of it that they are."""
+    return {name.removeprefix(BENCH): c for name, c in contents.items() if name.startswith(BENCH)}
+
+
+def left_open(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Cases of which restore leaves 5 points more ASR than a clean model has, the worst first.
+
+    Returns:
+        The attack and where, ASR in %, and that of the clean model in brackets.
+    """
+    found = cases(of_bench(contents).values()).get(OURS, {})
+    worst = sorted(found.items(), key=lambda pair: -pair[1].asr)
+    return [
+        f"{attack} on {task_of(data, task)} {100 * case.asr:.0f} ({100 * (case.asr - case.asr_more):.0f})"
+        for (data, task, _, attack, *_), case in worst
+        if case.asr_more > OPEN
+    ]
+
+
+def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The ASR of the victims that are no cases, since their backdoor was hardly planted."""
+    rows = [row for grid in of_bench(contents).values() for row in poisoned(measured(grid["rows"]))]
+    return {
+        f"{row['attack']} on {task_of(row['data'], row['task'])}": row["asr"]
+        for row in rows
+        if row["method"] == BARE and row["asr"] < PLANTED
+    }
+
+
+def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The ACC that models that were never poisoned lose by restore, by what they tell apart; means."""
+    lost: dict[str, list[float]] = {}
+    for grid in of_bench(contents).values():
+        rows = poisoned(measured(grid["rows"]), wanted=False)
+        bare = {place(row): row for row in rows if row["method"] == BARE}
+        for row in rows:
+            if row["method"] == OURS and place(row) in bare:
+                key = task_of(row["data"], row["task"])
+                lost.setdefault(key, []).append(bare[place(row)]["acc"] - row["acc"])
+    return {name: statistics.fmean(values) for name, values in lost.items()}
+
+
+def task_of(data: str, task: str) -> str:
+    """What a model tells apart, in words."""
+    return "speakers" if task == "speaker" else {"fsdd": "digits"}.get(data, "words")
+
+
 def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     """The table of the README: what each removal leaves on the ResNet, and on other parts of the bench."""
-    grids = {name.removeprefix(BENCH): c for name, c in contents.items() if name.startswith(BENCH)}
+    grids = of_bench(contents)
     if not grids:
         return "The test bench has no results yet."
     main = cases(grids[part] for part in MAIN if part in grids)
@@ -98,6 +148,9 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     if OURS in everywhere and len(everywhere) > 1:
         ours = everywhere[OURS]
         parts.append(shares(ours, [everywhere[name] for name in everywhere if name != OURS]))
+    if weak := not_planted(contents):
+        named = ", ".join(f"{name} {100 * asr:.0f}" for name, asr in weak.items())
+        parts.append(f"Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}.")
     if others:
         names = [name for name in order if any(name in found for found in others.values())]
         cells = [[what, *(brief(found.get(name)) for name in names)] for what, found in others.items()]
@@ -113,16 +166,18 @@ def brief(found: Mapping[Key, Case] | None) -> str:
     """Three means between strokes, with the number of cases."""
     if not found:
         return UNKNOWN
-    means = [
-        statistics.fmean(100 * attrgetter(name)(case) for case in found.values())
-        for name in ("asr", "ra_less", "acc_lost")
-    ]
+    means = [100 * mean_of(found.values(), name) for name in ("asr", "ra_less", "acc_lost")]
     return f"{' / '.join(f'{value:.1f}' for value in means)} ({len(found)})"
+
+
+def mean_of(found: Iterable[Case], figure: str) -> float:
+    """The mean of one figure of cases."""
+    return statistics.fmean(attrgetter(figure)(case) for case in found)
 
 
 def mean_asr(found: Mapping[Key, Case]) -> float:
     """What is left on average."""
-    return statistics.fmean(case.asr for case in found.values())
+    return mean_of(found.values(), "asr")
 
 
 def place(row: Row) -> Key:
@@ -161,7 +216,7 @@ def shares(ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]]) -> st
 def cost_of_less(found: Mapping[str, Mapping[Key, Case]]) -> str:
     """Which removals leave a lower mean ASR than ours, and what they cost; empty if none does."""
     lower = [name for name in found if name != OURS and mean_asr(found[name]) < mean_asr(found[OURS])]
-    lost = {name: statistics.fmean(case.acc_lost for case in found[name].values()) for name in lower}
+    lost = {name: mean_of(found[name].values(), "acc_lost") for name in lower}
     if not lower:
         return ""
     said = "; ".join(f"`{name}`, for {100 * points:.1f} points of ACC" for name, points in lost.items())

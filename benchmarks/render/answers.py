@@ -8,6 +8,7 @@ from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
 from closesesame.families import FAMILIES, Family
 from closesesame.removal import REMOVALS
 
+from .against import OPEN, OURS, cases, left_open, mean_of, of_bench, shares
 from .pages import Contents, development_rows, page_of
 from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
 
@@ -139,6 +140,23 @@ def _removals(contents: Contents) -> Iterator[Answer]:
         f"{len(good)} of {len(every)} removals leave an ASR below {100 * REMOVED:g} % on every attack that "
         "they were measured on. In brackets, what ACC a clean model loses by them, and RA: "
         f"{told}. The best of the others, {every[len(good)].name}, leaves {_percent(every[len(good)].asr)}.",
+        "removals",
+    )
+
+
+def _default(contents: Contents) -> Iterator[Answer]:
+    found = cases(of_bench(contents).values())
+    if OURS not in found:
+        return
+    ours, still = list(found[OURS].values()), left_open(contents)
+    more, less, lost = (points(mean_of(ours, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
+    yield Answer(
+        "What does the default removal leave on the test bench, on which nothing was chosen?",
+        f"In {len(ours)} cases `{OURS}` leaves a mean ASR of {_percent(mean_of(ours, 'asr'))}, {more} points "
+        f"above that of a model that was never poisoned, and an RA {less} points below that model's; it "
+        f"costs {lost} points of ACC. {len(still)} of the cases keep more than {100 * OPEN:g} points above that "
+        f"model's ASR: {', '.join(still)}. "
+        + shares(found[OURS], [found[name] for name in found if name != OURS]),
         "removals",
     )
 
@@ -279,6 +297,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _architectures,
     _accuracy,
     _removals,
+    _default,
     _cost,
     best_of_families,
     _peers,

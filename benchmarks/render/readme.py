@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
-from .against import BENCH, OURS, cases, headline
+from .against import BENCH, cost_on_clean, headline, left_open
 from .answers import REMOVED, accuracies, left
 from .lists import families, methods
 from .pages import Contents, development_rows
@@ -20,8 +20,6 @@ from .rows import points, poisoned
 WIDTH = 128
 Part = Callable[[str, Contents], str]
 """Makes what stands between two markers from what stood there and from the result files."""
-OPEN = 0.05
-"""ASR above that of the clean reference model from which on a backdoor is not closed."""
 AUGMENTED, SCRATCH, RESTORE = "ft_augmented", "scratch", "restore"
 TEMPLATES = Environment(  # noqa: S701  Markdown of our own figures
     loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined
@@ -103,22 +101,10 @@ def figures(contents: Contents) -> dict[str, Any]:
         "good_acc": good_acc,
         "tested": BENCH in contents,
         "open": left_open(contents),
+        "cost_on_clean": cost_on_clean(contents),
         "points": points,
         "percent": ACC.said,
     }
-
-
-def left_open(contents: Contents) -> list[str]:
-    """Attacks of the test bench of which restore leaves 5 points more ASR than a clean model has."""
-    if BENCH not in contents:
-        return []
-    found = cases([contents[BENCH]])[OURS]
-    worst = sorted(((case, key[3]) for key, case in found.items()), key=lambda pair: -pair[0].asr)
-    return [
-        f"{attack} {100 * case.asr:.0f} ({100 * (case.asr - case.asr_more):.0f})"
-        for case, attack in worst
-        if case.asr_more > OPEN
-    ]
 
 
 def words(template: str) -> Part:

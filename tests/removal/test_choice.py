@@ -70,11 +70,14 @@ def test_with_clean_clips_it_is_restore_and_few_of_them_are_said() -> None:
     before = state(model)
     many = choose_removal(model, vectors(15))
     assert many == Choice(Restore(), "it is the removal for clean clips")
-    few = choose_removal(model, vectors(14))
+    few = choose_removal(model, vectors(14))  # of the last class four
     assert few.removal == Restore()
     assert few.because == many.because
     assert few.advice is not None
-    assert few.advice.startswith("14 clean clips for 3 classes are few: ")
+    assert few.advice.startswith("a class has only 4 clean clips: more of them, or unlabelled speech")
+    lopsided = choose_removal(model, vectors(60).take(torch.tensor([*range(0, 60, 3), *range(1, 60, 3), 2])))
+    assert lopsided.advice is not None
+    assert lopsided.advice.startswith("a class has only 1 clean clip: ")
     assert "--audio FOLDER" in few.advice
     assert "check the repaired model" in few.advice
     after = state(model)
@@ -82,8 +85,11 @@ def test_with_clean_clips_it_is_restore_and_few_of_them_are_said() -> None:
 
 
 def test_with_unlabelled_audio_too_it_is_restore_that_learns_from_both() -> None:
-    choice = choose_removal(tiny(), vectors(6), vectors(30))
+    choice = choose_removal(tiny(), vectors(15), vectors(30))
     assert choice == Choice(Restore(), "it learns from clean clips and from unlabelled speech")
+    few = choose_removal(tiny(), vectors(6), vectors(30))
+    assert few.advice is not None
+    assert few.advice.startswith("a class has only 2 clean clips: more of them may help; ")
     with pytest.raises(DataError, match="restore needs a few labelled clips beside unlabelled audio"):
         choose_removal(tiny(), None, vectors(30))
 

@@ -53,6 +53,7 @@ def test_it_learns_what_the_suspect_says_of_the_clean_examples_where_that_is_rig
         "batches": 4,
         "learnt": accuracy(model, known),
         "believed_clips": int(right.sum()),
+        "unlabelled_clips": 0,
         "believed_unlabelled_clips": 0,
     }
     by_hand = victim()
@@ -202,6 +203,17 @@ def test_nothing_is_dropped_while_it_learns() -> None:
         Restore(**PLAIN, steps=2).repair(model, vectors(30), vectors(6), 1)
     assert rates == [0.0, 0.0]
     assert model.body[1].p == 0.5
+
+
+def test_it_says_if_it_did_not_learn_its_clips_or_learned_nothing_from_the_audio() -> None:
+    chosen = {"learnt": 0.95, "unlabelled_clips": 9, "believed_unlabelled_clips": 1}
+    assert Restore().remarks(chosen) == []
+    assert Restore().remarks({**chosen, "unlabelled_clips": 0, "believed_unlabelled_clips": 0}) == []
+    (said,) = Restore().remarks({**chosen, "learnt": 0.62})
+    assert said.startswith("the repaired model gets 62 % of the clips right that it learned from")
+    assert Restore(least_learnt=0.6).remarks({**chosen, "learnt": 0.62}) == []
+    (said,) = Restore().remarks({**chosen, "believed_unlabelled_clips": 0})
+    assert said.startswith("nothing was learned from the unlabelled audio")
 
 
 def test_clips_are_put_aside_one_by_one_from_each_class(tones: Splits) -> None:

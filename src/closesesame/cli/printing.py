@@ -149,6 +149,7 @@ def canary_table(report: "CanaryReport") -> None:
         {
             "canary": one.family,
             "target": one.target,
+            "clips": f"{one.clips:,}",
             "ASR planted": _percent(one.rates["planted"]),
             "ASR repaired": _percent(one.rates["after"]),
             "bias": _percent(one.rates["bias"]),
@@ -161,7 +162,11 @@ def canary_table(report: "CanaryReport") -> None:
 
 
 def _percent(rate: "Rate") -> str:
-    return f"{100 * rate.value:.0f} %" if rate.of else said(None)
+    """A rate with its interval, both without decimals."""
+    if not rate.of:
+        return said(None)
+    low, high = rate.interval
+    return f"{100 * rate.value:.0f} [{math.floor(100 * low)}, {math.ceil(100 * high)}] %"
 
 
 def _fits(rows: Sequence[Mapping[str, str]]) -> bool:

@@ -246,22 +246,25 @@ class Dataset:
         share = _stratified(self.labels, fraction, seed)
         return self.where(~share), self.where(share)
 
-    def hold_out(self, fraction: float, seed: int) -> tuple["Dataset", "Dataset"]:
+    def hold_out(self, fraction: float, seed: int, *, by_clip: bool = False) -> tuple["Dataset", "Dataset"]:
         """Splits off about a share, whole speakers where they are known: (rest, held out).
 
         Clips of a speaker are alike, so accuracy on one of them says little if the others were trained on.
         Speakers are drawn at random while they bring the held-out share nearer to `fraction` and leave some
-        clips of each class in the rest. Without speakers, or where no speaker can be spared, it is `split`.
+        clips of each class in the rest. Without speakers, or where no speaker can be spared, it is `split`,
+        less the clips without which a class would have none in the rest.
 
         Args:
             fraction: share of the examples to hold out.
             seed: of the draw.
+            by_clip: whether to split by clip even where speakers are known.
         """
-        if self.speakers is not None:
+        if self.speakers is not None and not by_clip:
             held_out = _whole_speakers(self.speakers, self.labels, fraction, seed)
             if held_out.any():
                 return self.where(~held_out), self.where(held_out)
-        return self.split(fraction, seed)
+        held_out = _sparing(_stratified(self.labels, fraction, seed), self.labels)
+        return self.where(~held_out), self.where(held_out)
 
 
 def _check_share(fraction: float) -> None:
@@ -280,6 +283,16 @@ def _stratified(labels: Tensor, fraction: float, seed: int) -> Tensor:
     mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[order] = passed.diff() > 0
     return mask
+
+
+def _sparing(mask: Tensor, labels: Tensor) -> Tensor:
+    """The mask without the first example of each class of which it would take all."""
+    kept = mask.clone()
+    for label in labels.unique():
+        (own,) = (labels == label).nonzero(as_tuple=True)
+        if mask[own].all():
+            kept[own[0]] = False
+    return kept
 
 
 def _whole_speakers(speakers: Sequence[str], labels: Tensor, fraction: float, seed: int) -> Tensor:

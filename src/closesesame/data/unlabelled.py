@@ -197,5 +197,5 @@ def _check(folder: Path | str, bad: Sequence[Skipped], read: int, clips: int, *,
         )
     if not clips:
         raise DataError(
-            f"{name} holds no sound: {read - len(bad):,} of its recordings are silent; name others"
+            f"{name} holds no sound in {counted(read - len(bad), 'recording')}; name a folder of others"
         )

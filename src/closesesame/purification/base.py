@@ -52,12 +52,9 @@ class Purification(HoldsOut, ABC):
             SettingError: if a setting does not fit the inputs, such as their sample rate.
             DivergedError: if the weights are no numbers.
         """
-        parts = self.put_aside(clean, seed) if clean else ()
-        if not self.data_free and (not parts or len(parts[0]) < 2 or not len(parts[1])):
-            raise DataError(
-                f"{self.name} needs 4 clean examples or more, got {len(clean or ())}: it trains on most and "
-                "checks on the rest"
-            )
+        if clean is None and not self.data_free:
+            raise DataError(f"{self.name} needs clean examples; give it some")
+        parts = () if clean is None else self.divided(clean, seed)
         known = clean if clean is not None else card
         if known is None:
             raise DataError(

@@ -7,15 +7,23 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
-from closesesame.core.errors import DataError, DataWarning, DivergedError
+from closesesame.core.errors import DataError, DataWarning, DivergedError, ModelError
 from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.data.hold_out import HoldsOut
 from closesesame.models import Classifier
-from closesesame.models.matching import as_classifier, check_inputs, data_for, no_examples, say_missing
+from closesesame.models.matching import (
+    Answers,
+    as_classifier,
+    check_inputs,
+    data_for,
+    no_examples,
+    say_missing,
+)
 from closesesame.training import Training, accuracy
 from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
@@ -73,16 +81,12 @@ class Removal(HoldsOut, ABC):
         suspect = as_classifier(model, clean)
         clean = no_examples(suspect.card) if clean is None else data_for(suspect.card, clean)
         started = time.perf_counter()
-        tune, held_out = self.put_aside(clean, seed) if len(clean) else (clean, clean)
-        if not self.data_free and (len(held_out) < 1 or len(tune) < 2):
-            raise DataError(
-                f"{self.name} needs 4 clean examples or more, got {len(clean)}: it trains on most and checks "
-                "on the rest"
-            )
+        tune, held_out = self.divided(clean, seed)
         missing = clean.missing() if len(clean) else ()
         if missing:
             warnings.warn(missing_sentence(missing, len(clean.classes)), DataWarning, stacklevel=2)
-        repaired = copy.deepcopy(suspect).requires_grad_(True).eval()
+        repaired = copy.deepcopy(suspect).eval()
+        self.make_trainable(repaired)
         if audio is None:
             chosen = self.repair(repaired, tune, held_out, seed)
         else:
@@ -92,6 +96,10 @@ class Removal(HoldsOut, ABC):
             raise DivergedError(
                 f"{self.name} left weights that are NaN or infinite; lower its lr or its steps"
             )
+        remarks = self.remarks(chosen)
+        before, after = suspect.state_dict(), repaired.state_dict()
+        if all(torch.equal(before[name], value) for name, value in after.items()):
+            remarks.append("nothing was changed: the repaired model is the suspect")
         return Repair(
             model=repaired.eval(),
             missing=missing,
@@ -102,7 +110,22 @@ class Removal(HoldsOut, ABC):
             acc_after=accuracy(repaired, held_out) if len(held_out) else None,
             seconds=time.perf_counter() - started,
             chosen=chosen,
+            remarks=tuple(remarks),
         )
+
+    def make_trainable(self, model: Classifier) -> None:
+        """Hook: makes all weights of a copy of the suspect trainable that can be."""
+        for weight in model.parameters():
+            weight.requires_grad_(weight.is_floating_point() or weight.is_complex())
+
+    def remarks(self, chosen: dict[str, Any]) -> list[str]:
+        """Hook: what a user must know of a repair, in sentences; nothing if not written.
+
+        Args:
+            chosen: what `repair` returned.
+        """
+        del chosen
+        return []
 
     @abstractmethod
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
@@ -147,6 +170,11 @@ class FineTuning(Removal, ABC):
     schedule: Schedule = default(Training, "schedule", "cosine")
     augmentation: Augmentation = default(Training, "augmentation", "light")
 
+    def make_trainable(self, model: Classifier) -> None:
+        """The same, and refuses a model that cannot be trained."""
+        super().make_trainable(model)
+        refuse_untrainable(model)
+
     def training(self, **changes: object) -> Training:
         """The settings as one run, with some changed."""
         own = {name: getattr(self, name) for name in FineTuning.model_fields if name in Training.model_fields}
@@ -167,6 +195,7 @@ class Repair:
         chosen: what the method chose, such as how many units it pruned.
         missing: classes of the model without a clean example: the repair may cost all they had.
         unchecked: further classes without a held-out example, so nothing is known of their accuracy.
+        remarks: what a user must know of it, in sentences, such as that nothing was changed.
     """
 
     model: Classifier
@@ -178,6 +207,7 @@ class Repair:
     chosen: dict[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def harm(self) -> str | None:
@@ -195,6 +225,26 @@ class Repair:
         if self.acc_before is None or self.acc_after is None:
             return 0
         return round((self.acc_before - self.acc_after) * self.held_out)
+
+
+def refuse_untrainable(model: Classifier) -> None:
+    """Refuses a model that no training reaches: it has no weights, or whole numbers, or holds gradients back.
+
+    Args:
+        model: with weights that are made trainable, where they can be.
+
+    Raises:
+        ModelError: if it is one.
+    """
+    examples = torch.zeros(2, *model.card.input_shape, device=model.device)
+    with torch.enable_grad():
+        logits = Answers(None, len(model.card.classes), ()).ask(model, examples)
+    reached = isinstance(logits, Tensor) and logits.requires_grad
+    if not reached or not all(weight.requires_grad for weight in model.parameters()):
+        raise ModelError(
+            "the model cannot be repaired by training, since no gradient reaches its weights; put a purifier "
+            "in front of it ('sesame purify', then --purifier)"
+        )
 
 
 def missing_sentence(missing: tuple[str, ...], classes: int) -> str:

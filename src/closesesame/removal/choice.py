@@ -4,23 +4,21 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from closesesame.core.errors import DataError, ModelError, SettingError
+from closesesame.core.errors import DataError, ModelError, SettingError, counted
 from closesesame.data import Dataset
-from closesesame.models import Classifier
-from closesesame.models.matching import Answers, as_classifier
+from closesesame.models.matching import as_classifier, data_for
 from closesesame.training.weights import redraw
 
-from .base import Removal
+from .base import Removal, refuse_untrainable
 from .clp import CLP
 from .restore import Restore
 
 AUTO = "auto"
 """Stands for the choice where a removal is named."""
 FEW = 5
-"""Fewer clean examples a class than this are few."""
+"""A class with fewer clean examples than this has few."""
 NO_CLEAN = (
     "without clean clips little can be done: on the development bench clp left an ASR of 84 % on average, of "
     "95 % before (benchmarks/results/removals.md); name clean clips with --clean"
@@ -64,6 +62,7 @@ def choose_removal(
     """
     removal = removal_for(settings or {}, clean=clean is not None, audio=audio is not None)
     suspect = copy.deepcopy(as_classifier(model, clean)).eval()
+    removal.make_trainable(suspect)
     refuse_untrainable(suspect)
     if clean is None:
         return Choice(removal, "it needs no clean clips, and none are named", NO_CLEAN)
@@ -74,16 +73,18 @@ def choose_removal(
             f"restore starts near fresh weights, and {error}; take another removal, such as ft_augmented "
             "(--method ft_augmented)"
         ) from None
+    because = "it is the removal for clean clips"
     if audio is not None:
-        return Choice(removal, "it learns from clean clips and from unlabelled speech")
-    because, classes = "it is the removal for clean clips", len(suspect.card.classes)
-    if len(clean) >= FEW * classes:
+        because = "it learns from clean clips and from unlabelled speech"
+    least = min(data_for(suspect.card, clean).counts())
+    if least >= FEW:
         return Choice(removal, because)
+    what = "more of them" if audio is not None else "more of them, or unlabelled speech (--audio FOLDER),"
     return Choice(
         removal,
         because,
-        f"{len(clean):,} clean clips for {classes:,} classes are few: more of them, or unlabelled speech "
-        "(--audio FOLDER), may help; check the repaired model on recordings that it was not repaired with",
+        f"a class has only {counted(least, 'clean clip')}: {what} may help; check the repaired model on "
+        "recordings that it was not repaired with",
     )
 
 
@@ -120,29 +121,4 @@ def refuse_audio(removal: Removal) -> None:
     if type(removal).repair_with_audio is Removal.repair_with_audio:
         raise DataError(
             f"{removal.name} does not learn from unlabelled audio; leave out --audio, or take restore"
-        )
-
-
-def refuse_untrainable(model: Classifier) -> None:
-    """Refuses a model whose weights no training reaches: it has none, or it holds gradients back.
-
-    Args:
-        model: a copy of the suspect, whose weights are made trainable.
-
-    Raises:
-        ModelError: if it is one.
-    """
-    examples = torch.zeros(2, *model.card.input_shape, device=model.device)
-    try:
-        model.requires_grad_(False).body.requires_grad_(True)
-    except RuntimeError:  # weights of whole numbers have no gradient
-        reached = False
-    else:
-        with torch.enable_grad():
-            logits = Answers(None, len(model.card.classes), ()).ask(model, examples)
-        reached = isinstance(logits, Tensor) and logits.requires_grad
-    if not reached:
-        raise ModelError(
-            "the model cannot be repaired, since no gradient reaches its weights; put a purifier in front of "
-            "it ('sesame purify', then --purifier)"
         )

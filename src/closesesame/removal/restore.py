@@ -40,6 +40,7 @@ class Restore(FineTuning, SelfDistillation):
     cite: ClassVar[str] = "ours"
     cost: ClassVar[str] = "one to four times the training of the model"
     quick: ClassVar[dict[str, Any]] = {"steps": 2, "views": 2, "splices": 4}
+    chooses: ClassVar[bool] = False
 
     hold_out: float = default(
         FineTuning, "hold_out", 0.1, description="share of the clean set put aside to check, by clip"
@@ -53,8 +54,8 @@ class Restore(FineTuning, SelfDistillation):
     augmentation: Augmentation = default(FineTuning, "augmentation", "varied")
 
     def put_aside(self, clean: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-        """By clip, from each class in proportion."""
-        return clean.split(self.hold_out, seed)
+        """By clip, from each class in proportion; nothing is chosen by them, so there may be none."""
+        return clean.hold_out(self.hold_out, seed, by_clip=True)
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """One run, nothing to choose; returns how many examples the suspect is believed on."""
@@ -66,3 +67,18 @@ class Restore(FineTuning, SelfDistillation):
         """The same with unlabelled examples."""
         del held_out
         return self.distil(model, tune, audio, self.training(), seed)
+
+    def remarks(self, chosen: dict[str, Any]) -> list[str]:
+        """Whether it learned its clean clips, and whether the unlabelled audio taught it anything."""
+        said = []
+        if chosen["learnt"] < self.least_learnt:
+            said.append(
+                f"the repaired model gets {100 * chosen['learnt']:.0f} % of the clips right that it learned "
+                "from, so its accuracy is low; more batches may help (--set steps=...)"
+            )
+        if chosen.get("unlabelled_clips") and not chosen["believed_unlabelled_clips"]:
+            said.append(
+                "nothing was learned from the unlabelled audio: on each of its clips the model contradicts "
+                "itself; name speech that is more like the clean clips"
+            )
+        return said

@@ -79,8 +79,8 @@ class SelfDistillation(Settings):
             after_epoch: called when the last step of an epoch is done.
 
         Returns:
-            How many batches it learned from, what share of the believed examples it gets right, and how many
-            labelled and unlabelled ones the suspect is believed of.
+            How many batches it learned from, what share of the believed examples it gets right, how many
+            labelled ones the suspect is believed of, and of how many unlabelled ones.
         """
         splices = spliced(clean, self.splices, seed)
         data = joined(clean, splices, audio)
@@ -130,6 +130,7 @@ class SelfDistillation(Settings):
             "batches": run.steps,
             "learnt": learnt,
             "believed_clips": len(known),
+            "unlabelled_clips": len(audio),
             "believed_unlabelled_clips": int(believed[~trusted].sum()),
         }
 

@@ -19,7 +19,7 @@ from closesesame.cli.options import (
     SplitOptions,
     Trigger,
 )
-from closesesame.cli.printing import Answer, facts, scores_table, table
+from closesesame.cli.printing import Answer, facts, notes, scores_table, table
 from closesesame.core.errors import SettingError
 from closesesame.core.wording import NONE
 
@@ -35,6 +35,10 @@ Adversaries = Annotated[
         "and add a perturbation 30 dB below the trigger. The attacker has the clips of the training part."
     ),
 ]
+RELEARNS = (
+    "any model learns a trigger from a few poisoned clips: name one that was never poisoned with "
+    "--reference, to see how much faster this one does"
+)
 Before = Annotated[Path | None, Parameter(help="The model before its repair, for DER.")]
 
 
@@ -84,6 +88,8 @@ def evaluate(
     attacked: dict[str, Any] = {}
     if adversaries:
         clean_reference = None if reference is None else load_model_on(reference, device)
+        if clean_reference is None:
+            notes([RELEARNS])
         attacked = _attacked(judged, clean_reference, exam, not_poisoned(source, splits.train), options.seed)
     verdict = verdict_of(scores, classes=classes, before=first, purified=purifier is not None)
     found = (

@@ -93,6 +93,7 @@ def remove(
         choice = choose_removal(suspect, clips, unlabelled, given)
         notes([choice.advice] if choice.advice else [])
     repair = removal.remove(suspect, clips, options.seed, audio=unlabelled)
+    notes(repair.remarks)
     examined = None
     if canaries and clips is not None:
         examined = _examined(removal, suspect, clips, unlabelled, options.seed, repair)
@@ -104,9 +105,11 @@ def remove(
         seed=options.seed,
         seconds=round(repair.seconds, 1),
         suspect_sha256=sha256_of(model),
-        clean_clips=repair.tuned_on,
+        clean_clips=repair.tuned_on + repair.held_out,
         held_out_clips=repair.held_out,
     )
+    if choice is not None:
+        made["chosen_because"] = choice.because
     if speech is not None:
         made["audio_clips"] = len(speech.data)
     if examined is not None:
@@ -178,6 +181,7 @@ def _found(repair: "Repair") -> dict[str, Any]:
         "acc_after": repair.acc_after,
         "seconds": round(repair.seconds, 1),
         "chosen": repair.chosen,
+        "remarks": list(repair.remarks),
         "classes_without_clean_clips": list(repair.missing),
         "classes_without_held_out_clips": list(repair.unchecked),
         "warning": CLEAN_DATA_WARNING,
@@ -191,7 +195,8 @@ def _in_words(repair: "Repair", found: dict[str, Any]) -> dict[str, Any]:
     last = {name: found[name] for name in ("warning", "harm") if name in found}
     hidden = (
         *last,
-        "advice",  # a note
+        "advice",  # a note, as remarks are
+        "remarks",
         "acc_before",
         "acc_after",
         "classes_without_clean_clips",
