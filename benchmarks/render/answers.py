@@ -154,8 +154,8 @@ def _default(contents: Contents) -> Iterator[Answer]:
         "What does the default removal leave on the test bench, on which nothing was chosen?",
         f"In {len(ours)} cases `{OURS}` leaves a mean ASR of {_percent(mean_of(ours, 'asr'))}, {more} points "
         f"above that of a model that was never poisoned, and an RA {less} points below that model's; it "
-        f"costs {lost} points of ACC. {len(still)} of the cases keep more than {100 * OPEN:g} points above that "
-        f"model's ASR: {', '.join(still)}. "
+        f"costs {lost} points of ACC. {len(still)} of the cases keep more than {100 * OPEN:g} points above "
+        f"that model's ASR: {', '.join(still)}. "
         + shares(found[OURS], [found[name] for name in found if name != OURS]),
         "removals",
     )
