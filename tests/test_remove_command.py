@@ -88,6 +88,29 @@ def test_few_clean_clips_are_noted_and_audio_that_taught_nothing_too(
     assert ("nothing was learned from the unlabelled audio" in sesame.noted) is (taught == 0)
 
 
+def test_one_clip_of_each_class_repairs_and_the_way_there_is_said(
+    sesame: Sesame, model: Path, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    one = folder_of({"low": 1, "middle": 1, "high": 1, "top": 1})
+    remove = ("remove", model, tmp_path / "r", "--clean", one, *QUICK)
+    said = sesame.fails(*remove)
+    assert "take all as one part" in said
+    assert "--clean-part all" in said
+    found = sesame.json(*remove, "--clean-part", "all")
+    assert (found["tuned_on"], found["held_out"], found["acc_after"]) == (4, 0, None)
+
+
+def test_a_class_that_the_part_lacks_is_said_with_the_way_to_all_clips(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, "--fraction", "0.04", *QUICK)
+    said = sesame.fails(*remove)
+    assert "take all clips with --clean-part all, or accept that with --partial" in said
+    said = sesame.fails(*remove, "--clean-part", "all")
+    assert "or accept that with --partial" in said
+    assert "--clean-part" not in said
+
+
 def test_without_clean_clips_it_takes_clp_and_warns(sesame: Sesame, model: Path, tmp_path: Path) -> None:
     found = sesame.json("remove", model, tmp_path / "r", "--set", "u=2.5")
     assert (found["method"], found["settings"]["u"]) == ("clp", 2.5)

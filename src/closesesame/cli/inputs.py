@@ -203,7 +203,8 @@ def load_clean(
     missing = found.missing()
     if missing and not clean.partial:
         sentence = missing_sentence(missing, len(found.classes))
-        raise DataError(f"{sentence}, or accept that with --partial")
+        more = "" if clean.clean_part == "all" else ", take all clips with --clean-part all"
+        raise DataError(f"{sentence}{more}, or accept that with --partial")
     return found
 
 

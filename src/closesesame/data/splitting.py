@@ -39,8 +39,8 @@ def partition(listing: Listing, task: Task, split: SplitRule, seed: int) -> Part
     for number, name in enumerate(Splits._fields):
         if number not in parts:
             raise DataError(
-                f"split {rule!r} leaves the {name} part of {listing.name} empty; use another rule or add "
-                "recordings"
+                f"split {rule!r} leaves the {name} part of {listing.name} empty; use another rule, add "
+                "recordings, or take all as one part where a command takes one (--part all, --clean-part all)"
             )
     return Partition(tuple(parts), rule, why, (*surprises, *more))
 
