@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from closesesame import __version__
 from closesesame.cli.app import app
@@ -26,6 +27,7 @@ MADE_ANEW = {"poison": "POISONED", "train": "MODEL"}
 QUICKER = {
     "train": ("--set", "epochs=2", "--set", "widths=[8,16]", "--set", "lr=0.02"),
     "remove": ("--set", "steps=2"),
+    "import": ("--set", "widths=[8,16]"),
     "inspect": ("--set", "steps=3"),
     "catalogue": ("--attack", "badnets"),
 }
@@ -68,6 +70,8 @@ def test_the_commands_of_a_block_work_one_after_the_other(
     soundfile.write("CLIP.wav", 0.1 * rng.standard_normal(16_000), 16_000)
     soundfile.write("SPEECH/talk.flac", 0.1 * rng.standard_normal(40_000), 16_000)
     sesame("train", "CLIPS", "MODEL", *QUICKER["train"])
+    torch.save(load_model("MODEL").state_dict(), "weights.pt")
+    Path("labels.txt").write_text("\n".join(load_model("MODEL").card.classes))
     for words in commands(block):
         if words[0] in MADE_ANEW:
             shutil.rmtree(MADE_ANEW[words[0]], ignore_errors=True)

@@ -51,6 +51,20 @@ Purifier = Annotated[
     Path | None,
     Parameter(help="A purifier folder, as 'sesame purify' writes it, to put in front of the model."),
 ]
+SampleRate = Annotated[
+    int,
+    Parameter(
+        help="Sample rate in Hz; recordings are resampled to it.",
+        validator=Number(gte=LEAST_HZ, lte=MOST_HZ),
+    ),
+]
+Duration = Annotated[
+    float,
+    Parameter(
+        help="Length of every clip in seconds: longer ones are cut, shorter ones padded.",
+        validator=Number(gte=LEAST_S, lte=MOST_S),
+    ),
+]
 
 
 @Parameter(name="*")
@@ -73,20 +87,8 @@ class SplitOptions:
 class AudioOptions(SplitOptions):
     """The same, and how recordings are read where there is no model to say it."""
 
-    sample_rate: Annotated[
-        int,
-        Parameter(
-            help="Sample rate in Hz; recordings are resampled to it.",
-            validator=Number(gte=LEAST_HZ, lte=MOST_HZ),
-        ),
-    ] = 16_000
-    duration_s: Annotated[
-        float,
-        Parameter(
-            help="Length of every clip in seconds: longer ones are cut, shorter ones padded.",
-            validator=Number(gte=LEAST_S, lte=MOST_S),
-        ),
-    ] = 1.0
+    sample_rate: SampleRate = 16_000
+    duration_s: Duration = 1.0
 
 
 @Parameter(name="*")

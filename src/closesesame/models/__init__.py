@@ -2,6 +2,7 @@
 
 from .architectures import ARCHITECTURES, KWT, LSTM, LSTMAttention, ResNet, SmallCNN
 from .base import Architecture, Classifier, ModelCard, SpectralArchitecture
+from .checkpoints import Checkpoint, fit_weights, read_checkpoint, weights_like
 from .files import load_model, save_model
 from .front_ends import FrontEnd
 from .imported import adapt
@@ -11,6 +12,7 @@ __all__ = [
     "KWT",
     "LSTM",
     "Architecture",
+    "Checkpoint",
     "Classifier",
     "FrontEnd",
     "LSTMAttention",
@@ -19,6 +21,9 @@ __all__ = [
     "SmallCNN",
     "SpectralArchitecture",
     "adapt",
+    "fit_weights",
     "load_model",
+    "read_checkpoint",
     "save_model",
+    "weights_like",
 ]

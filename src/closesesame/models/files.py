@@ -113,7 +113,12 @@ def sha256_of(model: Classifier | Path | str) -> str:
     """
     if isinstance(model, Classifier):
         return hashlib.sha256(save(_state_of(model))).hexdigest()
-    with (Path(model) / WEIGHTS).open("rb") as file:
+    return file_sha256(Path(model) / WEIGHTS)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,0 +1,202 @@
+"""Weights that others hand over, in one file: a state dict as safetensors or as PyTorch saves it.
+
+A PyTorch file is a zip archive with a pickle and the raw weights, or of an early version a pickle alone. It
+is read with `weights_only`, which builds tensors and plain values and calls nothing else; before that an
+archive must hold no packed entry (it could unpack to any size) and no TorchScript, which is a program. No
+tensor may claim more numbers than the file has.
+"""
+
+import pickle  # noqa: TID251  for the name of its error
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from closesesame.core.errors import ModelError, cut, listed, short
+
+from .base import Architecture, Classifier
+from .files import KINDS, file_sha256, fitted, read_weights
+
+BODY = "body."
+INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+"""Entries of a checkpoint under which training scripts keep the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights as they stand in a file.
+
+    Attributes:
+        path: of the file.
+        state: the weights, by name.
+        format: of the file, in words.
+        sha256: of the file.
+        inside: the entry of the file that held them; empty if the file holds nothing else.
+        left: what else the file holds, by name.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    format: str
+    sha256: str
+    inside: str = ""
+    left: tuple[str, ...] = ()
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Reads the weights of a file, and runs nothing that stands in it.
+
+    Raises:
+        ModelError: if it is no such file, or damaged, or would run code, or holds no weights, or weights that
+            are NaN or infinite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path} is no file; name a file of weights (.safetensors, .pt or .pth)")
+    if path.suffix == ".safetensors":
+        return Checkpoint(path, read_weights(path), "safetensors", file_sha256(path))
+    _refuse_unsafe(path)
+    found, inside = _weights_in(_unpickled(path), path)
+    state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    _refuse_odd(state, path)
+    left = tuple(str(name) for name in found if str(name) not in state)
+    return Checkpoint(path, state, "PyTorch", file_sha256(path), inside, left)
+
+
+def fit_weights(
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    classes: tuple[str, ...],
+    input_shape: tuple[int, ...],
+    sample_rate: int | None,
+) -> Classifier:
+    """Makes a model of an architecture with these weights, in evaluation mode.
+
+    Names may carry a prefix that all of them share, such as `model.` or `module.`, and lack the `body.` of
+    our models. The level that a front end of ours was calibrated on is a weight, too.
+
+    Args:
+        checkpoint: the weights.
+        architecture: that they are of.
+        classes: in the order of the logits.
+        input_shape: of one example.
+        sample_rate: Hz; None for pictures.
+
+    Raises:
+        ModelError: if the weights do not fit.
+    """
+    with torch.device("meta"):
+        planned = architecture.build(classes, input_shape, sample_rate, seed=0)
+    state = {ours: checkpoint.state[name] for name, ours in names_of(checkpoint, planned).items()}
+    state = fitted(
+        state, planned, f"{checkpoint.path} does not fit {architecture.full_name()} of these sizes"
+    )
+    model = architecture.build(classes, input_shape, sample_rate, seed=0)
+    model.load_state_dict(state)
+    model.card = replace(model.card, made={"file_sha256": checkpoint.sha256, "format": checkpoint.format})
+    return model.eval()
+
+
+def weights_like(model: Classifier, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights of a model under the names, and of the kinds, that a file has for them.
+
+    Args:
+        model: such as a repaired one.
+        checkpoint: the file that it came from.
+
+    Raises:
+        ModelError: if the file holds other weights.
+    """
+    state = model.state_dict()
+    names = names_of(checkpoint, model)
+    given = {ours: checkpoint.state[name] for name, ours in names.items()}
+    fitted(given, model, f"{checkpoint.path} holds other weights than the model has")
+    return {
+        name: state[ours].detach().cpu().to(checkpoint.state[name].dtype).contiguous()
+        for name, ours in names.items()
+    }
+
+
+def names_of(checkpoint: Checkpoint, model: Classifier) -> dict[str, str]:
+    """What each weight of a file is called in a model: of all ways to rename, one that fits most of them."""
+    wanted, names = set(model.state_dict()), list(checkpoint.state)
+    bare = [[name.removeprefix(prefix) for name in names] for prefix in _shared_prefixes(names)]
+    tries = chain(bare, ([BODY + name for name in one] for one in bare))
+    best = max(tries, key=lambda renamed: len(wanted & set(renamed)))
+    return dict(zip(names, best, strict=True))
+
+
+def _shared_prefixes(names: list[str]) -> list[str]:
+    """All `a.b.` that all names begin with, the shortest, which is empty, first."""
+    parts = [name.split(".")[:-1] for name in names]
+    levels = (set(level) for level in zip(*parts, strict=False))
+    shared = [level.pop() + "." for level in takewhile(lambda level: len(level) == 1, levels)]
+    return list(accumulate(shared, initial=""))
+
+
+def _refuse_unsafe(path: Path) -> None:
+    """Refuses an archive that holds a program or packed entries."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ModelError(f"{path} is refused: it unpacks to more than it holds ({listed(packed)})")
+    if any(entry.filename.split("/")[1:2] == ["code"] for entry in entries):
+        raise ModelError(
+            f"{path} is refused: it holds TorchScript, which is a program; save its state_dict instead"
+        )
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of pickles that it may not know
+            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is refused: it holds more than weights, and loading that could run code; save its "
+            f"state_dict ({short(error)})"
+        ) from None
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError, AttributeError, TypeError) as error:
+        raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None
+
+
+def _weights_in(content: Any, path: Path) -> tuple[Mapping[Any, Any], str]:
+    """The mapping of names to tensors, and the entry that held it."""
+    if isinstance(content, Mapping):
+        if any(isinstance(value, Tensor) for value in content.values()):
+            return content, ""
+        for name in INSIDE:
+            inner = content.get(name)
+            if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+                return inner, name
+    kind = (
+        f"entries {listed(list(map(str, content)))}"
+        if isinstance(content, Mapping)
+        else type(content).__name__
+    )
+    raise ModelError(f"{path} holds no weights by name, but {kind}; save the state_dict of the model")
+
+
+def _refuse_odd(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors that are no plain arrays of numbers that stand in the file."""
+    size = path.stat().st_size
+    for name, tensor in state.items():
+        plain = tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_quantized
+        if not plain or tensor.dtype not in KINDS:
+            raise ModelError(f"{path} is refused: weight {cut(name)!r} is no plain array ({tensor.dtype})")
+        if tensor.numel() * tensor.element_size() > size:
+            raise ModelError(
+                f"{path} is refused: weight {cut(name)!r} claims {tensor.numel():,} numbers, more than the "
+                "file has"
+            )
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path} is refused: weight {cut(name)!r} holds NaN or infinite values")
