@@ -49,8 +49,12 @@ def rows_of(attack: str, victim: tuple[float, float], **repaired: tuple[float, f
             "seconds": 60.0,
             "peak_mb": 600.0,
         }
-        found.append(base | more | {"poisoning_rate": 0.05, "clean_fraction": 0.05, "clean_from": "train"})
-        found.append(base | more | {"poisoning_rate": 0.0, "clean_fraction": 0.05, "clean_from": "train"})
+        found.append(
+            base | more | {"poisoning_rate": 0.05, "clean_fraction": 0.05, "clean_from": "validation"}
+        )
+        found.append(
+            base | more | {"poisoning_rate": 0.0, "clean_fraction": 0.05, "clean_from": "validation"}
+        )
     return found
 
 
@@ -144,6 +148,18 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
     bench = {"removals_test": content, "removals_test_tasks": digits, "removals_test_few": speakers}
     everything = {**bench, "removals_development": digits}
     assert left_open(everything) == ["comb on digits 30 (1)", "room on words 7 (1)"]  # warp: 4 points above
+    planted = [row for row in content["rows"] if row["attack"] != "pitch"]
+    again = [row | {"seed": 3, "asr": row["asr"] + 0.02} for row in planted]
+    seeds = {"removals_test": {"rows": [*content["rows"], *again]}}
+    assert left_open(seeds) == ["room on words 8 (2)"]
+    kwt = [row | {"model": "kwt"} for row in content["rows"]]
+    few = [row | {"clean_fraction": row["clean_fraction"] and 0.01} for row in content["rows"]]
+    own = [row | {"clean_from": row["clean_from"] and "train"} for row in content["rows"]]
+    assert left_open({"removals_test_models": {"rows": [*kwt, *few, *own]}}) == [
+        "room on words (kwt) 7 (1)",
+        "room on words (with 1 % clean clips) 7 (1)",
+        "room on words (with clean clips of the training set) 7 (1)",
+    ]
     assert not_planted(everything) == {"pitch on words": 0.79, "comb on speakers": 0.7}
     lost = cost_on_clean(everything)
     assert lost == pytest.approx({"words": (0.03 + 0.02 + 0.49) / 3, "digits": 0.19, "speakers": 0.09})

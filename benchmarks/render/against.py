@@ -21,6 +21,7 @@ PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
 OPEN = 0.05
 """ASR above that of the clean reference model from which on a backdoor is not closed."""
+USUAL = {"model": "resnet", "fraction": 0.05, "clean_from": "validation"}
 DRAWS = 10_000
 HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
 MAIN = ("", "_published")
@@ -90,18 +91,32 @@ def of_bench(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str
 
 
 def left_open(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Cases of which restore leaves 5 points more ASR than a clean model has, the worst first.
+    """Where restore leaves 5 points more ASR than a clean model has, means over the seeds, the worst first.
 
     Returns:
         The attack and where, ASR in %, and that of the clean model in brackets.
     """
-    found = cases(of_bench(contents).values()).get(OURS, {})
-    worst = sorted(found.items(), key=lambda pair: -pair[1].asr)
-    return [
-        f"{attack} on {task_of(data, task)} {100 * case.asr:.0f} ({100 * (case.asr - case.asr_more):.0f})"
-        for (data, task, _, attack, *_), case in worst
-        if case.asr_more > OPEN
-    ]
+    groups: dict[str, list[Case]] = {}
+    for key, case in cases(of_bench(contents).values()).get(OURS, {}).items():
+        groups.setdefault(_where(key), []).append(case)
+    found = {
+        name: (mean_of(group, "asr"), mean_of(group, "asr_more"))
+        for name, group in groups.items()
+        if mean_of(group, "asr_more") > OPEN
+    }
+    worst = sorted(found.items(), key=lambda pair: -pair[1][0])
+    return [f"{name} {100 * asr:.0f} ({100 * (asr - more):.0f})" for name, (asr, more) in worst]
+
+
+def _where(key: Key) -> str:
+    """A case but for its seed, in words: what is usual on the bench is not said."""
+    data, task, model, attack, _, fraction, clean_from = key
+    return (
+        f"{attack} on {task_of(data, task)}"
+        + (f" ({model})" if model != USUAL["model"] else "")
+        + (f" (with {100 * fraction:g} % clean clips)" if fraction != USUAL["fraction"] else "")
+        + (" (with clean clips of the training set)" if clean_from != USUAL["clean_from"] else "")
+    )
 
 
 def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
