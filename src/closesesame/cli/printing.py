@@ -25,7 +25,7 @@ class Answer:
     """What a command found.
 
     Attributes:
-        content: for JSON; shown as facts, one a line, if there is no `show`.
+        content: for JSON; shown as facts, one a line, if there is no `show`. With `lines` any iterable.
         show: prints it for people.
         lines: whether the JSON is one object a line, for each element of `content`.
         failure: why the command ends with status 1 although it has an answer.
@@ -48,6 +48,8 @@ class Answer:
                     indent = None if self.lines else 2
                     text = json.dumps(_finite(part), indent=indent, default=str, allow_nan=False)
                     sys.stdout.write(text + "\n")
+                    if self.lines:
+                        sys.stdout.flush()  # lines may be made as they are printed
             elif self.show is None:
                 facts({name.replace("_", " "): value for name, value in self.content.items()})
             else:

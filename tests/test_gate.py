@@ -1,0 +1,216 @@
+"""A gate: which windows it decides on, what its scores are, and real input through a real pipe."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from closesesame.core.errors import ModelError, SettingError
+from closesesame.data import Dataset, Splits
+from closesesame.detection import DETECTIONS
+from closesesame.gate import Decision, Gate, by_detection, disagreement
+from closesesame.models import Classifier, adapt
+from closesesame.purification import Lowpass
+from tests.commands import Sesame
+
+RATE, LENGTH = 1000, 50
+NAMES = ("start", "rest")
+
+
+class First(nn.Module):
+    """Says `start` with the probability that the first sample of a clip says; remembers its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.clone())
+        return torch.stack([x[:, 0], 1 - x[:, 0]], 1).clamp(1e-9).log()
+
+
+@pytest.fixture
+def first() -> Classifier:
+    return adapt(First(), NAMES, (LENGTH,), RATE)
+
+
+def ramp(count: int) -> NDArray[np.float32]:
+    return (np.arange(count) / 1000).astype(np.float32)
+
+
+def starts(decisions: list[Decision]) -> list[float]:
+    return [round(RATE * one.start_s) for one in decisions]
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 50, 200])
+def test_windows_start_a_step_apart_whatever_the_blocks(first: Classifier, size: int) -> None:
+    sound = ramp(115)
+    blocks = [sound[at : at + size] for at in range(0, 115, size)]
+    found = list(Gate(first, every_s=0.02).listen(blocks))
+    assert starts(found) == [0, 20, 40, 60, 80]
+    assert [round(RATE * one.end_s) for one in found] == [50, 70, 90, 110, 130]
+    assert [one.label for one in found] == ["rest"] * 5
+    assert [one.probability for one in found] == pytest.approx([1 - at / 1000 for at in range(0, 100, 20)])
+    body = first.body
+    assert isinstance(body, First)
+    last = body.seen[-1][0]
+    assert torch.equal(last, torch.tensor([*sound[80:], *[0] * 15]))  # silence behind the end
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, []), (3, [0]), (50, [0]), (51, [0, 25]), (75, [0, 25]), (76, [0, 25, 50])],
+)
+def test_every_sample_is_in_a_window_and_none_is_added_for_nothing(
+    first: Classifier, count: int, expected: list[int]
+) -> None:
+    assert starts(list(Gate(first, every_s=0.025).listen([ramp(count)]))) == expected
+
+
+def test_a_decision_comes_as_soon_as_its_window_is_there(first: Classifier) -> None:
+    taken = 0
+
+    def blocks() -> Any:
+        nonlocal taken
+        for at in range(0, 500, 25):
+            taken += 25
+            yield ramp(500)[at : at + 25]
+
+    decisions = Gate(first, every_s=0.05).listen(blocks())
+    next(decisions)
+    assert taken == 50
+    next(decisions)
+    assert taken == 100
+
+
+def test_scores_above_the_threshold_are_suspicious(first: Classifier) -> None:
+    def score(inputs: Dataset) -> Tensor:
+        return inputs.inputs[:][:, 0].double()
+
+    def said(threshold: float | None) -> list[bool | None]:
+        gate = Gate(first, score, threshold, every_s=0.05)
+        return [one.suspicious for one in gate.listen([np.full(50, 0.5, np.float32), ramp(50)])]
+
+    assert said(0.25) == [True, False]
+    assert said(0.5) == [False, False]
+    assert said(None) == [None, None]
+    (one,) = Gate(first, None, 0.1, every_s=0.05).listen([ramp(50)])
+    assert (one.suspicion, one.suspicious) == (None, None)
+
+
+def test_the_disagreement_is_half_of_the_differences(clean_model: Classifier, tones: Splits) -> None:
+    purifier = Lowpass(cutoff_hz=500).fit(None, 0, card=clean_model.card)
+    few = tones.test.take(torch.arange(12))
+    with torch.no_grad():
+        plain = clean_model(few.inputs[:]).softmax(1)
+        purified = clean_model(purifier(few.inputs[:])).softmax(1)
+    expected = torch.tensor(
+        [
+            sum(abs(float(a - b)) for a, b in zip(*pair, strict=True)) / 2
+            for pair in zip(plain, purified, strict=True)
+        ]
+    )
+    found = disagreement(clean_model, purifier)(few)
+    assert found.tolist() == pytest.approx(expected, abs=0.02)
+    assert found.max() > 0.3
+    assert found.max() <= 1
+
+
+def test_a_detection_of_inputs_scores_as_it_does_and_one_of_training_clips_is_refused(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    strip = DETECTIONS.make("strip", {"mixtures": 4})
+    few = tones.test.take(torch.arange(3))
+    clean = tones.validation
+    found = by_detection(strip, clean_model, clean, 7)(few)
+    assert torch.equal(found, strip.score(clean_model, few, clean, 7).scores)
+    with pytest.raises(SettingError, match="training_loss screens training clips"):
+        by_detection(DETECTIONS.make("training_loss"), clean_model, None, 0)
+
+
+def test_what_cannot_be_watched_is_refused(first: Classifier) -> None:
+    for wrong in (0.0, -1.0, 0.051):
+        with pytest.raises(SettingError, match="every_s must be above 0 and at most the 0.05 s of a window"):
+            Gate(first, every_s=wrong)
+    with pytest.raises(ModelError, match="takes no sound"):
+        Gate(adapt(First(), NAMES, (LENGTH,), None))
+
+
+@pytest.fixture
+def purifier(sesame: Sesame, clips: Path, tmp_path: Path) -> Path:
+    sesame(
+        "purify",
+        clips,
+        tmp_path / "p",
+        "--set",
+        "cutoff_hz=500",
+        "--sample-rate",
+        "8000",
+        "--duration-s",
+        "0.5",
+    )
+    return tmp_path / "p"
+
+
+def test_a_process_is_watched_through_a_pipe_line_by_line(model: Path, purifier: Path, tones: Splits) -> None:
+    sound = np.concatenate(list(tones.test.inputs[:4].numpy()))  # 2 s at 8 kHz
+    words = ["gate", model, "--purifier", purifier, "--threshold", "0.2", "--json", "--sample-rate", "16000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "closesesame", *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pcm = (np.repeat(sound, 2) * 2**15).clip(-(2**15), 2**15 - 1).astype("<i2").tobytes()
+    process.stdin.write(pcm[:24_001])  # 0.75 s and half a sample
+    process.stdin.flush()
+    early = json.loads(process.stdout.readline())  # while the input is still open
+    out, noted = process.communicate(pcm[24_001:])
+    rows = [early, *map(json.loads, out.splitlines())]
+    assert [row["start_s"] for row in rows] == [0, 0.5, 1, 1.5]
+    assert {row["label"] for row in rows} <= {"low", "middle", "high", "top"}
+    assert all(row["suspicious"] is (row["suspicion"] > 0.2) for row in rows)
+    assert len({row["suspicion"] for row in rows}) == 4
+    assert b"2.0 s in 4 windows; computing took " in noted
+    assert process.returncode == 0
+
+
+def test_recordings_are_watched_and_clean_ones_set_the_threshold(
+    sesame: Sesame, model: Path, purifier: Path, clips: Path, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(11_000), 8000)
+    watch = ("gate", model, tmp_path / "a.wav", "--purifier", purifier, "--every-s", "0.25")
+    rows = [
+        json.loads(line) for line in sesame(*watch, "--clean", clips, "--fpr", "0.1", "--json").splitlines()
+    ]
+    assert [row["start_s"] for row in rows] == [0, 0.25, 0.5, 0.75, 1.0]
+    assert {row["file"] for row in rows} == {str(tmp_path / "a.wav")}
+    assert "note: flagged are clips with a score above" in sesame.noted
+    lines = sesame(*watch).splitlines()
+    assert len(lines) == 5
+    assert "suspicion" in lines[0]
+    assert "SUSPICIOUS" in sesame(*watch, "--threshold", "-1")
+    strip = ("gate", model, tmp_path / "a.wav", "--method", "strip", "--set", "mixtures=3")
+    assert "strip needs clean recordings" in sesame.fails(*strip)
+    assert "suspicion" in sesame(*strip, "--clean", clips, "--fpr", "0.2")
+
+
+def test_wrong_words_are_refused(sesame: Sesame, model: Path, purifier: Path) -> None:
+    both = sesame.fails("gate", model, "--purifier", purifier, "--method", "strip")
+    assert "from --purifier or from --method; name one" in both
+    assert "--threshold is of a score" in sesame.fails("gate", model, "--threshold", "0.5")
+    done = subprocess.run(
+        [sys.executable, "-m", "closesesame", "gate", str(model)], input=b"", capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == b"sesame: standard input holds no samples; send 16-bit samples, or name files\n"
