@@ -68,9 +68,9 @@ def gate(
     """Watch a live input: the label of each window, and how suspicious it is.
 
     Without files it reads raw samples from standard input, 16 bits, little-endian, one channel, until that
-    ends, such as those of 'arecord -f S16_LE -r 16000'. With a purifier, the score is how far the answers with
-    and without it differ, 0 to 1; with a method, a detection of inputs, its score. With --json each decision
-    is one line, a JSON object, as soon as it is made.
+    ends, such as those of 'arecord -f S16_LE -r 16000'. With a purifier, the score is how far the answers
+    with and without it differ, 0 to 1; with a method, a detection of inputs, its score. With --json each
+    decision is one line, a JSON object, as soon as it is made.
 
     Args:
         files: Recordings in place of standard input, up to 60 s of each.
