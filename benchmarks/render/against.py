@@ -33,6 +33,7 @@ PARTS = {
     "_published_kwt": "KWT",
     "_tasks": "speakers, digits",
     "_few": "1 % clean clips",
+    "_few_small_cnn": "1 % clean clips, small CNN",
     "_own_clips": "clean clips of the training set",
 }
 """The other grids, in a few words."""
