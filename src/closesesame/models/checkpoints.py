@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, takewhile
+from itertools import accumulate, product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,23 @@ class Checkpoint:
     sha256: str
     inside: str = ""
     left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Handed:
+    """Weights, and what must be known to make a model of them.
+
+    Attributes:
+        architecture: that they are of.
+        classes: in the order of the logits.
+        sample_rate: Hz.
+        checkpoint: the weights.
+    """
+
+    architecture: Architecture
+    classes: tuple[str, ...]
+    sample_rate: int
+    checkpoint: Checkpoint
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -126,8 +143,8 @@ def weights_like(model: Classifier, checkpoint: Checkpoint) -> dict[str, Tensor]
 def names_of(checkpoint: Checkpoint, model: Classifier) -> dict[str, str]:
     """What each weight of a file is called in a model: of all ways to rename, one that fits most of them."""
     wanted, names = set(model.state_dict()), list(checkpoint.state)
-    bare = [[name.removeprefix(prefix) for name in names] for prefix in _shared_prefixes(names)]
-    tries = chain(bare, ([BODY + name for name in one] for one in bare))
+    pairs = product(_shared_prefixes(names), (*_shared_prefixes(list(wanted)), BODY))
+    tries = ([more + name.removeprefix(less) for name in names] for less, more in pairs)
     best = max(tries, key=lambda renamed: len(wanted & set(renamed)))
     return dict(zip(names, best, strict=True))
 

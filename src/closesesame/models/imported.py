@@ -144,6 +144,14 @@ def _as_architecture(source: str, make: Callable[[], Any]) -> type[Imported]:
 class Architectures(Registry[Architecture]):
     """The architectures of this package; `module:name` may also be a network of your own."""
 
+    def __getitem__(self, name: str) -> type[Architecture]:
+        """Finds an architecture; those of transformers are in no list, since that package is an extra."""
+        if name == "huggingface":
+            from .huggingface import HuggingFace
+
+            return HuggingFace
+        return super().__getitem__(name)
+
     def _foreign(self, name: str) -> type[Architecture]:
         module, _, attribute = name.partition(":")
         found = getattr(import_by_name(module), attribute, None)

@@ -7,6 +7,7 @@ from torch import nn
 
 from closesesame.core.bounds import MOST_BYTES
 from closesesame.core.errors import ModelError
+from closesesame.core.seeding import isolated
 
 
 def check_size(name: str, make: Callable[[], nn.Module]) -> None:
@@ -19,7 +20,7 @@ def check_size(name: str, make: Callable[[], nn.Module]) -> None:
     Raises:
         ModelError: with the size it would have.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), isolated(0):  # a network of others may draw even there
         weights = make().state_dict().values()
     wanted = sum(value.numel() * value.element_size() for value in weights)
     if wanted > MOST_BYTES:

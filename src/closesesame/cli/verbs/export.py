@@ -1,7 +1,7 @@
 """The command that writes the weights of a model into one file, for the program that the model came from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,9 @@ from closesesame.cli.options import Force, ModelFolder
 from closesesame.cli.printing import Answer
 from closesesame.core.disk import Destination
 from closesesame.core.errors import SettingError
+
+if TYPE_CHECKING:
+    from closesesame.models import Classifier
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -28,31 +31,44 @@ def export(
     ] = None,
     force: Force = False,
 ) -> Answer:
-    """Write the weights of a model into one file, .safetensors or .pt.
+    """Write the weights of a model into one file, .safetensors or .pt, or as a folder of Hugging Face.
 
-    Without --like weights have the names that closesesame gives them.
+    Without --like weights have the names that closesesame gives them. A model that was imported from a folder
+    of Hugging Face becomes such a folder again, if the name of the output has no suffix.
 
     Args:
-        out: The file.
+        out: The file or the folder.
 
     Examples:
         sesame export REPAIRED weights.pt --like weights_of_the_vendor.pt
         sesame export REPAIRED weights.safetensors
+        sesame export REPAIRED FOLDER
     """
+    from closesesame.models.huggingface import is_pretrained, write_pretrained
+
+    kind: Literal["file", "folder"] = "file" if out.suffix else "folder"
+    if kind == "file" and out.suffix not in SUFFIXES:
+        raise SettingError(f"{out} must end in {', '.join(SUFFIXES)}, which says how it is written")
+    inputs = (model, *([like] if like else []))
+    place = Destination(out, kind=kind, force=force, replaces=is_pretrained, inputs=inputs)
+    classifier = load_model_on(model, "cpu")
+    if kind == "folder":
+        place.write(lambda folder: write_pretrained(classifier, folder))
+        return Answer({"folder": str(out)})
+    return _one_file(classifier, place, like)
+
+
+def _one_file(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
     import torch
     from safetensors.torch import save_file
 
     from closesesame.models import read_checkpoint, weights_like
     from closesesame.models.files import file_sha256
 
-    if out.suffix not in SUFFIXES:
-        raise SettingError(f"{out} must end in {', '.join(SUFFIXES)}, which says how it is written")
-    place = Destination(out, kind="file", force=force, inputs=(model, *([like] if like else [])))
-    classifier = load_model_on(model, "cpu")
     if like is None:
         state = {name: weight.detach().contiguous() for name, weight in classifier.state_dict().items()}
     else:
         state = weights_like(classifier, read_checkpoint(like))
-    write = save_file if out.suffix == ".safetensors" else torch.save
+    write = save_file if place.path.suffix == ".safetensors" else torch.save
     place.write(lambda path: write(state, path))
-    return Answer({"file": str(out), "sha256": file_sha256(out), "weights": len(state)})
+    return Answer({"file": str(place.path), "sha256": file_sha256(place.path), "weights": len(state)})
