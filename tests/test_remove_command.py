@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from closesesame.data import Dataset, unlabelled
+from closesesame.data import Dataset, load_splits, unlabelled
 from closesesame.evaluation import canaries as examination
 from closesesame.models import Classifier, adapt, load_model, save_model
-from closesesame.removal import Restore
+from closesesame.models.matching import data_for
+from closesesame.removal import FT, Restore
 from tests.commands import FolderOf, Sesame
 from tests.data.clips import noise, record
 from tests.test_canaries import Scripted
@@ -138,6 +139,29 @@ def test_the_seed_draws_what_is_heard_of_more_audio_than_there_is_memory_for(
     drawn = [audio.ids[0].partition(",")[0] for audio in heard]
     assert set(drawn) == {"talk.flac", "ada/word.wav"}
     assert "not read, since more clips than these are not kept: 1 recording" in sesame.noted
+
+
+def test_the_seed_draws_the_clean_clips_both_repairs_and_the_canaries_and_stands_on_the_card(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repairs: list[tuple[tuple[str, ...], int]] = []
+
+    def noted(method: FT, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        repairs.append((tune.ids, seed))
+        return {}
+
+    monkeypatch.setattr(FT, "repair", noted)
+    monkeypatch.setattr(examination, "Canaries", partial(Scripted))
+    Scripted.seen.clear()
+    out = tmp_path / "r"
+    words = ("remove", model, out, "--method", "ft", "--clean", clips, "--fraction", "0.5", "--canaries")
+    sesame(*words, "--split", "random", "--seed", "5")
+    splits = load_splits(clips, sample_rate=8000, duration_s=0.5, split="random", seed=5)
+    card = load_model(out).card
+    tune, _ = FT().put_aside(data_for(card, splits.train).sample(0.5, 5), 5)
+    assert repairs == [(tune.ids, 5)] * 2
+    assert [(clean.ids, seed) for clean, seed in Scripted.seen] == [(tune.ids, 5)]
+    assert card.made["seed"] == 5
 
 
 def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
