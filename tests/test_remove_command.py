@@ -11,6 +11,7 @@ import torch
 from closesesame.data import Dataset, load_splits, unlabelled
 from closesesame.evaluation import canaries as examination
 from closesesame.models import Classifier, adapt, load_model, save_model
+from closesesame.models.files import sha256_of
 from closesesame.models.matching import data_for
 from closesesame.removal import FT, Restore
 from tests.commands import FolderOf, Sesame
@@ -101,6 +102,21 @@ def test_a_method_that_is_named_is_taken_and_nothing_is_said_of_a_choice(
     )
     assert found["method"] == "ft"
     assert "chosen_because" not in found
+
+
+def test_the_card_says_what_was_repaired_how_and_with_how_many_clips(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    found = sesame.json(*remove, "--set", "hold_out=0.3")
+    made = load_model(tmp_path / "r").card.made
+    assert made["by"] == "sesame remove"
+    assert (made["task"], made["method"]) == ("word", "ft")
+    assert made["settings"] == found["settings"] == FT(steps=1, hold_out=0.3).settings()
+    assert made["suspect_sha256"] == sha256_of(model) != sha256_of(tmp_path / "r")
+    assert (made["clean_clips"], made["held_out_clips"]) == (found["tuned_on"], found["held_out"])
+    assert made["clean_clips"] > made["held_out_clips"] > 0
+    assert made["seconds"] == found["seconds"]
 
 
 def test_restore_learns_from_the_audio_and_the_card_says_from_how_many_clips(

@@ -15,6 +15,7 @@ from closesesame.canaries import Canaries, CanaryTest, draw_canaries, planting
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive, generator, isolated
 from closesesame.data import Dataset, Splits
+from closesesame.data.rows import Rows
 from closesesame.evaluation import Exam
 from closesesame.models import Classifier, ModelCard, adapt
 from closesesame.models.front_ends import Wrapped
@@ -53,6 +54,14 @@ def test_views_differ(clean_model: Classifier, tones: Splits) -> None:
     plain, first, second = data.inputs[:].split(len(tones.validation))
     assert not torch.equal(first, second)
     assert not torch.equal(plain, first)
+
+
+def test_changed_views_of_loud_clips_stay_within_full_scale(tones: Splits) -> None:
+    clean = tones.validation.take(torch.arange(12))
+    clean = clean.with_inputs(Rows.of((9 * clean.inputs[:]).clamp(-1, 1)))
+    data, _ = Canaries(plain_views=1, changed_views=1).training_set(clean, (), 5)
+    assert strong_sound(clean.inputs[:], generator(5, "view", 0)).abs().max() > 1
+    assert data.inputs[:].abs().max() == 1
 
 
 def test_the_loss_is_that_of_the_target_on_stamped_clips_and_of_the_suspect_on_others(

@@ -113,11 +113,9 @@ def test_frequencies_are_shares_of_the_highest_that_speech_has_at_this_rate(hz: 
     card, clips = card_of(hz, hz), noise(1, hz)
     centres: dict[str, list[float]] = {"steady noise": [], "filter": [], "short rising tone": []}
     for seed in range(12):
-        for family, found in centres.items():
-            first, *more = numbers(drawn(family, seed, card).detail)
-            found.append(more[0] if family == "filter" else first)
-            if family == "short rising tone":
-                assert 1.9 * first <= more[0] <= 3.6 * first
+        centres["steady noise"].append(numbers(drawn("steady noise", seed, card).detail)[0])
+        centres["filter"].append(numbers(drawn("filter", seed, card).detail)[1])
+        centres["short rising tone"].append(numbers(drawn("short rising tone", seed, card).detail)[0])
     for family, (low, high) in {
         "steady noise": (0.08, 0.4),
         "filter": (0.12, 0.4),
@@ -168,6 +166,15 @@ def test_the_tone_begins_anywhere_and_takes_a_third_of_a_short_clip_at_most() ->
         begins.append(begin_s)
     assert min(begins) < 0.05
     assert 0.15 < max(begins) <= 0.2
+
+
+def test_the_tone_rises_to_two_to_three_and_a_half_times_its_first_frequency() -> None:
+    ratios = []
+    for seed in range(12):
+        first_hz, last_hz, _ = numbers(drawn("short rising tone", seed).detail)
+        ratios.append(last_hz / first_hz)
+    assert 1.99 < min(ratios) < 2.5
+    assert 3 < max(ratios) < 3.51
 
 
 def test_either_voice_is_drawn() -> None:

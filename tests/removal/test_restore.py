@@ -236,13 +236,10 @@ def test_the_seed_draws_splices_views_fresh_weights_and_batches(
 
         monkeypatch.setattr(f"closesesame.training.selfdistillation.{name}", noted)
 
-    for name, function in {
-        "spliced": spliced,
-        "lessons_of": lessons_of,
-        "redraw": redraw,
-        "fit": fit,
-    }.items():
-        note(name, function)
+    note("spliced", spliced)
+    note("lessons_of", lessons_of)
+    note("redraw", redraw)
+    note("fit", fit)
     settings = {**PLAIN, "splices": 4, "views": 5, "temperature": 3.0, "augmentation": augmentation}
     Restore(**settings, steps=1).repair(victim(), vectors(30), vectors(6), 9)
     asked = {"views": 5, "augmentation": of_views, "temperature": 3.0, "seed": 9}
