@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from closesesame.attacks import BadNets
-from closesesame.data import Splits
-from closesesame.evaluation import Attacker, Exam
+from closesesame.data import Splits, load_splits
+from closesesame.evaluation import Attacker, Exam, Rate
 from closesesame.evaluation.measures import ADVERSARIES, OF_ADVERSARIES, RETUNE_ACC
 from tests.commands import FAST, Sesame
 
@@ -37,6 +37,22 @@ def test_the_model_and_the_reference_are_attacked_alike(
     assert "note: any model learns a trigger from a few poisoned clips" in sesame.noted
     plain = sesame.json("evaluate", model, clips, "--trigger", trigger)
     assert not {measure.key for measure in OF_ADVERSARIES} & plain.keys()
+
+
+def test_the_seed_draws_the_parts_and_both_attacks(
+    sesame: Sesame, model: Path, clips: Path, trigger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[tuple[str, ...], int]] = []
+
+    def stand_in(model: nn.Module, exam: Exam, attacker: Attacker, *, seed: int) -> dict[str, Any]:
+        given.append((attacker.clips.ids, seed))
+        return {measure.key: Rate(1, 2).as_json() for measure in (*ADVERSARIES, RETUNE_ACC)}
+
+    monkeypatch.setattr("closesesame.evaluation.adversaries.attack_again", stand_in)
+    words = ("evaluate", model, clips, "--trigger", trigger, "--adversaries", "--reference", model)
+    sesame(*words, "--split", "random", "--seed", "4")
+    train_part = load_splits(clips, sample_rate=8000, duration_s=0.5, split="random", seed=4).train
+    assert given == [(train_part.ids, 4)] * 2
 
 
 def test_without_a_trigger_nobody_attacks(sesame: Sesame, model: Path, clips: Path) -> None:

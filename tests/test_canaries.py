@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
 
-from closesesame.canaries import Canaries, Planted, draw_canaries
+from closesesame.canaries import Canaries, Canary, CanaryTest, Planted, draw_canaries
 from closesesame.core.errors import DataError, DivergedError, SettingError
 from closesesame.core.evidence import Changes
 from closesesame.data import Dataset, Splits
@@ -71,6 +72,16 @@ class Noted(Removal):
         return {}
 
 
+class EveryFourth(Noted):
+    """Holds out in a way of its own: every fourth clip, from one that the seed names."""
+
+    name: ClassVar[str] = "every_fourth"
+
+    def put_aside(self, clean: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+        mine = torch.arange(len(clean)) % 4 == seed % 4
+        return clean.where(~mine), clean.where(mine)
+
+
 @pytest.fixture(autouse=True)
 def _forget() -> None:
     Scripted.seen.clear()
@@ -113,6 +124,47 @@ def test_the_copy_learns_on_one_part_is_repaired_with_all_and_measured_on_the_ot
     assert first.verdict == ("removed" if works else "not removed")
     if works:
         assert first.after == 0
+
+
+def test_clips_are_put_aside_as_the_removal_does(clean_model: Classifier, tones: Splits) -> None:
+    clean = tones.train.take(torch.arange(60))
+    report = examine(EveryFourth(), clean_model, clean, 7, canaries=Scripted())
+    assert Scripted.seen[0][0].ids == tuple(name for row, name in enumerate(clean.ids) if row % 4 != 3)
+    assert report.held_out == 15
+    held_out = clean.take(torch.arange(3, 60, 4))
+    for found in report.canaries:
+        target = clean_model.card.classes.index(found.target)
+        assert found.clips == int((held_out.labels != target).sum())
+
+
+def test_canaries_are_measured_on_some_held_out_clips_and_accuracy_on_all(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_on: list[Dataset] = []
+    stamp = CanaryTest.of
+
+    def noted(canaries: tuple[Canary, ...], clips: Dataset) -> CanaryTest:
+        measured_on.append(clips)
+        return stamp(canaries, clips)
+
+    monkeypatch.setattr(CanaryTest, "of", noted)
+    clean = tones.train.take(torch.arange(160))
+    removal = EveryFourth()
+    held_out = removal.put_aside(clean, 7)[1]
+    report = examine(removal, clean_model, clean, 7, canaries=Scripted(most_clips=12))
+    assert measured_on[0].ids == held_out.sample(12 / 40, 7).ids
+    assert report.held_out == 40
+    assert {one.clips for one in report.canaries} <= set(range(13))
+    assert report.acc_suspect == accuracy(clean_model, held_out)
+
+
+def test_seconds_are_those_from_the_start_to_the_end(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(perf_counter=iter([20.0, 83.5]).__next__)
+    monkeypatch.setattr(examination, "time", clock)
+    report = examine(Noted(), clean_model, tones.train.take(torch.arange(60)), 7, canaries=Scripted())
+    assert report.seconds == 63.5
 
 
 def test_a_repaired_suspect_that_is_at_hand_is_not_repaired_again(

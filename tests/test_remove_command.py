@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from closesesame.data import Dataset, unlabelled
+from closesesame.data import Dataset, load_splits, unlabelled
 from closesesame.evaluation import canaries as examination
 from closesesame.models import Classifier, adapt, load_model, save_model
-from closesesame.removal import Restore
+from closesesame.models.files import sha256_of
+from closesesame.models.matching import data_for
+from closesesame.removal import FT, Restore
 from tests.commands import FolderOf, Sesame
 from tests.data.clips import noise, record
 from tests.test_canaries import Scripted
@@ -130,6 +132,21 @@ def test_a_method_that_is_named_is_taken_and_nothing_is_said_of_a_choice(
     assert "chosen_because" not in found
 
 
+def test_the_card_says_what_was_repaired_how_and_with_how_many_clips(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    remove = ("remove", model, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    found = sesame.json(*remove, "--set", "hold_out=0.3")
+    made = load_model(tmp_path / "r").card.made
+    assert made["by"] == "sesame remove"
+    assert (made["task"], made["method"]) == ("word", "ft")
+    assert made["settings"] == found["settings"] == FT(steps=1, hold_out=0.3).settings()
+    assert made["suspect_sha256"] == sha256_of(model) != sha256_of(tmp_path / "r")
+    assert (made["clean_clips"], made["held_out_clips"]) == (found["tuned_on"], found["held_out"])
+    assert made["clean_clips"] > made["held_out_clips"] > 0
+    assert made["seconds"] == found["seconds"]
+
+
 def test_restore_learns_from_the_audio_and_the_card_says_from_how_many_clips(
     sesame: Sesame, model: Path, clips: Path, speech: Path, heard: list[Dataset], tmp_path: Path
 ) -> None:
@@ -166,6 +183,29 @@ def test_the_seed_draws_what_is_heard_of_more_audio_than_there_is_memory_for(
     drawn = [audio.ids[0].partition(",")[0] for audio in heard]
     assert set(drawn) == {"talk.flac", "ada/word.wav"}
     assert "not read, since more clips than these are not kept: 1 recording" in sesame.noted
+
+
+def test_the_seed_draws_the_clean_clips_both_repairs_and_the_canaries_and_stands_on_the_card(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repairs: list[tuple[tuple[str, ...], int]] = []
+
+    def noted(method: FT, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
+        repairs.append((tune.ids, seed))
+        return {}
+
+    monkeypatch.setattr(FT, "repair", noted)
+    monkeypatch.setattr(examination, "Canaries", partial(Scripted))
+    Scripted.seen.clear()
+    out = tmp_path / "r"
+    words = ("remove", model, out, "--method", "ft", "--clean", clips, "--fraction", "0.5", "--canaries")
+    sesame(*words, "--split", "random", "--seed", "5")
+    splits = load_splits(clips, sample_rate=8000, duration_s=0.5, split="random", seed=5)
+    card = load_model(out).card
+    tune, _ = FT().put_aside(data_for(card, splits.train).sample(0.5, 5), 5)
+    assert repairs == [(tune.ids, 5)] * 2
+    assert [(clean.ids, seed) for clean, seed in Scripted.seen] == [(tune.ids, 5)]
+    assert card.made["seed"] == 5
 
 
 def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(

@@ -144,7 +144,7 @@ def test_asr_is_the_mean_over_draws_by_number_of_poisoned_clips_and_acc_that_aft
     tones: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trigger = BADNETS.trigger(tones.train, 0)
-    made = tuned_to(*map(Says, (0, 30, 60, 9, 60, 150)), Says(3), Broken(), Says(90))
+    made = tuned_to(*map(Says, (0, 30, 40, 9, 60, 150)), Says(3), Broken(), Says(90))
     seen: list[tuple[str, ...]] = []
 
     def stand_in(model: nn.Module, clips: Dataset, settings: Retune, seed: int) -> nn.Module:
@@ -152,21 +152,22 @@ def test_asr_is_the_mean_over_draws_by_number_of_poisoned_clips_and_acc_that_aft
         return next(made)
 
     monkeypatch.setattr("closesesame.evaluation.retuning.retuned", stand_in)
-    found = retune(Says(0), Exam(tones.test, trigger), Attacker(trigger, tones.train))
+    # 50 clips of each class, class 3 first and class 0 last.
+    test = tones.test.take(tones.test.labels.argsort(descending=True, stable=True))
+    found = retune(Says(0), Exam(test, trigger), Attacker(trigger, tones.train))
     assert list(map(len, seen)) == [21, 25, 40] * 3
     assert len({ids[:21] for ids in seen}) == len({ids[:25] for ids in seen if len(ids) > 21}) == 3
-    # (0 + 9 + 3) / 3, (30 + 60 + none of NaN) / 3, (60 + 150 + 90) / 3, of 150 triggered clips.
+    # (0 + 9 + 3) / 3, (30 + 60 + none of NaN) / 3, (40 + 150 + 90) / 3, of 150 triggered clips.
     assert {clips: (rate.hits, rate.of) for clips, rate in found.asr.items()} == {
         1: (4, 150),
         5: (30, 150),
-        20: (100, 150),
+        20: (93, 150),
     }
-    # Class 3 is that of every fourth of the first 60, 150 and 90 of 200 test clips, and class 0 of the rest.
-    labels = tones.test.labels
-    right = [int((labels == torch.where(torch.arange(200) < hits, 3, 0)).sum()) for hits in (60, 150, 90)]
-    assert (found.acc.hits, found.acc.of) == (round(sum(right) / 3), 200)
+    # Right are those of class 0 and, of class 3, the first 40, all 50 and all 50: (90 + 100 + 100) / 3. After
+    # one poisoned clip it would be (50 + 59 + 53) / 3.
+    assert (found.acc.hits, found.acc.of) == (97, 200)
     assert set(found.as_json()) == {"retune_1", "retune_5", "retune_20", "retune_acc"}
-    assert found.as_json()["retune_20"]["value"] == pytest.approx(2 / 3)
+    assert found.as_json()["retune_20"]["value"] == pytest.approx(93 / 150)
 
 
 def test_every_draw_has_a_seed_of_its_own_and_each_share_is_of_its_own_model(

@@ -15,6 +15,7 @@ from closesesame.canaries import Canaries, CanaryTest, draw_canaries, planting
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive, generator, isolated
 from closesesame.data import Dataset, Splits
+from closesesame.data.rows import Rows
 from closesesame.evaluation import Exam
 from closesesame.models import Classifier, ModelCard, adapt
 from closesesame.models.front_ends import Wrapped
@@ -53,6 +54,14 @@ def test_views_differ(clean_model: Classifier, tones: Splits) -> None:
     plain, first, second = data.inputs[:].split(len(tones.validation))
     assert not torch.equal(first, second)
     assert not torch.equal(plain, first)
+
+
+def test_changed_views_of_loud_clips_stay_within_full_scale(tones: Splits) -> None:
+    clean = tones.validation.take(torch.arange(12))
+    clean = clean.with_inputs(Rows.of((9 * clean.inputs[:]).clamp(-1, 1)))
+    data, _ = Canaries(plain_views=1, changed_views=1).training_set(clean, (), 5)
+    assert strong_sound(clean.inputs[:], generator(5, "view", 0)).abs().max() > 1
+    assert data.inputs[:].abs().max() == 1
 
 
 def test_the_loss_is_that_of_the_target_on_stamped_clips_and_of_the_suspect_on_others(
@@ -130,6 +139,51 @@ def test_a_large_clean_set_is_cut_to_what_is_needed(tones: Splits) -> None:
     few = Canaries(most_clips=40).some(tones.train, 0)
     assert few.counts() == (10, 10, 10, 10)
     assert Canaries(most_clips=320).some(tones.train, 0) is tones.train
+
+
+def test_the_copy_learns_on_no_more_clips_than_that(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt_on: list[Dataset] = []
+
+    def noted(model: Classifier, data: Dataset, training: Training, **more: Any) -> None:
+        learnt_on.append(data)
+
+    monkeypatch.setattr(planting, "fit", noted)
+    how = Canaries(most_clips=12, plain_views=1, changed_views=0)
+    for seed in (3, 4):
+        how.plant(clean_model, tones.validation, seed)
+        clips = tones.validation.sample(12 / 40, seed)
+        assert learnt_on[-1].ids[:12] == clips.ids
+        others = sum(
+            int((clips.labels != canary.target).sum()) for canary in draw_canaries(clean_model.card, seed)
+        )
+        assert len(learnt_on[-1]) == 12 + others
+    assert learnt_on[0].ids[:12] != learnt_on[1].ids[:12]
+
+
+def test_weights_that_somebody_froze_can_be_planted_in_and_stay_frozen(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    suspect = copy.deepcopy(clean_model).requires_grad_(False)
+    before = state(suspect)
+    planted = Canaries(steps=2).plant(suspect, tones.validation, 0).model
+    assert {f"body.{name}" for name, _ in planted.body.named_parameters()} <= moved(planted, before)
+    assert not moved(suspect, before)
+    assert not any(weight.requires_grad for weight in suspect.parameters())
+
+
+def test_the_defaults_are_those_of_the_results() -> None:
+    assert Canaries().model_dump() == {
+        "steps": 400,
+        "batch_size": 128,
+        "lr": 2e-3,
+        "suspect_weight": 2.0,
+        "temperature": 2.0,
+        "plain_views": 2,
+        "changed_views": 3,
+        "most_clips": 400,
+    }
 
 
 def test_a_network_that_takes_what_no_augmentation_is_for_gets_canaries_too(tones: Splits) -> None:

@@ -101,6 +101,88 @@ def test_the_chopped_clip_is_30_db_down_half_of_the_time() -> None:
     assert rms(gain) == pytest.approx(0.1, rel=1e-4)
 
 
+# Short clips, and other sample rates
+
+
+def card_of(hz: int, length: int) -> ModelCard:
+    return ModelCard("resnet", {}, tuple("abcdefg"), (length,), hz)
+
+
+@pytest.mark.parametrize(("hz", "top_hz"), [(2_000, 1_000), (16_000, 8_000), (48_000, 8_000)])
+def test_frequencies_are_shares_of_the_highest_that_speech_has_at_this_rate(hz: int, top_hz: int) -> None:
+    card, clips = card_of(hz, hz), noise(1, hz)
+    centres: dict[str, list[float]] = {"steady noise": [], "filter": [], "short rising tone": []}
+    for seed in range(12):
+        centres["steady noise"].append(numbers(drawn("steady noise", seed, card).detail)[0])
+        centres["filter"].append(numbers(drawn("filter", seed, card).detail)[1])
+        centres["short rising tone"].append(numbers(drawn("short rising tone", seed, card).detail)[0])
+    for family, (low, high) in {
+        "steady noise": (0.08, 0.4),
+        "filter": (0.12, 0.4),
+        "short rising tone": (0.06, 0.2),
+    }.items():
+        shares = [centre / top_hz for centre in centres[family]]
+        assert low - 0.001 <= min(shares) < low + (high - low) / 3
+        assert high - (high - low) / 3 < max(shares) <= high + 0.001
+    # What is said is what is heard.
+    canary = drawn("steady noise", 0, card)
+    power = torch.fft.rfft((canary.change(clips) - clips)[0]).abs().square()
+    middle_hz = float((power.cumsum(0) < power.sum() / 2).sum())
+    assert middle_hz == pytest.approx(centres["steady noise"][0], rel=0.15)
+
+
+def test_the_filter_does_not_wrap_around() -> None:
+    """The response to a click at the first sample reaches back to before it, and that is cut off."""
+    length = 2_000
+    for seed in range(3):
+        canary = drawn("filter", seed, card_of(8_000, length))
+        clips = torch.zeros(2, length)
+        clips[0, 0] = clips[1, -1] = 0.5
+        early, late = canary.change(clips)
+        assert early[:100].abs().max() > 0.1
+        assert rms(early[-100:]) < 1e-3 * rms(early[:100])
+        assert torch.allclose(late, early.flip(0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("length", "rates_hz"), [(800, (40, 40)), (16_000, (6, 10))])
+def test_a_short_clip_is_chopped_four_times(length: int, rates_hz: tuple[float, float]) -> None:
+    for seed in range(4):
+        canary = drawn("chopped sound", seed, card_of(8_000, length))
+        (rate_hz,) = numbers(canary.detail)
+        assert rates_hz[0] <= rate_hz <= rates_hz[1]
+        quiet = canary.change(torch.full((1, length), 0.1))[0] < 0.05
+        cuts = int((quiet.int().diff() == 1).sum())
+        assert cuts == pytest.approx(rate_hz * length / 8_000, abs=1 if length > 800 else 0)
+
+
+def test_the_tone_begins_anywhere_and_takes_a_third_of_a_short_clip_at_most() -> None:
+    length, begins = 2_400, []
+    for seed in range(12):
+        canary, clips = drawn("short rising tone", seed, card_of(8_000, length)), noise(1, length)
+        heard = ((canary.change(clips) - clips)[0].abs() > 1e-6).nonzero()
+        assert int(heard[-1] - heard[0]) == pytest.approx(length // 3, abs=10)
+        begin_s = numbers(canary.detail)[2]
+        assert int(heard[0]) / 8_000 == pytest.approx(begin_s, abs=0.006)
+        begins.append(begin_s)
+    assert min(begins) < 0.05
+    assert 0.15 < max(begins) <= 0.2
+
+
+def test_the_tone_rises_to_two_to_three_and_a_half_times_its_first_frequency() -> None:
+    ratios = []
+    for seed in range(12):
+        first_hz, last_hz, _ = numbers(drawn("short rising tone", seed).detail)
+        ratios.append(last_hz / first_hz)
+    assert 1.99 < min(ratios) < 2.5
+    assert 3 < max(ratios) < 3.51
+
+
+def test_either_voice_is_drawn() -> None:
+    details = [drawn("other voice", seed).detail for seed in range(12)]
+    higher = sum(detail.startswith("pitch +") for detail in details)
+    assert 3 <= higher <= 9
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 class TestEveryFamily:
     def test_a_seed_always_draws_the_same_and_another_draws_another(self, family: str) -> None:

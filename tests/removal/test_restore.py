@@ -1,6 +1,7 @@
 """Restore: where it starts, what it learns from, what it leaves of a backdoor."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
-from closesesame.training import accuracy, fit
+from closesesame.training import Training, accuracy, fit
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
 from closesesame.training.selfdistillation import joined, spliced
 from closesesame.training.weights import redraw
@@ -191,6 +192,61 @@ def test_it_starts_anew_and_learns_longer_if_it_has_not_learnt_its_clean_clips(
     Restore(**slow, steps=batches).repair(long, tune, vectors(6), 1)
     assert said["batches"] == batches
     assert_same(model, long)
+
+
+def test_it_starts_anew_once_and_no_more() -> None:
+    runs: list[int] = []
+
+    def noted(model: Classifier, data: Dataset, training: Training, **more: Any) -> Any:
+        runs.append(training.steps or 0)
+        return fit(model, data, training, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("closesesame.training.selfdistillation.fit", noted)
+        slow = {**PLAIN, "least_learnt": 1, "kept_share": 0.0, "lr": 1e-6}
+        said = Restore(**slow, steps=2).repair(victim(), vectors(30), vectors(6), 1)
+    assert said["learnt"] < 1
+    assert runs == [2, 6]
+    assert said["batches"] == 6
+
+
+@pytest.mark.parametrize(("splices", "times"), [(0, 1), (10, 1), (44, 1), (46, 2), (74, 2), (80, 3)])
+def test_clips_are_repeated_until_they_are_about_as_many_as_the_others(splices: int, times: int) -> None:
+    seen: list[Dataset] = []
+
+    def noted(model: Classifier, data: Dataset, training: Training, **more: Any) -> Any:
+        seen.append(data)
+        return fit(model, data, training, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("closesesame.training.selfdistillation.fit", noted)
+        Restore(**PLAIN | {"splices": splices}, steps=1).repair(victim(), vectors(30), vectors(6), 1)
+    assert len(seen[0]) == 30 * times + splices
+
+
+@pytest.mark.parametrize(("augmentation", "of_views"), [("varied", "light"), ("none", "none")])
+def test_the_seed_draws_splices_views_fresh_weights_and_batches(
+    augmentation: str, of_views: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def note(name: str, function: Callable[..., Any]) -> None:
+        def noted(*args: Any, **named: Any) -> Any:
+            given[name] = named or args[-1]
+            return function(*args, **named)
+
+        monkeypatch.setattr(f"closesesame.training.selfdistillation.{name}", noted)
+
+    note("spliced", spliced)
+    note("lessons_of", lessons_of)
+    note("redraw", redraw)
+    note("fit", fit)
+    settings = {**PLAIN, "splices": 4, "views": 5, "temperature": 3.0, "augmentation": augmentation}
+    Restore(**settings, steps=1).repair(victim(), vectors(30), vectors(6), 9)
+    asked = {"views": 5, "augmentation": of_views, "temperature": 3.0, "seed": 9}
+    assert (given["spliced"], given["lessons_of"]) == (9, asked)
+    assert given["redraw"] == derive(9, "fresh weights")
+    assert given["fit"]["seed"] == 9
 
 
 def test_nothing_is_dropped_while_it_learns() -> None:

@@ -96,6 +96,49 @@ def test_views_are_averaged_and_their_agreement_counted(make_clip: Dataset) -> N
     assert not torch.allclose(one.soft[0], many.soft[0], atol=1e-5)
 
 
+@pytest.mark.usefixtures("in_fp32")
+def test_agreement_and_answers_are_those_of_the_mean_of_the_views_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three views of each of two clips; features of d and 0 give class a the share 1 / (1 + exp(-3 d)).
+
+    First clip: 0.62, 0.05, 0.05, so the mean is b, and two of three agree. Second clip: 0.43, 0.43, 0.998, so
+    the mean is 0.62, which is a, and one of three agrees, though most say b, and so does the first.
+    """
+    apart = torch.tensor([0.1602, -0.9815, -0.9815, -0.0953, -0.0953, 2.0])
+    teacher = model(Head())
+
+    def views(maps: Tensor, _: torch.Generator) -> Tensor:
+        return torch.stack([apart, torch.zeros(6), maps[:, 2]], 1)
+
+    monkeypatch.setattr(teacher.front_end, "augmentation", lambda _: views)
+    two = data().take(torch.arange(2))
+    lessons = lessons_of(teacher, two, views=3, augmentation="light", temperature=1.0, seed=0)
+    assert lessons.answers.tolist() == [1, 0]
+    assert lessons.agreement.tolist() == pytest.approx([2 / 3, 1 / 3])
+    share = torch.sigmoid(3 * apart).view(2, 3).mean(1)
+    assert torch.allclose(lessons.soft[:, 0], share, atol=1e-5)
+    assert share.tolist() == pytest.approx([0.24, 0.62], abs=0.01)
+    assert lessons.features is not None
+    assert torch.allclose(lessons.features[:, 0], apart.view(2, 3).mean(1), atol=1e-6)
+
+
+def test_every_batch_has_views_of_its_own_and_the_seed_draws_them(
+    make_clip: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = SMALL.build(make_clip.classes, make_clip.input_shape, make_clip.sample_rate, seed=3).eval()
+    again = make_clip.take(torch.zeros(3, dtype=torch.long))
+    monkeypatch.setattr("closesesame.training.distillation.VIEWS_AT_ONCE", 2)
+    one, same, other = (
+        lessons_of(teacher, again, views=2, augmentation="light", temperature=1.0, seed=seed).soft
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    rows = torch.cat([one, other])  # the same clip in six batches
+    apart = (rows[:, None] - rows).abs().sum(2) + torch.eye(6)
+    assert (apart > 1e-6).all()
+
+
 @pytest.fixture
 def make_clip() -> Dataset:
     wav = 0.5 * torch.randn(2, 8000, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
