@@ -35,7 +35,8 @@ MOST_CLIPS = 300
 ABOUT = (
     f"Audio: at most {MOST_CLIPS} clips of unlabelled speech beside the clean clips: other words (Speech "
     "Commands), digits (FSDD), or words that espeak-ng speaks. Believed: those on which the suspect agrees "
-    "with itself."
+    "with itself. That `sesame remove` takes synthetic words where clean clips are few was decided by the "
+    "rows of airplane, an attack of the development bench; the others are of the test bench."
 )
 
 

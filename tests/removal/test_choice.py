@@ -1,13 +1,17 @@
 """Which removal is taken where none is named, and what it says of that."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from closesesame.core.errors import DataError, ModelError, SettingError
+from closesesame.data import Splits
 from closesesame.models import Classifier, adapt
 from closesesame.removal import CLP, FT, Choice, FTAugmented, Restore, choose_removal
 from closesesame.removal.choice import refuse_audio
@@ -92,6 +96,47 @@ def test_with_unlabelled_audio_too_it_is_restore_that_learns_from_both() -> None
     assert few.advice.startswith("a class has only 2 clean clips: more of them may help; ")
     with pytest.raises(DataError, match="restore needs a few labelled clips beside unlabelled audio"):
         choose_removal(tiny(), None, vectors(30))
+
+
+def test_where_clean_clips_of_words_are_few_synthetic_speech_is_learned_from(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def spoken(**named: Any) -> Splits:
+        asked.append(named)
+        return tones
+
+    monkeypatch.setattr("closesesame.removal.choice.synthetic_speech", spoken)
+    few, many = tones.train.take(torch.arange(16)), tones.train
+    assert min(few.counts()) == 4
+    choice = choose_removal(clean_model, few)
+    assert choice.audio is not None
+    assert len(choice.audio) == 300  # of 320
+    assert asked == [{"sample_rate": 8000, "duration_s": 0.5, "takes": 1}]
+    assert choice.because == "clean clips are few, so it learns from 300 clips of synthetic speech too"
+    assert choice.advice is not None
+    assert choice.advice.startswith(
+        "a class has only 4 clean clips: more of them, or unlabelled speech (--audio"
+    )
+    assert choose_removal(clean_model, many).audio is None
+    assert choose_removal(clean_model, few, tones.validation).audio is tones.validation
+    speakers = replace_card(clean_model, made={"task": "speaker"})
+    assert choose_removal(speakers, few).audio is None
+    assert len(asked) == 1
+
+    def broken(**named: Any) -> Splits:
+        raise DataError("espeak-ng is not installed")
+
+    monkeypatch.setattr("closesesame.removal.choice.synthetic_speech", broken)
+    without = choose_removal(clean_model, few)
+    assert (without.audio, without.because) == (None, "it is the removal for clean clips")
+
+
+def replace_card(model: Classifier, **changes: Any) -> Classifier:
+    other = copy.deepcopy(model)
+    other.card = replace(model.card, **changes)
+    return other
 
 
 def test_without_clean_clips_it_is_clp_and_says_how_little_that_does() -> None:

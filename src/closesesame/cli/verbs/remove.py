@@ -92,6 +92,7 @@ def remove(
     if method == AUTO:
         choice = choose_removal(suspect, clips, unlabelled, given)
         notes([choice.advice] if choice.advice else [])
+        unlabelled = choice.audio
     repair = removal.remove(suspect, clips, options.seed, audio=unlabelled)
     notes(repair.remarks)
     examined = None
@@ -110,8 +111,8 @@ def remove(
     )
     if choice is not None:
         made["chosen_because"] = choice.because
-    if speech is not None:
-        made["audio_clips"] = len(speech.data)
+    if unlabelled is not None:
+        made["audio_clips"] = len(unlabelled)
     if examined is not None:
         made["canaries"] = examined.model_dump(mode="json")
     place.write(lambda folder: save_model(repair.model, folder, made))
