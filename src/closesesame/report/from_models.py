@@ -16,6 +16,7 @@ from closesesame.training import predict
 
 from .pages.comparison import ClassRow, Entry, Report, Sound
 from .shared import name_of_path, said
+from .standards import standards_of
 from .verdict import NO_REFERENCE, NO_TRIGGER, verdict_of
 
 LONGEST = 600
@@ -89,6 +90,7 @@ def compare(
         _entry(key, scores, exam, (identities or {}).get(key, Identity()), (about or {}).get(key, ""))
         for key in models
     )
+    standards = standards_of(exam, repaired=bool(repaired))
     return Report(
         title=title,
         entries=entries,
@@ -100,10 +102,14 @@ def compare(
         data=data,
         tested=_tested(exam, data),
         untested=_untested(exam),
-        facts=_facts(exam) | _reference(reference) | dict(facts or {}),
+        facts=_facts(exam)
+        | _reference(reference)
+        | {name: ", ".join(map(str, listed)) for name, listed in standards.items()}
+        | dict(facts or {}),
         sounds=_pick_sounds(exam, models, sounds),
         warnings=warnings,
         evidence=evidence,
+        standards=tuple(str(entry) for listed in standards.values() for entry in listed),
     )
 
 

@@ -12,6 +12,7 @@ from closesesame.cli.outputs import CLEAN_DATA_WARNING, as_typed, now
 from closesesame.cli.printing import Answer, facts, scores_table
 from closesesame.core.disk import Destination
 from closesesame.core.errors import SettingError
+from closesesame.core.json_files import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,7 @@ def report(
     reference: Reference = None,
     neurons: bool = False,
     show: list[str] | None = None,
+    sarif: Path | None = None,
     device: Device = "cpu",
     force: Force = False,
     options: SplitOptions = SPLIT,
@@ -50,24 +52,28 @@ def report(
         show: Also show what this method sees in the model before its repair, such as 'max_margin'; may be
             repeated. Detections score the training part of the data set, so name the set that it was trained
             on.
+        sarif: Also write the verdicts as SARIF 2.1.0, which security tools read, to this new file.
 
     Examples:
         sesame report CLIPS page.html --before MODEL
         sesame report CLIPS page.html --before VICTIM --after REPAIRED
         sesame report CLIPS page.html --before VICTIM --trigger POISONED/_trigger
         sesame report CLIPS page.html --before MODEL --show max_margin
+        sesame report CLIPS page.html --before MODEL --sarif page.sarif
     """
     from closesesame.evaluation import neurons_of
     from closesesame.evaluation.representations import evidence_of
     from closesesame.listing import method_to_show
     from closesesame.report.from_models import compare
     from closesesame.report.pages.comparison import report_html
+    from closesesame.report.sarif import sarif_of
 
     methods = [method_to_show(name) for name in show or ()]
     paths = [before, *(after or [])]
     names = distinct_names(paths)
     given = [*paths, *(path for path in (trigger, reference) if path)]
     place = Destination(out, kind="file", force=force, inputs=given)
+    beside = None if sarif is None else Destination(sarif, kind="file", force=force, inputs=given)
     models = {name: load_model_on(path, device) for name, path in zip(names, paths, strict=True)}
     suspect, *repaired = models.values()
     splits = load_for(suspect.card, source, options)
@@ -94,7 +100,10 @@ def report(
         evidence=tuple(evidence),
     )
     place.write(lambda made: made.write_text(report_html(page), encoding="utf-8"))
-    return answer_of(page, page=str(out))
+    if beside is None:
+        return answer_of(page, page=str(out))
+    beside.write(lambda made: made.write_bytes(to_json(sarif_of(page))))
+    return answer_of(page, page=str(out), sarif=str(sarif))
 
 
 def _canaries(repaired: "Mapping[str, Classifier]") -> "list[Evidence]":

@@ -128,6 +128,7 @@ class Report:
         sounds: clips to see and to listen to; each adds about 250 kB for a second at 16 kHz.
         warnings: what the reader must know before the figures.
         evidence: what methods show of how they work.
+        standards: entries of the catalogues of security teams that this is about, with their numbers.
     """
 
     title: str
@@ -145,6 +146,7 @@ class Report:
     sounds: tuple[Sound, ...] = ()
     warnings: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    standards: tuple[str, ...] = ()
 
     @property
     def origin(self) -> dict[str, str]:
