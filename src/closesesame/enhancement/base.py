@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, TypeVar, final
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from closesesame.core.errors import SettingError, cut, nearest
 from closesesame.core.method import Method
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Wave
+
+E = TypeVar("E", bound="Enhancement")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class Enhancement(Method, ABC):
     """Lowest and highest SNR of the mixtures that the authors train on."""
 
     @classmethod
-    def of_size(cls, size: str) -> Self:
+    def of_size(cls: type[E], size: str) -> E:
         """The settings of a size.
 
         Raises:

@@ -29,7 +29,7 @@ DILATIONS = (1, 3, 5, 7, 11)
 DROPOUT = 0.2
 SNR_WEIGHT = 0.01
 
-Channels = Float32[Tensor, "batch channel frame"]
+Channels = Float32[Tensor, "batch _channel frame"]
 Parts = Float32[Tensor, "batch track parts frame"]
 """Spectra as real numbers: real parts of all bins, then imaginary parts."""
 

@@ -55,8 +55,8 @@ class DCCRN(Enhancement):
 
     @property
     def ahead_samples(self) -> int:
-        """The rest of its frame, and one frame a layer of the decoder."""
-        return WINDOW - 1 + HOP * len(self.channels)
+        """The rest of the last frame that it is made of, and one frame a layer of the decoder."""
+        return WINDOW - 2 + HOP * len(self.channels)  # the first weight of a Hann window is 0
 
     def network(self) -> Enhancer:
         """Weights of convolutions are drawn as the authors draw them."""

@@ -28,7 +28,7 @@ CHANNELS, WIDTH = 16, 33
 DILATIONS = (1, 2, 5)
 PARTS_WEIGHT, MAGNITUDE_WEIGHT, POWER = 30, 70, 0.3
 
-Map = Float32[Tensor, "batch channel frame band"]
+Map = Float32[Tensor, "batch _channel frame _band"]
 
 
 class GTCRN(Enhancement):
@@ -42,8 +42,8 @@ class GTCRN(Enhancement):
 
     @property
     def ahead_samples(self) -> int:
-        """The rest of its frame."""
-        return WINDOW - 1
+        """The rest of the last frame that it is made of."""
+        return WINDOW - 2  # the first weight of a Hann window is 0
 
     def network(self) -> Enhancer:
         """Weights as torch draws them."""

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from closesesame.core.types import Wave
 
 Bins = Complex64[Tensor, "batch bin frame"]
-ComplexMap = Float32[Tensor, "batch parts band frame"]
+ComplexMap = Float32[Tensor, "batch _parts _band _frame"]
 """A complex map: real parts of all channels, then imaginary parts."""
-Steps = Float32[Tensor, "batch frame unit"]
+Steps = Float32[Tensor, "batch frame _unit"]
 
 
 class STFT(nn.Module):
@@ -154,6 +154,5 @@ class ComplexLSTM(nn.Module):
 
 def complex_cat(one: ComplexMap, other: ComplexMap) -> ComplexMap:
     """The channels of two complex maps in one."""
-    return torch.cat(
-        [part for pair in zip(one.chunk(2, 1), other.chunk(2, 1), strict=True) for part in pair], 1
-    )
+    (real, imag), (other_real, other_imag) = one.chunk(2, 1), other.chunk(2, 1)
+    return torch.cat([real, other_real, imag, other_imag], 1)
