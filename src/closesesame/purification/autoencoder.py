@@ -6,8 +6,8 @@ badly. It is the baseline "Aut." of Sun et al., Mathematics 2025, 13(6), 984 (AS
 
 Ours differs: there it codes pictures of digits, here the magnitudes of a short-time spectrum, raised to the
 power 0.3, which is near loudness; phases are those of the input. The code has one vector for every four
-frames. It is trained by Adam on the mean squared error of the magnitudes, each bin scaled to zero mean and
-unit variance, and keeps the weights with the lowest error on held-out clips.
+frames. It is trained by Adam on the mean squared error of these magnitudes, less the mean of each bin, and
+keeps the weights with the lowest error on held-out clips.
 """
 
 from typing import Any, ClassVar
@@ -37,8 +37,6 @@ STRIDE = 4
 CHECKS = 10
 """How often the error on held-out clips is taken."""
 BATCH = 256
-LEAST = 0.1
-"""The smallest deviation of a bin, as a share of their mean."""
 
 
 class Autoencoder(Purification):
@@ -98,7 +96,7 @@ class _Autoencoder(nn.Module):
         super().__init__()
         self.fft, bins = fft, fft // 2 + 1
         self.register_buffer("mean", torch.zeros(bins, 1))
-        self.register_buffer("deviation", torch.ones(bins, 1))
+        self.register_buffer("deviation", torch.ones(()))
         self.encoder = nn.Sequential(
             nn.Conv1d(bins, width, 3, padding=1),
             nn.ReLU(),
@@ -122,7 +120,7 @@ class _Autoencoder(nn.Module):
         return vocoder.synthesise(spectrum * (again / magnitude.clamp(min=FLOOR)), self.fft, wav.shape[-1])
 
     def scaled(self, magnitude: Spectrum) -> Spectrum:
-        """Loudness, with zero mean and unit variance over the clips that `calibrate` saw."""
+        """Loudness, each bin with zero mean, all with unit variance, over the clips that `calibrate` saw."""
         return (loudness_of(magnitude) - self.mean) / self.deviation
 
     def reconstruct(self, maps: Spectrum) -> Spectrum:
@@ -144,17 +142,15 @@ class _Autoencoder(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, data: Dataset) -> None:
-        """Finds mean and deviation of each bin."""
+        """Finds the mean of each bin, and the deviation from it over all bins."""
         total = squares = torch.zeros((), dtype=torch.float64)
         for inputs, _ in data.batches(BATCH):
             loudness = loudness_of(vocoder.analyse(inputs, self.fft).abs()).double()
             total = total + loudness.mean(-1, keepdim=True).sum(0)
             squares = squares + loudness.square().mean(-1, keepdim=True).sum(0)
         mean = total / len(data)
-        deviation = (squares / len(data) - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean)
-        # Of a bin that is empty in all clips, a trigger would be a thousand deviations away.
-        self.deviation.copy_(deviation.clamp(min=LEAST * float(deviation.mean()) + FLOOR))
+        self.deviation.copy_((squares / len(data) - mean.square()).mean().clamp(min=FLOOR).sqrt())
 
 
 def loudness_of(magnitude: Spectrum) -> Spectrum:
