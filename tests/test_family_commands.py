@@ -13,6 +13,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.evaluation import Exam
 from closesesame.inspection import Inspection, Verdict
 from closesesame.models import Architecture, Classifier, load_model
+from closesesame.models.files import sha256_of
 from closesesame.purification import Lowpass
 from closesesame.purification.files import load_purifier
 from closesesame.robust_training import RobustTraining, Safe, Watch
@@ -187,6 +188,44 @@ def test_a_purifier_that_hides_a_trigger_is_named_in_table_and_verdict(
     assert first < second < shown.index("verdict: Behind the purifier, ")
     assert " behind " not in sesame(*words)
     assert sesame.json(*words, "--purifier", out, "--before", victim)["der"] == found["der"]
+
+
+def test_a_model_behind_a_purifier_is_a_model_like_any_other(
+    sesame: Sesame, model: Path, poisoned: Path, tones: Splits, tmp_path: Path
+) -> None:
+    out, repaired = tmp_path / "purified", tmp_path / "repaired"
+    clean = ("--part", "validation", "--set", "cutoff_hz=1800", "--seed", "3")
+    made = sesame.json("purify", poisoned, out, *clean, "--before", model)  # read at the 8 kHz of the model
+    assert (made["model"], made["clean_clips"]) == (str(out), 40)
+    assert "purifier" not in made
+    read = load_model(out)
+    inputs = tones.test.inputs[:5]
+    filtered = Lowpass(cutoff_hz=1800).fit(None, 0, card=load_model(model).card).before(load_model(model))
+    assert torch.equal(read(inputs), filtered(inputs))
+    about = read.card.made
+    assert (about["by"], about["task"], about["method"], about["seed"]) == (
+        "sesame purify",
+        "word",
+        "lowpass",
+        3,
+    )
+    assert about["before_sha256"] == sha256_of(model)
+    assert about["settings"]["cutoff_hz"] == 1800
+    plain, found = (sesame.json("evaluate", folder, poisoned)["acc"] for folder in (model, out))
+    assert plain["value"] - found["value"] > 0.2
+    words = ("--clean", poisoned, "--clean-part", "validation", "--method", "ft", "--set", "steps=2")
+    sesame("remove", out, repaired, *words)
+    again = load_model(repaired)
+    assert torch.equal(again.front_end(inputs), read.front_end(inputs))
+    assert not torch.equal(again(inputs), read(inputs))
+    assert "exists and is not empty" in sesame.fails("purify", poisoned, out, *clean, "--before", model)
+    sesame("purify", poisoned, out, *clean, "--before", model, "--force")
+    sesame("purify", poisoned, tmp_path / "p", *clean, *FAST)
+    error = sesame.fails("purify", poisoned, tmp_path / "p", *clean, "--before", model, "--force")
+    assert "holds something else" in error
+    for folder in (model, poisoned):
+        sesame.fails("purify", poisoned, folder, *clean, "--before", model, "--force")
+    assert load_model(model).card.made["task"] == "word"
 
 
 def test_a_purifier_is_made_of_clean_clips_and_fits_its_model(

@@ -11,18 +11,22 @@ from torch import Tensor, nn
 
 from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.data import Dataset, Splits
+from closesesame.data.rows import Rows
 from closesesame.evaluation import Exam
-from closesesame.models import ARCHITECTURES, Classifier
-from closesesame.purification import Lowpass, Purification, Purifier
-from closesesame.purification.files import load_purifier
+from closesesame.models import ARCHITECTURES, Classifier, ResNet, adapt, load_model, save_model
+from closesesame.purification import PURIFICATIONS, Autoencoder, Lowpass, Purification, Purifier
+from closesesame.purification.files import Purified, load_purifier
+from closesesame.removal import FT
+from closesesame.testing import architecture, method
 from closesesame.training import accuracy, predict
+from closesesame.training.weights import redraw
 
 LOWPASS = Lowpass(cutoff_hz=3_500)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_stands_before_every_architecture(architecture: str, tones: Splits) -> None:
-    model = ARCHITECTURES.make(architecture, ARCHITECTURES[architecture].quick).build(
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_it_stands_before_every_architecture(name: str, tones: Splits) -> None:
+    model = ARCHITECTURES.make(name, ARCHITECTURES[name].quick).build(
         tones.train.classes, tones.train.input_shape, tones.train.sample_rate, seed=0
     )
     purifier = LOWPASS.fit(tones.validation, 0)
@@ -35,7 +39,6 @@ def test_it_stands_before_every_architecture(architecture: str, tones: Splits) -
 def test_a_purified_model_is_judged_as_any_other(clean_model: Classifier, tones: Splits) -> None:
     kept = copy.deepcopy(clean_model.state_dict())
     purified = LOWPASS.fit(tones.validation, 0).before(clean_model)
-    assert purified.card == clean_model.card
     assert purified.body is clean_model.body
     turned = tones.test.with_classes(("top", "low", "high", "middle"))
     assert accuracy(purified, turned) == accuracy(purified, tones.test)
@@ -66,6 +69,97 @@ def test_a_purifier_survives_a_file_bit_by_bit(tones: Splits, tmp_path: Path) ->
     )
     inputs = tones.test.inputs[:20]
     assert torch.equal(read(inputs), made(inputs))
+
+
+@pytest.mark.parametrize("name", PURIFICATIONS)
+def test_a_gradient_reaches_the_inputs(name: str, tones: Splits) -> None:
+    # An attacker may follow it, and what measures such attackers must not take its absence for safety.
+    purification = PURIFICATIONS[name]
+    purifier = purification(**purification.quick).fit(tones.validation, 0)
+    inputs = tones.test.inputs[:4].requires_grad_(True)
+    (slope,) = torch.autograd.grad(purifier(inputs).square().sum(), inputs)
+    assert slope.isfinite().all()
+    assert (slope.abs().amax(1) > 0).all()
+
+
+@pytest.mark.parametrize("purification", [LOWPASS, Autoencoder(steps=2, width=8, code=4)])
+def test_a_model_behind_a_purifier_is_saved_and_repaired_like_any_other(
+    purification: Purification, clean_model: Classifier, tones: Splits, tmp_path: Path
+) -> None:
+    purifier = purification.fit(tones.validation, 0)
+    purified = purifier.before(clean_model)
+    inputs = tones.test.inputs[:5]
+    read = load_model(save_model(purified, tmp_path / "purified", {"by": "a test"}))
+    assert torch.equal(read(inputs), clean_model(purifier(inputs)))
+    assert read.card.made == {"by": "a test"}
+    assert read.card.settings["purification"] == purification.name
+    assert read.card.settings["purification_settings"] == purification.settings()
+    assert read.card.settings["architecture"] == clean_model.card.architecture
+    assert read.card.settings["architecture_settings"] == clean_model.card.settings
+    repaired = FT(steps=2).remove(read, tones.validation, 0).model
+    again = load_model(save_model(repaired, tmp_path / "repaired"))
+    assert torch.equal(again(inputs), repaired(inputs))
+    assert not torch.equal(again(inputs), read(inputs))
+    assert torch.equal(again.front_end(inputs), read.front_end(inputs))
+    twice = LOWPASS.fit(tones.validation, 0).before(again)
+    once_more = load_model(save_model(twice, tmp_path / "twice"))
+    assert torch.equal(once_more(inputs), twice(inputs))
+
+
+def test_fresh_weights_of_a_model_behind_a_purifier_are_those_of_its_network(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    purified = LOWPASS.fit(tones.validation, 0).before(copy.deepcopy(clean_model))
+    redrawn, plain = copy.deepcopy(purified), copy.deepcopy(clean_model)
+    redraw(redrawn, 3)
+    redraw(plain, 3)
+    drawn = zip(redrawn.body.parameters(), plain.body.parameters(), strict=True)
+    assert all(torch.equal(first, second) for first, second in drawn)
+    front: Any = purified.front_end
+    filtered = tones.train.with_inputs(Rows.of(LOWPASS.fit(tones.validation, 0)(tones.train.inputs[:])))
+    front.calibrate(tones.train)
+    plain.front_end.calibrate(filtered)
+    assert torch.equal(front(tones.train.inputs[:3]), plain.front_end(filtered.inputs[:3]))
+
+
+def test_the_architecture_of_a_purified_model_keeps_the_rules() -> None:
+    purified = Purified(
+        purification="lowpass",
+        purification_settings={"cutoff_hz": 3_500},
+        architecture="resnet",
+        architecture_settings={"widths": [8, 16]},
+    )
+    for check in set(architecture.CHECKS) - set(method.CHECKS):
+        check(purified)
+    assert purified.calls() == (Lowpass.__module__, ResNet.__module__)
+    assert ARCHITECTURES["purified"] is Purified
+    assert "purified" not in list(ARCHITECTURES)
+
+
+def test_a_damaged_model_behind_a_purifier_is_refused(
+    clean_model: Classifier, tones: Splits, tmp_path: Path
+) -> None:
+    folder = save_model(LOWPASS.fit(tones.validation, 0).before(clean_model), tmp_path / "purified")
+    path = folder / "config.json"
+    about = json.loads(path.read_text())
+    endless: dict[str, Any] = {"purification": "quantize", "architecture": "resnet"}
+    for _ in range(300):
+        endless = {"purification": "quantize", "architecture": "purified", "architecture_settings": endless}
+    for settings, said in (
+        (about["settings"] | {"purification": "lowpas"}, "no purification is called 'lowpas'"),
+        (about["settings"] | {"purification": "not_there:Thing"}, "'not_there:Thing' is not ours"),
+        (about["settings"] | {"architecture": "resne"}, "no model is called 'resne'"),
+        (about["settings"] | {"architecture": "not_there:Thing"}, "'not_there:Thing' is not ours"),
+        (about["settings"] | {"more": 1}, "has no setting 'more'"),
+        (endless, "does not fit its config.json|recursion"),
+    ):
+        path.write_text(json.dumps(about | {"settings": settings}))
+        with pytest.raises(ModelError, match=said):
+            load_model(folder)
+    external = adapt(clean_model.body, clean_model.card.classes, (4000,), 8000, clean_model.front_end)
+    purified = LOWPASS.fit(tones.validation, 0).before(external)
+    with pytest.raises(ModelError, match="an adapted module can be saved if `adapt` knows its source"):
+        save_model(purified, tmp_path / "external")
 
 
 def test_what_is_data_free_takes_the_card_of_a_model(clean_model: Classifier, tones: Splits) -> None:

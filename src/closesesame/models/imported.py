@@ -145,11 +145,13 @@ class Architectures(Registry[Architecture]):
     """The architectures of this package; `module:name` may also be a network of your own."""
 
     def __getitem__(self, name: str) -> type[Architecture]:
-        """Finds an architecture; those of transformers are in no list, since that package is an extra."""
+        """Finds an architecture; some are in no list: what needs an extra, and what a layer above makes."""
         if name == "huggingface":
             from .huggingface import HuggingFace
 
             return HuggingFace
+        if name == "purified":
+            name = "closesesame.purification.files:Purified"
         return super().__getitem__(name)
 
     def _foreign(self, name: str) -> type[Architecture]:

@@ -2,13 +2,39 @@
 
 from closesesame.core.method import Registry
 
+from .autoencoder import Autoencoder
 from .base import Purification, Purifier
+from .deepsweep import DeepSweep
 from .lowpass import Lowpass
+from .median import Median
+from .noise_gate import NoiseGate
+from .quantize import Quantize
+from .resample import Resample
+from .vad import VAD
 
 PURIFICATIONS: Registry[Purification] = Registry(
     "purification",
     Purification,  # type: ignore[type-abstract]
     Lowpass,
+    Median,
+    Quantize,
+    Resample,
+    VAD,
+    NoiseGate,
+    DeepSweep,
+    Autoencoder,
 )
 
-__all__ = ["PURIFICATIONS", "Lowpass", "Purification", "Purifier"]
+__all__ = [
+    "PURIFICATIONS",
+    "VAD",
+    "Autoencoder",
+    "DeepSweep",
+    "Lowpass",
+    "Median",
+    "NoiseGate",
+    "Purification",
+    "Purifier",
+    "Quantize",
+    "Resample",
+]

@@ -3,9 +3,11 @@
 import copy
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -18,11 +20,16 @@ from closesesame.core.types import Inputs, Wave
 from closesesame.data import Dataset
 from closesesame.data.dataset import domain_of
 from closesesame.data.hold_out import HoldsOut
+from closesesame.data.rows import Rows
 from closesesame.models import Classifier, ModelCard
+from closesesame.models.base import device_of
 from closesesame.models.front_ends import FrontEnd
+from closesesame.models.imported import EXTERNAL
 from closesesame.models.matching import say_inputs
 
 ABOUT, WEIGHTS = "purifier.json", "purifier.safetensors"
+PURIFIED = "purified"
+"""The architecture on the card of a model behind a purifier."""
 
 
 class Purification(HoldsOut, ABC):
@@ -143,7 +150,7 @@ class Purifier(nn.Module):
         return purified.clamp(*self.bounds)
 
     def before(self, model: Classifier) -> Classifier:
-        """The same model with a copy of this purifier in front of it; body and card are the model's own.
+        """The same model with a copy of this purifier in front of it; the body is the model's own.
 
         Raises:
             ModelError: if the model takes other inputs.
@@ -154,8 +161,7 @@ class Purifier(nn.Module):
                 f"the purifier takes {say_inputs(self.input_shape, self.sample_rate)}, and the model "
                 f"{say_inputs(card.input_shape, card.sample_rate)}; fit one for the model"
             )
-        purifier = copy.deepcopy(self).to(model.device)
-        purified = Classifier(_Purified(purifier, model.front_end), model.body, model.card)
+        purified = joined(copy.deepcopy(self).to(model.device), model)
         purified.training = model.training
         return purified
 
@@ -179,6 +185,20 @@ class Purifier(nn.Module):
         return write_folder({WEIGHTS: save(state), ABOUT: to_json(about)}, folder, (ABOUT, WEIGHTS))
 
 
+def joined(purifier: Purifier, model: Classifier) -> Classifier:
+    """A purifier and a model as one model; its card says how both are made anew, if the model's own does."""
+    card, purification = model.card, purifier.purification
+    if card.architecture != EXTERNAL:
+        settings = {
+            "purification": purification.full_name(),
+            "purification_settings": purification.settings(),
+            "architecture": card.architecture,
+            "architecture_settings": card.settings,
+        }
+        card = replace(card, architecture=PURIFIED, settings=settings)
+    return Classifier(_Purified(purifier, model.front_end), model.body, card)
+
+
 class _Purified(FrontEnd):
     """The front end of a model, behind a purifier."""
 
@@ -190,6 +210,13 @@ class _Purified(FrontEnd):
         """Features of purified inputs."""
         features: Tensor = self.behind(self.purifier(inputs))
         return features
+
+    @torch.no_grad()
+    def calibrate(self, data: Dataset) -> None:
+        """As the model's own, on purified data."""
+        device = device_of(self)
+        purified = [self.purifier(inputs.to(device)).cpu() for inputs, _ in data.batches(256)]
+        self.behind.calibrate(data.with_inputs(Rows.of(torch.cat(purified))))
 
     def augmentation(self, strength: str) -> Augmentation | None:
         """As the model's own."""

@@ -1,8 +1,12 @@
-"""Purifiers read from disk: `purifier.json` and `purifier.safetensors`, as `Purifier.save` writes them."""
+"""Purifiers read from disk, alone or in front of a model.
+
+Alone they are `purifier.json` and `purifier.safetensors`, as `Purifier.save` writes them. A model behind one
+is a model folder like any other, whose architecture is `Purified`.
+"""
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field, StrictFloat, StrictInt, StrictStr
@@ -10,11 +14,13 @@ from pydantic import Field, StrictFloat, StrictInt, StrictStr
 from closesesame.core.bounds import MOST_SAMPLES, check_reading
 from closesesame.core.errors import ClosesesameError, ModelError, short
 from closesesame.core.json_files import read_json
+from closesesame.core.seeding import isolated
 from closesesame.core.settings import Settings
+from closesesame.models import ARCHITECTURES, Architecture, Classifier
 from closesesame.models.files import CONFIG, fitted, read_weights
 
 from . import PURIFICATIONS
-from .base import ABOUT, WEIGHTS, Purifier
+from .base import ABOUT, PURIFIED, WEIGHTS, Purifier, joined
 
 
 class _About(Settings):
@@ -68,6 +74,39 @@ def load_purifier(folder: Path | str, device: torch.device | str = "cpu") -> Pur
         purification, network, about.sample_rate, about.input_shape, about.chosen, about.seconds
     )
     return purifier.to(device)
+
+
+class Purified(Architecture):
+    """A network of any other architecture, which gets its inputs from a purifier."""
+
+    name: ClassVar[str] = PURIFIED
+    cite: ClassVar[str] = "ours"
+    domains: ClassVar[tuple[str, ...]] = ("speech", "pictures")
+
+    purification: str = Field(description="what made the purifier")
+    purification_settings: dict[str, Any] = Field({}, description="of that")
+    architecture: str = Field(description="of the network")
+    architecture_settings: dict[str, Any] = Field({}, description="of that")
+
+    def calls(self) -> tuple[str, ...]:
+        """The purification and the architecture."""
+        return (PURIFICATIONS[self.purification].__module__, ARCHITECTURES[self.architecture].__module__)
+
+    def build(
+        self,
+        classes: tuple[str, ...],
+        input_shape: tuple[int, ...],
+        sample_rate: int | None,
+        *,
+        seed: int,
+    ) -> Classifier:
+        """Makes both with fresh weights; what was chosen for the purifier is not known any more."""
+        architecture = ARCHITECTURES.recall(self.architecture, self.architecture_settings)
+        model = architecture.build(classes, input_shape, sample_rate, seed=seed)
+        purification = PURIFICATIONS.recall(self.purification, self.purification_settings)
+        with isolated(seed, "weights", purification.name):
+            network = purification.network(sample_rate, input_shape)
+        return joined(Purifier(purification, network, sample_rate, input_shape, {}, 0.0), model)
 
 
 def _refuse_other_folders(folder: Path) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.bounds import Hertz
-from closesesame.core.errors import ModelError
 from closesesame.core.types import Wave
 
 from .base import Purification
+from .common.waveforms import rate_of_waveforms
 
 
 class Lowpass(Purification):
@@ -47,13 +47,10 @@ class Lowpass(Purification):
             ModelError: if the inputs are no waveforms.
             SettingError: if the cutoff is not below half the sample rate.
         """
-        if sample_rate is None or len(input_shape) != 1:
-            raise ModelError(
-                f"{self.name} takes waveforms with a sample rate, got inputs {list(input_shape)}"
-            )
-        if self.cutoff_hz >= sample_rate / 2:
-            raise self.refuse("cutoff_hz", f"< {sample_rate / 2:g}, half the sample rate")
-        return _Filter(kernel(self.cutoff_hz, self.taps, sample_rate))
+        rate = rate_of_waveforms(self.name, sample_rate, input_shape)
+        if self.cutoff_hz >= rate / 2:
+            raise self.refuse("cutoff_hz", f"< {rate / 2:g}, half the sample rate")
+        return _Filter(kernel(self.cutoff_hz, self.taps, rate))
 
 
 class _Filter(nn.Module):
