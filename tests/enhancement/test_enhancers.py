@@ -55,7 +55,7 @@ def test_an_unknown_size_is_refused() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_said_of_a_method_is_there(kind: type[Enhancement]) -> None:
     assert kind.cite
-    low, high = kind.snr_range_db
+    low, high = kind.of_size("small").build(0).snr_range_db
     assert low < high
     for name, about in kind.model_json_schema()["properties"].items():
         assert about["description"], name

@@ -45,6 +45,8 @@ class Enhancer(nn.Module, ABC):
     """
 
     sample_rate_hz: ClassVar[int] = 16_000
+    snr_range_db: ClassVar[tuple[float, float]]
+    """Lowest and highest SNR of the mixtures that the authors train on."""
 
     @abstractmethod
     def forward(self, wav: Wave) -> Wave:
@@ -64,8 +66,6 @@ class Enhancement(Method, ABC):
     """Settings by the name of a size; `paper` is that of the paper, `small` one for a CPU."""
     parameters_of_paper: ClassVar[Mapping[str, int]]
     """Trainable parameters of published networks, by the name of the size."""
-    snr_range_db: ClassVar[tuple[float, float]]
-    """Lowest and highest SNR of the mixtures that the authors train on."""
 
     @classmethod
     def of_size(cls: type[E], size: str) -> E:

@@ -51,7 +51,6 @@ class ComplexMTASS(Enhancement):
         },
     }
     parameters_of_paper: ClassVar[dict[str, int]] = {"paper": 28_180_685}
-    snr_range_db: ClassVar[tuple[float, float]] = (-5.0, 5.0)
 
     width: int = Field(1028, ge=1, le=4096, description="channels between the multi-scale blocks")
     repeats: int = Field(3, ge=1, le=8, description="rounds of five multi-scale blocks")
@@ -73,6 +72,8 @@ class ComplexMTASS(Enhancement):
 
 
 class _ComplexMTASS(Enhancer):
+    snr_range_db: ClassVar[tuple[float, float]] = (-5.0, 5.0)
+
     def __init__(self, settings: ComplexMTASS) -> None:
         super().__init__()
         self.stft = STFT(torch.hamming_window(WINDOW), hop=HOP, fft=WINDOW, synthesis=torch.ones(WINDOW))

@@ -37,7 +37,6 @@ class DCCRN(Enhancement):
         "small": {"channels": (8, 16, 32, 32, 64, 64), "units": 64},
     }
     parameters_of_paper: ClassVar[dict[str, int]] = {"paper": 3_742_349, "paper_cl": 3_671_053}
-    snr_range_db: ClassVar[tuple[float, float]] = (-5.0, 20.0)
 
     channels: tuple[Annotated[int, Field(ge=2, le=512, multiple_of=2)], ...] = Field(
         (16, 32, 64, 128, 256, 256),
@@ -64,6 +63,8 @@ class DCCRN(Enhancement):
 
 
 class _DCCRN(Enhancer):
+    snr_range_db: ClassVar[tuple[float, float]] = (-5.0, 20.0)
+
     def __init__(self, settings: DCCRN) -> None:
         super().__init__()
         self.stft = STFT(torch.hann_window(WINDOW), hop=HOP, fft=FFT)

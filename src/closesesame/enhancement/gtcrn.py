@@ -38,7 +38,6 @@ class GTCRN(Enhancement):
     cite: ClassVar[str] = "ICASSP 2024"
     sizes: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}, "small": {}}
     parameters_of_paper: ClassVar[dict[str, int]] = {"paper": 23_669}
-    snr_range_db: ClassVar[tuple[float, float]] = (-5.0, 15.0)
 
     @property
     def ahead_samples(self) -> int:
@@ -51,6 +50,7 @@ class GTCRN(Enhancement):
 
 
 class _GTCRN(Enhancer):
+    snr_range_db: ClassVar[tuple[float, float]] = (-5.0, 15.0)
     bank: Tensor
 
     def __init__(self) -> None:
