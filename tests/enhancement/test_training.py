@@ -125,13 +125,14 @@ def test_validation_hears_other_speakers_and_other_noises(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "improvement_db", record)
     network = Gain()
     settings = SETTINGS.model_copy(update={"batch_size": 30, "validation_mixtures": 30})
-    tones = [torch.sin(6.2831853 * torch.arange(1_000) * bin / 400) for bin in (20, 40, 60, 80, 100, 120)]
+    tones = [torch.sin(6.2831853 * torch.arange(1_000) * k / 400) for k in (20, 40, 60, 80, 100, 120)]
     train_enhancer(network, speech(), tones[:3], settings, 0, music=tones[3:])
 
     def known(mixtures: list[Mixture]) -> tuple[set[int], set[int], set[int]]:
         parts = [torch.cat([getattr(mixture, name) for mixture in mixtures]) for name in ("noise", "music")]
-        peaks = [set(torch.fft.rfft(part).abs().argmax(1).tolist()) for part in parts]
-        return {round(100 * float(clip[0])) // 3 for mixture in mixtures for clip in mixture.speech}, *peaks
+        noise, music = (set(torch.fft.rfft(part).abs().argmax(1).tolist()) for part in parts)
+        speakers = {round(100 * float(clip[0])) // 3 for mixture in mixtures for clip in mixture.speech}
+        return speakers, noise, music
 
     assert len(validated) == 3
     assert all(torch.equal(mixture.heard, validated[0].heard) for mixture in validated)
