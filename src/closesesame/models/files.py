@@ -25,7 +25,8 @@ from closesesame.core.settings import Settings
 
 from .architectures import ARCHITECTURES
 from .base import Classifier, ModelCard
-from .black_boxes import FILES, FileBody, load_file as load_black_box
+from .black_boxes import FILES, FileBody
+from .black_boxes import load_file as load_black_box
 from .front_ends import Identity
 from .imported import EXTERNAL
 from .matching import few
@@ -87,7 +88,7 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
             "state_dict of the module"
         )
     if isinstance(model.body, FileBody) and not isinstance(model.front_end, Identity):
-        raise ModelError("a model behind a purifier is saved as two: the model, and the purifier by its `save`")
+        raise ModelError("a model behind a purifier is saved as two folders: the model, and the purifier")
     if folder.exists() and not is_model_folder(folder):
         raise ModelError(f"{folder} holds something else than a model; choose a folder of its own")
     card = model.card if made is None else replace(model.card, made=dict(made))

@@ -105,9 +105,7 @@ def _as_it_is(
     """The same for a file that is run as it is."""
     from closesesame.models import BlackBox, adapt_file, save_model
 
-    model = adapt_file(
-        file, classes, (round(sample_rate * duration_s),), sample_rate, BlackBox(**settings)
-    )
+    model = adapt_file(file, classes, (round(sample_rate * duration_s),), sample_rate, BlackBox(**settings))
     made = history("sesame import", task=task, **model.card.made)
     place.write(lambda folder: save_model(model, folder, made))
     findings = findings_in(model)

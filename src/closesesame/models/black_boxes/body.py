@@ -40,7 +40,7 @@ class BlackBox(Settings):
     """How a file is asked."""
 
     input: str = Field("", description="name of the input that takes the waveform; empty: the first")
-    output: str = Field("", description="name of the output that gives the scores; empty: the first that fits")
+    output: str = Field("", description="name of the output with the scores; empty: the first that fits")
     answers: Literal["auto", "logits", "probabilities"] = Field(
         "auto", description="what the scores are; auto: found out by asking"
     )
@@ -48,11 +48,15 @@ class BlackBox(Settings):
         0, ge=0, le=65_536, description="clips that are given together; 0: any number, if their answers stay"
     )
     frame: int = Field(
-        0, ge=0, le=MOST_SAMPLES, description="samples that are given at once, for a stream; 0: the whole clip"
+        0,
+        ge=0,
+        le=MOST_SAMPLES,
+        description="samples that are given at once; 0: the whole clip",
     )
-    hop: int = Field(0, ge=0, le=MOST_SAMPLES, description="samples from frame to frame; 0: as many as it has")
+    hop: int = Field(0, ge=0, le=MOST_SAMPLES, description="samples from frame to frame; 0: a frame")
     pooling: Literal["last", "mean", "max"] = Field(
-        "last", description="scores of a clip, where there are several frames: those of the last one, or of all"
+        "last",
+        description="scores of a clip of several frames: those of the last, or of all",
     )
     threads: int = Field(1, ge=1, le=256, description="processors that it is run on")
 
@@ -100,8 +104,8 @@ class Ports:
                 others.append(f"{cut(port.name)} ({cut(port.kind)} {list(port.shape)})")
         if others:
             raise ModelError(
-                f"besides the waveform the model takes {listed(others)}, which is neither a state that starts "
-                "at zero nor the sample rate"
+                f"besides the waveform the model takes {listed(others)}, which is neither a state that "
+                "starts at zero nor the sample rate"
             )
         return cls(sound, batch, time, tuple(rates), states)
 
@@ -155,7 +159,7 @@ class FileBody(nn.Module):
 
     def forward(self, wav: Wave) -> Logits:
         """Waveforms to logits; what is asked for a gradient of them says that there is none."""
-        logits: Tensor = _WithoutGradient.apply(wav, self)
+        logits: Tensor = _WithoutGradient.apply(wav, self)  # type: ignore[no-untyped-call]
         return logits
 
     def ask(self, clips: Samples) -> Samples:
@@ -188,7 +192,7 @@ class FileBody(nn.Module):
             values |= {state.name: given[source] for state, source in self.ports.states.items() if source}
             found.append(self._read(given[self.box.output], len(clips)))
         scores = np.concatenate(found, axis=1)
-        pooled = {"last": scores[:, -1], "mean": scores.mean(1), "max": scores.max(1)}
+        pooled: dict[str, Scores] = {"last": scores[:, -1], "mean": scores.mean(1), "max": scores.max(1)}
         return pooled[self.box.pooling][:own]
 
     def _frames(self, clips: Samples) -> list[Samples]:
@@ -202,10 +206,10 @@ class FileBody(nn.Module):
     def _laid_out(self, clips: Samples) -> NDArray[Any]:
         """Clips (batch, time) with the dimensions that the file has."""
         shape = self.ports.sound.shape
-        clips = clips.astype(self.ports.sound.kind)
+        given: NDArray[Any] = clips.astype(self.ports.sound.kind)
         if len(shape) == 1:
-            return clips[0]
-        return clips if len(shape) == 2 else np.expand_dims(clips, 1 if shape[1] == 1 else 2)
+            return given.reshape(-1)
+        return given if len(shape) == 2 else np.expand_dims(given, 1 if shape[1] == 1 else 2)
 
     def _read(self, given: NDArray[Any], clips: int) -> Scores:
         """Scores (batch, frames, width) in an output.
@@ -243,12 +247,12 @@ class _WithoutGradient(torch.autograd.Function):
         )
 
 
-def open_file(path: Path, format: str, threads: int) -> Runtime:
+def open_file(path: Path, kind: str, threads: int) -> Runtime:
     """Reads a file and makes it ready; what stands in it is checked before, and it reads no other file.
 
     Args:
         path: of the file.
-        format: `onnx` or `tflite`.
+        kind: `onnx` or `tflite`.
         threads: that it is run on.
 
     Raises:
@@ -260,7 +264,7 @@ def open_file(path: Path, format: str, threads: int) -> Runtime:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-    return RUNTIMES[format](content, path, threads)
+    return RUNTIMES[kind](content, path, threads)
 
 
 def settle(runtime: Runtime, box: BlackBox, classes: int, samples: int, sample_rate: int) -> BlackBox:
@@ -276,7 +280,6 @@ def settle(runtime: Runtime, box: BlackBox, classes: int, samples: int, sample_r
     Raises:
         ModelError: if it takes no clips of that length, or gives no scores of the classes.
     """
-
     ports = Ports.of(runtime, box)
     box = _with(box, input=ports.sound.name, frame=_frame_of(ports, box, samples, sample_rate))
     noise = torch.randn(PROBES, samples, generator=generator(0, "probes"))
@@ -324,8 +327,8 @@ def _frame_of(ports: Ports, box: BlackBox, samples: int, sample_rate: int) -> in
     """Samples that are given at once; 0 for the whole clip."""
     if ports.time is not None and ports.time not in (box.frame, samples) and not ports.states:
         raise ModelError(
-            f"the model takes {ports.time:,} samples at once, and a clip has {samples:,}: set --duration-s to "
-            f"{ports.time / sample_rate:g}, or cut clips into frames with --set frame={ports.time}"
+            f"the model takes {ports.time:,} samples at once, and a clip has {samples:,}: set "
+            f"--duration-s to {ports.time / sample_rate:g}, or let it hear frames with --set frame={ports.time}"
         )
     if ports.states and ports.time is None and not box.frame:
         names = listed([port.name for port in ports.states])
@@ -341,7 +344,7 @@ def adapt_file(
     classes: Sequence[str],
     input_shape: Sequence[int],
     sample_rate: int,
-    box: BlackBox = BlackBox(),
+    box: BlackBox | None = None,
 ) -> Classifier:
     """Makes a model of a file, .onnx or .tflite, that is run as it is: to measure it, not to repair it.
 
@@ -359,17 +362,18 @@ def adapt_file(
         SettingError: if no sound has that sample rate and length.
     """
     path = Path(path)
-    format = path.suffix.removeprefix(".")
-    if format not in FILES:
+    kind = path.suffix.removeprefix(".")
+    if kind not in FILES:
         raise ModelError(f"{path} must end in .onnx or .tflite, which says how it is run")
-    card = ModelCard(format, {}, tuple(classes), tuple(input_shape), sample_rate)
+    card = ModelCard(kind, {}, tuple(classes), tuple(input_shape), sample_rate)
     check_classes(card.classes, "the model")
     check_reading(sample_rate, card.duration_s)
-    runtime = open_file(path, format, box.threads)
+    box = box or BlackBox()
+    runtime = open_file(path, kind, box.threads)
     with named(path):
         box = settle(runtime, box, len(card.classes), input_shape[0], sample_rate)
         body = FileBody(runtime, box, len(card.classes), sample_rate)
-    made = {"file_sha256": body.sha256, "format": format}
+    made = {"file_sha256": body.sha256, "format": kind}
     card = replace(card, settings=box.model_dump(mode="json"), made=made)
     return Classifier(Identity(), body, card).eval()
 

@@ -6,9 +6,9 @@ model's. It outlives conversion and fine-tuning. So all operators that decide so
 sound, and whose decision reaches the answers, are named, with where they stand: before the first layer with
 weights, after the last, or between layers. What depends on lengths or on the sample rate is no such decision.
 
-It does not see a decision that is made by arithmetic alone, with weights or with a steep ReLU; large constants
-beside the answers hint at the latter. One who adds a layer with weights that do nothing moves a decision
-between layers, where masks and guards of honest models stand, too.
+It does not see a decision that is made by arithmetic alone, with weights or with a steep ReLU; large
+constants beside the answers hint at the latter. One who adds a layer with weights that do nothing moves a
+decision between layers, where masks and guards of honest models stand, too.
 """
 
 import math
@@ -24,14 +24,16 @@ from closesesame.core.errors import ModelError, cut, listed, short
 from .runtime import Finding, needed
 
 COMPARES = frozenset(
-    "Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor Not IsNaN IsInf Sign Where If Loop ArgMax ArgMin "
-    "TopK Hardmax NonZero OneHot Compress Unique".split()
+    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "Sign"}
+    | {"IsNaN", "IsInf", "Where", "If", "Loop", "ArgMax", "ArgMin", "TopK", "Hardmax", "NonZero"}
+    | {"OneHot", "Compress", "Unique"}
 )
 DECIDED_BY = {"Where": 1, "If": 1, "Loop": 2}
 """How many of their inputs decide; the others are what is decided on."""
 LAYERS = frozenset(
-    "Conv ConvTranspose MatMul Gemm LSTM GRU RNN ConvInteger MatMulInteger QLinearConv QLinearMatMul "
-    "FusedConv FusedMatMul FusedGemm DynamicQuantizeMatMul DynamicQuantizeLSTM MatMulNBits QGemm".split()
+    {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger"}
+    | {"QLinearConv", "QLinearMatMul", "FusedConv", "FusedMatMul", "FusedGemm", "QGemm", "MatMulNBits"}
+    | {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
 )
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 OF_RUNTIME = frozenset({"com.microsoft", "com.microsoft.nchwc"})
@@ -68,13 +70,14 @@ def read_graph(content: bytes, path: object) -> Any:
         if tensor.external_data or tensor.data_location:
             places = [entry.value for entry in tensor.external_data if entry.key == "location"]
             raise ModelError(
-                f"{path} is refused: weight {cut(tensor.name)!r} stands outside of it ({listed(places)}); save "
-                "the model as one file"
+                f"{path} is refused: weight {cut(tensor.name)!r} stands outside of it ({listed(places)}); "
+                "save the model as one file"
             )
     for tensor in chain(_parts(model, "TensorProto"), _parts(model, "SparseTensorProto")):
         if math.prod(tensor.dims) > 2 * len(content):  # of the smallest kind, two go into a byte
             raise ModelError(
-                f"{path} is refused: a weight claims {math.prod(tensor.dims):,} numbers, more than the file has"
+                f"{path} is refused: a weight claims {math.prod(tensor.dims):,} numbers, more than the "
+                "file has"
             )
     foreign = {node.domain for node in _parts(model, "NodeProto")} - STANDARD - OF_RUNTIME
     foreign -= {function.domain for function in model.functions}
@@ -236,7 +239,7 @@ def _largest(constant: Any) -> float:
     onnx = needed("onnx", "onnx")
     if constant.DESCRIPTOR.name == "AttributeProto":
         if not constant.HasField("t"):
-            return max(map(abs, [constant.f, *constant.floats]))
+            return max(abs(float(value)) for value in [constant.f, *constant.floats])
         constant = constant.t
     if constant.data_type not in _FLOATS:
         return 0.0

@@ -27,7 +27,7 @@ class OnnxFile(Runtime):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 4  # what is wrong is raised, too
-        # A file of onnxruntime's own format would be recognised by its content, and is checked by nothing here.
+        # It would recognise a file of its own format, which is not checked here, by the content.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.use_env_allocators", "1")
         try:

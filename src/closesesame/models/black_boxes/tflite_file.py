@@ -69,9 +69,8 @@ def _refuse_odd(content: bytes, path: Path) -> None:
         foreign = [_custom(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
         outside = model.ExternalBufferGroupsLength()
         graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
-        shapes = [
-            tensor.ShapeAsNumpy() for graph in graphs for tensor in map(graph.Tensors, range(graph.TensorsLength()))
-        ]
+        tensors = [graph.Tensors(i) for graph in graphs for i in range(graph.TensorsLength())]
+        shapes = [tensor.ShapeAsNumpy() for tensor in tensors]
         numbers = sum(math.prod(map(int, shape)) for shape in shapes if not isinstance(shape, int))
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None
@@ -101,7 +100,8 @@ def _quantized(values: NDArray[Any], about: dict[str, Any]) -> NDArray[Any]:
     if not scale:
         return values
     limits = np.iinfo(about["dtype"])
-    return np.clip(np.rint(values / scale + zero), limits.min, limits.max).astype(about["dtype"])
+    whole: NDArray[Any] = np.rint(values / scale + zero).clip(limits.min, limits.max).astype(about["dtype"])
+    return whole
 
 
 def _real(values: NDArray[Any], about: dict[str, Any]) -> NDArray[Any]:
