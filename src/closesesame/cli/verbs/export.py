@@ -10,7 +10,7 @@ from closesesame.cli.inputs import load_model_on
 from closesesame.cli.options import Force, ModelFolder
 from closesesame.cli.printing import Answer
 from closesesame.core.disk import Destination
-from closesesame.core.errors import SettingError
+from closesesame.core.errors import ModelError, SettingError
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -43,12 +43,16 @@ def export(
     from safetensors.torch import save_file
 
     from closesesame.models import read_checkpoint, weights_like
+    from closesesame.models.black_boxes import FILES, FileBody
     from closesesame.models.files import file_sha256
 
     if out.suffix not in SUFFIXES:
         raise SettingError(f"{out} must end in {', '.join(SUFFIXES)}, which says how it is written")
     place = Destination(out, kind="file", force=force, inputs=(model, *([like] if like else [])))
     classifier = load_model_on(model, "cpu")
+    if isinstance(classifier.body, FileBody):
+        kept = model / FILES[classifier.card.architecture]
+        raise ModelError(f"{model} is a file that is run as it is, and no weights are known of it: take {kept}")
     if like is None:
         state = {name: weight.detach().contiguous() for name, weight in classifier.state_dict().items()}
     else:

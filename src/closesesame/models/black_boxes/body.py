@@ -328,7 +328,7 @@ def _frame_of(ports: Ports, box: BlackBox, samples: int, sample_rate: int) -> in
     if ports.time is not None and ports.time not in (box.frame, samples) and not ports.states:
         raise ModelError(
             f"the model takes {ports.time:,} samples at once, and a clip has {samples:,}: set "
-            f"--duration-s to {ports.time / sample_rate:g}, or let it hear frames with --set frame={ports.time}"
+            f"--duration-s to {ports.time / sample_rate:g}, or cut clips with --set frame={ports.time}"
         )
     if ports.states and ports.time is None and not box.frame:
         names = listed([port.name for port in ports.states])

@@ -62,9 +62,9 @@ def read_graph(content: bytes, path: object) -> Any:
     onnx = needed("onnx", "onnx")
     try:
         model = onnx.ModelProto.FromString(content)
-    except Exception as error:  # of protobuf, which we do not import
+    except Exception as error:  # of protobuf, which has several kinds
         raise ModelError(f"{path} is damaged or no ONNX file ({short(error)}); get the file again") from None
-    if not model.ir_version or not model.graph.node:
+    if not model.ir_version or not model.graph.node or not all(map(_is_text, _messages(model))):
         raise ModelError(f"{path} is damaged or no ONNX file: it holds no graph; get the file again")
     for tensor in _parts(model, "TensorProto"):
         if tensor.external_data or tensor.data_location:
@@ -224,14 +224,28 @@ def _reached(start: set[int], edges: Iterable[tuple[Sequence[int], Sequence[int]
     return found
 
 
-def _parts(message: Any, kind: str) -> Iterator[Any]:
-    """All messages of a kind inside of a message."""
-    if message.DESCRIPTOR.name == kind:
-        yield message
+def _messages(message: Any) -> Iterator[Any]:
+    """A message of protobuf and all inside of it."""
+    yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for part in value if hasattr(value, "__len__") else [value]:
-                yield from _parts(part, kind)
+            for part in _each(value):
+                yield from _messages(part)
+
+
+def _parts(model: Any, kind: str) -> Iterator[Any]:
+    """All messages of a kind."""
+    return (message for message in _messages(model) if message.DESCRIPTOR.name == kind)
+
+
+def _is_text(message: Any) -> bool:
+    """Whether all names in it are text; those that are not UTF-8 come as bytes."""
+    texts = (value for field, value in message.ListFields() if field.type == field.TYPE_STRING)
+    return not any(isinstance(text, bytes) for value in texts for text in _each(value))
+
+
+def _each(value: Any) -> Iterable[Any]:
+    return [value] if isinstance(value, str | bytes) or not hasattr(value, "__len__") else value
 
 
 def _largest(constant: Any) -> float:

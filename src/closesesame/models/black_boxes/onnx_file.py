@@ -30,13 +30,13 @@ class OnnxFile(Runtime):
         # It would recognise a file of its own format, which is not checked here, by the content.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.use_env_allocators", "1")
+        self.content, self.path = content, path
         try:
             self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self.inputs = tuple(map(_port, self.session.get_inputs()))
+            self.outputs = tuple(map(_port, self.session.get_outputs()))
         except Exception as error:  # its errors have no base of their own
             raise ModelError(f"{path} cannot be run: {short(error)}") from None
-        self.content, self.path = content, path
-        self.inputs = tuple(map(_port, self.session.get_inputs()))
-        self.outputs = tuple(map(_port, self.session.get_outputs()))
         self.findings = check_graph(graph)
 
     def run(self, values: Arrays) -> Arrays:

@@ -39,6 +39,19 @@ class Port:
         return np.full([clips if size is None else size for size in self.shape], value, self.kind)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something in a graph that a person should know of.
+
+    Attributes:
+        sentence: what it is.
+        suspicious: whether models without a backdoor rarely have it.
+    """
+
+    sentence: str
+    suspicious: bool
+
+
 class Runtime(ABC):
     """A file that was read and is ready to run. It is never changed, so copies of a model share it.
 
@@ -53,7 +66,7 @@ class Runtime(ABC):
     content: bytes
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    findings: "tuple[Finding, ...]" = ()
+    findings: tuple[Finding, ...] = ()
 
     @abstractmethod
     def run(self, values: Arrays) -> Arrays:
@@ -67,19 +80,6 @@ class Runtime(ABC):
         return self
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something in a graph that a person should know of.
-
-    Attributes:
-        sentence: what it is.
-        suspicious: whether models without a backdoor rarely have it.
-    """
-
-    sentence: str
-    suspicious: bool
-
-
 def needed(module: str, extra: str) -> ModuleType:
     """A module of an optional package.
 
@@ -90,6 +90,6 @@ def needed(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         raise ModelError(
-            f"this file is run by {module.partition('.')[0]}, which is not installed: pip install "
+            f"such a file needs the package {module.partition('.')[0]}, which is not installed: pip install "
             f"'closesesame[{extra}]'"
         ) from None

@@ -32,11 +32,11 @@ class TFLiteFile(Runtime):
                 experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             )
             self.interpreter.allocate_tensors()
+            self.inputs = tuple(map(_port, self.interpreter.get_input_details()))
+            self.outputs = tuple(map(_port, self.interpreter.get_output_details()))
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path} cannot be run: {short(error)}") from None
         self.content, self.path = content, path
-        self.inputs = tuple(map(_port, self.interpreter.get_input_details()))
-        self.outputs = tuple(map(_port, self.interpreter.get_output_details()))
 
     def run(self, values: Arrays) -> Arrays:
         """All outputs by name, from a fresh start."""
@@ -78,8 +78,8 @@ def _refuse_odd(content: bytes, path: Path) -> None:
         raise ModelError(f"{path} is refused: weights stand outside of it; save the model as one file")
     if any(foreign):
         raise ModelError(f"{path} is refused: it needs the operator {max(foreign)!r}, which is not standard")
-    if numbers > MOST_BYTES:
-        raise ModelError(f"{path} is refused: it claims {numbers:,} numbers, more than are computed")
+    if 4 * numbers > MOST_BYTES:
+        raise ModelError(f"{path} is refused: it claims {numbers:,} numbers, more than fit into 2 GB")
 
 
 def _custom(operator: Any) -> str:
