@@ -52,7 +52,7 @@ def export(
     classifier = load_model_on(model, "cpu")
     if isinstance(classifier.body, FileBody):
         kept = model / FILES[classifier.card.architecture]
-        raise ModelError(f"{model} is a file that is run as it is, and no weights are known of it: take {kept}")
+        raise ModelError(f"{model} is a file that is run as it is, without weights to write: take {kept}")
     if like is None:
         state = {name: weight.detach().contiguous() for name, weight in classifier.state_dict().items()}
     else:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.core.bounds import MOST_BYTES, MOST_SAMPLES, check_classes, check_reading
-from closesesame.core.errors import ModelError, SettingError, cut, listed, nearest
+from closesesame.core.errors import ModelError, SettingError, counted, cut, listed, nearest
 from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
 from closesesame.core.types import Logits, Wave
@@ -223,8 +223,8 @@ class FileBody(nn.Module):
             if given.ndim > 1 and given.size and (given.shape[0], given.shape[-1]) == (clips, width):
                 return given.astype(np.float64).reshape(clips, -1, width)
         raise ModelError(
-            f"output {cut(self.box.output)!r} has shape {list(given.shape)} for {clips} clips, and scores of "
-            f"{self.classes} classes are needed"
+            f"output {cut(self.box.output)!r} has shape {list(given.shape)} for {counted(clips, 'clip')}; "
+            f"scores of {self.classes} classes are needed"
         )
 
 
@@ -369,8 +369,8 @@ def adapt_file(
     check_classes(card.classes, "the model")
     check_reading(sample_rate, card.duration_s)
     box = box or BlackBox()
-    runtime = open_file(path, kind, box.threads)
     with named(path):
+        runtime = open_file(path, kind, box.threads)
         box = settle(runtime, box, len(card.classes), input_shape[0], sample_rate)
         body = FileBody(runtime, box, len(card.classes), sample_rate)
     made = {"file_sha256": body.sha256, "format": kind}
