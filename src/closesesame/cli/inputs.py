@@ -263,6 +263,18 @@ def load_model_on(folder: Path, device: str, purifier: Path | None = None) -> "C
     return load_purifier(purifier).before(model)
 
 
+def findings_in(model: "Classifier") -> list[str]:
+    """What is noteworthy in the graph of a model that is a file, in sentences; nothing of another model."""
+    from closesesame.models.black_boxes import FileBody
+
+    if not isinstance(model.body, FileBody):
+        return []
+    return [
+        f"{finding.sentence}{' (models without a backdoor rarely do that)' * finding.suspicious}"
+        for finding in model.body.runtime.findings
+    ]
+
+
 def device_of(name: str) -> str:
     """The name of a device that this machine has.
 

@@ -2,6 +2,7 @@
 
 from .architectures import ARCHITECTURES, KWT, LSTM, LSTMAttention, ResNet, SmallCNN
 from .base import Architecture, Classifier, ModelCard, SpectralArchitecture
+from .black_boxes import BlackBox, adapt_file
 from .checkpoints import Checkpoint, fit_weights, read_checkpoint, weights_like
 from .files import load_model, save_model
 from .front_ends import FrontEnd
@@ -12,6 +13,7 @@ __all__ = [
     "KWT",
     "LSTM",
     "Architecture",
+    "BlackBox",
     "Checkpoint",
     "Classifier",
     "FrontEnd",
@@ -21,6 +23,7 @@ __all__ = [
     "SmallCNN",
     "SpectralArchitecture",
     "adapt",
+    "adapt_file",
     "fit_weights",
     "load_model",
     "read_checkpoint",

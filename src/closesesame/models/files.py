@@ -1,4 +1,7 @@
-"""Models on disk: a folder with `config.json` and `model.safetensors`; nothing is ever unpickled."""
+"""Models on disk: a folder with `config.json` and `model.safetensors`; nothing is ever unpickled.
+
+A model that is a file of another program stands there as that file, in place of `model.safetensors`.
+"""
 
 import hashlib
 import json
@@ -22,6 +25,9 @@ from closesesame.core.settings import Settings
 
 from .architectures import ARCHITECTURES
 from .base import Classifier, ModelCard
+from .black_boxes import FILES, FileBody
+from .black_boxes import load_file as load_black_box
+from .front_ends import Identity
 from .imported import EXTERNAL
 from .matching import few
 
@@ -81,6 +87,8 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
             "an adapted module can be saved if `adapt` knows its source, `module:name`; give it, or save the "
             "state_dict of the module"
         )
+    if isinstance(model.body, FileBody) and not isinstance(model.front_end, Identity):
+        raise ModelError("a model behind a purifier is saved as two folders: the model, and the purifier")
     if folder.exists() and not is_model_folder(folder):
         raise ModelError(f"{folder} holds something else than a model; choose a folder of its own")
     card = model.card if made is None else replace(model.card, made=dict(made))
@@ -93,7 +101,10 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
     folder.parent.mkdir(parents=True, exist_ok=True)
 
     def write(made: Path) -> None:
-        (made / WEIGHTS).write_bytes(save(state))
+        if isinstance(model.body, FileBody):
+            (made / FILES[card.architecture]).write_bytes(model.body.runtime.content)
+        else:
+            (made / WEIGHTS).write_bytes(save(state))
         (made / CONFIG).write_text(about, encoding="utf-8")
         load_model(made)
 
@@ -102,7 +113,7 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
 
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a model, or nothing, and nothing else."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {CONFIG, WEIGHTS}
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {CONFIG, WEIGHTS, *FILES.values()}
 
 
 def sha256_of(model: Classifier | Path | str) -> str:
@@ -112,8 +123,11 @@ def sha256_of(model: Classifier | Path | str) -> str:
         model: a model, or the folder of one.
     """
     if isinstance(model, Classifier):
+        if isinstance(model.body, FileBody):
+            return model.body.sha256
         return hashlib.sha256(save(_state_of(model))).hexdigest()
-    return file_sha256(Path(model) / WEIGHTS)
+    card = _read_card(Path(model) / CONFIG)
+    return file_sha256(Path(model) / FILES.get(card.architecture, WEIGHTS))
 
 
 def file_sha256(path: Path) -> str:
@@ -136,6 +150,8 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
     folder = Path(folder)
     _refuse_pickles(folder)
     card = _read_card(folder / CONFIG)
+    if card.architecture in FILES:
+        return load_black_box(folder / FILES[card.architecture], card)
     try:
         architecture = ARCHITECTURES.recall(card.architecture, card.settings)
     except SettingError as error:
@@ -168,6 +184,8 @@ def _refuse_pickles(folder: Path) -> None:
                 f"{folder} is refused: a {folder.suffix} file may run code when it is loaded; "
                 f"save its state_dict as {WEIGHTS} beside a {CONFIG}"
             )
+        if folder.suffix.removeprefix(".") in FILES:
+            raise ModelError(f"{folder} is a file; make a model folder of it with 'sesame import'")
         raise ModelError(f"{folder} is a file; a model is a folder with {CONFIG} and {WEIGHTS}")
     if not folder.is_dir():
         raise ModelError(f"{folder} is not there; a model is a folder with {CONFIG} and {WEIGHTS}")

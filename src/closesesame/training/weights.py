@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
 from closesesame.models import ARCHITECTURES, Classifier
+from closesesame.models.black_boxes import FileBody
 from closesesame.models.imported import EXTERNAL
 
 State = dict[str, Tensor]
@@ -15,9 +16,12 @@ def redraw(model: Classifier, seed: int) -> None:
     """Gives the body of a model fresh weights, as its architecture or the modules of its own class draw them.
 
     Raises:
-        ModelError: if a weight of a network of your own is set by no `reset_parameters`.
+        ModelError: if a weight of a network of your own is set by no `reset_parameters`, or the model is a
+            file that is run as it is.
     """
     card, device = model.card, model.device
+    if isinstance(model.body, FileBody):
+        raise ModelError("no fresh weights can be made for a model that is a file and is run as it is")
     if card.architecture == EXTERNAL:
         reset(model.body, seed)
         return

@@ -10,7 +10,7 @@ from closesesame.cli.inputs import load_model_on
 from closesesame.cli.options import Force, ModelFolder
 from closesesame.cli.printing import Answer
 from closesesame.core.disk import Destination
-from closesesame.core.errors import SettingError
+from closesesame.core.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
     from closesesame.models import Classifier
@@ -44,6 +44,7 @@ def export(
         sesame export REPAIRED weights.safetensors
         sesame export REPAIRED FOLDER
     """
+    from closesesame.models.black_boxes import FILES, FileBody
     from closesesame.models.huggingface import is_pretrained, write_pretrained
 
     kind: Literal["file", "folder"] = "file" if out.suffix else "folder"
@@ -52,6 +53,9 @@ def export(
     inputs = (model, *([like] if like else []))
     place = Destination(out, kind=kind, force=force, replaces=is_pretrained, inputs=inputs)
     classifier = load_model_on(model, "cpu")
+    if isinstance(classifier.body, FileBody):
+        kept = model / FILES[classifier.card.architecture]
+        raise ModelError(f"{model} is a file that is run as it is, without weights to write: take {kept}")
     if kind == "folder":
         place.write(lambda folder: write_pretrained(classifier, folder))
         return Answer({"folder": str(out)})

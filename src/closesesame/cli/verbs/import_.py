@@ -1,12 +1,12 @@
-"""The command that makes a model folder of a file of weights."""
+"""The command that makes a model folder of what others hand over."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import settings_of
+from closesesame.cli.inputs import findings_in, settings_of
 from closesesame.cli.options import Duration, Force, SampleRate, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, notes
@@ -14,7 +14,10 @@ from closesesame.core.bounds import Task
 from closesesame.core.errors import DataError, SettingError, listed
 
 if TYPE_CHECKING:
+    from closesesame.models import BlackBox, Classifier
     from closesesame.models.checkpoints import Handed
+
+DEFAULT = "resnet"
 
 
 @command("import")
@@ -29,7 +32,12 @@ def import_(
             "the names with commas between. A folder of Hugging Face names them itself."
         ),
     ] = None,
-    model: str = "resnet",
+    model: Annotated[
+        str | None,
+        Parameter(
+            help=f"Architecture that the weights are of, by default {DEFAULT}; see 'sesame list model'."
+        ),
+    ] = None,
     settings: Set = None,
     sample_rate: SampleRate = 16_000,
     duration_s: Duration = 1.0,
@@ -43,71 +51,102 @@ def import_(
     classifier, which names its classes, its sample rate and its architecture. 'sesame export' writes the
     same again.
 
+    A model in an .onnx or .tflite file is kept as it is and run by onnxruntime or LiteRT, which the extras
+    'onnx' and 'tflite' install. It can be measured, and a purifier can stand in front of it; a repair needs
+    weights. What is noteworthy in an ONNX graph besides its weights is said. Settings say how it is asked
+    where that cannot be found out: 'input', 'output', 'answers' (logits or probabilities), and 'frame', 'hop'
+    and 'pooling' (last, mean or max) for a model that hears a clip frame by frame. One score for two classes
+    is that of the second.
+
     Args:
-        file: The weights, or the folder.
+        file: The weights, the folder, or the model.
         out: Folder for the model.
-        model: Architecture that the weights are of; see 'sesame list model'.
         task: What the model tells apart.
 
     Examples:
         sesame import weights.pt MODEL --model kwt --classes labels.txt
         sesame import weights.safetensors MODEL --classes yes,no,stop
         sesame import FOLDER MODEL --duration-s 1
+        sesame import model.onnx MODEL --classes labels.txt
+        sesame import vad.onnx MODEL --classes noise,speech --set frame=576
     """
-    from closesesame.models import fit_weights, save_model
+    from closesesame.models import BlackBox, fit_weights, save_model
+    from closesesame.models.black_boxes import FILES
     from closesesame.models.files import sha256_of
 
     place = model_folder(out, (file,), force=force)
-    given = _read(file, model, settings, classes, sample_rate)
-    if given.checkpoint.left:
-        notes([f"of {file} this is left out, since it is no weight: {listed(given.checkpoint.left)}"])
-    shape = (round(given.sample_rate * duration_s),)
-    imported = fit_weights(given.checkpoint, given.architecture, given.classes, shape, given.sample_rate)
-    made = history("sesame import", task=task, **imported.card.made)
+    if file.suffix.removeprefix(".") in FILES:
+        if model is not None:
+            raise SettingError(f"{file} is a whole model, not weights of an architecture; leave out --model")
+        box = BlackBox(**settings_of(settings))
+        imported, about = _as_it_is(file, box, names_of(classes, file), sample_rate, duration_s)
+    else:
+        given = _read(file, model, settings, classes, sample_rate)
+        if given.checkpoint.left:
+            notes([f"of {file} this is left out, since it is no weight: {listed(given.checkpoint.left)}"])
+        shape = (round(given.sample_rate * duration_s),)
+        imported = fit_weights(given.checkpoint, given.architecture, given.classes, shape, given.sample_rate)
+        about = {"file": str(given.checkpoint.path)}
+    card = imported.card
+    made = history("sesame import", task=task, **card.made)
     place.write(lambda folder: save_model(imported, folder, made))
     return Answer(
         {
             "model": str(out),
             "sha256": sha256_of(out),
-            "file": str(given.checkpoint.path),
-            "file_sha256": given.checkpoint.sha256,
-            "format": given.checkpoint.format,
-            "architecture": given.architecture.full_name(),
-            "sample_rate": given.sample_rate,
+            **about,
+            "file_sha256": card.made["file_sha256"],
+            "format": card.made["format"],
+            "architecture": card.architecture,
+            "sample_rate": card.sample_rate,
             "weights": sum(weight.numel() for weight in imported.parameters()),
-            "classes": list(given.classes),
+            "classes": list(card.classes),
         }
     )
 
 
 def _read(
-    file: Path, model: str, settings: list[str] | None, classes: str | None, sample_rate: int
+    file: Path, model: str | None, settings: list[str] | None, classes: str | None, sample_rate: int
 ) -> "Handed":
-    """What is handed over: a folder says of itself what must be said of a file."""
+    """Weights and what they are of: a folder says of itself what must be said of a file."""
     from closesesame.models import ARCHITECTURES, read_checkpoint
     from closesesame.models.checkpoints import Handed
     from closesesame.models.huggingface import is_pretrained, read_pretrained
 
     if is_pretrained(file):
-        if classes is not None or settings:
+        if classes is not None or model is not None or settings:
             raise SettingError(f"{file} names its classes and its sizes; leave out --classes and --set")
         return read_pretrained(file)
-    if classes is None:
-        raise SettingError(f"{file} does not say what its classes are called; name them with --classes")
-    architecture = ARCHITECTURES.make(model, settings_of(settings))
-    return Handed(architecture, names_of(classes), sample_rate, read_checkpoint(file))
+    names = names_of(classes, file)
+    architecture = ARCHITECTURES.make(model or DEFAULT, settings_of(settings))
+    return Handed(architecture, names, sample_rate, read_checkpoint(file))
 
 
-def names_of(classes: str) -> tuple[str, ...]:
+def _as_it_is(
+    file: Path, box: "BlackBox", classes: tuple[str, ...], sample_rate: int, duration_s: float
+) -> "tuple[Classifier, dict[str, Any]]":
+    """A model that is run as it is, and what is said of it besides; notes on its graph are printed."""
+    from closesesame.models import adapt_file
+
+    model = adapt_file(file, classes, (round(sample_rate * duration_s),), sample_rate, box)
+    findings = findings_in(model)
+    notes(findings)
+    return model, {"file": str(file), "asked": model.card.settings, "findings": findings}
+
+
+def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
     """Names of classes, from a text file with one a line or from a list with commas.
 
     Raises:
+        SettingError: if none are named for the file that is imported.
         DataError: if there are fewer than two.
     """
     from closesesame.data.lists import read_text
 
-    file = Path(classes)
-    lines = read_text(file).splitlines() if file.is_file() else classes.split(",")
+    if classes is None:
+        raise SettingError(f"{file} does not say what its classes are called; name them with --classes")
+    place = Path(classes)
+    lines = read_text(place).splitlines() if place.is_file() else classes.split(",")
     names = tuple(name for line in lines if (name := line.strip()))
     if len(names) < 2:
         raise DataError(

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import clean_for, load_clean, load_model_on, settings_of
+from closesesame.cli.inputs import clean_for, findings_in, load_clean, load_model_on, settings_of
 from closesesame.cli.options import CLEAN, SPLIT, CleanOptions, Device, ModelFolder, Set, SplitOptions
-from closesesame.cli.printing import Answer, facts, table
+from closesesame.cli.printing import Answer, facts, notes, table
 
 if TYPE_CHECKING:
     from closesesame.inspection import Verdict
@@ -23,7 +23,8 @@ def inspect(
 ) -> Answer:
     """Tell whether a model has a backdoor, without its training set and without a trigger.
 
-    Ends with status 0 whatever the verdict is.
+    Ends with status 0 whatever the verdict is. What is noteworthy in the graph of an ONNX model besides its
+    weights is said first, whatever the method.
 
     Args:
         method: Inspection; see 'sesame list inspection' and 'sesame show METHOD'.
@@ -39,6 +40,8 @@ def inspect(
     inspection = INSPECTIONS.make(method, settings_of(settings))
     clean = clean_for(method, clean, needed=not inspection.data_free)
     suspect = load_model_on(model, device)
+    findings = findings_in(suspect)
+    notes(findings)
     examples = load_clean(suspect.card, clean, options, missing_sentence)
     verdict = inspection.inspect(suspect, examples, options.seed)
     found = {
@@ -51,6 +54,7 @@ def inspect(
         "method": verdict.method,
         "settings": verdict.settings,
         "seconds": round(verdict.seconds, 1),
+        "findings": findings,
         "model": {"path": str(model), "sha256": sha256_of(model)},
     }
     return Answer(found, lambda: _print(verdict))
