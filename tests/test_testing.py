@@ -921,7 +921,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
         "what_does_not_fit_is_refused",
         "data_free is True, and without clean clips it says",
     ),
-    (TakesTooFew, "what_does_not_fit_is_refused", "two clean clips or none must be refused by DataError"),
+    (TakesTooFew, "what_does_not_fit_is_refused", "one clean clip or none must be refused by DataError"),
     (FourClasses, "clips_become_logits", r"3 inputs of shape \[16000\], 2 classes: logits of shape \[3, 4\]"),
     (FreshUnseeded, "the_seed_repeats", "the same seed gave two different sets of weights"),
     (FreshZeros, "the_seed_repeats", "seeds 0 and 1 give the same weights"),

@@ -98,7 +98,7 @@ class Removal(HoldsOut, ABC):
             )
         remarks = self.remarks(chosen)
         before, after = suspect.state_dict(), repaired.state_dict()
-        if all(torch.equal(before[name], value) for name, value in after.items()):
+        if before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in after):
             remarks.append("nothing was changed: the repaired model is the suspect")
         return Repair(
             model=repaired.eval(),
