@@ -84,6 +84,15 @@ def test_speech_is_what_is_given() -> None:
 
 
 @torch.no_grad()
+def test_frames_are_added_up_without_another_window() -> None:
+    stft = built(TINY).stft
+    spectrum = stft(torch.ones(1, 2_560))
+    spectrum[..., 5] = 0  # samples 1,024 to 1,535
+    left = stft.inverse(spectrum, 2_560)[0, 1_024:1_536]
+    assert left.tolist() == pytest.approx((1 - torch.hamming_window(512) / 1.08).tolist(), abs=1e-5)
+
+
+@torch.no_grad()
 def test_a_gate_lets_a_share_through() -> None:
     block, x = _Gated(2, 2, 1).eval(), hiss(2 * 6).view(2, 2, 3, 2)[..., 0]
     wanted = x + block.widen(block.signal(block.narrow(x)) * torch.sigmoid(block.gate(block.narrow(x))))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from closesesame.enhancement import GTCRN, Mixture
-from closesesame.enhancement.gtcrn import _GTCRN, _Grouped, erb_bank, with_neighbours
+from closesesame.enhancement.gtcrn import _GTCRN, _Grouped, _TemporalAttention, erb_bank, with_neighbours
 from closesesame.enhancement.losses import si_snr
 from tests.enhancement.patterns import chirps, hiss, patterned
 
@@ -86,6 +86,15 @@ def test_a_block_looks_at_frames_that_lie_its_dilation_apart() -> None:
 
     gap = (convolved(x) - convolved(changed)).abs().amax((0, 1, 3))
     assert gap.nonzero().flatten().tolist() == [2, 7, 12]
+
+
+@torch.no_grad()
+def test_a_channel_is_weighed_by_the_energies_up_to_a_frame() -> None:
+    attention, x = _TemporalAttention(4), hiss(4 * 6 * 33).view(2, 4, 6, 33)
+    states, _ = attention.gru((x**2).mean(3).transpose(1, 2))
+    factors = torch.sigmoid(attention.project(states)).transpose(1, 2)
+    assert torch.allclose(attention(x), x * factors[..., None], atol=1e-6)
+    assert torch.allclose(attention(-x), -attention(x), atol=1e-6)
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ class Gain(Enhancer):
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.tensor(0.5))
-        self.seen = list[Mixture]()
+        self.seen, self.drawn = list[Mixture](), list[float]()
 
     def forward(self, wav: Wave) -> Wave:
         made: Wave = self.gain * wav
@@ -45,6 +45,7 @@ class Gain(Enhancer):
 
     def loss(self, mixture: Mixture) -> Tensor:
         self.seen.append(mixture)
+        self.drawn.append(float(torch.rand(())))  # as dropout would
         made: Tensor = (self(mixture.heard) - mixture.speech).square().mean()
         return made
 
@@ -108,10 +109,18 @@ def test_improvement_by_hand() -> None:
     network = Gain().train()
     mixture = Mixture(clips, sounds)
     assert improvement_db(network, mixture, 2) == pytest.approx(0, abs=1e-3)  # no gain changes the ratio
-    network.forward = lambda wav: wav + clips[: len(wav)]  # type: ignore[method-assign]
+    modes = list[bool]()
+
+    def better(wav: Wave) -> Wave:
+        modes.append(network.training)
+        made: Wave = wav + clips[: len(wav)]
+        return made
+
+    network.forward = better  # type: ignore[method-assign]
     wanted = (si_snr(mixture.heard + clips, clips) - si_snr(mixture.heard, clips)).mean()
     assert improvement_db(network, mixture, 3) == pytest.approx(float(wanted))
     assert float(wanted) > 3
+    assert modes == [False]
     assert network.training
 
 
@@ -175,6 +184,41 @@ def test_the_rate_is_halved_and_the_best_weights_are_kept(monkeypatch: pytest.Mo
     assert float(network.gain.detach()) == gains[4]
     assert len(set(gains)) == 6
     assert not network.training
+
+
+@pytest.mark.parametrize("stopped_at", [None, 5, 7])
+def test_the_rate_is_halved_again_and_in_time_after_a_stop(
+    stopped_at: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = iter(range(9, 0, -1))
+    monkeypatch.setattr(module, "improvement_db", lambda *_: float(next(marks)))
+    learn = module._Run.learn
+
+    def stop(run: module._Run, mixture: Mixture, step: int) -> None:
+        if step == stopped_at:
+            raise KeyboardInterrupt
+        learn(run, mixture, step)
+
+    def run() -> module.EnhancerHistory:
+        settings = SETTINGS.model_copy(update={"steps": 12, "patience": 2})
+        return train_enhancer(Gain(), speech(), noises(), settings, 0, checkpoint=tmp_path / "kept")
+
+    if stopped_at:
+        monkeypatch.setattr(module._Run, "learn", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        monkeypatch.setattr(module._Run, "learn", learn)
+    assert run().lr == pytest.approx([3e-3] * 3 + [1.5e-3] * 2 + [0.75e-3])
+
+
+def test_dropout_is_drawn_by_the_seed_and_the_step() -> None:
+    drawn = []
+    for seed in (0, 0, 1):
+        network = Gain()
+        train_enhancer(network, speech(), noises(), SETTINGS, seed)
+        drawn.append(network.drawn)
+    assert drawn[0] == drawn[1]
+    assert len({*drawn[0], *drawn[2]}) == 12
 
 
 def test_losses_are_means_over_the_batches_between_validations(monkeypatch: pytest.MonkeyPatch) -> None:
