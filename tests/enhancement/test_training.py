@@ -44,6 +44,7 @@ class Gain(Enhancer):
         return made
 
     def loss(self, mixture: Mixture) -> Tensor:
+        assert self.training
         self.seen.append(mixture)
         self.drawn.append(float(torch.rand(())))  # as dropout would
         made: Tensor = (self(mixture.heard) - mixture.speech).square().mean()
@@ -152,6 +153,23 @@ def test_validation_hears_other_speakers_and_other_noises(monkeypatch: pytest.Mo
         assert trained_on | heard == all_there_is
         assert not trained_on & heard
         assert len(heard) == 1
+
+
+def test_the_seed_draws_what_is_validated_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    validated = list[Mixture]()
+    monkeypatch.setattr(Dataset, "hold_out", lambda data, *_: (data, data))
+
+    def record(_network: Enhancer, mixture: Mixture, _size: int) -> float:
+        validated.append(mixture)
+        return 0.0
+
+    monkeypatch.setattr(module, "improvement_db", record)
+    alike = [torch.ones(400)] * 2
+    for seed in (0, 0, 1):
+        train_enhancer(Gain(), speech(), alike, SETTINGS.model_copy(update={"steps": 1}), seed)
+    first, again, other = (mixture.speech for mixture in validated)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_each_batch_is_another_one_at_the_snr_of_the_network_or_of_the_settings() -> None:
