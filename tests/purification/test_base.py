@@ -142,9 +142,9 @@ def test_a_damaged_model_behind_a_purifier_is_refused(
     folder = save_model(LOWPASS.fit(tones.validation, 0).before(clean_model), tmp_path / "purified")
     path = folder / "config.json"
     about = json.loads(path.read_text())
-    endless: dict[str, Any] = {"purification": "quantize", "architecture": "resnet"}
+    endless: dict[str, Any] = {"purification": "requantize", "architecture": "resnet"}
     for _ in range(300):
-        endless = {"purification": "quantize", "architecture": "purified", "architecture_settings": endless}
+        endless = {"purification": "requantize", "architecture": "purified", "architecture_settings": endless}
     for settings, said in (
         (about["settings"] | {"purification": "lowpas"}, "no purification is called 'lowpas'"),
         (about["settings"] | {"purification": "not_there:Thing"}, "'not_there:Thing' is not ours"),

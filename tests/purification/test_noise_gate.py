@@ -35,9 +35,10 @@ def test_levels_by_hand() -> None:
 
 
 def test_the_quietest_frames_by_hand() -> None:
-    # Energies 4, 1, 9, 0 and 16: silence does not count; a quarter of the others is one frame, half are two.
+    # Energies 4, 1, 9, 0 and 16: silence does not count; a quarter of the others is one frame, 0.4 are two.
     magnitude = torch.tensor([[[2.0, 0.6, 0, 0, 4], [0, 0.8, 3, 0, 0]]])
     assert quiet_frames(magnitude, 0.25).tolist() == [[[0, 1, 0, 0, 0]]]
+    assert quiet_frames(magnitude, 0.4).tolist() == [[[1, 1, 0, 0, 0]]]
     assert quiet_frames(magnitude, 0.5).tolist() == [[[1, 1, 0, 0, 0]]]
     assert quiet_frames(magnitude, 1.0).tolist() == [[[1, 1, 1, 0, 1]]]
     assert quiet_frames(torch.zeros(1, 2, 5), 0.5).tolist() == [[[0, 0, 0, 0, 0]]]

@@ -8,7 +8,7 @@ from .deepsweep import DeepSweep
 from .lowpass import Lowpass
 from .median import Median
 from .noise_gate import NoiseGate
-from .quantize import Quantize
+from .requantize import Requantize
 from .resample import Resample
 from .vad import VAD
 
@@ -17,7 +17,7 @@ PURIFICATIONS: Registry[Purification] = Registry(
     Purification,  # type: ignore[type-abstract]
     Lowpass,
     Median,
-    Quantize,
+    Requantize,
     Resample,
     VAD,
     NoiseGate,
@@ -35,6 +35,6 @@ __all__ = [
     "NoiseGate",
     "Purification",
     "Purifier",
-    "Quantize",
+    "Requantize",
     "Resample",
 ]

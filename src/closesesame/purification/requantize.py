@@ -21,10 +21,10 @@ from .base import Purification
 from .common.waveforms import Fixed, rate_of_waveforms
 
 
-class Quantize(Purification):
+class Requantize(Purification):
     """Round every sample to a few bits, which takes out what is far quieter than the clip."""
 
-    name: ClassVar[str] = "quantize"
+    name: ClassVar[str] = "requantize"
     cite: ClassVar[str] = "arXiv:2103.03344"
     data_free: ClassVar[bool] = True
 

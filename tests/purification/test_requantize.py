@@ -5,8 +5,8 @@ import torch
 
 from closesesame.audio.effects import tone
 from closesesame.core.errors import ModelError
-from closesesame.purification import Quantize
-from closesesame.purification.quantize import rounded
+from closesesame.purification import Requantize
+from closesesame.purification.requantize import rounded
 
 from .examples import RATE, card, level_db, purifier, word
 
@@ -24,7 +24,7 @@ def test_it_takes_out_what_is_quieter_than_half_a_step_and_leaves_a_tone_within_
     pause = slice(0, RATE // 4)
     for bits, gone in ((6, True), (8, False)):  # half a step is 36 or 48 dB below the peak
         quiet = 0.3 * 10 ** (-42 / 20) * tone(1000, RATE, RATE)
-        cleaned = purifier(Quantize(bits=bits))(speech + quiet)[0]
+        cleaned = purifier(Requantize(bits=bits))(speech + quiet)[0]
         assert (level_db(cleaned[pause], 1000) < -100) == gone
         assert level_db(cleaned, 400) == pytest.approx(level_db(speech[0], 400), abs=0.3)
 
@@ -37,5 +37,5 @@ def test_the_rounding_has_the_slope_of_the_identity() -> None:
 
 
 def test_pictures_are_refused() -> None:
-    with pytest.raises(ModelError, match="quantize takes waveforms with a sample rate, got inputs"):
-        Quantize().fit(None, 0, card=card(None, (3, 8, 8)))
+    with pytest.raises(ModelError, match="requantize takes waveforms with a sample rate, got inputs"):
+        Requantize().fit(None, 0, card=card(None, (3, 8, 8)))
