@@ -154,8 +154,7 @@ class TestEveryMethod:
                     assert any(unit + mark in f"{row.about}." for mark in ",;. ")
 
     def test_all_of_it_is_told(self, method: type[Method]) -> None:
-        of = [family for family, listed in ALL.items() if method in listed.registry.values()]
-        told = describe_method(method.name, *of)  # several families may have the name
+        told = describe_method(method.name)
         words = words_of(method)
         assert told["cite"] == method.cite
         assert told["what"] == list(words.does)

@@ -88,7 +88,7 @@ def test_silent_clips_are_left_out_and_counted(tmp_path: Path) -> None:
         "left out for want of sound: 3 clips",
     ]
     (tmp_path / "a.flac").unlink()
-    with pytest.raises(DataError, match="holds no sound: 1 of its recordings"):
+    with pytest.raises(DataError, match="holds no sound in 1 recording; name a folder of others"):
         read(tmp_path)
 
 
