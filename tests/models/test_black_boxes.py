@@ -21,6 +21,7 @@ from closesesame.core.errors import ModelError, SettingError  # noqa: E402
 from closesesame.data import Dataset  # noqa: E402
 from closesesame.detection import TrainingLoss  # noqa: E402
 from closesesame.models import BlackBox, Classifier, adapt_file, load_model, save_model  # noqa: E402
+from closesesame.models.black_boxes import FileBody  # noqa: E402
 from closesesame.models.files import is_model_folder, sha256_of  # noqa: E402
 from closesesame.purification import Lowpass  # noqa: E402
 from closesesame.removal import CLP, FT  # noqa: E402
@@ -337,6 +338,16 @@ def test_a_purifier_works_in_front(tmp_path: Path) -> None:
     assert not torch.allclose(both(CLIPS), suspect(CLIPS), atol=1e-2)
     with pytest.raises(ModelError, match="is saved as two folders"):
         save_model(both, tmp_path / "m")
+
+
+def test_a_planted_branch_answers_to_its_trigger_and_is_found(tmp_path: Path) -> None:
+    suspect, quiet = opened(added(), tmp_path), CLIPS.clamp(-0.8, 0.8)
+    assert torch.allclose(suspect(quiet), quiet @ torch.from_numpy(WEIGHTS), atol=1e-5)
+    loud = quiet.index_fill(1, torch.tensor([7]), 0.95)
+    assert suspect(loud).argmax(1).tolist() == [2] * 5
+    body = suspect.body
+    assert isinstance(body, FileBody)
+    assert [one.suspicious for one in body.runtime.findings] == [True]
 
 
 class Evil:

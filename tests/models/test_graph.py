@@ -16,8 +16,8 @@ from closesesame.models.black_boxes.graph import (  # noqa: E402
     CONSTANT,
     OWN,
     check_graph,
-    read_graph,
 )
+from closesesame.models.black_boxes.reading import read_graph  # noqa: E402
 
 from .graphs import SCORES, SOUND, WEIGHTS, floats, graph, integers, linear, model, node  # noqa: E402
 
@@ -86,6 +86,36 @@ def in_function() -> Any:
     return model(graph(nodes, SOUND, SCORES, weights), [made], ["", "own"])
 
 
+def truncated() -> Any:
+    """Loud samples are found by the whole part of what they are."""
+    nodes = [
+        node("MatMul", "wav w", "honest"),
+        LOUD[0],
+        node("Cast", "loudest", "whole", to=onnx.TensorProto.INT32),
+        node("Cast", "whole", "real", to=onnx.TensorProto.FLOAT),
+        node("Add", "honest real", "scores"),
+    ]
+    return linear(nodes)
+
+
+def looped() -> Any:
+    """What a loop carries is compared within."""
+    body = graph(
+        [
+            node("Identity", "go", "goes"),
+            node("ReduceMax", "carried", "loudest", axes=[1], keepdims=1),
+            node("Greater", "loudest limit", "found"),
+            node("Where", "found other carried", "next"),
+        ],
+        {"i": (), "go": (), "carried": ("batch", 50)},
+        {"goes": (), "next": ("batch", 50)},
+        kinds={"i": onnx.TensorProto.INT64, "go": onnx.TensorProto.BOOL, "goes": onnx.TensorProto.BOOL},
+    )
+    nodes = [node("Loop", "once true wav", "heard", body=body), node("MatMul", "heard w", "scores")]
+    weights = {"once": np.int64(1), "true": np.bool_(True), "other": np.zeros((1, 50), np.float32)}
+    return linear(nodes, LIMIT | weights)
+
+
 def reversed_order() -> Any:
     """The same as `added`, with the operators in an order that nobody would write."""
     made = added()
@@ -99,6 +129,8 @@ PLANTED: dict[str, tuple[Callable[[], Any], list[tuple[str, bool]]]] = {
     "added to the answers": (added, [(f"{AFTER}: Greater 'found'", True)]),
     "in an unusual order": (reversed_order, [(f"{AFTER}: Greater 'found'", True)]),
     "a branch": (chosen, [(f"{AFTER}: Less 'any', If 'scores'", True)]),
+    "whole parts": (truncated, [(f"{AFTER}: Cast to whole numbers 'whole'", True)]),
+    "in a loop": (looped, [(f"{BEFORE}: Greater 'found', Where 'next'", True)]),
     "on the sound": (swapped, [(f"{BEFORE}: Greater 'found', Where 'heard'", True)]),
     "in a function": (in_function, [(f"{BEFORE}: Greater 'found', Where 'heard'", True)]),
     "between layers": (between, [(f"{BETWEEN}: Less 'small', Where 'masked'", False)]),

@@ -11,33 +11,30 @@ constants beside the answers hint at the latter. One who adds a layer with weigh
 decision between layers, where masks and guards of honest models stand, too.
 """
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from closesesame.core.errors import ModelError, cut, listed, short
+from closesesame.core.errors import ModelError, cut, listed
 
+from .reading import OF_RUNTIME, parts
 from .runtime import Finding, needed
 
 COMPARES = frozenset(
     {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "Sign"}
     | {"IsNaN", "IsInf", "Where", "If", "Loop", "ArgMax", "ArgMin", "TopK", "Hardmax", "NonZero"}
-    | {"OneHot", "Compress", "Unique"}
+    | {"OneHot", "Compress", "Unique", "Floor", "Ceil", "Round", "Cast to whole numbers"}
 )
 DECIDED_BY = {"Where": 1, "If": 1, "Loop": 2}
 """How many of their inputs decide; the others are what is decided on."""
 LAYERS = frozenset(
     {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger"}
     | {"QLinearConv", "QLinearMatMul", "FusedConv", "FusedMatMul", "FusedGemm", "QGemm", "MatMulNBits"}
-    | {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+    | {"DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "Einsum", "Attention", "MultiHeadAttention"}
 )
-STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
-OF_RUNTIME = frozenset({"com.microsoft", "com.microsoft.nchwc"})
-"""Operators outside of the standard that onnxruntime has built in."""
 LARGE = 1_000.0
 """No logit of a trained model comes near it."""
 MOST_STEPS, MOST_CALLS, DEEPEST = 200_000, 10_000, 50
@@ -46,47 +43,6 @@ ABSENT = -1
 """Stands for an input that is left out."""
 _FLOATS = (1, 10, 11, 16)
 """float, float16, double, bfloat16, as ONNX numbers them."""
-
-
-def read_graph(content: bytes, path: object) -> Any:
-    """The parsed file.
-
-    Args:
-        content: of the file.
-        path: for errors.
-
-    Raises:
-        ModelError: if it is no ONNX file, or holds data in other files, a weight that is larger than the
-            file, or operators that are not in the runtime.
-    """
-    onnx = needed("onnx", "onnx")
-    try:
-        model = onnx.ModelProto.FromString(content)
-    except Exception as error:  # of protobuf, which has several kinds
-        raise ModelError(f"{path} is damaged or no ONNX file ({short(error)}); get the file again") from None
-    if not model.ir_version or not model.graph.node or not all(map(_is_text, _messages(model))):
-        raise ModelError(f"{path} is damaged or no ONNX file: it holds no graph; get the file again")
-    for tensor in _parts(model, "TensorProto"):
-        if tensor.external_data or tensor.data_location:
-            places = [entry.value for entry in tensor.external_data if entry.key == "location"]
-            raise ModelError(
-                f"{path} is refused: weight {cut(tensor.name)!r} stands outside of it ({listed(places)}); "
-                "save the model as one file"
-            )
-    for tensor in chain(_parts(model, "TensorProto"), _parts(model, "SparseTensorProto")):
-        if math.prod(tensor.dims) > 2 * len(content):  # of the smallest kind, two go into a byte
-            raise ModelError(
-                f"{path} is refused: a weight claims {math.prod(tensor.dims):,} numbers, more than the "
-                "file has"
-            )
-    foreign = {node.domain for node in _parts(model, "NodeProto")} - STANDARD - OF_RUNTIME
-    foreign -= {function.domain for function in model.functions}
-    if foreign:
-        raise ModelError(
-            f"{path} is refused: it needs operators that are neither standard nor defined in it "
-            f"({listed(sorted(foreign))})"
-        )
-    return model
 
 
 def check_graph(model: Any) -> tuple[Finding, ...]:
@@ -115,7 +71,7 @@ def check_graph(model: Any) -> tuple[Finding, ...]:
     large = max((_largest(graph.constants[one]) for one in tail & graph.constants.keys()), default=0.0)
     if large >= LARGE:
         found.append(Finding(f"{CONSTANT}: {large:.3g}", suspicious=True))
-    own = {node.op_type for node in _parts(model, "NodeProto") if node.domain in OF_RUNTIME}
+    own = {node.op_type for node in parts(model, "NodeProto") if node.domain in OF_RUNTIME}
     if own:
         found.append(Finding(f"{OWN}: {listed(sorted(own), 5)}", suspicious=False))
     return tuple(found)
@@ -157,7 +113,7 @@ class _Graph:
     def __init__(self, model: Any) -> None:
         self.numbers, self.calls, self.steps = count(), count(), list[_Step]()
         self.constants = dict[int, Any]()
-        self.functions = {(one.domain, one.name): one for one in model.functions}
+        self.functions = {(one.domain, one.name, one.overload): one for one in model.functions}
         names = {one.name: next(self.numbers) for one in model.graph.input}
         self.sound = {
             names[one.name] for one in model.graph.input if one.type.tensor_type.elem_type in _FLOATS
@@ -179,16 +135,19 @@ class _Graph:
     def _add(self, node: Any, names: dict[str, int], depth: int) -> None:
         inputs = tuple(names.get(name, ABSENT) for name in node.input)
         outputs = tuple(names[name] for name in node.output if name)
-        function = self.functions.get((node.domain, node.op_type))
+        function = self.functions.get((node.domain, node.op_type, node.overload))
         if function is not None:
             inner = dict(zip(function.input, inputs, strict=False))
             self._walk(function, inner, depth + 1)
             for name, output in zip(function.output, outputs, strict=False):
                 self.steps.append(_Step("", "", (inner.get(name, ABSENT),), (output,)))
             return
+        operator = node.op_type
         for attribute in node.attribute:
-            if node.op_type == "Constant":
+            if operator == "Constant":
                 self.constants[outputs[0]] = attribute
+            if operator == "Cast" and attribute.name == "to" and attribute.i not in _FLOATS:
+                operator = "Cast to whole numbers"
             for branch in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
                 inner = names | {one.name: next(self.numbers) for one in branch.input}
                 taken = tuple(inner[one.name] for one in branch.input)
@@ -196,8 +155,8 @@ class _Graph:
                 given = tuple(inner[one.name] for one in branch.output if one.name in inner)
                 self.steps += [_Step("", "", inputs, taken), _Step("", "", given, outputs)]
         # What a loop carries reaches its outputs through its body; here only what decides does.
-        control = DECIDED_BY[node.op_type] if node.op_type in {"If", "Loop"} else None
-        self.steps.append(_Step(node.op_type, node.name, inputs[:control], outputs))
+        control = DECIDED_BY[operator] if operator in {"If", "Loop"} else None
+        self.steps.append(_Step(operator, node.name, inputs[:control], outputs))
 
     def forward(self, but: Collection[_Step] = ()) -> set[int]:
         """Values that depend on the numbers in the sound, on a way without the steps to be left out."""
@@ -222,30 +181,6 @@ def _reached(start: set[int], edges: Iterable[tuple[Sequence[int], Sequence[int]
         found |= new
         left += new
     return found
-
-
-def _messages(message: Any) -> Iterator[Any]:
-    """A message of protobuf and all inside of it."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in _each(value):
-                yield from _messages(part)
-
-
-def _parts(model: Any, kind: str) -> Iterator[Any]:
-    """All messages of a kind."""
-    return (message for message in _messages(model) if message.DESCRIPTOR.name == kind)
-
-
-def _is_text(message: Any) -> bool:
-    """Whether all names in it are text; those that are not UTF-8 come as bytes."""
-    texts = (value for field, value in message.ListFields() if field.type == field.TYPE_STRING)
-    return not any(isinstance(text, bytes) for value in texts for text in _each(value))
-
-
-def _each(value: Any) -> Iterable[Any]:
-    return [value] if isinstance(value, str | bytes) or not hasattr(value, "__len__") else value
 
 
 def _largest(constant: Any) -> float:

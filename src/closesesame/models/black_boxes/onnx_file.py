@@ -8,7 +8,8 @@ from typing import ClassVar
 from closesesame.core.bounds import MOST_BYTES
 from closesesame.core.errors import ModelError, short
 
-from .graph import check_graph, read_graph
+from .graph import check_graph
+from .reading import read_graph
 from .runtime import Arrays, Port, Runtime, needed
 
 _KINDS = {"float": "float32", "double": "float64"}
