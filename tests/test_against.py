@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.render.against import (
     BENCH,
+    KWT,
     MAIN,
     PARTS,
     cases,
@@ -58,14 +59,19 @@ def rows_of(attack: str, victim: tuple[float, float], **repaired: tuple[float, f
     return found
 
 
-CONTENT = {
-    "rows": [
+def grid(rows: list[Any], gpu: str | None = None) -> dict[str, Any]:
+    """A result file."""
+    return {"host": {"gpu": gpu}, "rows": rows}
+
+
+CONTENT = grid(
+    [
         *rows_of("room", (1.0, 0.98), restore=(0.02, 0.85, 0.97), ft=(0.52, 0.4, 0.975)),
         *rows_of("warp", (0.9, 0.99), restore=(0.04, 0.8, 0.98), ft=(0.01, 0.7, 0.98)),
         *rows_of("pbsm", (0.95, 0.99), restore=(0.03, 0.86, 0.99), ft=(0.01, 0.9, 0.95)),
         *rows_of("pitch", (0.79, 0.99), restore=(0.5, 0.1, 0.5), ft=(0.0, 0.9, 0.99)),
     ]
-}
+)
 
 
 def test_a_case_is_a_planted_victim_beside_its_clean_reference_model() -> None:
@@ -82,13 +88,13 @@ def test_a_case_is_a_planted_victim_beside_its_clean_reference_model() -> None:
 def test_what_differs_in_one_thing_is_another_case(key: str) -> None:
     rows = rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.97))
     others = [row | ({key: "other"} if row[key] is not None else {}) for row in rows]
-    assert [case.asr for case in cases([{"rows": [*rows, *others]}])["ft"].values()] == [0.5, 0.5]
+    assert [case.asr for case in cases([grid([*rows, *others])])["ft"].values()] == [0.5, 0.5]
 
 
 def test_a_row_that_failed_is_no_case() -> None:
     rows = rows_of("room", (1.0, 0.98), restore=(0.1, 0.9, 0.97), ft=(0.5, 0.4, 0.97))
     failed = [row | ({"error": "killed"} if row["method"] == "ft" else {}) for row in rows]
-    assert list(cases([{"rows": failed}])) == ["restore"]
+    assert list(cases([grid(failed)])) == ["restore"]
 
 
 def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
@@ -105,14 +111,24 @@ def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     assert differences.endswith("| 33 % |")
 
 
+def test_times_and_memory_on_a_gpu_are_left_out() -> None:
+    found = cases([grid(CONTENT["rows"], gpu="some")])["restore"].values()
+    assert {(case.times, case.memory) for case in found} == {(None, None)}
+    alone = section([grid(CONTENT["rows"], gpu="some")])[1]
+    assert "| ACC lost |\n" in alone
+    assert "| restore | 3 | 3.0 (4.0) | 2.0 (3.0) | 6.3 (10.0) | 0.7 (1.0) |\n" in alone
+    both = section([grid(CONTENT["rows"], gpu="some"), grid(rows_of("daba", (1.0, 0.9), restore=(0, 1, 1)))])
+    assert both[1].splitlines()[2].endswith("| 1.5 | 1.2 |")
+
+
 def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> None:
     assert headline({"removals_development": CONTENT}) == "The test bench has no results yet."
-    published = {"rows": rows_of("room", (1.0, 0.98), clp=(0.9, 0.1, 0.98))}
+    published = grid(rows_of("room", (1.0, 0.98), clp=(0.9, 0.1, 0.98)))
     text = headline(
         {
             "removals_test": CONTENT,
             "removals_test_published": published,
-            "removals_test_few": {"rows": rows_of("room", (1.0, 0.98), ft=(0.5, 0.3, 0.88))},
+            "removals_test_few": grid(rows_of("room", (1.0, 0.98), ft=(0.5, 0.3, 0.88))),
         }
     )
     names = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
@@ -122,47 +138,62 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
     assert "it leaves the lowest ASR of all removals in 33 %; in 67 % no other" in text
     assert "A lower mean ASR" not in text
     rows = rows_of("room", (1.0, 0.98), restore=(0.2, 0.9, 0.97), ft=(0.1, 0.8, 0.9), clp=(0.9, 0.1, 0.9))
-    less = headline({"removals_test": {"rows": rows}})
+    less = headline({"removals_test": grid(rows)})
     assert "A lower mean ASR than `restore` in this table: `ft`, for 8.0 points of ACC." in less
     assert "| 1 % clean clips | 50.0 / 60.0 / 10.0 (1) |" in text
-    assert set(PARTS) | set(MAIN) == {
+    assert set(PARTS) | set(MAIN) | set(KWT) == {
         path.stem.removeprefix(BENCH)
         for path in (Path(__file__).parents[1] / "benchmarks" / "recipes").glob(f"{BENCH}*.toml")
     }
 
 
+def test_all_removals_on_the_victims_that_the_published_met() -> None:
+    met, other = (rows_of(name, (1.0, 0.98), restore=(0.1, 0.9, 0.97)) for name in ("room", "warp"))
+    text = headline(
+        {
+            "removals_test_models": grid([*met, *other], gpu="some"),
+            "removals_test_published_kwt": grid(rows_of("room", (1.0, 0.98), rnp=(0.05, 0.1, 0.9)), "some"),
+        }
+    ).rpartition("on the same victims:")[2]
+    assert [line.split(" | ")[:3] for line in text.splitlines() if "`" in line] == [
+        ["| `restore`", "1", "10.0 (10.0)"],
+        ["| `rnp`", "1", "5.0 (5.0)"],
+    ]
+
+
 def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> None:
-    content = {
-        "rows": [
+    content = grid(
+        [
             *rows_of("room", (1.0, 0.98), restore=(0.07, 0.85, 0.96), ft=(0.9, 0.4, 0.9)),
             *rows_of("warp", (0.9, 0.99), restore=(0.05, 0.8, 0.97)),
             *rows_of("pitch", (0.79, 0.99), restore=(0.5, 0.1, 0.5)),
         ]
-    }
-    digits = {
-        "rows": [row | {"data": "fsdd"} for row in rows_of("comb", (0.8, 0.9), restore=(0.3, 0.5, 0.8))]
-    }
-    speakers = {
-        "rows": [row | {"task": "speaker"} for row in rows_of("comb", (0.7, 0.9), restore=(0.3, 0.5, 0.9))]
-    }
+    )
+    digits = grid([row | {"data": "fsdd"} for row in rows_of("comb", (0.8, 0.9), restore=(0.3, 0.5, 0.8))])
+    speakers = grid(
+        [row | {"task": "speaker"} for row in rows_of("comb", (0.7, 0.9), restore=(0.3, 0.5, 0.9))]
+    )
     bench = {"removals_test": content, "removals_test_tasks": digits, "removals_test_few": speakers}
     everything = {**bench, "removals_development": digits}
     assert left_open(everything) == ["comb on digits 30 (1)", "room on words 7 (1)"]  # warp: 4 points above
     planted = [row for row in content["rows"] if row["attack"] != "pitch"]
     again = [row | {"seed": 3, "asr": row["asr"] + 0.02} for row in planted]
-    seeds = {"removals_test": {"rows": [*content["rows"], *again]}}
+    seeds = {"removals_test": grid([*content["rows"], *again])}
     assert left_open(seeds) == ["room on words 8 (2)"]
     kwt = [row | {"model": "kwt"} for row in content["rows"]]
     few = [row | {"clean_fraction": row["clean_fraction"] and 0.01} for row in content["rows"]]
     own = [row | {"clean_from": row["clean_from"] and "train"} for row in content["rows"]]
-    assert left_open({"removals_test_models": {"rows": [*kwt, *few, *own]}}) == [
+    assert left_open({"removals_test_models": grid([*kwt, *few, *own])}) == [
         "room on words (kwt) 7 (1)",
         "room on words (with 1 % clean clips) 7 (1)",
         "room on words (with clean clips of the training set) 7 (1)",
     ]
     assert not_planted(everything) == {"pitch on words": 0.79, "comb on speakers": 0.7}
-    lost = cost_on_clean(everything)
+    model = grid([row | {"model": "small_cnn"} for row in speakers["rows"]])
+    assert not_planted({"removals_test_models": model}) == {"comb on speakers (small cnn)": 0.7}
+    lost = cost_on_clean(everything | {"removals_test_few": grid([*speakers["rows"], *few, *own])})
     assert lost == pytest.approx({"words": (0.03 + 0.02 + 0.49) / 3, "digits": 0.19, "speakers": 0.09})
+    assert cost_on_clean({"removals_test_models": model}) == pytest.approx({"speakers (small cnn)": 0.09})
     assert (
         "Left out, since the victim's own ASR is below 80 %: pitch on words 79, comb on speakers 70."
         in headline(everything)
@@ -171,7 +202,7 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
 
 
 def test_without_restore_there_is_nothing_to_compare() -> None:
-    assert section([{"rows": rows_of("room", (1.0, 0.9), ft=(0.1, 0.8, 0.9))}]) == []
+    assert section([grid(rows_of("room", (1.0, 0.9), ft=(0.1, 0.8, 0.9)))]) == []
 
 
 def test_an_interval_holds_the_mean_and_is_as_wide_as_the_differences_are_apart() -> None:

@@ -30,13 +30,14 @@ PARTS = {
     "_seeds": "two more seeds",
     "_new_triggers": "triggers in no paper",
     "_models": "KWT, small CNN, LSTM",
-    "_published_kwt": "KWT",
     "_tasks": "speakers, digits",
     "_few": "1 % clean clips",
     "_few_small_cnn": "1 % clean clips, small CNN",
     "_own_clips": "clean clips of the training set",
 }
 """The other grids, in a few words."""
+KWT = ("_published_kwt", "_models")
+"""The published removals on the keyword transformer, and the grid that has the others on the same victims."""
 Key = tuple[Any, ...]
 
 
@@ -50,8 +51,8 @@ class Case:
         ra_less: RA below that of the clean reference model.
         acc: left.
         acc_lost: the victim's minus that.
-        times: seconds of the repair over those of the victim's training.
-        memory: peak memory of its process over that of the victim's training.
+        times: seconds of the repair over those of the victim's training; None on a GPU, which jobs share.
+        memory: peak memory of its process over that of the victim's training; None likewise.
     """
 
     asr: float
@@ -59,15 +60,15 @@ class Case:
     ra_less: float
     acc: float
     acc_lost: float
-    times: float
-    memory: float
+    times: float | None
+    memory: float | None
 
 
 def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
     """By method, and by the victim and the clean examples that it was measured with."""
     found: dict[str, dict[Key, Case]] = {}
     for content in contents:
-        rows = measured(content["rows"])
+        rows, shared = measured(content["rows"]), content["host"]["gpu"] is not None
         bare = {(bool(row["poisoning_rate"]), *place(row)): row for row in rows if row["method"] == BARE}
         for row in poisoned(rows):
             victim, clean = bare.get((True, *place(row))), bare.get((False, *place(row)))
@@ -80,8 +81,8 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
                 ra_less=clean["ra"] - row["ra"],
                 acc=row["acc"],
                 acc_lost=victim["acc"] - row["acc"],
-                times=row["seconds"] / victim["seconds"],
-                memory=row["peak_mb"] / victim["peak_mb"],
+                times=None if shared else row["seconds"] / victim["seconds"],
+                memory=None if shared else row["peak_mb"] / victim["peak_mb"],
             )
     return found
 
@@ -114,31 +115,41 @@ def _where(key: Key) -> str:
     data, task, model, attack, _, fraction, clean_from = key
     return (
         f"{attack} on {task_of(data, task)}"
-        + (f" ({model})" if model != USUAL["model"] else "")
+        + _of_model(model)
         + (f" (with {100 * fraction:g} % clean clips)" if fraction != USUAL["fraction"] else "")
         + (" (with clean clips of the training set)" if clean_from != USUAL["clean_from"] else "")
     )
+
+
+def _of_model(model: str) -> str:
+    """In brackets, if it is not the usual one."""
+    return "" if model == USUAL["model"] else f" ({model.replace('_', ' ')})"
 
 
 def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The ASR of the victims that are no cases, since their backdoor was hardly planted."""
     rows = [row for grid in of_bench(contents).values() for row in poisoned(measured(grid["rows"]))]
     return {
-        f"{row['attack']} on {task_of(row['data'], row['task'])}": row["asr"]
+        f"{row['attack']} on {task_of(row['data'], row['task'])}{_of_model(row['model'])}": row["asr"]
         for row in rows
         if row["method"] == BARE and row["asr"] < PLANTED
     }
 
 
 def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The ACC that models that were never poisoned lose by restore, by what they tell apart; means."""
+    """The ACC that models that were never poisoned lose by restore, by model and what it tells apart.
+
+    Returns:
+        Means over all that got the usual clean clips.
+    """
     lost: dict[str, list[float]] = {}
     for grid in of_bench(contents).values():
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            if row["method"] == OURS and place(row) in bare:
-                key = task_of(row["data"], row["task"])
+            usual = (row["clean_fraction"], row["clean_from"]) == (USUAL["fraction"], USUAL["clean_from"])
+            if row["method"] == OURS and usual and place(row) in bare:
+                key = task_of(row["data"], row["task"]) + _of_model(row["model"])
                 lost.setdefault(key, []).append(bare[place(row)]["acc"] - row["acc"])
     return {name: statistics.fmean(values) for name, values in lost.items()}
 
@@ -175,7 +186,20 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
             "as means in %, and the number of cases.",
             table(["", *(f"`{name}`" for name in names)], cells),
         ]
+    if KWT[0] in grids:
+        parts += ["The published removals on the keyword transformer, on the same victims:", on_kwt(grids)]
     return "\n\n".join(parts)
+
+
+def on_kwt(grids: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of all removals on the victims that the published ones met."""
+    met = {key for found in cases([grids[KWT[0]]]).values() for key in found}
+    found = {
+        name: [case for key, case in of.items() if key in met]
+        for name, of in cases(grids[part] for part in KWT if part in grids).items()
+    }
+    order = sorted(found, key=lambda name: (name != OURS, statistics.fmean(case.asr for case in found[name])))
+    return table(HEAD, [[f"`{name}`", *line(found[name])] for name in order])
 
 
 def brief(found: Mapping[Key, Case] | None) -> str:
@@ -284,8 +308,14 @@ def line(of: list[Case]) -> list[str]:
     return [
         str(len(of)),
         *(shown(attrgetter(name)) for name in ("asr", "asr_more", "ra_less", "acc_lost")),
-        *(f"{statistics.fmean(map(attrgetter(name), of)):.1f}" for name in ("times", "memory")),
+        *(ratio([getattr(case, name) for case in of]) for name in ("times", "memory")),
     ]
+
+
+def ratio(of: list[float | None]) -> str:
+    """The mean of those that are known."""
+    known = [value for value in of if value is not None]
+    return f"{statistics.fmean(known):.1f}" if known else UNKNOWN
 
 
 def versus(name: str, ours: Mapping[Key, Case], theirs: Mapping[Key, Case]) -> list[str]:
