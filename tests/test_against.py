@@ -10,6 +10,8 @@ from benchmarks.render.against import (
     KWT,
     MAIN,
     PARTS,
+    SAFE,
+    UNTRUSTED,
     cases,
     cost_on_clean,
     headline,
@@ -84,7 +86,9 @@ def test_a_case_is_a_planted_victim_beside_its_clean_reference_model() -> None:
     assert (first.times, first.memory) == (1.5, 1.2)
 
 
-@pytest.mark.parametrize("key", ["data", "task", "model", "attack", "seed", "clean_fraction", "clean_from"])
+@pytest.mark.parametrize(
+    "key", ["data", "task", "model", "attack", "seed", "poisoning_rate", "clean_fraction", "clean_from"]
+)
 def test_what_differs_in_one_thing_is_another_case(key: str) -> None:
     rows = rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.97))
     others = [row | ({key: "other"} if row[key] is not None else {}) for row in rows]
@@ -95,6 +99,8 @@ def test_a_row_that_failed_is_no_case() -> None:
     rows = rows_of("room", (1.0, 0.98), restore=(0.1, 0.9, 0.97), ft=(0.5, 0.4, 0.97))
     failed = [row | ({"error": "killed"} if row["method"] == "ft" else {}) for row in rows]
     assert list(cases([grid(failed)])) == ["restore"]
+    pending = [row | ({"state": "pending", "asr": None} if row["method"] == "ft" else {}) for row in rows]
+    assert list(cases([grid(pending)])) == ["restore"]
 
 
 def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
@@ -187,6 +193,17 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
         "room on words (kwt) 7 (1)",
         "room on words (with 1 % clean clips) 7 (1)",
         "room on words (with clean clips of the training set) 7 (1)",
+    ]
+    trained = [
+        row | {"method": "safe", "method_name": "safe", "clean_fraction": None, "clean_from": None}
+        if row["method"] == "restore"
+        else row
+        for row in content["rows"]
+    ]
+    often = [row | {"poisoning_rate": 2 * row["poisoning_rate"]} for row in trained]
+    assert left_open({"untrusted_test_rates": grid([*trained, *often])}, UNTRUSTED, SAFE) == [
+        "room on words 7 (1)",
+        "room on words (10 % poisoned) 7 (1)",
     ]
     assert not_planted(everything) == {"pitch on words": 0.79, "comb on speakers": 0.7}
     model = grid([row | {"model": "small_cnn"} for row in speakers["rows"]])

@@ -193,6 +193,9 @@ def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
         said["Robust training: how good is abl?"] == "abl: ASR 40.0 % and RA 50.0 %, as means over 1 attack."
     )
     assert len(said) == 3
+    blind = {"small_test": content(row("detection", "strip", auroc=0.6, tpr_at_1=0.1))}
+    (tested,) = best_of_families({"small": content(*found[:3])} | blind)
+    assert tested.words.startswith("strip: AUROC 0.600")  # what was tuned on is not counted
 
 
 def test_alarms_on_backdoored_and_on_clean_models_are_told_apart_and_a_clean_model_counts_once() -> None:

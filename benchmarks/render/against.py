@@ -1,4 +1,4 @@
-"""Restore against every other removal on the test bench, victim by victim.
+"""Our defaults on the test bench, victim by victim, and restore against every other removal.
 
 A case is a victim whose backdoor was planted, with the clean examples that a removal gets. Differences are
 taken within a case; the interval of their mean is a bootstrap over the cases.
@@ -17,11 +17,13 @@ from .rows import BARE, UNKNOWN, Row, measured, method_of, poisoned, table
 OURS = "restore"
 BENCH = "removals_test"
 """How the names of the result files of the test bench begin."""
+UNTRUSTED, SAFE = "untrusted_test", "safe"
+"""The same of robust trainings, and the default one."""
 PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
 OPEN = 0.05
 """ASR above that of the clean reference model from which on a backdoor is not closed."""
-USUAL = {"model": "resnet", "fraction": 0.05, "clean_from": "validation"}
+USUAL = {"model": "resnet", "rate": 0.05, "fraction": 0.05, "clean_from": "validation"}
 DRAWS = 10_000
 HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
 MAIN = ("", "_published")
@@ -69,12 +71,13 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
     found: dict[str, dict[Key, Case]] = {}
     for content in contents:
         rows, shared = measured(content["rows"]), content["host"]["gpu"] is not None
-        bare = {(bool(row["poisoning_rate"]), *place(row)): row for row in rows if row["method"] == BARE}
+        bare = {(row["poisoning_rate"], *place(row)): row for row in rows if row["method"] == BARE}
         for row in poisoned(rows):
-            victim, clean = bare.get((True, *place(row))), bare.get((False, *place(row)))
+            rate = row["poisoning_rate"]
+            victim, clean = (bare.get((share, *place(row))) for share in (rate, 0.0))
             if row["method"] == BARE or victim is None or clean is None or victim["asr"] < PLANTED:
                 continue
-            key = (*place(row), row["clean_fraction"], row["clean_from"])
+            key = (*place(row), rate, row["clean_fraction"], row["clean_from"])
             found.setdefault(method_of(row), {})[key] = Case(
                 asr=row["asr"],
                 asr_more=row["asr"] - clean["asr"],
@@ -87,19 +90,24 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
     return found
 
 
-def of_bench(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def of_bench(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH) -> dict[str, Mapping[str, Any]]:
     """The grids of the test bench by the part of it that they are."""
-    return {name.removeprefix(BENCH): c for name, c in contents.items() if name.startswith(BENCH)}
+    return {name.removeprefix(begin): c for name, c in contents.items() if name.startswith(begin)}
 
 
-def left_open(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Where restore leaves 5 points more ASR than a clean model has, means over the seeds, the worst first.
+def left_open(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH, ours: str = OURS) -> list[str]:
+    """Where our default leaves 5 points more ASR than a clean model, means over seeds, the worst first.
+
+    Args:
+        contents: all result files by their names.
+        begin: how the names of those of the test bench begin.
+        ours: the default.
 
     Returns:
         The attack and where, ASR in %, and that of the clean model in brackets.
     """
     groups: dict[str, list[Case]] = {}
-    for key, case in cases(of_bench(contents).values()).get(OURS, {}).items():
+    for key, case in cases(of_bench(contents, begin).values()).get(ours, {}).items():
         groups.setdefault(_where(key), []).append(case)
     found = {
         name: (mean_of(group, "asr"), mean_of(group, "asr_more"))
@@ -112,12 +120,13 @@ def left_open(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _where(key: Key) -> str:
     """A case but for its seed, in words: what is usual on the bench is not said."""
-    data, task, model, attack, _, fraction, clean_from = key
+    data, task, model, attack, _, rate, fraction, clean_from = key
     return (
         f"{attack} on {task_of(data, task)}"
         + _of_model(model)
-        + (f" (with {100 * fraction:g} % clean clips)" if fraction != USUAL["fraction"] else "")
-        + (" (with clean clips of the training set)" if clean_from != USUAL["clean_from"] else "")
+        + (f" ({100 * rate:g} % poisoned)" if rate != USUAL["rate"] else "")
+        + (f" (with {100 * fraction:g} % clean clips)" if fraction not in {None, USUAL["fraction"]} else "")
+        + (" (with clean clips of the training set)" if clean_from not in {None, USUAL["clean_from"]} else "")
     )
 
 
@@ -244,11 +253,20 @@ def unbeaten(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]], *, 
     return 1 - beaten / len(ours)
 
 
-def shares(ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]]) -> str:
-    """Both shares in a sentence."""
+def shares(
+    ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]], name: str = OURS, kind: str = "removals"
+) -> str:
+    """Both shares in a sentence.
+
+    Args:
+        ours: the cases of our default.
+        others: those of the other methods.
+        name: of the default.
+        kind: of method.
+    """
     lowest, at_its_acc = (100 * unbeaten(ours, others, at_its_acc=wanted) for wanted in (False, True))
     return (
-        f"Of the {len(ours)} cases of `{OURS}`, it leaves the lowest ASR of all removals in {lowest:.0f} %; "
+        f"Of the {len(ours)} cases of `{name}`, it leaves the lowest ASR of all {kind} in {lowest:.0f} %; "
         f"in {at_its_acc:.0f} % no other leaves a lower one at an ACC that is not lower."
     )
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
-from closesesame.families import FAMILIES, Family
+from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
-from .against import OPEN, OURS, cases, left_open, mean_of, of_bench, shares
+from .against import BENCH, OPEN, OURS, SAFE, UNTRUSTED, cases, left_open, mean_of, of_bench, shares
 from .pages import Contents, development_rows, page_of
 from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
 
@@ -144,21 +144,22 @@ def _removals(contents: Contents) -> Iterator[Answer]:
     )
 
 
-def _default(contents: Contents) -> Iterator[Answer]:
-    found = cases(of_bench(contents).values())
-    if OURS not in found:
-        return
-    ours, still = list(found[OURS].values()), left_open(contents)
-    more, less, lost = (points(mean_of(ours, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
-    yield Answer(
-        "What does the default removal leave on the test bench, on which nothing was chosen?",
-        f"In {len(ours)} cases `{OURS}` leaves a mean ASR of {_percent(mean_of(ours, 'asr'))}, {more} points "
-        f"above that of a model that was never poisoned, and an RA {less} points below that model's; it "
-        f"costs {lost} points of ACC. {len(still)} of the cases keep more than {100 * OPEN:g} points above "
-        f"that model's ASR: {', '.join(still)}. "
-        + shares(found[OURS], [found[name] for name in found if name != OURS]),
-        "removals",
-    )
+def _defaults(contents: Contents) -> Iterator[Answer]:
+    for begin, ours, what in ((BENCH, OURS, "removal"), (UNTRUSTED, SAFE, "robust training")):
+        found = cases(of_bench(contents, begin).values())
+        if ours not in found:
+            continue
+        mine, still = list(found[ours].values()), left_open(contents, begin, ours)
+        more, less, lost = (points(mean_of(mine, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
+        yield Answer(
+            f"What does the default {what} leave on the test bench, on which nothing was chosen?",
+            f"In {len(mine)} cases `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, {more} "
+            f"points above that of a model that was never poisoned, and an RA {less} points below that "
+            f"model's; it costs {lost} points of ACC. {len(still)} of the cases keep more than "
+            f"{100 * OPEN:g} points above that model's ASR: {', '.join(still)}. "
+            + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s"),
+            page_of(BY_NAME[what.replace(" ", "_")]),
+        )
 
 
 def _cost(contents: Contents) -> Iterator[Answer]:
@@ -174,12 +175,16 @@ def _cost(contents: Contents) -> Iterator[Answer]:
 
 
 def best_of_families(contents: Contents) -> Iterator[Answer]:
-    """The best method of every other family, by its first measure."""
+    """The best method of every other family, by its first measure; on the test bench, if it was met there."""
     every = list(chain.from_iterable(content["rows"] for content in contents.values()))
+    blind = list(chain.from_iterable(c["rows"] for name, c in contents.items() if "_test" in name))
     for family in FAMILIES:
         if family.registry is REMOVALS:  # they have a question of their own
             continue
-        rows = [row for row in measured(every) if row.get("family") == family.name]
+        rows, tested = (
+            [row for row in measured(some) if row.get("family") == family.name] for some in (every, blind)
+        )
+        rows = tested or rows
         if FLAGGED in family.measures:
             yield from _alarms(family, rows)
             continue
@@ -297,7 +302,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _architectures,
     _accuracy,
     _removals,
-    _default,
+    _defaults,
     _cost,
     best_of_families,
     _peers,

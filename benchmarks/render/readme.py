@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
-from .against import BENCH, cost_on_clean, headline, left_open
+from .against import BENCH, SAFE, UNTRUSTED, cost_on_clean, headline, left_open
 from .answers import REMOVED, accuracies, left
 from .lists import families, methods
 from .pages import Contents, development_rows
@@ -101,6 +101,7 @@ def figures(contents: Contents) -> dict[str, Any]:
         "good_acc": good_acc,
         "tested": BENCH in contents,
         "open": left_open(contents),
+        "open_by_safe": left_open(contents, UNTRUSTED, SAFE),
         "cost_on_clean": cost_on_clean(contents),
         "points": points,
         "percent": ACC.said,

@@ -14,6 +14,7 @@ Rows = Sequence[Row]
 BARE = "none"
 """Method and family of a suspect that no method was run on."""
 UNKNOWN = "–"
+DONE = "done"
 POINT = 0.01
 
 
@@ -26,8 +27,8 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def measured(rows: Rows) -> list[Row]:
-    """The rows without an error."""
-    return [row for row in rows if not row.get("error")]
+    """The rows that were measured without an error; a grid that was stopped has others, too."""
+    return [row for row in rows if not row.get("error") and row.get("state", DONE) == DONE]
 
 
 def families_of(rows: Rows) -> list[Family]:
