@@ -112,6 +112,17 @@ def test_a_study_of_why_has_a_row_a_model_and_points_to_draw(run: Callable[..., 
     assert "ft, weak</text>" in drawing
 
 
+def test_models_are_trained_where_the_study_is_told(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(precision: str, device: str) -> Machine:
+        raise SystemExit(f"{precision} on {device}")
+
+    monkeypatch.setattr(studies.Machine, "here", here)
+    with pytest.raises(SystemExit, match="auto on cuda"):
+        run("why_restore", "--device", "cuda")
+
+
 def test_a_study_of_few_clips_has_a_row_a_source_of_speech(
     run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,15 @@ class Study:
     write: Callable[[Rows, list[str], Path], object]
 
     def run(
-        self, recipe: Path, data: Path, folder: Path, out: Path, *, workers: int, only: Sequence[str] = ("",)
+        self,
+        recipe: Path,
+        data: Path,
+        folder: Path,
+        out: Path,
+        *,
+        workers: int,
+        only: Sequence[str] = ("",),
+        device: str = "cpu",
     ) -> bool:
         """Does what is missing, and writes the result file whenever a job of the study is done.
 
@@ -51,13 +59,15 @@ class Study:
             out: the result file.
             workers: processes of one thread each.
             only: the study's jobs with one of these in their label are run; the file has whatever is known.
+            device: where models are trained, `cpu` or `cuda`.
 
         Returns:
             Whether no job failed.
         """
         read = read_recipe(recipe)
         contents = Contents(folder / "contents.json")
-        planned = plan(read, data, contents=contents, machine=Machine.here(read.protocol.precision))
+        machine = Machine.here(read.protocol.precision, device)
+        planned = plan(read, data, contents=contents, machine=machine)
         own = self.jobs(planned)
         wanted = [job for job in own if any(piece in job.label for piece in only)]
         if not wanted:
@@ -106,9 +116,18 @@ class Study:
             "--only", nargs="+", default=[""], help="run cases with one of these in their label, such as pbsm"
         )
         parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+        parser.add_argument(
+            "--device", choices=("cpu", "cuda"), default="cpu", help="where models are trained"
+        )
         given = parser.parse_args()
         fine = self.run(
-            given.recipe, given.data, given.store, given.out, workers=given.workers, only=given.only
+            given.recipe,
+            given.data,
+            given.store,
+            given.out,
+            workers=given.workers,
+            only=given.only,
+            device=given.device,
         )
         return int(not fine)
 
