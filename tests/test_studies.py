@@ -118,8 +118,8 @@ def test_models_are_trained_where_the_study_is_told(
     def here(precision: str, device: str) -> Machine:
         raise SystemExit(f"{precision} on {device}")
 
-    monkeypatch.setattr(studies.Machine, "here", here)
-    with pytest.raises(SystemExit, match="auto on cuda"):
+    monkeypatch.setattr(Machine, "here", here)
+    with pytest.raises(SystemExit, match="fp32 on cuda"):
         run("why_restore", "--device", "cuda")
 
 
