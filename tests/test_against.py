@@ -7,13 +7,14 @@ import pytest
 
 from benchmarks.render.against import (
     BENCH,
-    KWT,
     MAIN,
     PARTS,
+    PUBLISHED,
     SAFE,
     UNTRUSTED,
     cases,
     cost_on_clean,
+    goals,
     headline,
     interval,
     left_open,
@@ -109,8 +110,9 @@ def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     assert "| restore | 3 | 3.0 (4.0) | 2.0 (3.0) | 6.3 (10.0) | 0.7 (1.0) | 1.5 | 1.2 |" in kept
     assert "| ft | 3 | 18.0 (52.0) |" in kept
     # warp: ft has the same ACC and a lower ASR; pbsm: ft has a lower ASR at a lower ACC
-    assert (
-        "Of the 3 cases of `restore`, it leaves the lowest ASR of all removals in 33 %; in 67 % no" in versus
+    assert versus.endswith(
+        "In 33 % of the 3 cases of `restore` that others met none of the other removals leaves a lower ASR, "
+        "in 67 % none that keeps as much ACC; as a rule, there are 1 others."
     )
     assert "| ft | 3 | -15.0 [-50.0, +3.0] | +17.0 [" in differences
     assert "| +1.2 [" in differences
@@ -138,29 +140,75 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
         }
     )
     names = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
-    assert names == ["| `restore`", "| `ft`", "| `clp`"]
+    assert names == ["| `restore`", "| `ft`", "| `restore`", "| `ft`", "| `clp`"]
+    on_the_same = text.partition("on the same victims:")[2]
+    assert "| `restore` | 1 | 2.0 (2.0) |" in on_the_same  # room alone
     assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 | 1.2 |" in text
     # warp: ft has the same ACC and a lower ASR
-    assert "it leaves the lowest ASR of all removals in 33 %; in 67 % no other" in text
+    assert "In 33 % of the 3 cases of `restore` that others met none of" in text
     assert "A lower mean ASR" not in text
     rows = rows_of("room", (1.0, 0.98), restore=(0.2, 0.9, 0.97), ft=(0.1, 0.8, 0.9), clp=(0.9, 0.1, 0.9))
     less = headline({"removals_test": grid(rows)})
     assert "A lower mean ASR than `restore` in this table: `ft`, for 8.0 points of ACC." in less
     assert "| 1 % clean clips | 50.0 / 60.0 / 10.0 (1) |" in text
-    assert set(PARTS) | set(MAIN) | set(KWT) == {
+    assert set(PARTS) | set(PUBLISHED) | {MAIN} == {
         path.stem.removeprefix(BENCH)
         for path in (Path(__file__).parents[1] / "benchmarks" / "recipes").glob(f"{BENCH}*.toml")
     }
 
 
+def test_ties_beat_nobody_and_the_worst_is_named_first() -> None:
+    tied = rows_of("room", (1.0, 0.98), restore=(0.1, 0.9, 0.97), ft=(0.1, 0.8, 0.98))
+    *_, differences = section([grid(tied)])
+    assert differences.endswith("| 0 % |")
+    assert (
+        "In 100 % of the 1 cases of `restore` that others met none of the other removals"
+        in section([grid(tied)])[2]
+    )
+    high, low = (rows_of(name, (1.0, 0.9), restore=(asr, 0.9, 0.9)) for name, asr in (("a", 0.3), ("b", 0.2)))
+    high[0]["asr"] = 0.2  # the clean model has much of it already
+    assert left_open({BENCH: grid([*low, *high])}) == ["a on words 30 (20)", "b on words 20 (1)"]
+    elsewhere = {BENCH: grid(tied), f"{BENCH}_seeds": grid([row | {"seed": 3} for row in tied])}
+    assert "In 100 % of the 2 cases of `restore` that others met none" in headline(elsewhere)
+
+
+def test_goals_are_compared_with_what_is_reached() -> None:
+    speakers = [
+        row | {"task": "speaker"}
+        for row in rows_of("comb", (0.9, 0.9), restore=(0.3, 0.5, 0.8), ft=(0, 1, 1))
+    ]
+    few = [row | {"clean_fraction": row["clean_fraction"] and 0.01} for row in CONTENT["rows"]]
+    parts = {"": CONTENT, "_tasks": grid(speakers, gpu="some"), "_few": grid(few)}
+    found = goals({BENCH + part: content for part, content in parts.items()})
+    assert {goal.what: (goal.most, round(goal.reached, 3), goal.missed) for goal in found} == {
+        "ASR above that of the clean reference model, mean": (1, 8.75, True),
+        "RA below that of the clean reference model, mean": (2, 14.75, True),
+        "ACC lost, resnet on words, mean": (0.5, 0.667, True),
+        "ACC lost, resnet on speakers, mean": (1.5, 10.0, True),
+        "ASR with 1 % clean clips, resnet, mean": (3, 3.0, False),
+        "ACC lost with 1 % clean clips, resnet, mean": (3, 0.667, False),
+        "ASR, worst case": (5, 30.0, True),
+        "RA below that of the clean reference model, worst case": (10, 40.0, True),
+        "seconds over those of the training, mean": (2, 1.5, False),
+        "memory over those of the training, mean": (2, 1.2, False),
+    }
+    assert goals({}) == []
+
+
 def test_all_removals_on_the_victims_that_the_published_met() -> None:
     met, other = (rows_of(name, (1.0, 0.98), restore=(0.1, 0.9, 0.97)) for name in ("room", "warp"))
-    text = headline(
-        {
-            "removals_test_models": grid([*met, *other], gpu="some"),
-            "removals_test_published_kwt": grid(rows_of("room", (1.0, 0.98), rnp=(0.05, 0.1, 0.9)), "some"),
-        }
-    ).rpartition("on the same victims:")[2]
+    text = (
+        headline(
+            {
+                "removals_test_models": grid([*met, *other], gpu="some"),
+                "removals_test_published_kwt": grid(
+                    rows_of("room", (1.0, 0.98), rnp=(0.05, 0.1, 0.9)), "some"
+                ),
+            }
+        )
+        .rpartition("on the same victims:")[2]
+        .partition("\n\nIn ")[0]
+    )
     assert [line.split(" | ")[:3] for line in text.splitlines() if "`" in line] == [
         ["| `restore`", "1", "10.0 (10.0)"],
         ["| `rnp`", "1", "5.0 (5.0)"],
@@ -171,8 +219,8 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
     content = grid(
         [
             *rows_of("room", (1.0, 0.98), restore=(0.07, 0.85, 0.96), ft=(0.9, 0.4, 0.9)),
-            *rows_of("warp", (0.9, 0.99), restore=(0.05, 0.8, 0.97)),
-            *rows_of("pitch", (0.79, 0.99), restore=(0.5, 0.1, 0.5)),
+            *rows_of("warp", (0.9, 0.99), restore=(0.05, 0.8, 0.96)),
+            *rows_of("pitch", (0.79, 0.99), restore=(0.5, 0.1, 0.96)),
         ]
     )
     digits = grid([row | {"data": "fsdd"} for row in rows_of("comb", (0.8, 0.9), restore=(0.3, 0.5, 0.8))])
@@ -208,8 +256,12 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
     assert not_planted(everything) == {"pitch on words": 0.79, "comb on speakers": 0.7}
     model = grid([row | {"model": "small_cnn"} for row in speakers["rows"]])
     assert not_planted({"removals_test_models": model}) == {"comb on speakers (small cnn)": 0.7}
+    other = [row | {"seed": 3} for row in rows_of("room", (1.0, 0.98), restore=(0.07, 0.85, 0.9))]
+    everything["removals_test_seeds"] = grid(other)
     lost = cost_on_clean(everything | {"removals_test_few": grid([*speakers["rows"], *few, *own])})
-    assert lost == pytest.approx({"words": (0.03 + 0.02 + 0.49) / 3, "digits": 0.19, "speakers": 0.09})
+    assert lost == pytest.approx(
+        {"words": (0.03 + 0.09) / 2, "digits": 0.19, "speakers": 0.09}
+    )  # a model once
     assert cost_on_clean({"removals_test_models": model}) == pytest.approx({"speakers (small cnn)": 0.09})
     assert (
         "Left out, since the victim's own ASR is below 80 %: pitch on words 79, comb on speakers 70."

@@ -26,8 +26,8 @@ OPEN = 0.05
 USUAL = {"model": "resnet", "rate": 0.05, "fraction": 0.05, "clean_from": "validation"}
 DRAWS = 10_000
 HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
-MAIN = ("", "_published")
-"""Grids of the ResNet with twelve attacks, and with six of these for the published removals."""
+MAIN = ""
+"""The grid of the ResNet with twelve attacks."""
 PARTS = {
     "_seeds": "two more seeds",
     "_new_triggers": "triggers in no paper",
@@ -38,8 +38,8 @@ PARTS = {
     "_own_clips": "clean clips of the training set",
 }
 """The other grids, in a few words."""
-KWT = ("_published_kwt", "_models")
-"""The published removals on the keyword transformer, and the grid that has the others on the same victims."""
+PUBLISHED = {"_published": (MAIN, "the ResNet"), "_published_kwt": ("_models", "the keyword transformer")}
+"""Grids of published removals, the grid that has the others on the same victims, and which these are."""
 Key = tuple[Any, ...]
 
 
@@ -151,16 +151,17 @@ def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
     Returns:
         Means over all that got the usual clean clips.
     """
-    lost: dict[str, list[float]] = {}
+    lost: dict[str, dict[Key, float]] = {}
     for grid in of_bench(contents).values():
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
             usual = (row["clean_fraction"], row["clean_from"]) == (USUAL["fraction"], USUAL["clean_from"])
             if row["method"] == OURS and usual and place(row) in bare:
-                key = task_of(row["data"], row["task"]) + _of_model(row["model"])
-                lost.setdefault(key, []).append(bare[place(row)]["acc"] - row["acc"])
-    return {name: statistics.fmean(values) for name, values in lost.items()}
+                name = task_of(row["data"], row["task"]) + _of_model(row["model"])
+                which = (row["data"], row["task"], row["model"], row["seed"])  # one model beside all attacks
+                lost.setdefault(name, {})[which] = bare[place(row)]["acc"] - row["acc"]
+    return {name: statistics.fmean(values.values()) for name, values in lost.items()}
 
 
 def task_of(data: str, task: str) -> str:
@@ -173,12 +174,17 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     grids = of_bench(contents)
     if not grids:
         return "The test bench has no results yet."
-    main = cases(grids[part] for part in MAIN if part in grids)
+    main = cases([grids[MAIN]] if MAIN in grids else [])
     order = sorted(main, key=lambda name: (name != OURS, mean_asr(main[name])))
-    lines = [[f"`{name}`", *line(list(main[name].values()))] for name in order]
-    parts = [table(HEAD, lines)]
+    parts = [table(HEAD, [[f"`{name}`", *line(list(main[name].values()))] for name in order])]
     if OURS in main and (less := cost_of_less(main)):
         parts.append(less)
+    for part, (whole, models) in PUBLISHED.items():
+        if part in grids:
+            parts += [
+                f"Published removals on {models}, and the others on the same victims:",
+                on_the_same(grids[part], grids.get(whole)),
+            ]
     others = {PARTS[part]: cases([grids[part]]) for part in PARTS if part in grids}
     everywhere = cases(grids.values())
     if OURS in everywhere and len(everywhere) > 1:
@@ -195,20 +201,85 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
             "as means in %, and the number of cases.",
             table(["", *(f"`{name}`" for name in names)], cells),
         ]
-    if KWT[0] in grids:
-        parts += ["The published removals on the keyword transformer, on the same victims:", on_kwt(grids)]
     return "\n\n".join(parts)
 
 
-def on_kwt(grids: Mapping[str, Mapping[str, Any]]) -> str:
+def on_the_same(published: Mapping[str, Any], whole: Mapping[str, Any] | None) -> str:
     """The table of all removals on the victims that the published ones met."""
-    met = {key for found in cases([grids[KWT[0]]]).values() for key in found}
+    met = {key for found in cases([published]).values() for key in found}
     found = {
         name: [case for key, case in of.items() if key in met]
-        for name, of in cases(grids[part] for part in KWT if part in grids).items()
+        for name, of in cases(filter(None, (published, whole))).items()
     }
     order = sorted(found, key=lambda name: (name != OURS, statistics.fmean(case.asr for case in found[name])))
     return table(HEAD, [[f"`{name}`", *line(found[name])] for name in order])
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What restore was built to reach, and what it reaches.
+
+    Attributes:
+        what: is measured, in words.
+        most: what it should be at most, in points, % or times.
+        reached: what it is.
+    """
+
+    what: str
+    most: float
+    reached: float
+
+    @property
+    def missed(self) -> bool:
+        """Whether it is not reached, as far as the figure is shown."""
+        return round(self.reached, 1) > self.most
+
+
+def goals(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
+    """Those that the test bench has figures for."""
+    every = cases(of_bench(contents).values()).get(OURS, {})
+    # data, task, model, attack, seed, rate, share of clean clips, their source
+    usual = {key: case for key, case in every.items() if key[6] == USUAL["fraction"]}
+    few = {key: case for key, case in every.items() if key[6] != USUAL["fraction"]}
+    others = {(key[2], task_of(*key[:2])) for key in usual} - {("resnet", "words")}
+
+    def lost_by(model: str, what: str) -> list[float]:
+        return [case.acc_lost for key, case in usual.items() if (key[2], task_of(*key[:2])) == (model, what)]
+
+    found = [
+        ("ASR above that of the clean reference model, mean", 1, [case.asr_more for case in usual.values()]),
+        ("RA below that of the clean reference model, mean", 2, [case.ra_less for case in usual.values()]),
+        ("ACC lost, resnet on words, mean", 0.5, lost_by("resnet", "words")),
+        *(
+            (f"ACC lost, {model} on {what}, mean", 1.5, lost_by(model, what))
+            for model, what in sorted(others)
+        ),
+        *(
+            (f"{figure} with 1 % clean clips, {model}, mean", 3, [getattr(case, name) for case in of])
+            for model, of in _by_model(few).items()
+            for figure, name in (("ASR", "asr"), ("ACC lost", "acc_lost"))
+        ),
+    ]
+    made = [Goal(what, most, 100 * statistics.fmean(of)) for what, most, of in found if of]
+    if usual:
+        worst = {
+            name: 100 * max(getattr(case, name) for case in usual.values()) for name in ("asr", "ra_less")
+        }
+        made.append(Goal("ASR, worst case", 5, worst["asr"]))
+        made.append(Goal("RA below that of the clean reference model, worst case", 10, worst["ra_less"]))
+    for what, name in (("seconds", "times"), ("memory", "memory")):
+        known = [value for case in usual.values() if (value := getattr(case, name)) is not None]
+        made += (
+            [Goal(f"{what} over those of the training, mean", 2, statistics.fmean(known))] if known else []
+        )
+    return made
+
+
+def _by_model(found: Mapping[Key, Case]) -> dict[str, list[Case]]:
+    groups: dict[str, list[Case]] = {}
+    for key, case in found.items():
+        groups.setdefault(key[2], []).append(case)
+    return groups
 
 
 def brief(found: Mapping[Key, Case] | None) -> str:
@@ -264,11 +335,20 @@ def shares(
         name: of the default.
         kind: of method.
     """
-    lowest, at_its_acc = (100 * unbeaten(ours, others, at_its_acc=wanted) for wanted in (False, True))
+    met = {key: case for key, case in ours.items() if any(key in other for other in others)}
+    if not met:
+        return f"No other of the {kind} was measured."
+    lowest, at_its_acc = (100 * unbeaten(met, others, at_its_acc=wanted) for wanted in (False, True))
     return (
-        f"Of the {len(ours)} cases of `{name}`, it leaves the lowest ASR of all {kind} in {lowest:.0f} %; "
-        f"in {at_its_acc:.0f} % no other leaves a lower one at an ACC that is not lower."
+        f"In {lowest:.0f} % of the {len(met)} cases of `{name}` that others met none of the other {kind} "
+        f"leaves a lower ASR, in {at_its_acc:.0f} % none that keeps as much ACC; as a rule, there are "
+        f"{_usual_number(met, others)} others."
     )
+
+
+def _usual_number(ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]]) -> int:
+    """How many other methods met a case, as a rule."""
+    return statistics.mode(sum(key in other for other in others) for key in ours)
 
 
 def cost_of_less(found: Mapping[str, Mapping[Key, Case]]) -> str:

@@ -8,7 +8,7 @@ from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
 from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
-from .against import BENCH, OPEN, OURS, SAFE, UNTRUSTED, cases, left_open, mean_of, of_bench, shares
+from .against import BENCH, OPEN, OURS, SAFE, UNTRUSTED, cases, goals, left_open, mean_of, of_bench, shares
 from .pages import Contents, development_rows, page_of
 from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
 
@@ -150,15 +150,29 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
         if ours not in found:
             continue
         mine, still = list(found[ours].values()), left_open(contents, begin, ours)
+        wide = sum(case.asr_more > OPEN for case in mine)
         more, less, lost = (points(mean_of(mine, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
         yield Answer(
             f"What does the default {what} leave on the test bench, on which nothing was chosen?",
             f"In {len(mine)} cases `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, {more} "
             f"points above that of a model that was never poisoned, and an RA {less} points below that "
-            f"model's; it costs {lost} points of ACC. {len(still)} of the cases keep more than "
-            f"{100 * OPEN:g} points above that model's ASR: {', '.join(still)}. "
+            f"model's; it costs {lost} points of ACC. {wide} of the cases keep more than {100 * OPEN:g} "
+            f"points above that model's ASR; as means over the seeds: {', '.join(still)}. "
             + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s"),
             page_of(BY_NAME[what.replace(" ", "_")]),
+        )
+
+
+def _goals(contents: Contents) -> Iterator[Answer]:
+    found = goals(contents)
+    missed = [goal for goal in found if goal.missed]
+    if found:
+        yield Answer(
+            "Which of its goals does the default removal miss on the test bench?",
+            f"{len(missed)} of {len(found)}: "
+            + "; ".join(f"{goal.what}, {goal.reached:.1f} (at most {goal.most:g})" for goal in missed)
+            + ".",
+            "removals",
         )
 
 
@@ -303,6 +317,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _accuracy,
     _removals,
     _defaults,
+    _goals,
     _cost,
     best_of_families,
     _peers,
