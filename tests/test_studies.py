@@ -370,7 +370,9 @@ def test_a_row_has_the_mean_of_planted_canaries_above_their_bias() -> None:
         canaries=canaries, held_out=25, acc_suspect=1, acc_planted=0.96, acc_after=0.92, seconds=70
     )
     row = canaries_in(report)
-    assert (row["planted"], row["removed"], row["held_out_clips"]) == (2, 1, 25)
+    assert (row["planted"], row["removed"], row["unclear"], row["held_out_clips"]) == (2, 1, 0, 25)
+    vague = measured(20, 13, 12, "filter")  # its bias is above a half
+    assert canaries_in(report.model_copy(update={"canaries": (vague,)}))["unclear"] == 1
     assert row["canary_asr_above_bias"] == pytest.approx((6 - 2) / 2 / 20)
     assert row["canary_asr_planted"] == pytest.approx(0.9)
     each = {name.partition(",")[0]: value for name, value in row.items() if name.endswith("above bias")}
@@ -391,7 +393,7 @@ def test_equal_values_share_the_mean_of_their_ranks() -> None:
 def case(asr: float, above: float | None, planted: int = 5, removed: int = 5, **more: Any) -> dict[str, Any]:
     where = {"data": "words", "model": "resnet", "attack": "hum", "seed": 0, "repair": "restore"}
     found = {"asr_before": 1.0, "asr": asr, "canary_asr_above_bias": above}
-    return where | found | {"planted": planted, "removed": removed} | more
+    return where | found | {"planted": planted, "removed": removed, "unclear": 0} | more
 
 
 CASES = [
@@ -414,6 +416,10 @@ def test_false_comfort_and_false_alarm_count_cases_with_a_backdoor_and_a_canary(
     comfort, alarm = shown.false_comfort(rows), shown.false_alarm(rows)
     assert (comfort.hits, comfort.of) == (1, 3)  # 10 % is gone, 20 % is not
     assert (alarm.hits, alarm.of) == (1, 3)
+    vague = {"planted": 3, "removed": 2, "unclear": 1}
+    assert shown.false_comfort([*rows, rows[0] | vague | {"asr": 0.5}]).of == 4  # the unclear is not left
+    assert shown.false_alarm([*rows, rows[0] | vague | {"asr": 0.0}]).of == 3
+    assert shown.usable([rows[0] | {"planted": 1, "removed": 0, "unclear": 1}]) == []
     text = "\n".join(shown.section(CONTENT))
     assert "6 repairs of 3 victims" in text
     assert "2 other rows are not counted" in text

@@ -138,6 +138,7 @@ def canaries_in(report: CanaryReport) -> dict[str, Any]:
         "held_out_clips": report.held_out,
         "planted": len(report.planted),
         "removed": len(report.removed),
+        "unclear": len(report.unclear),
         "canary_asr_planted": report.mean("planted") if some else None,
         "canary_asr_above_bias": report.mean("after") - report.mean("bias") if some else None,
         **each,

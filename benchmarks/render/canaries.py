@@ -32,8 +32,12 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def usable(rows: Rows) -> list[Row]:
-    """The rows of victims that have a backdoor, in whose copy a canary could be planted."""
-    return [row for row in rows if row["asr_before"] >= PLANTED and row["planted"]]
+    """The rows of victims that have a backdoor, and with a canary of which it is clear if it was removed."""
+    return [row for row in rows if row["asr_before"] >= PLANTED and row["planted"] > row["unclear"]]
+
+
+def _all_removed(row: Row) -> bool:
+    return bool(row["removed"] == row["planted"] - row["unclear"])
 
 
 def correlation(rows: Rows) -> float | None:
@@ -43,13 +47,13 @@ def correlation(rows: Rows) -> float | None:
 
 def false_comfort(rows: Rows) -> Rate:
     """Of the repairs that removed all canaries, the share whose attacker's ASR is above 10 %."""
-    gone = [row for row in rows if row["removed"] == row["planted"]]
+    gone = [row for row in rows if _all_removed(row)]
     return Rate(sum(row["asr"] > GONE for row in gone), len(gone))
 
 
 def false_alarm(rows: Rows) -> Rate:
     """Of the repairs that left a canary, the share whose attacker's ASR is 10 % or less."""
-    left = [row for row in rows if row["removed"] < row["planted"]]
+    left = [row for row in rows if not _all_removed(row)]
     return Rate(sum(row["asr"] <= GONE for row in left), len(left))
 
 
@@ -83,7 +87,7 @@ def section(content: Mapping[str, Any]) -> list[str]:
 def _summary(name: str, rows: Rows) -> list[str]:
     asr = statistics.fmean(row["asr"] for row in rows)
     above = statistics.fmean(row["canary_asr_above_bias"] for row in rows)
-    gone, found = sum(row["removed"] == row["planted"] for row in rows), correlation(rows)
+    gone, found = sum(map(_all_removed, rows)), correlation(rows)
     return [
         name,
         str(len(rows)),
@@ -146,4 +150,4 @@ def _panel(left: float, model: str, rows: Rows, colours: Mapping[str, str]) -> I
     yield text(left, TOP - 6, "attacker's ASR, %", "start", INK, size=11)
     for row in rows:
         at = place(row["canary_asr_above_bias"], row["asr"])
-        yield dot(*at, colours[row["repair"]], radius=4, full=row["removed"] == row["planted"])
+        yield dot(*at, colours[row["repair"]], radius=4, full=_all_removed(row))
