@@ -1,4 +1,4 @@
-"""Frozen layers of large networks, and layers that are computed again: what is trained, and that it is the same."""
+"""Frozen layers of large networks stay as they are; layers that are computed again give the same."""
 
 import copy
 from pathlib import Path

@@ -114,7 +114,7 @@ def _of_file(file: IO[bytes], path: Path, format_: str) -> Checkpoint:
 
 
 def _of_folder(folder: Path) -> Checkpoint:
-    """The weights of all modules in a folder; the sum is over the sums of its files, in the order of names."""
+    """The weights of all modules in a folder; its sum is that of the sums of its files, by name."""
     state, parts, left, sums = dict[str, Tensor](), [], [], []
     for path in sorted(folder.iterdir()):
         if path.suffix != PART or not _is_pickled(path):

@@ -51,7 +51,7 @@ MOST_LAYERS = 256
 TRAINED = ("frozen_layers", "recompute")
 """Settings that say how a network is trained, and nothing of what it is."""
 _LAYERS = frozenset({"layers", "layer"})
-"""What the list of the layers, one behind the other, is called in a network; its name is not the same always."""
+"""What the list of the layers, one behind the other, is called in a network."""
 _BEFORE = frozenset(
     {"feature_extractor", "feature_projection", "pos_conv_embed", "conv1", "conv2", "embed_positions"}
     | {"embeddings"}
@@ -89,7 +89,7 @@ class HuggingFace(Architecture):
         0,
         ge=0,
         le=MOST_LAYERS,
-        description="so many layers, the first ones, are not trained, nor what stands before them; 0: all are",
+        description="so many layers, the first ones, are not trained, nor what stands before them",
     )
     recompute: bool = Field(
         False, description="layers are computed again for the gradient: a third slower, in less memory"
@@ -270,7 +270,8 @@ def read_pretrained(folder: Path, settings: Mapping[str, object] | None = None) 
     """
     if unknown := sorted(set(settings or {}) - set(TRAINED)):
         raise SettingError(
-            f"{folder} names its sizes itself, and {cut(unknown[0])!r} cannot be set; what can is {', '.join(TRAINED)}"
+            f"{folder} names its sizes itself, and {cut(unknown[0])!r} cannot be set; what can is "
+            f"{', '.join(TRAINED)}"
         )
     try:
         config = read_json(folder / CONFIG)

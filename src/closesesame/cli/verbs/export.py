@@ -33,9 +33,10 @@ def export(
     ] = None,
     force: Force = False,
 ) -> Answer:
-    """Write the weights of a model into one file, .safetensors or .pt, or the whole model as .onnx or a folder.
+    """Write a model for the program that it came from: a file of weights, an .onnx file, or a folder.
 
-    Without --like weights have the names that closesesame gives them. A model that was imported from a folder
+    In a file of weights, .safetensors, .pt or .ckpt, they have the names that closesesame gives them, or with
+    --like those of another file. A model that was imported from a folder
     of Hugging Face becomes such a folder again, if the name of the output has no suffix; with --like and a
     folder of SpeechBrain, a folder of .ckpt files. An .onnx file (extra 'onnx') takes waveforms and gives
     logits, equal to those of the model to 1e-4, which is checked.
@@ -56,8 +57,8 @@ def export(
         raise SettingError(f"{out} must end in {', '.join(SUFFIXES)}, which says how it is written")
     if like is not None and (out.suffix == ONNX or like.is_dir() != (kind == "folder")):
         raise SettingError(
-            f"{out} cannot be written like {like}: --like names a file for a file of weights, and a folder of "
-            "SpeechBrain for a folder"
+            f"{out} cannot be written like {like}: --like names a file for a file of weights, and a folder "
+            "of SpeechBrain for a folder"
         )
     inputs = (model, *([like] if like else []))
     place = Destination(out, kind=kind, force=force, replaces=_is_exported, inputs=inputs)

@@ -47,11 +47,12 @@ def import_(
     """Make a model folder of what others hand over; no code in it is run, and no network is asked.
 
     That is a file of weights, .safetensors, .pt, .pth or .ckpt, of an architecture of closesesame or of a
-    network of your own, MODULE:NAME, whose module --import imports. Of a .nemo file or a folder of SpeechBrain
-    the weights alone are read, never the YAML; a weight of SpeechBrain is called as its file and then as in it.
+    network of your own, MODULE:NAME, whose module --import imports. Of a .nemo file or a folder of
+    SpeechBrain the weights alone are read, never the YAML; those of SpeechBrain are called as their file
+    and then as in it.
 
     Or it is a folder of Hugging Face with an audio classifier, which names its classes, its sample rate and
-    its architecture. Of a large one, 'frozen_layers' keeps the first layers as they are in every training, and
+    its architecture. Of a large one, 'frozen_layers' keeps the first layers as they are in every repair, and
     'recompute' trains in less memory. 'sesame export' writes the same again.
 
     A model in an .onnx or .tflite file is kept as it is and run by onnxruntime or LiteRT, which the extras
