@@ -34,7 +34,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".nemo")
 """What names of files of weights usually end in."""
 PART = ".ckpt"
 """What the files of a folder of SpeechBrain end in."""
-INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
 """Entries of a checkpoint under which training scripts keep the weights."""
 
 
