@@ -106,10 +106,12 @@ class Silero(nn.Module):
         maps = (real.square() + imaginary.square()).clamp(min=1e-12).sqrt()
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
             maps = layer(maps).relu()
-        state, heard = None, []
+        state: tuple[Tensor, Tensor] | None = None
+        heard = []
         for frame in maps[..., 0].unflatten(0, frames.shape[:2]).unbind(1):
-            state = self.lstm_cell(frame, state)
-            heard.append(state[0])
+            cell: tuple[Tensor, Tensor] = self.lstm_cell(frame, state)
+            heard.append(cell[0])
+            state = cell
         logits = self.final_conv(torch.stack(heard, 2).relu())[:, 0].amax(1)
         return torch.stack([torch.zeros_like(logits), logits], 1)
 
@@ -221,7 +223,7 @@ def imported(site: Path) -> Classifier:
 def of_graph(file: Path) -> Classifier:
     """The same network with the weights in an ONNX file, which are others than those beside it."""
     onnx = needed("onnx.numpy_helper", "onnx")
-    graph, state = read_graph(file.read_bytes(), file).graph, {}
+    graph, state = read_graph(file.read_bytes(), file).graph, dict[str, Tensor]()
     for tensor in graph.initializer:
         for theirs, ours in NAMES_IN_GRAPH.items():
             if tensor.name.startswith(theirs):

@@ -61,7 +61,7 @@ def changed(before: nn.Module, after: nn.Module) -> set[str]:
 def test_a_repair_leaves_frozen_layers_as_they_are_and_trains_the_others(kind: str) -> None:
     model = two_layers(kind, frozen_layers=1)
     frozen = frozen_weights(model.body)
-    parts = set().union(*(name.split(".") for name in frozen))
+    parts = set[str]().union(*(name.split(".") for name in frozen))
     assert BEFORE[kind] <= parts
     assert {name for name in frozen if name.startswith(FIRST[kind])}
     second = FIRST[kind].replace(".0.", ".1.")

@@ -74,7 +74,8 @@ class Sorted(nn.Module):
     """Has an operator that ONNX lacks."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.linalg.eigvals(x[:, None, :] * x[:, :, None]).real
+        values: Tensor = torch.linalg.eigvals(x[:, None, :] * x[:, :, None]).real
+        return values
 
 
 def test_what_onnx_cannot_say_is_one_sentence() -> None:

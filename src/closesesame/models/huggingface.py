@@ -129,7 +129,7 @@ class HuggingFace(Architecture):
         Raises:
             ModelError: if the sizes make none, or it has fewer layers than are to be frozen.
         """
-        network: Any = _network(self.kind, self.config, classes)
+        network = _network(self.kind, self.config, classes)
         lists = (part for name, part in network.named_modules() if name.rpartition(".")[2] in _LAYERS)
         layers = next(part for part in lists if isinstance(part, nn.ModuleList))
         if self.frozen_layers > len(layers):
@@ -145,7 +145,8 @@ class HuggingFace(Architecture):
                 warnings.simplefilter(
                     "ignore"
                 )  # the name is that of all versions, and an old one in new ones
-                network.gradient_checkpointing_enable({"use_reentrant": False})
+                enable: Any = network.gradient_checkpointing_enable
+                enable({"use_reentrant": False})
         return network
 
 

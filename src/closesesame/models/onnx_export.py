@@ -39,7 +39,7 @@ def _traceable() -> Iterator[None]:
 
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), patch.object(F, attention.__name__, of_one_head):
+        with warnings.catch_warnings(), patch.object(F, "scaled_dot_product_attention", of_one_head):
             warnings.simplefilter("ignore")
             yield
     finally:
