@@ -142,9 +142,7 @@ class HuggingFace(Architecture):
                 freeze(part)
         if self.recompute:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # the name is that of all versions, and an old one in new ones
+                warnings.simplefilter("ignore")  # new versions have another name, too
                 enable: Any = network.gradient_checkpointing_enable
                 enable({"use_reentrant": False})
         return network

@@ -8,11 +8,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from closesesame.core.errors import ModelError, short
 from closesesame.core.seeding import generator
@@ -25,25 +23,16 @@ CLIPS, DIFFERENCE = 3, 1e-4
 
 
 @contextmanager
-def _traceable() -> Iterator[None]:
-    """Within the block, attention over inputs (batch, time, unit) is that of one head, which ONNX knows.
-
-    Nothing is printed either: torch tells of every package that it could use.
-    """
-    attention, said = F.scaled_dot_product_attention, logging.root.manager.disable
-
-    def of_one_head(query: Tensor, key: Tensor, value: Tensor, *more: Any, **options: Any) -> Tensor:
-        if query.ndim != 3 or more or options:
-            return attention(query, key, value, *more, **options)
-        return attention(query[:, None], key[:, None], value[:, None])[:, 0]
-
+def _quiet() -> Iterator[None]:
+    """Within the block nothing is printed: torch tells of every package that it could use."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), patch.object(F, "scaled_dot_product_attention", of_one_head):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(said)
+        logging.disable(before)
 
 
 @torch.no_grad()
@@ -62,7 +51,7 @@ def to_onnx(model: Classifier) -> bytes:
     noise = torch.randn(CLIPS, *model.card.input_shape, generator=generator(0, "probes"))
     inputs = noise * 10.0 ** -torch.arange(CLIPS).view(-1, *[1] * len(model.card.input_shape))
     try:
-        with _traceable():
+        with _quiet():
             program = torch.onnx.export(
                 model,
                 (inputs,),
