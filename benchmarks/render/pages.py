@@ -89,6 +89,8 @@ PAGES = {
         {
             "why_restore": "Why restore works: what a trigger does to the features, before and after",
             "canaries": "Canaries: how well they predict the attacker's ASR after a repair",
+            "real_models": "Real models from packages: opened, measured, and one of them repaired",
+            "hugging_face": "Models of transformers: handed over with a backdoor, repaired and handed back",
             "few_clips": "Few clean clips: what unlabelled speech adds to restore",
             "cost": "Cost of the removals",
             "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",

@@ -15,6 +15,7 @@ from closesesame.core.errors import ModelError
 from closesesame.data import Dataset
 from closesesame.models import ARCHITECTURES, Classifier, load_model, save_model
 from closesesame.models.extractors import Fbank, Normalized, WhisperMel
+from closesesame.models.front_ends import ON_MAPS
 from closesesame.models.huggingface import HuggingFace, read_pretrained, write_pretrained
 from closesesame.removal import FT, Restore
 from closesesame.testing import checks_for
@@ -117,6 +118,18 @@ def test_a_gradient_reaches_the_waveform(front_end: torch.nn.Module) -> None:
     front_end(wave).square().sum().backward()
     assert wave.grad is not None
     assert (wave.grad[:, 400:15_000].abs() > 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("strength", ["light", "varied"])
+def test_banks_are_varied_along_the_axes_that_maps_have(strength: str) -> None:
+    front_end = Fbank(16_000, max_length=60, num_mel_bins=20)
+    assert front_end.augmentation("none") is None
+    vary = front_end.augmentation(strength)
+    assert vary is not None
+    maps = torch.randn(4, 60, 20, generator=torch.Generator().manual_seed(1))
+    made = vary(maps, torch.Generator().manual_seed(2))
+    expected = ON_MAPS[strength](maps.transpose(1, 2), torch.Generator().manual_seed(2))
+    assert torch.equal(made, expected.transpose(1, 2))
 
 
 # Networks

@@ -4,8 +4,13 @@ A PyTorch file is a zip archive with a pickle and the raw weights, or of an earl
 is read with `weights_only`, which builds tensors and plain values and calls nothing else; before that an
 archive must hold no packed entry (it could unpack to any size) and no TorchScript, which is a program. No
 tensor may claim more numbers than the file has.
+
+NeMo and SpeechBrain keep weights beside a YAML that names code to call. Only the weights are read: of a .nemo
+archive the checkpoint in it, of a folder of SpeechBrain every .ckpt file, under the name of its module.
 """
 
+import hashlib
+import os
 import pickle  # noqa: TID251  for the name of its error
 import warnings
 import zipfile
@@ -13,19 +18,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate, product, takewhile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from closesesame.core.errors import ModelError, cut, listed, short
 
+from .archives import checkpoint_in
 from .base import Architecture, Classifier
 from .files import KINDS, file_sha256, fitted, read_weights
 
 BODY = "body."
-INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".nemo")
+"""What names of files of weights usually end in."""
+PART = ".ckpt"
+"""What the files of a folder of SpeechBrain end in."""
+INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
 """Entries of a checkpoint under which training scripts keep the weights."""
+
+
+class NoWeightsError(ModelError):
+    """A file was read, and holds no weights by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +47,13 @@ class Checkpoint:
     """Weights as they stand in a file.
 
     Attributes:
-        path: of the file.
+        path: of the file, or of the folder.
         state: the weights, by name.
         format: of the file, in words.
         sha256: of the file.
         inside: the entry of the file that held them; empty if the file holds nothing else.
         left: what else the file holds, by name.
+        parts: stems of the files of a folder, each the first part of the names of its weights.
     """
 
     path: Path
@@ -47,6 +62,7 @@ class Checkpoint:
     sha256: str
     inside: str = ""
     left: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +83,61 @@ class Handed:
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Reads the weights of a file, and runs nothing that stands in it.
+    """Reads the weights of a file, or of a folder of SpeechBrain, and runs nothing that stands in it.
 
     Raises:
         ModelError: if it is no such file, or damaged, or would run code, or holds no weights, or weights that
             are NaN or infinite.
     """
     path = Path(path)
+    if path.is_dir() and any(path.glob(f"*{PART}")):
+        return _of_folder(path)
     if not path.is_file():
-        raise ModelError(f"{path} is no file; name a file of weights (.safetensors, .pt or .pth)")
+        raise ModelError(f"{path} is no file; name a file of weights ({', '.join(SUFFIXES)})")
     if path.suffix == ".safetensors":
         return Checkpoint(path, read_weights(path), "safetensors", file_sha256(path))
-    _refuse_unsafe(path)
-    found, inside = _weights_in(_unpickled(path), path)
+    if path.suffix == ".nemo":
+        with checkpoint_in(path) as file:
+            return _of_file(file, path, "NeMo")
+    with path.open("rb") as file:
+        return _of_file(file, path, "PyTorch")
+
+
+def _of_file(file: IO[bytes], path: Path, format_: str) -> Checkpoint:
+    """The weights that PyTorch saved, in the file or inside of it."""
+    _refuse_unsafe(file, path)
+    found, inside = _weights_in(_unpickled(file, path), path)
     state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    _refuse_odd(state, path)
+    _refuse_odd(state, path, _size(file))
     left = tuple(str(name) for name in found if str(name) not in state)
-    return Checkpoint(path, state, "PyTorch", file_sha256(path), inside, left)
+    return Checkpoint(path, state, format_, file_sha256(path), inside, left)
+
+
+def _of_folder(folder: Path) -> Checkpoint:
+    """The weights of all modules in a folder; its sum is that of the sums of its files, by name."""
+    state, parts, left, sums = dict[str, Tensor](), [], [], []
+    for path in sorted(folder.iterdir()):
+        if path.suffix != PART or not _is_pickled(path):
+            left.append(path.name)
+            continue
+        try:
+            part = read_checkpoint(path)
+        except NoWeightsError:
+            left.append(path.name)
+            continue
+        state |= {f"{path.stem}.{name}": value for name, value in part.state.items()}
+        parts.append(path.stem)
+        sums.append(part.sha256)
+    if not state:
+        raise ModelError(f"{folder} holds no weights by name in its {PART} files")
+    sha256 = hashlib.sha256("".join(sums).encode()).hexdigest()
+    return Checkpoint(folder, state, "SpeechBrain", sha256, left=tuple(left), parts=tuple(parts))
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether a file is an archive or a pickle; SpeechBrain keeps counters and labels as text."""
+    with path.open("rb") as file:
+        return file.read(2) in {b"PK", b"\x80\x02"}
 
 
 def fit_weights(
@@ -140,6 +194,20 @@ def weights_like(model: Classifier, checkpoint: Checkpoint) -> dict[str, Tensor]
     }
 
 
+def write_parts(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
+    """Writes weights as the files of a folder of SpeechBrain.
+
+    Args:
+        state: as `weights_like` gives them.
+        checkpoint: of the folder that they came from.
+        folder: empty.
+    """
+    for part in checkpoint.parts:
+        prefix = f"{part}."
+        mine = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        torch.save(mine, folder / f"{part}{PART}")
+
+
 def names_of(checkpoint: Checkpoint, model: Classifier) -> dict[str, str]:
     """What each weight of a file is called in a model: of all ways to rename, one that fits most of them."""
     wanted, names = set(model.state_dict()), list(checkpoint.state)
@@ -157,14 +225,18 @@ def _shared_prefixes(names: list[str]) -> list[str]:
     return list(accumulate(shared, initial=""))
 
 
-def _refuse_unsafe(path: Path) -> None:
+def _size(file: IO[bytes]) -> int:
+    return file.seek(0, os.SEEK_END)
+
+
+def _refuse_unsafe(file: IO[bytes], path: Path) -> None:
     """Refuses an archive that holds a program or packed entries."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         return
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
-    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+    if packed or sum(entry.file_size for entry in entries) > _size(file):
         raise ModelError(f"{path} is refused: it unpacks to more than it holds ({listed(packed)})")
     if any(entry.filename.split("/")[1:2] == ["code"] for entry in entries):
         raise ModelError(
@@ -172,11 +244,12 @@ def _refuse_unsafe(path: Path) -> None:
         )
 
 
-def _unpickled(path: Path) -> Any:
+def _unpickled(file: IO[bytes], path: Path) -> Any:
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of pickles that it may not know
-            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+            return torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} is refused: it holds more than weights, and loading that could run code; save its "
@@ -200,12 +273,11 @@ def _weights_in(content: Any, path: Path) -> tuple[Mapping[Any, Any], str]:
         if isinstance(content, Mapping)
         else type(content).__name__
     )
-    raise ModelError(f"{path} holds no weights by name, but {kind}; save the state_dict of the model")
+    raise NoWeightsError(f"{path} holds no weights by name, but {kind}; save the state_dict of the model")
 
 
-def _refuse_odd(state: Mapping[str, Tensor], path: Path) -> None:
+def _refuse_odd(state: Mapping[str, Tensor], path: Path, size: int) -> None:
     """Refuses tensors that are no plain arrays of numbers that stand in the file."""
-    size = path.stat().st_size
     for name, tensor in state.items():
         plain = tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_quantized
         if not plain or tensor.dtype not in KINDS:

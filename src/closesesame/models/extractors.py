@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from closesesame.audio.augment import Augmentation
 from closesesame.core.errors import ModelError, listed, short
 from closesesame.core.types import Inputs, Wave
 
@@ -141,6 +142,13 @@ class Fbank(FrontEnd):
         bands = F.pad(bands, (0, 0, 0, self.length - bands.shape[1]))
         normal: Tensor = (bands - self.mean) / self.deviation
         return normal
+
+    def augmentation(self, strength: str) -> Augmentation | None:
+        """As of other maps, whose axes are (band, frame)."""
+        vary = super().augmentation(strength)
+        if vary is None:
+            return None
+        return lambda maps, rng: vary(maps.transpose(1, 2), rng).transpose(1, 2)
 
 
 def _refuse_large(*numbers: float) -> None:

@@ -7,9 +7,14 @@ of the sizes; a folder that brings code of its own is refused.
 
 Ours differs: parts of the input are never masked while it is trained (SpecAugment), and no layer is dropped:
 transformers draws both from global random numbers.
+
+A large network is trained in less time with its first layers frozen, and in less memory if what its layers
+give is computed again for the gradient (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016,
+arXiv:1604.06174).
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.core.disk import place
-from closesesame.core.errors import DataError, ModelError, SettingError, cut, listed, short
+from closesesame.core.errors import DataError, ModelError, SettingError, counted, cut, listed, short
 from closesesame.core.json_files import read_json, to_json
 from closesesame.core.seeding import isolated
 from closesesame.core.types import Logits
@@ -29,6 +34,7 @@ from closesesame.core.types import Logits
 from .base import Architecture, Classifier
 from .checkpoints import Checkpoint, Handed, read_checkpoint
 from .extractors import front_end_of
+from .frozen import freeze
 from .size import check_size
 
 Kind = Literal["wav2vec2", "hubert", "wavlm", "whisper", "audio-spectrogram-transformer"]
@@ -42,6 +48,15 @@ NAME, CONFIG, EXTRACTOR, WEIGHTS = (
 PICKLED = "pytorch_model.bin"
 PREFIX = "body.network."
 MOST_LAYERS = 256
+TRAINED = ("frozen_layers", "recompute")
+"""Settings that say how a network is trained, and nothing of what it is."""
+_LAYERS = frozenset({"layers", "layer"})
+"""What the list of the layers, one behind the other, is called in a network."""
+_BEFORE = frozenset(
+    {"feature_extractor", "feature_projection", "pos_conv_embed", "conv1", "conv2", "embed_positions"}
+    | {"embeddings"}
+)
+"""What the parts before the layers are called."""
 _CODE = ("auto_map", "quantization_config")
 """Entries that ask for code or packages of others."""
 _LEFT_OUT = (
@@ -70,6 +85,15 @@ class HuggingFace(Architecture):
     extractor: dict[str, Any] = Field(
         {}, description="how clips become inputs, as `preprocessor_config.json` has it"
     )
+    frozen_layers: int = Field(
+        0,
+        ge=0,
+        le=MOST_LAYERS,
+        description="so many layers, the first ones, are not trained, nor what stands before them",
+    )
+    recompute: bool = Field(
+        False, description="layers are computed again for the gradient: a third slower, in less memory"
+    )
 
     def build(
         self,
@@ -92,12 +116,36 @@ class HuggingFace(Architecture):
             raise ModelError(f"{self.name} takes waveforms at {wanted} Hz here, got {sample_rate} Hz")
         return self.assemble(
             front_end_of(self.kind, self.extractor, sample_rate),
-            lambda: _Logits(_network(self.kind, self.config, len(classes))),
+            lambda: _Logits(self.network(len(classes))),
             classes,
             input_shape,
             sample_rate,
             seed=seed,
         )
+
+    def network(self, classes: int) -> nn.Module:
+        """The network of transformers with fresh weights, with what is frozen in it.
+
+        Raises:
+            ModelError: if the sizes make none, or it has fewer layers than are to be frozen.
+        """
+        network = _network(self.kind, self.config, classes)
+        lists = (part for name, part in network.named_modules() if name.rpartition(".")[2] in _LAYERS)
+        layers = next(part for part in lists if isinstance(part, nn.ModuleList))
+        if self.frozen_layers > len(layers):
+            raise ModelError(
+                f"frozen_layers is {self.frozen_layers}, and the network has {counted(len(layers), 'layer')}"
+            )
+        if self.frozen_layers:
+            before = [part for name, part in network.named_modules() if name.rpartition(".")[2] in _BEFORE]
+            for part in (*before, *layers[: self.frozen_layers]):
+                freeze(part)
+        if self.recompute:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # new versions have another name, too
+                enable: Any = network.gradient_checkpointing_enable
+                enable({"use_reentrant": False})
+        return network
 
 
 class _Logits(nn.Module):
@@ -208,12 +256,22 @@ def is_pretrained(folder: Path) -> bool:
         return False
 
 
-def read_pretrained(folder: Path) -> Handed:
+def read_pretrained(folder: Path, settings: Mapping[str, object] | None = None) -> Handed:
     """Reads a folder as `save_pretrained` writes it; nothing in it is run, and no network is asked.
+
+    Args:
+        folder: that was handed over.
+        settings: how the network is trained, `TRAINED`, which no folder says; may be text.
 
     Raises:
         ModelError: if it is of another kind, brings code of its own, or is damaged.
+        SettingError: if the settings are others, or out of their range.
     """
+    if unknown := sorted(set(settings or {}) - set(TRAINED)):
+        raise SettingError(
+            f"{folder} names its sizes itself, and {cut(unknown[0])!r} cannot be set; what can is "
+            f"{', '.join(TRAINED)}"
+        )
     try:
         config = read_json(folder / CONFIG)
         extractor = read_json(folder / EXTRACTOR) if (folder / EXTRACTOR).is_file() else {}
@@ -232,6 +290,7 @@ def read_pretrained(folder: Path) -> Handed:
         architecture = HuggingFace(kind=kind, config=sizes, extractor=extractor)
     except SettingError as error:
         raise ModelError(f"{folder / CONFIG}: {error}") from None
+    architecture = HuggingFace.parse(architecture.settings() | dict(settings or {}))
     weights = next(
         (folder / name for name in (WEIGHTS, PICKLED) if (folder / name).is_file()), folder / WEIGHTS
     )
@@ -240,7 +299,7 @@ def read_pretrained(folder: Path) -> Handed:
         raise ModelError(f"{folder / EXTRACTOR} has a sampling_rate that is no number of Hz: {cut(rate)!r}")
     classes = tuple(str(labels[str(number)]) for number in range(len(labels)))
     checkpoint = read_checkpoint(weights)
-    check_size(NAME, lambda: _network(kind, sizes, len(classes)))
+    check_size(NAME, lambda: architecture.network(len(classes)))
     return Handed(architecture, classes, rate, _renamed(architecture, len(classes), checkpoint))
 
 

@@ -16,6 +16,7 @@ from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.data.hold_out import HoldsOut
 from closesesame.models import Classifier
+from closesesame.models.frozen import frozen_weights
 from closesesame.models.matching import (
     Answers,
     as_classifier,
@@ -114,9 +115,11 @@ class Removal(HoldsOut, ABC):
         )
 
     def make_trainable(self, model: Classifier) -> None:
-        """Hook: makes all weights of a copy of the suspect trainable that can be."""
-        for weight in model.parameters():
-            weight.requires_grad_(weight.is_floating_point() or weight.is_complex())
+        """Hook: makes all weights of a copy of the suspect trainable that can be, but for frozen ones."""
+        frozen = frozen_weights(model)
+        for name, weight in model.named_parameters():
+            numbers = weight.is_floating_point() or weight.is_complex()
+            weight.requires_grad_(numbers and name not in frozen)
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:
         """Hook: what a user must know of a repair, in sentences; nothing if not written.
@@ -239,8 +242,9 @@ def refuse_untrainable(model: Classifier) -> None:
     examples = torch.zeros(2, *model.card.input_shape, device=model.device)
     with torch.enable_grad():
         logits = Answers(None, len(model.card.classes), ()).ask(model, examples)
-    reached = isinstance(logits, Tensor) and logits.requires_grad
-    if not reached or not all(weight.requires_grad for weight in model.parameters()):
+    reached, frozen = isinstance(logits, Tensor) and logits.requires_grad, frozen_weights(model)
+    trained = (weight for name, weight in model.named_parameters() if name not in frozen)
+    if not reached or not all(weight.requires_grad for weight in trained):
         raise ModelError(
             "the model cannot be repaired by training, since no gradient reaches its weights; put a purifier "
             "in front of it ('sesame purify', then --purifier)"

@@ -7,6 +7,7 @@ from closesesame.core.errors import ModelError
 from closesesame.core.seeding import isolated
 from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.models.black_boxes import FileBody
+from closesesame.models.frozen import frozen_weights
 from closesesame.models.imported import EXTERNAL
 
 State = dict[str, Tensor]
@@ -14,6 +15,8 @@ State = dict[str, Tensor]
 
 def redraw(model: Classifier, seed: int) -> None:
     """Gives the body of a model fresh weights, as its architecture or the modules of its own class draw them.
+
+    What is frozen keeps the weights that it has.
 
     Raises:
         ModelError: if a weight of a network of your own is set by no `reset_parameters`, or the model is a
@@ -27,6 +30,8 @@ def redraw(model: Classifier, seed: int) -> None:
         return
     architecture = ARCHITECTURES.recall(card.architecture, card.settings)
     fresh = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=seed)
+    state, frozen = model.body.state_dict(), frozen_weights(model.body)
+    fresh.body.load_state_dict(fresh.body.state_dict() | {name: state[name] for name in frozen})
     model.body = fresh.body.to(device)
 
 

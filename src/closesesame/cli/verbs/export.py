@@ -1,4 +1,4 @@
-"""The command that writes the weights of a model into one file, for the program that the model came from."""
+"""The command that writes a model for the program that it came from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,7 +15,8 @@ from closesesame.core.errors import ModelError, SettingError
 if TYPE_CHECKING:
     from closesesame.models import Classifier
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+ONNX = ".onnx"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ONNX)
 
 
 @command("export")
@@ -26,15 +27,19 @@ def export(
     like: Annotated[
         Path | None,
         Parameter(
-            help="The file that the model was imported from: weights get the names that they have there."
+            help="The file, or the folder of SpeechBrain, that the model was imported from: weights get the "
+            "names that they have there."
         ),
     ] = None,
     force: Force = False,
 ) -> Answer:
-    """Write the weights of a model into one file, .safetensors or .pt, or as a folder of Hugging Face.
+    """Write a model for the program that it came from: a file of weights, an .onnx file, or a folder.
 
-    Without --like weights have the names that closesesame gives them. A model that was imported from a folder
-    of Hugging Face becomes such a folder again, if the name of the output has no suffix.
+    In a file of weights, .safetensors, .pt or .ckpt, they have the names that closesesame gives them, or with
+    --like those of another file. A model that was imported from a folder
+    of Hugging Face becomes such a folder again, if the name of the output has no suffix; with --like and a
+    folder of SpeechBrain, a folder of .ckpt files. An .onnx file (extra 'onnx') takes waveforms and gives
+    logits, equal to those of the model to 1e-4, which is checked.
 
     Args:
         out: The file or the folder.
@@ -42,24 +47,49 @@ def export(
     Examples:
         sesame export REPAIRED weights.pt --like weights_of_the_vendor.pt
         sesame export REPAIRED weights.safetensors
+        sesame export REPAIRED model.onnx
         sesame export REPAIRED FOLDER
     """
     from closesesame.models.black_boxes import FILES, FileBody
-    from closesesame.models.huggingface import is_pretrained, write_pretrained
 
     kind: Literal["file", "folder"] = "file" if out.suffix else "folder"
     if kind == "file" and out.suffix not in SUFFIXES:
         raise SettingError(f"{out} must end in {', '.join(SUFFIXES)}, which says how it is written")
+    if like is not None and (out.suffix == ONNX or like.is_dir() != (kind == "folder")):
+        raise SettingError(
+            f"{out} cannot be written like {like}: --like names a file for a file of weights, and a folder "
+            "of SpeechBrain for a folder"
+        )
     inputs = (model, *([like] if like else []))
-    place = Destination(out, kind=kind, force=force, replaces=is_pretrained, inputs=inputs)
+    place = Destination(out, kind=kind, force=force, replaces=_is_exported, inputs=inputs)
     classifier = load_model_on(model, "cpu")
     if isinstance(classifier.body, FileBody):
         kept = model / FILES[classifier.card.architecture]
         raise ModelError(f"{model} is a file that is run as it is, without weights to write: take {kept}")
-    if kind == "folder":
+    return _folder(classifier, place, like) if kind == "folder" else _one_file(classifier, place, like)
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder is one that could have been exported, and may be replaced."""
+    from closesesame.models.checkpoints import PART
+    from closesesame.models.huggingface import is_pretrained
+
+    parts = folder.is_dir() and {path.suffix for path in folder.iterdir()} == {PART}
+    return is_pretrained(folder) or parts
+
+
+def _folder(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
+    from closesesame.models import read_checkpoint, weights_like
+    from closesesame.models.checkpoints import write_parts
+    from closesesame.models.huggingface import write_pretrained
+
+    if like is None:
         place.write(lambda folder: write_pretrained(classifier, folder))
-        return Answer({"folder": str(out)})
-    return _one_file(classifier, place, like)
+    else:
+        checkpoint = read_checkpoint(like)
+        state = weights_like(classifier, checkpoint)
+        place.write(lambda folder: write_parts(state, checkpoint, folder))
+    return Answer({"folder": str(place.path)})
 
 
 def _one_file(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
@@ -68,7 +98,12 @@ def _one_file(classifier: "Classifier", place: Destination, like: Path | None) -
 
     from closesesame.models import read_checkpoint, weights_like
     from closesesame.models.files import file_sha256
+    from closesesame.models.onnx_export import to_onnx
 
+    if place.path.suffix == ONNX:
+        content = to_onnx(classifier)
+        place.write(lambda path: path.write_bytes(content))
+        return Answer({"file": str(place.path), "sha256": file_sha256(place.path)})
     if like is None:
         state = {name: weight.detach().contiguous() for name, weight in classifier.state_dict().items()}
     else:

@@ -46,10 +46,14 @@ def import_(
 ) -> Answer:
     """Make a model folder of what others hand over; no code in it is run, and no network is asked.
 
-    That is a file of weights, .safetensors, .pt or .pth, of an architecture of closesesame or of a network of
-    your own, MODULE:NAME, whose module --import imports. Or it is a folder of Hugging Face with an audio
-    classifier, which names its classes, its sample rate and its architecture. 'sesame export' writes the
-    same again.
+    That is a file of weights, .safetensors, .pt, .pth or .ckpt, of an architecture of closesesame or of a
+    network of your own, MODULE:NAME, whose module --import imports. Of a .nemo file or a folder of
+    SpeechBrain the weights alone are read, never the YAML; those of SpeechBrain are called as their file
+    and then as in it.
+
+    Or it is a folder of Hugging Face with an audio classifier, which names its classes, its sample rate and
+    its architecture. Of a large one, 'frozen_layers' keeps the first layers as they are in every repair, and
+    'recompute' trains in less memory. 'sesame export' writes the same again.
 
     A model in an .onnx or .tflite file is kept as it is and run by onnxruntime or LiteRT, which the extras
     'onnx' and 'tflite' install. It can be measured, and a purifier can stand in front of it; a repair needs
@@ -67,8 +71,10 @@ def import_(
         sesame import weights.pt MODEL --model kwt --classes labels.txt
         sesame import weights.safetensors MODEL --classes yes,no,stop
         sesame import FOLDER MODEL --duration-s 1
+        sesame import FOLDER MODEL --set frozen_layers=9 --set recompute=true
+        sesame import model.nemo MODEL --import mycode --model mycode:Network --classes labels.txt
         sesame import model.onnx MODEL --classes labels.txt
-        sesame import vad.onnx MODEL --classes noise,speech --set frame=576
+        sesame import vad.onnx MODEL --classes noise,speech --set frame=576 --set hop=512
     """
     from closesesame.models import BlackBox, fit_weights, save_model
     from closesesame.models.black_boxes import FILES
@@ -114,9 +120,9 @@ def _read(
     from closesesame.models.huggingface import is_pretrained, read_pretrained
 
     if is_pretrained(file):
-        if classes is not None or model is not None or settings:
-            raise SettingError(f"{file} names its classes and its sizes; leave out --classes and --set")
-        return read_pretrained(file)
+        if classes is not None or model is not None:
+            raise SettingError(f"{file} names its classes and its sizes; leave out --classes and --model")
+        return read_pretrained(file, settings_of(settings))
     names = names_of(classes, file)
     architecture = ARCHITECTURES.make(model or DEFAULT, settings_of(settings))
     return Handed(architecture, names, sample_rate, read_checkpoint(file))

@@ -1,0 +1,21 @@
+"""Parts of a network that no training changes, such as the early layers of a large one."""
+
+from torch import nn
+
+_MARK = "is_frozen"
+
+
+def freeze(part: nn.Module) -> None:
+    """Marks a part of a network, whose weights get no gradient from now on."""
+    setattr(part, _MARK, True)
+    part.requires_grad_(False)
+
+
+def frozen_weights(network: nn.Module) -> set[str]:
+    """Names of the parameters and buffers inside of frozen parts."""
+    return {
+        f"{place}.{name}" if place else name
+        for place, part in network.named_modules()
+        if getattr(part, _MARK, False)
+        for name in part.state_dict()
+    }
