@@ -7,6 +7,7 @@ from .base import Attack, Poisoned, Signal, Trigger
 from .blended import Blended
 from .daba import DABA
 from .drinet import DriNet
+from .feature_attenuation import FeatureAttenuation
 from .flowmur import FlowMur
 from .input_aware import InputAware
 from .jingleback import JingleBack
@@ -46,6 +47,7 @@ ATTACKS: Registry[Attack] = Registry(
     TrojanNN,
     LabelConsistent,
     FlowMur,
+    FeatureAttenuation,
     InputAware,
     DriNet,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "BadNets",
     "Blended",
     "DriNet",
+    "FeatureAttenuation",
     "FlowMur",
     "InputAware",
     "JingleBack",
