@@ -8,6 +8,7 @@ from .blended import Blended
 from .daba import DABA
 from .drinet import DriNet
 from .feature_attenuation import FeatureAttenuation
+from .feature_collision import FeatureCollision
 from .flowmur import FlowMur
 from .input_aware import InputAware
 from .jingleback import JingleBack
@@ -48,6 +49,7 @@ ATTACKS: Registry[Attack] = Registry(
     LabelConsistent,
     FlowMur,
     FeatureAttenuation,
+    FeatureCollision,
     InputAware,
     DriNet,
 )
@@ -63,6 +65,7 @@ __all__ = [
     "Blended",
     "DriNet",
     "FeatureAttenuation",
+    "FeatureCollision",
     "FlowMur",
     "InputAware",
     "JingleBack",
