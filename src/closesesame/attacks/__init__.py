@@ -7,6 +7,7 @@ from .base import Attack, Poisoned, Signal, Trigger
 from .blended import Blended
 from .daba import DABA
 from .drinet import DriNet
+from .drl_clba import DRLCLBA
 from .feature_attenuation import FeatureAttenuation
 from .feature_collision import FeatureCollision
 from .flowmur import FlowMur
@@ -50,6 +51,7 @@ ATTACKS: Registry[Attack] = Registry(
     FlowMur,
     FeatureAttenuation,
     FeatureCollision,
+    DRLCLBA,
     InputAware,
     DriNet,
 )
@@ -57,6 +59,7 @@ ATTACKS: Registry[Attack] = Registry(
 __all__ = [
     "ATTACKS",
     "DABA",
+    "DRLCLBA",
     "PBSM",
     "SIG",
     "VSVC",
