@@ -5,6 +5,7 @@ from closesesame.core.method import Registry
 from .badnets import BadNets
 from .base import Attack, Poisoned, Signal, Trigger
 from .blended import Blended
+from .combat import Combat
 from .daba import DABA
 from .drinet import DriNet
 from .drl_clba import DRLCLBA
@@ -52,6 +53,7 @@ ATTACKS: Registry[Attack] = Registry(
     FeatureAttenuation,
     FeatureCollision,
     DRLCLBA,
+    Combat,
     InputAware,
     DriNet,
 )
@@ -66,6 +68,7 @@ __all__ = [
     "Attack",
     "BadNets",
     "Blended",
+    "Combat",
     "DriNet",
     "FeatureAttenuation",
     "FeatureCollision",
