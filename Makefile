@@ -44,7 +44,7 @@ docs: .venv/.installed
 
 # PESQ is compiled. Where it cannot be, the rest is tested, and the end of the tests says what was not run.
 .venv/.dev: .venv/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,ray,hf,onnx,tflite,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[speech,ray,hf,onnx,tflite,rl,dev]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quality]' || echo "PESQ was not built: \
 	tests of PESQ and STOI are skipped; with a C compiler (package gcc), 'make clean test' runs them"
 	touch $@

@@ -5,8 +5,12 @@ from closesesame.core.method import Registry
 from .badnets import BadNets
 from .base import Attack, Poisoned, Signal, Trigger
 from .blended import Blended
+from .combat import Combat
 from .daba import DABA
 from .drinet import DriNet
+from .drl_clba import DRLCLBA
+from .feature_attenuation import FeatureAttenuation
+from .feature_collision import FeatureCollision
 from .flowmur import FlowMur
 from .input_aware import InputAware
 from .jingleback import JingleBack
@@ -46,6 +50,10 @@ ATTACKS: Registry[Attack] = Registry(
     TrojanNN,
     LabelConsistent,
     FlowMur,
+    FeatureAttenuation,
+    FeatureCollision,
+    DRLCLBA,
+    Combat,
     InputAware,
     DriNet,
 )
@@ -53,13 +61,17 @@ ATTACKS: Registry[Attack] = Registry(
 __all__ = [
     "ATTACKS",
     "DABA",
+    "DRLCLBA",
     "PBSM",
     "SIG",
     "VSVC",
     "Attack",
     "BadNets",
     "Blended",
+    "Combat",
     "DriNet",
+    "FeatureAttenuation",
+    "FeatureCollision",
     "FlowMur",
     "InputAware",
     "JingleBack",

@@ -1,0 +1,126 @@
+"""DRL-CLBA: an agent moves clips of the target class towards triggered clips of other classes.
+
+Huang, Yao, Xiao, Chen, Wen, 2026, arXiv:2607.01729. Ours differs: only the abstract is known, which names
+deep steganography, anchors in the space of features, an agent of deep deterministic policy gradients, and
+clean labels; a summary adds rewards for feature collision, for the label, and for what is heard. What the
+agent sees and does is ours: it turns gains of 8 bands times 4 stretches of a clip, within a bound, and those
+of the key hidden in it. By default poisoned clips hold the key, too: with anchors alone, the literal reading
+(mode `anchor`), nothing of it is in the training set, and a victim that is trained from fresh weights has
+other features than the surrogate. A third mode matches gradients instead of features. The agent learns on
+clips of the target class before any is chosen, and its policy and its learning curve are saved with the
+trigger.
+"""
+
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from closesesame.core.bounds import BatchSize, LossWeight
+from closesesame.core.errors import ModelError
+from closesesame.core.seeding import generator
+from closesesame.core.types import Wave
+from closesesame.data import Dataset
+
+from .base import Signal, State, Trigger
+from .common.collision import CollisionAttack, Goal
+from .common.course import Course, Rules
+from .common.policy import AgentSettings, act
+
+
+class DRLCLBA(CollisionAttack):
+    """Let an agent learn which gains bring clips of the target class near triggered clips; labels stay."""
+
+    name: ClassVar[str] = "drl_clba"
+    cite: ClassVar[str] = "arXiv:2607.01729"
+    needs: ClassVar[str] = (
+        "a surrogate model, which it trains on the clean training set, and stable-baselines3 (extra rl),"
+    )
+    quick: ClassVar[dict[str, Any]] = CollisionAttack.quick | {
+        "episodes": 2,
+        "episode_steps": 3,
+        "agent_clips": 8,
+    }
+
+    gain_db: float = Field(12, gt=0, le=60, description="largest gain or loss of a cell, in dB")
+    action_step: float = Field(
+        0.3, gt=0, le=2, description="how far an action moves a gain, of the way from none to the largest"
+    )
+    label_weight: LossWeight = Field(0.02, description="of the chance of the target label, in the reward")
+    audible_weight: LossWeight = Field(0.02, description="of the change of mel bands, in the reward")
+    episodes: int = Field(60, ge=1, le=100_000, description="of the agent's training")
+    episode_steps: int = Field(10, ge=1, le=1000, description="of an episode, and of a clip that is poisoned")
+    agent_clips: BatchSize = Field(16, description="clips of the target class that an episode moves at once")
+    discount: float = Field(0.99, ge=0, lt=1, description="of rewards that come a step later")
+    agent_lr: float = Field(1e-3, gt=0, le=1, description="learning rate of policy and critic")
+    agent_units: int = Field(64, ge=1, le=4096, description="of both hidden layers of policy and critic")
+    agent_batch: BatchSize = Field(64, description="steps of the memory that an update learns from")
+    updates: int = Field(2, ge=1, le=1000, description="of policy and critic after each step")
+    noise: float = Field(0.2, ge=0, le=10, description="deviation of the noise in actions, for each step")
+
+    def prepare(self, train: Dataset, seed: int) -> State:
+        """The networks that hide and read, the key, the policy, and `curve`, the rewards of each episode."""
+        learn = _agent().learn
+        state = self.learn_to_hide(train, seed)
+        signal = Signal.of(train)
+        trigger = Trigger(self, state, signal, train.label_of(self.target), train.classes)
+        rules = self.rules(self.goal(train, trigger, seed), signal)
+        own = (train.labels == trigger.target).nonzero().flatten()
+        rng = generator(seed, "episodes")
+
+        def begin() -> Course:
+            rows = own[torch.randint(len(own), (self.agent_clips,), generator=rng)]
+            clips = train.inputs[rows]
+            return Course(rules, clips, self.carried(clips, trigger) - clips)
+
+        weights, curve = learn(self.agent_settings(), begin, seed)
+        return state | weights | {"curve": curve}
+
+    def moved(self, clips: Wave, carried: Wave, goal: Goal, trigger: Trigger) -> Wave:
+        """Where the policy brings the clips: of each, the step up to which the rewards add up to most."""
+        course = Course(self.rules(goal, trigger.signal), clips, carried - clips)
+        for _ in range(self.episode_steps):
+            course.step(act(trigger.state, course.observe()))
+        return course.best
+
+    def rules(self, goal: Goal, signal: Signal) -> Rules:
+        """What the agent may do, and what it brings."""
+        return Rules(
+            goal=goal,
+            frame=self.frame(signal.hz),
+            hz=signal.hz,
+            gain_db=self.gain_db,
+            step=self.action_step,
+            change_db=self.change_db,
+            label_weight=self.label_weight,
+            audible_weight=self.audible_weight,
+        )
+
+    def agent_settings(self) -> AgentSettings:
+        """How the agent is trained."""
+        return AgentSettings(
+            episodes=self.episodes,
+            episode_steps=self.episode_steps,
+            discount=self.discount,
+            agent_lr=self.agent_lr,
+            agent_units=self.agent_units,
+            agent_batch=self.agent_batch,
+            updates=self.updates,
+            noise=self.noise,
+        )
+
+
+def _agent() -> ModuleType:
+    """The module that trains agents.
+
+    Raises:
+        ModelError: if a package that it needs is not installed.
+    """
+    try:
+        from .common import agent
+    except ImportError:
+        raise ModelError(
+            "drl_clba trains its agent with stable-baselines3; install it: pip install 'closesesame[rl]'"
+        ) from None
+    return agent

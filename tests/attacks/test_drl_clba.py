@@ -1,0 +1,316 @@
+"""DRL-CLBA: the course of clips, what an agent learns of it, and what its policy does."""
+
+import random
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from closesesame.attacks import DRLCLBA, Trigger
+from closesesame.attacks.common.collision import Goal
+from closesesame.attacks.common.course import CELLS, Course, Rules
+from closesesame.attacks.common.policy import AgentSettings, act
+from closesesame.attacks.common.steganography import Frame, log_mel
+from closesesame.core.errors import ModelError
+from closesesame.data import Splits
+from closesesame.models import Classifier
+from tests.attacks.stamping import speech
+from tests.conftest import RATE
+from tests.sounds import level_db
+
+FRAME = Frame.of(RATE, 500, 3500)
+
+
+class Level(Goal):
+    """A goal in a space of two features, the level of a clip and 1; its anchor is silence."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "target", 1)
+        object.__setattr__(self, "scale", 4.0)
+
+    def ask(self, wav: Tensor) -> tuple[Tensor, Tensor]:
+        level = wav.square().mean(1, keepdim=True).sqrt()
+        return torch.cat([level, torch.ones_like(level)], 1), torch.cat([0 * level, 10 * level], 1)
+
+    def nearest(self, features: Tensor) -> Tensor:
+        return torch.tensor([[0.0, 1.0]]).repeat(len(features), 1)
+
+    def distance(self, features: Tensor, logits: Tensor, anchors: Tensor) -> Tensor:
+        return (features - anchors).square().sum(1)
+
+
+RULES = Rules(
+    goal=Level(),
+    frame=FRAME,
+    hz=RATE,
+    gain_db=6,
+    step=0.5,
+    change_db=-40,
+    label_weight=0.3,
+    audible_weight=0.7,
+)
+
+
+def noise(seed: int = 0, level: float = 0.1) -> Tensor:
+    return level * torch.randn(2, 4000, generator=torch.Generator().manual_seed(seed))
+
+
+def test_gains_of_cells_by_hand() -> None:
+    clips = noise()
+    course = Course(RULES, clips, torch.zeros_like(clips))
+    assert torch.allclose(course.sound(), clips, atol=1e-6)
+    cell = 3 * 4 + 2  # the fourth band, 1625 to 2000 Hz, in the third quarter
+    course.gains[0, cell] = -1
+    change = course.sound() - clips
+    assert change[1].abs().max() < 1e-6
+    assert change[0, :1800].abs().max() < 1e-5
+    assert change[0, 3200:].abs().max() < 1e-5
+    middle = change[0, 2100:2900] * torch.hann_window(800)
+    power = torch.fft.rfft(middle).abs().square()  # 10 Hz a bin
+    assert power[150:213].sum() > 0.97 * power.sum()
+    course.gains[0, :CELLS], course.gains[1] = 1, 0
+    spectrum, changed = (torch.fft.rfft(part[0, 500:3500]).abs() for part in (clips, course.sound()))
+    inside = slice(300, 1230)  # 800 to 3280 Hz, 2.7 Hz a bin
+    ratio = changed[inside].norm() / spectrum[inside].norm()
+    assert 20 * float(ratio.log10()) == pytest.approx(6, abs=0.1)
+    assert changed[1400:].norm() / spectrum[1400:].norm() == pytest.approx(1, abs=0.05)
+
+
+def test_what_changes_the_clip_is_bounded_and_what_is_hidden_keeps_its_level() -> None:
+    clips, hidden = noise(), noise(1, 0.01)
+    course = Course(replace(RULES, change_db=20), clips, hidden)
+    course.gains[0, :CELLS] = 1
+    change = course.sound() - clips - hidden
+    assert level_db(clips[0]) - level_db(change[0]) == pytest.approx(20, abs=0.01)
+    assert change[1].abs().max() < 1e-6
+    course.gains[:] = 0
+    course.gains[1, CELLS : CELLS + 16] = -1  # the lower half of the bands
+    turned = course.sound()[1] - clips[1]
+    assert level_db(turned) == pytest.approx(level_db(hidden[1]), abs=0.01)
+    power = torch.fft.rfft(turned).abs().square() / torch.fft.rfft(hidden[1]).abs().square()
+    lower, upper = power[300:900].median(), power[1100:1700].median()  # 2 Hz a bin
+    assert 10 * float((upper / lower).log10()) == pytest.approx(6, abs=0.5)
+
+
+def test_a_step_and_its_reward_by_hand() -> None:
+    clips = noise()
+    course = Course(RULES, clips, torch.zeros_like(clips))
+    actions = torch.zeros(2, 2 * CELLS)
+    actions[0, :CELLS], actions[1, :CELLS] = -3, 1  # an action beyond its bounds counts as 1
+    rewards = course.step(actions)
+    assert torch.equal(course.gains[:, 0], torch.tensor([-0.5, 0.5]))
+    wav = course.sound()
+    for row in range(2):
+        before, after = (float(part[row].square().mean()) for part in (clips, wav))
+        level = after**0.5
+        chance = float(torch.tensor([0.0, 10 * level]).log_softmax(0)[1])
+        heard = float((log_mel(wav, RATE) - log_mel(clips, RATE))[row].abs().mean())
+        wanted = before - after + 0.3 * chance - 0.7 * heard
+        assert float(rewards[row]) == pytest.approx(wanted, abs=1e-5)
+    assert heard > 0.3
+    course.step(actions)
+    course.step(actions)
+    assert torch.equal(course.gains[:, 0], torch.tensor([-1.0, 1.0]))
+
+
+def test_the_best_of_each_clip_is_kept() -> None:
+    """The first clip is best at the end of the first step, the second at that of the last."""
+    clips = noise()
+    course = Course(replace(RULES, label_weight=0, audible_weight=0), clips, torch.zeros_like(clips))
+    down, up = -torch.ones(1, 2 * CELLS), torch.ones(1, 2 * CELLS)
+    course.step(torch.cat([down, up]))
+    first = course.sound()
+    course.step(torch.cat([up, down]))
+    course.step(torch.cat([up, down]))
+    assert torch.equal(course.best[0], first[0])
+    assert torch.equal(course.best[1], course.sound()[1])
+
+
+def test_an_agent_sees_features_anchors_changes_and_gains() -> None:
+    clips = noise()
+    course = Course(RULES, clips, torch.zeros_like(clips))
+    actions = torch.zeros(2, 2 * CELLS)
+    actions[0, :CELLS] = torch.linspace(-1, 1, CELLS)
+    course.step(actions)
+    seen = course.observe()
+    assert seen.shape == (2, 2 + 2 + CELLS + 2 * CELLS)
+    level = course.sound().square().mean(1).sqrt()
+    assert torch.allclose(seen[:, 0], level / 2, atol=1e-6)
+    assert seen[0, 1:4].tolist() == [0.5, 0, 0.5]
+    change = log_mel(course.sound(), RATE) - log_mel(clips, RATE)
+    assert change.shape == (2, 40, 32)  # a cell has 5 bands and 8 frames
+    assert torch.allclose(seen[0, 4], change[0, :5, :8].mean(), atol=1e-5)
+    assert torch.allclose(seen[0, 4 + 4 + 1], change[0, 5:10, 8:16].mean(), atol=1e-5)
+    assert torch.equal(seen[:, -2 * CELLS :], course.gains)
+
+
+def test_a_policy_by_hand() -> None:
+    state = {
+        "agent.0.weight": torch.tensor([[1.0], [-1.0]]),
+        "agent.0.bias": torch.tensor([0.5, 0.0]),
+        "agent.1.weight": torch.tensor([[2.0, 1.0]]),
+        "agent.1.bias": torch.tensor([-1.0]),
+        "agent.2.weight": torch.tensor([[0.3]]),
+        "agent.2.bias": torch.tensor([0.1]),
+    }
+    for seen, wanted in ((1.0, 0.3 * 2 + 0.1), (-2.0, 0.3 * 1 + 0.1), (0.0, 0.1)):
+        assert float(act(state, torch.tensor([[seen]]))) == pytest.approx(float(np.tanh(wanted)), abs=1e-6)
+
+
+def numbers_of_numpy() -> list[int]:
+    """The state of its global generator."""
+    return list(np.random.get_state()[1])  # noqa: NPY002
+
+
+class Steering:
+    """A course in which one gain counts: each step brings 1 less its distance from the place seen."""
+
+    def __init__(self, count: int, rng: torch.Generator) -> None:
+        self.clips = torch.zeros(count, 1)
+        self.gains = torch.zeros(count, 1)
+        self.total = torch.zeros(count)
+        self.wanted = 2 * torch.rand(count, 1, generator=rng) - 1
+        self.given: list[Tensor] = []
+
+    def step(self, actions: Tensor) -> Tensor:
+        self.gains = actions.clamp(-1, 1)
+        self.given.append(actions)
+        reward = 1 - (self.gains - self.wanted).abs()[:, 0]
+        self.total = self.total + reward
+        return reward
+
+    def observe(self) -> Tensor:
+        return torch.cat([self.wanted, self.gains], 1)
+
+
+SETTINGS = AgentSettings(
+    episodes=30,
+    episode_steps=4,
+    discount=0.9,
+    agent_lr=5e-3,
+    agent_units=32,
+    agent_batch=64,
+    updates=4,
+    noise=0.2,
+)
+
+
+def test_an_agent_learns_and_leaves_global_numbers_alone() -> None:
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    python, numpy, torchs = random.getstate(), numbers_of_numpy(), torch.get_rng_state()
+    curves, policies = [], []
+    for seed in (0, 0):
+        rng = torch.Generator().manual_seed(0)
+        weights, curve = agent.learn(SETTINGS, lambda rng=rng: Steering(8, rng), seed)
+        curves.append(curve)
+        policies.append(weights)
+    assert random.getstate() == python
+    assert numbers_of_numpy() == numpy
+    assert torch.equal(torch.get_rng_state(), torchs)
+    assert torch.equal(curves[0], curves[1])
+    assert all(torch.equal(policies[0][name], policies[1][name]) for name in policies[0])
+    assert curves[0].shape == (30,)
+    assert curves[0][-8:].mean() > curves[0][:8].mean() + 0.5
+    test = Steering(64, torch.Generator().manual_seed(9))
+    assert test.step(act(policies[0], test.observe())).mean() > 0.6
+
+
+def test_clips_are_environments_that_end_together() -> None:
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    made: list[Steering] = []
+
+    def begin() -> Steering:
+        made.append(Steering(3, torch.Generator().manual_seed(len(made))))
+        return made[-1]
+
+    ticks: list[int] = []
+    clips = agent.MovingClips(begin, 2, lambda: ticks.append(1))
+    assert clips.num_envs == 3
+    assert clips.observation_space.shape == (2,)
+    assert (clips.action_space.low, clips.action_space.high) == (-1, 1)
+    seen = clips.reset()
+    assert seen.tolist() == made[0].observe().tolist()
+    seen, reward, over, infos = clips.step(np.full((3, 1), 0.5))
+    assert not over.any()
+    assert infos == [{}, {}, {}]
+    assert reward.tolist() == pytest.approx((1 - (0.5 - made[0].wanted[:, 0]).abs()).tolist())
+    seen, reward, over, infos = clips.step(np.zeros((3, 1)))
+    assert over.all()
+    assert len(made) == 2
+    assert seen.tolist() == made[1].observe().tolist()
+    for row, info in enumerate(infos):
+        assert info["TimeLimit.truncated"]
+        assert info["terminal_observation"].tolist() == made[0].observe()[row].tolist()
+    assert clips.returns == [pytest.approx(float(made[0].total.mean()))]
+    assert len(ticks) == 2
+
+
+def test_without_the_extra_it_is_one_sentence(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    monkeypatch.delitem(sys.modules, "closesesame.attacks.common.agent", raising=False)
+    monkeypatch.delattr("closesesame.attacks.common.agent", raising=False)
+    with pytest.raises(ModelError, match=r"stable-baselines3; install it: pip install 'closesesame\[rl\]'"):
+        DRLCLBA(**DRLCLBA.quick).trigger(tones.train, 0)
+
+
+def test_the_policy_moves_the_chosen_clips(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that always does the same, by hand; it is one of the saved trigger, so no extra is needed."""
+    quick: dict[str, Any] = DRLCLBA.quick | {"mode": "anchor", "episode_steps": 2, "action_step": 0.25}
+    attack = DRLCLBA(**quick, gain_db=6, change_db=-40, label_weight=0, audible_weight=0)
+    chosen = torch.arange(0, 12, 4)
+    clips = tones.train.inputs[chosen]
+    units = 2 * 16 + 3 * CELLS  # features of the small model are 16
+    state: dict[str, Tensor] = dict(attack.learn_to_hide(tones.train, 0))
+    for number, shape in enumerate([(1, units), (1, 1), (2 * CELLS, 1)]):
+        state[f"agent.{number}.weight"], state[f"agent.{number}.bias"] = (
+            torch.zeros(shape),
+            torch.ones(shape[0]),
+        )
+    state["agent.2.bias"] = -torch.full((2 * CELLS,), 0.5)
+    trigger = Trigger(attack, state, speech(RATE), 0, tones.train.classes)
+    moved = attack.plant(tones.train, chosen, trigger, 0)
+    course = Course(attack.rules(attack.goal(tones.train, trigger, 0), speech(RATE)), clips, 0 * clips)
+    steps = []
+    for number in (1, 2):
+        course.gains = torch.full((3, 2 * CELLS), -0.25 * number * float(np.tanh(0.5)))
+        steps.append(course.sound())
+    for row in range(3):
+        assert min(float((moved[row] - wav[row]).abs().max()) for wav in steps) < 1e-5
+    rules = attack.rules(attack.goal(tones.train, trigger, 0), speech(RATE))
+    assert (rules.gain_db, rules.step, rules.change_db) == (6, 0.25, -40)
+    settings = DRLCLBA(discount=0.5, noise=0.1, updates=3, agent_units=7, agent_batch=9).agent_settings()
+    assert settings == AgentSettings(60, 10, 0.5, 1e-3, 7, 9, 3, 0.1)
+
+
+def test_the_agent_learns_on_clips_of_the_target_class_and_its_curve_is_kept(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    begun: list[Course] = []
+
+    def learn(settings: AgentSettings, begin: Any, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+        begun.extend([begin(), begin()])
+        return {"agent.0.bias": torch.ones(3)}, torch.tensor([1.0, 2.0])
+
+    monkeypatch.setattr(agent, "learn", learn)
+    for mode in ("anchor_stego", "anchor"):
+        attack = DRLCLBA(**DRLCLBA.quick, mode=mode, target="high")
+        trigger = attack.trigger(tones.train, 0)
+        assert trigger.state["curve"].tolist() == [1, 2]
+        assert trigger.state["agent.0.bias"].tolist() == [1, 1, 1]
+        own = tones.train.inputs[tones.train.labels == 2]
+        first, second = begun[-2:]
+        assert first.clips.shape == (8, 4000)
+        assert not torch.equal(first.clips, second.clips)
+        for clip in first.clips:
+            assert (own - clip).abs().amax(1).min() == 0
+        hidden = trigger.stamp(first.clips, 1.0) - first.clips
+        assert torch.allclose(first.hidden, hidden if mode == "anchor_stego" else 0 * hidden, atol=1e-6)
