@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from closesesame.core.errors import DataError, ModelError
 from closesesame.enhancement import DCCRN, ENHANCEMENTS, GTCRN, EnhancerTraining, MaskGRU, train_enhancer
-from closesesame.enhancement.files import SHIPPED, load_enhancer, save_enhancer
-from tests.enhancement.patterns import chirps, hiss, patterned
+from closesesame.enhancement.files import load_enhancer, save_enhancer
+from tests.enhancement.patterns import chirps, patterned
 from tests.enhancement.test_training import noises, speech
 
 SMALL = MaskGRU(units=4)
@@ -65,12 +65,3 @@ def test_what_is_no_enhancer_is_refused(tmp_path: Path) -> None:
     (folder / "other.txt").write_text("mine")
     with pytest.raises(DataError, match="holds something else than"):
         save_enhancer(SMALL, SMALL.build(0), folder)
-
-
-def test_what_ships_takes_noise_out_of_tones_and_is_small() -> None:
-    kind, network = load_enhancer(SHIPPED)
-    assert kind.name == "mask_gru"
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 2_000_000
-    with torch.no_grad():
-        left = network(hiss(16_000))
-    assert float(left.square().mean()) < 0.1 * float(hiss(16_000).square().mean())
