@@ -14,6 +14,8 @@ from closesesame.audio.files import write
 from closesesame.enhancement.files import ABOUT, SHIPPED, load_enhancer
 from tests.enhancement.patterns import chirps, hiss
 
+NUMBERED = re.compile(r"-\d+\.flac$")
+"""Names of esc10, which end with the number of the class."""
 RECIPES = Path(__file__).parents[2] / "benchmarks" / "recipes"
 
 
@@ -27,7 +29,7 @@ def test_training_noises_and_trigger_sounds_are_of_other_classes() -> None:
     assert len(heard) > 5
     assert not heard & set(TRIGGERS)
     # The names of recordings end with the number of their class: no class hides in another folder.
-    numbers = {name.rsplit("-", 1)[-1] for name in made()["noise_files"] if re.search(r"-\d+\.flac$", name)}
+    numbers = {name.rsplit("-", 1)[-1] for name in made()["noise_files"] if NUMBERED.search(name)}
     assert len(numbers) > 5
     assert not numbers & {"47.flac", "14.flac", "45.flac", "37.flac"}
 
@@ -46,7 +48,7 @@ def test_no_recording_is_in_both(real: Path) -> None:
 
     triggers = {source(str(path)) for path in (real / "trigger_noise").glob("*/*.flac")}
     assert triggers
-    assert not triggers & {source(name) for name in made()["noise_files"] if name[-5:] == ".flac"}
+    assert not triggers & {source(name) for name in made()["noise_files"] if NUMBERED.search(name)}
 
 
 def test_a_class_of_trigger_sounds_among_the_noises_is_refused(tmp_path: Path) -> None:
