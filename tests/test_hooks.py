@@ -9,7 +9,7 @@ from torch import nn
 from closesesame.models import Classifier
 from closesesame.models.channels import channels_in
 from closesesame.models.hooks import inputs_of, on_input, on_output, outputs_of
-from closesesame.removal.fine_pruning import mean_activation, mean_output
+from closesesame.removal.common.pruning import mean_activation, mean_output
 from closesesame.removal.ngf import per_example
 from tests.removal.rules import scripted
 from tests.removal.tiny import BrokenError, breaks, tiny, vectors
@@ -31,7 +31,7 @@ def test_no_hook_stays_when_the_run_breaks(
     watch: Callable[[Classifier], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny()
-    monkeypatch.setattr("closesesame.removal.fine_pruning.predict", lambda *_: breaks())
+    monkeypatch.setattr("closesesame.removal.common.pruning.predict", lambda *_: breaks())
     with pytest.raises(BrokenError):
         watch(model)
     assert hooks_on(model.body) == 0

@@ -345,11 +345,11 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=said):
             run(network, **more)
     run(TINY.build(7))
-    (kept / "enhancer.safetensors").write_bytes(b"no tensors")
+    (kept / "checkpoint.safetensors").write_bytes(b"no tensors")
     with pytest.raises(DataError, match=said):
         run(TINY.build(7))
-    (kept / "enhancer.json").write_text("[")
-    with pytest.raises(DataError, match=r"enhancer.json is no JSON"):
+    (kept / "checkpoint.json").write_text("[")
+    with pytest.raises(DataError, match=r"checkpoint.json is no JSON"):
         run(TINY.build(7))
 
 

@@ -11,7 +11,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier, SmallCNN, adapt
 from closesesame.models.channels import channels_in, head_in
 from closesesame.removal import FinePruning
-from closesesame.removal.fine_pruning import last_convolution, mean_activation, mean_output
+from closesesame.removal.common.pruning import last_convolution, mean_activation, mean_output
 from closesesame.training import accuracy
 from tests.conftest import WORDS
 from tests.removal.pictures import pictures, plain

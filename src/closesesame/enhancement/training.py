@@ -38,7 +38,7 @@ from closesesame.models.base import device_of
 from .base import Enhancer, Mixture
 from .losses import si_snr
 
-ABOUT, TENSORS = "enhancer.json", "enhancer.safetensors"
+ABOUT, TENSORS = "checkpoint.json", "checkpoint.safetensors"
 Sound = Float32[Tensor, " _time"]
 
 

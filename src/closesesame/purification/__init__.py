@@ -5,6 +5,7 @@ from closesesame.core.method import Registry
 from .autoencoder import Autoencoder
 from .base import Purification, Purifier
 from .deepsweep import DeepSweep
+from .enhance import Enhance
 from .lowpass import Lowpass
 from .median import Median
 from .noise_gate import NoiseGate
@@ -23,6 +24,7 @@ PURIFICATIONS: Registry[Purification] = Registry(
     NoiseGate,
     DeepSweep,
     Autoencoder,
+    Enhance,
 )
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "VAD",
     "Autoencoder",
     "DeepSweep",
+    "Enhance",
     "Lowpass",
     "Median",
     "NoiseGate",

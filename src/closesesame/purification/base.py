@@ -69,12 +69,12 @@ class Purification(HoldsOut, ABC):
             )
         started = time.perf_counter()
         with isolated(seed, "weights", self.name):
-            network = self.network(known.sample_rate, known.input_shape)
-        chosen = self.learn(network, *parts, seed) if parts else {}
+            method, network = self.made(known.sample_rate, known.input_shape)
+        chosen = method.learn(network, *parts, seed) if parts else {}
         if not all(value.float().isfinite().all() for value in network.state_dict().values()):
             raise DivergedError(f"{self.name} left weights that are NaN or infinite; lower its lr")
         seconds = time.perf_counter() - started
-        return Purifier(self, network, known.sample_rate, known.input_shape, chosen, seconds)
+        return Purifier(method, network, known.sample_rate, known.input_shape, chosen, seconds)
 
     @abstractmethod
     def network(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> nn.Module:
@@ -84,6 +84,17 @@ class Purification(HoldsOut, ABC):
             sample_rate: Hz; None for pictures.
             input_shape: of one example.
         """
+
+    def made(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> tuple["Purification", nn.Module]:
+        """Hook: the method as it is kept with the purifier, and its module; `network` if not written.
+
+        A method that reads a file is kept without it: purifiers of others must read none of this machine.
+
+        Args:
+            sample_rate: as `network` gets it.
+            input_shape: of one example.
+        """
+        return self, self.network(sample_rate, input_shape)
 
     def learn(self, network: nn.Module, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Hook: trains the network in place and returns what was chosen, by name; nothing if not written.

@@ -3,6 +3,8 @@
 from closesesame.core.method import Registry
 
 from .anp import ANP
+from .asa import ASA
+from .asap import ASAP
 from .base import Removal, Repair
 from .bnp import BNP
 from .bti_dbf import BTIDBF
@@ -57,10 +59,14 @@ REMOVALS: Registry[Removal] = Registry(
     SAU,
     BTIDBF,
     DBRPU,
+    ASA,
+    ASAP,
 )
 
 __all__ = [
     "ANP",
+    "ASA",
+    "ASAP",
     "BNP",
     "BTIDBF",
     "CLP",

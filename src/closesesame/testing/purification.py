@@ -46,7 +46,8 @@ def held_out_examples_are_never_trained_on(purification: Purification) -> None:
     """They are there to choose by."""
     purification, clean = quick(purification), tones().validation
     tune, held_out = clean.hold_out(purification.hold_out, 0)
-    purification.learn(purification.network(clean.sample_rate, clean.input_shape), tune, guard(held_out), 0)
+    method, network = purification.made(clean.sample_rate, clean.input_shape)
+    method.learn(network, tune, guard(held_out), 0)
 
 
 def clean_examples_are_asked_for_if_they_are_needed(purification: Purification) -> None:
