@@ -200,10 +200,10 @@ def test_the_seed_draws_the_clean_clips_both_repairs_and_the_canaries_and_stands
     Scripted.seen.clear()
     out = tmp_path / "r"
     words = ("remove", model, out, "--method", "ft", "--clean", clips, "--fraction", "0.5", "--canaries")
-    sesame(*words, "--split", "random", "--seed", "5")
+    sesame(*words, "--split", "random", "--seed", "5", "--set", "hold_out=0.5")
     splits = load_splits(clips, sample_rate=8000, duration_s=0.5, split="random", seed=5)
     card = load_model(out).card
-    tune, _ = FT().put_aside(data_for(card, splits.train).sample(0.5, 5), 5)
+    tune, _ = FT(hold_out=0.5).put_aside(data_for(card, splits.train).sample(0.5, 5), 5)
     assert repairs == [(tune.ids, 5)] * 2
     assert [(clean.ids, seed) for clean, seed in Scripted.seen] == [(tune.ids, 5)]
     assert card.made["seed"] == 5
@@ -219,9 +219,8 @@ def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(examination, "Canaries", partial(Scripted))
-    found = sesame.json(
-        "remove", model, tmp_path / "r", "--clean", clips, *QUICK, "--audio", speech, "--canaries"
-    )
+    words = ("remove", model, tmp_path / "r", "--clean", clips, *QUICK, "--set", "hold_out=0.3")
+    found = sesame.json(*words, "--audio", speech, "--canaries")
     assert len(found["canaries"]["canaries"]) == 5
     assert [len(audio) for audio in heard] == [4, 4]
 
@@ -259,6 +258,16 @@ def test_audio_alone_and_settings_of_another_method_are_refused(
     assert "CLP has no setting 'steps'" in sesame.fails(*remove, "--set", "steps=2")
     assert "Restore has no setting 'u'" in sesame.fails(*remove, "--clean", clips, "--set", "u=2")
     assert "--canaries needs clean recordings" in sesame.fails(*remove, "--canaries")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.usefixtures("_never_trained")
+def test_too_few_clips_for_canaries_are_one_sentence_before_the_repair(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    error = sesame.fails("remove", model, tmp_path / "r", "--clean", clips, "--canaries", *QUICK)
+    assert "of 80 clean clips restore holds out 8, and the best canary would have " in error
+    assert "name about 134 clean clips, or hold out more of these (--set hold_out=0.2)" in error
     assert not (tmp_path / "r").exists()
 
 

@@ -55,7 +55,8 @@ def remove(
         method: Removal; see 'sesame list removal' and 'sesame show METHOD'. By 'auto' it is restore with
             clean clips and clp without, and --set sets what that method has.
         canaries: Also plant backdoors of our own in a copy of the model, repair the copy in the same way, and
-            say how many are gone. Takes a training more and a second repair.
+            say how many are gone. Takes a training more, a second repair, and ten held-out clips or more:
+            about 120 clean clips of ten words with restore, or fewer with --set hold_out=0.3.
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
@@ -64,6 +65,7 @@ def remove(
         sesame remove VICTIM REPAIRED --clean CLIPS --canaries
         sesame remove VICTIM REPAIRED --method clp
     """
+    from closesesame.evaluation.canaries import refuse_few
     from closesesame.models import save_model
     from closesesame.models.files import sha256_of
     from closesesame.removal import REMOVALS
@@ -86,6 +88,8 @@ def remove(
     place = model_folder(out, (model, *clean.inputs, *([audio] if audio else [])), force=force)
     suspect = load_model_on(model, device)
     clips = load_clean(suspect.card, clean, options, missing_sentence)
+    if canaries and clips is not None:
+        refuse_few(removal, suspect.card, clips, options.seed)
     speech = None if audio is None else load_audio(suspect.card, audio, options)
     unlabelled = None if speech is None else speech.data
     choice = None
