@@ -158,6 +158,24 @@ def test_canaries_are_measured_on_some_held_out_clips_and_accuracy_on_all(
     assert report.acc_suspect == accuracy(clean_model, held_out)
 
 
+def test_accuracies_are_of_the_suspect_the_copy_and_the_repaired_copy_on_held_out_clips(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, tuple[str, ...]]] = []
+
+    def noted(model: Classifier, clips: Dataset) -> float:
+        asked.append((float(part(model.body, "head", nn.Linear).bias.detach().amax()), clips.ids))
+        return len(asked) / 10
+
+    monkeypatch.setattr(examination, "accuracy", noted)
+    clean = tones.train.take(torch.arange(100))
+    report = examine(Noted(works=True), clean_model, clean, 7, canaries=Scripted())
+    held_out = Noted().put_aside(clean, 7)[1]
+    assert [ids for _, ids in asked] == [held_out.ids] * 3
+    assert [bias > 1e3 for bias, _ in asked] == [False, True, False]
+    assert (report.acc_suspect, report.acc_planted, report.acc_after) == (0.1, 0.2, 0.3)
+
+
 def test_seconds_are_those_from_the_start_to_the_end(
     clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,9 +358,8 @@ def test_the_clips_that_are_measured_on_are_counted_and_not_those_that_are_held_
     clean_model: Classifier,
 ) -> None:
     clean = balanced(20).with_classes(clean_model.card.classes)
-    with pytest.raises(
-        DataError, match="holds out 40, and the best canary would have 9; raise most_clips, which is 12$"
-    ):
+    said = "holds out 40, and the best canary would have 9; raise most_clips, which is 12$"
+    with pytest.raises(DataError, match=said):
         examine(Noted(hold_out=0.5), clean_model, clean, 7, canaries=Scripted(most_clips=12))
 
 
@@ -423,6 +440,7 @@ def test_the_command_refuses_before_any_work_and_keeps_a_repair_whose_canaries_f
 
     monkeypatch.setattr(Canaries, "plant", diverge)
     remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    remove = (*remove, "--set", "hold_out=0.6")
     monkeypatch.setattr("sys.argv", ["sesame", *map(str, remove), "--canaries", "--json"])
     capsys.readouterr()
     from closesesame import cli

@@ -69,7 +69,7 @@ class Restore(FineTuning, SelfDistillation):
         return self.distil(model, tune, audio, self.training(), seed)
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:
-        """Whether the suspect knew its clean clips, it learned them, and the unlabelled audio taught anything."""
+        """Whether the suspect knew the clean clips, it learned them, and the unlabelled audio taught it."""
         said = []
         if 2 * chosen["believed_clips"] < chosen["labelled_clips"]:
             said.append(
