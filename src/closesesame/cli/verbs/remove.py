@@ -56,7 +56,7 @@ def remove(
             clean clips and clp without, and --set sets what that method has.
         canaries: Also plant backdoors of our own in a copy of the model, repair the copy in the same way, and
             say how many are gone. Takes a training more, a second repair, and ten held-out clips or more:
-            about 120 clean clips of ten words with restore, or fewer with --set hold_out=0.3.
+            about 110 clean clips of ten words with restore, or fewer with --set hold_out=0.3.
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
