@@ -151,11 +151,29 @@ def test_canaries_are_measured_on_some_held_out_clips_and_accuracy_on_all(
     clean = tones.train.take(torch.arange(160))
     removal = EveryFourth()
     held_out = removal.put_aside(clean, 7)[1]
-    report = examine(removal, clean_model, clean, 7, canaries=Scripted(most_clips=12))
-    assert measured_on[0].ids == held_out.sample(12 / 40, 7).ids
+    report = examine(removal, clean_model, clean, 7, canaries=Scripted(most_clips=16))
+    assert measured_on[0].ids == held_out.sample(16 / 40, 7).ids
     assert report.held_out == 40
-    assert {one.clips for one in report.canaries} <= set(range(13))
+    assert {one.clips for one in report.canaries} <= set(range(17))
     assert report.acc_suspect == accuracy(clean_model, held_out)
+
+
+def test_accuracies_are_of_the_suspect_the_copy_and_the_repaired_copy_on_held_out_clips(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, tuple[str, ...]]] = []
+
+    def noted(model: Classifier, clips: Dataset) -> float:
+        asked.append((float(part(model.body, "head", nn.Linear).bias.detach().amax()), clips.ids))
+        return len(asked) / 10
+
+    monkeypatch.setattr(examination, "accuracy", noted)
+    clean = tones.train.take(torch.arange(100))
+    report = examine(Noted(works=True), clean_model, clean, 7, canaries=Scripted())
+    held_out = Noted().put_aside(clean, 7)[1]
+    assert [ids for _, ids in asked] == [held_out.ids] * 3
+    assert [bias > 1e3 for bias, _ in asked] == [False, True, False]
+    assert (report.acc_suspect, report.acc_planted, report.acc_after) == (0.1, 0.2, 0.3)
 
 
 def test_seconds_are_those_from_the_start_to_the_end(
@@ -163,7 +181,7 @@ def test_seconds_are_those_from_the_start_to_the_end(
 ) -> None:
     clock = SimpleNamespace(perf_counter=iter([20.0, 83.5]).__next__)
     monkeypatch.setattr(examination, "time", clock)
-    report = examine(Noted(), clean_model, tones.train.take(torch.arange(60)), 7, canaries=Scripted())
+    report = examine(Noted(), clean_model, tones.train.take(torch.arange(100)), 7, canaries=Scripted())
     assert report.seconds == 63.5
 
 
@@ -172,7 +190,7 @@ def test_a_repaired_suspect_that_is_at_hand_is_not_repaired_again(
 ) -> None:
     target = draw_canaries(clean_model.card, 7)[0].target
     repaired = saying(clean_model, target)
-    clean = tones.train.take(torch.arange(60))
+    clean = tones.train.take(torch.arange(100))
     report = examine(Noted(), clean_model, clean, 7, repaired=repaired, canaries=Scripted())
     assert len(Noted.seen) == 1
     assert report.canaries[0].bias == report.canaries[0].clips
@@ -180,7 +198,7 @@ def test_a_repaired_suspect_that_is_at_hand_is_not_repaired_again(
 
 
 def test_both_repairs_get_the_unlabelled_audio(clean_model: Classifier, tones: Splits) -> None:
-    clean, audio = tones.train.take(torch.arange(60)), tones.validation
+    clean, audio = tones.train.take(torch.arange(100)), tones.validation
     examine(Noted(), clean_model, clean, 7, canaries=Scripted(), audio=audio)
     assert Noted.heard == [audio, audio]
     assert set(Scripted.seen[0][0].ids) <= set(clean.ids)
@@ -287,8 +305,62 @@ def test_what_canaries_cannot_be_planted_for_is_refused(clean_model: Classifier,
 
     with pytest.raises(SettingError, match="untrusting takes the untrusted training set"):
         examine(Untrusting(), clean_model, tones.validation, 0)
-    with pytest.raises(DataError, match="1 clean clips leave none"):
+    with pytest.raises(DataError, match="of 1 clean clip noted holds out 0"):
         examine(Noted(), clean_model, tones.validation.take(torch.arange(1)), 0)
+
+
+def balanced(each: int) -> Dataset:
+    """As many clips of each class of the small model, as it takes them."""
+    labels = torch.arange(4).repeat(each)
+    noise = 0.1 * torch.randn(len(labels), 4000, generator=torch.Generator().manual_seed(0))
+    return Dataset.of(noise, labels, classes=("high", "low", "middle", "top"), sample_rate=8000)
+
+
+@pytest.mark.parametrize(
+    ("each", "hold_out", "said"),
+    [
+        (10, 0.1, "of 40 clean clips noted holds out 4, and the best canary would have 3; name about 134 "),
+        (10, 0.3, "holds out 12, and the best canary would have 9; name about 45 clean clips"),
+        (4, 0.5, "of 16 clean clips noted holds out 8, and the best canary would have 6; name about 27 "),
+    ],
+)
+def test_too_few_held_out_clips_for_a_verdict_are_refused_before_anything_is_planted(
+    clean_model: Classifier, each: int, hold_out: float, said: str
+) -> None:
+    clean = balanced(each).with_classes(clean_model.card.classes)
+    with pytest.raises(DataError) as caught:
+        examine(Noted(hold_out=hold_out), clean_model, clean, 7, canaries=Scripted())
+    assert said in str(caught.value)
+    assert (Scripted.seen, Noted.seen) == ([], [])
+    remedy = "or hold out more of these (--set hold_out=0.35)"
+    assert (remedy in str(caught.value)) is (each == 10)
+    assert ("hold out more" in str(caught.value)) is (each == 10)
+
+
+def test_the_share_that_is_recommended_is_the_least_of_which_every_canary_has_ten_clips(
+    clean_model: Classifier,
+) -> None:
+    clean = balanced(10).with_classes(clean_model.card.classes)
+    report = examine(Noted(hold_out=0.35), clean_model, clean, 7, canaries=Scripted())
+    assert min(one.clips for one in report.canaries) >= 10
+    with pytest.raises(DataError):
+        examine(Noted(hold_out=0.3), clean_model, clean, 7, canaries=Scripted())
+
+
+def test_one_canary_of_ten_clips_is_enough_to_go_on(clean_model: Classifier) -> None:
+    clean = balanced(13).with_classes(clean_model.card.classes)  # 13 held out: of three classes 3, of one 4
+    report = examine(Noted(hold_out=0.25), clean_model, clean, 7, canaries=Scripted())
+    assert report.held_out == 13
+    assert {one.clips for one in report.canaries} == {9, 10}
+
+
+def test_the_clips_that_are_measured_on_are_counted_and_not_those_that_are_held_out(
+    clean_model: Classifier,
+) -> None:
+    clean = balanced(20).with_classes(clean_model.card.classes)
+    said = "holds out 40, and the best canary would have 9; raise most_clips, which is 12$"
+    with pytest.raises(DataError, match=said):
+        examine(Noted(hold_out=0.5), clean_model, clean, 7, canaries=Scripted(most_clips=12))
 
 
 @pytest.fixture
@@ -306,6 +378,7 @@ def test_the_command_prints_canaries_keeps_them_on_the_card_and_the_page_draws_t
     monkeypatch.setattr(examination, "Canaries", partial(Scripted))
     clips, suspect = model
     remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    remove = (*remove, "--set", "hold_out=0.6")
     assert "canaries" not in sesame.json(*remove)
     assert "canaries" not in load_model(tmp_path / "r").card.made
     repairs = []
@@ -367,6 +440,7 @@ def test_the_command_refuses_before_any_work_and_keeps_a_repair_whose_canaries_f
 
     monkeypatch.setattr(Canaries, "plant", diverge)
     remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    remove = (*remove, "--set", "hold_out=0.6")
     monkeypatch.setattr("sys.argv", ["sesame", *map(str, remove), "--canaries", "--json"])
     capsys.readouterr()
     from closesesame import cli

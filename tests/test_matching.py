@@ -115,13 +115,13 @@ def test_a_class_that_the_model_lacks_is_refused_wherever_it_stands(
     trigger = BadNets().trigger(tones.train, 0)
     with pytest.raises(ModelError, match="the model lacks 'tip' and also has 'top'"):
         predict(clean_model, foreign)
-    with pytest.raises(ModelError, match="the model also has 'high', 'top'"):
+    with pytest.raises(ModelError, match="also has 'high', 'top'; .*; take two that have the same classes$"):
         predict(clean_model, fewer)
     with pytest.raises(
         ModelError, match="the trigger and the data have other classes: the trigger lacks 'tip'"
     ):
         Exam(foreign, trigger)
-    with pytest.raises(ModelError, match="the model does not know class 'tip'"):
+    with pytest.raises(ModelError, match="does not know class 'tip' of .*: give .* leave out their clips$"):
         FT().remove(clean_model, foreign, 0)
     with pytest.raises(ModelError, match="does not know class 'tip'"):
         fit(train(SMALL, tones.train, Training(epochs=0), seed=0), foreign, Training(steps=1), seed=0)
@@ -151,7 +151,7 @@ class Says(nn.Module):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_answers_that_are_no_numbers_are_an_error_not_a_score(value: float, tones: Splits) -> None:
-    with pytest.raises(ModelError, match="answers NaN or infinity to .000000."):
+    with pytest.raises(ModelError, match="answers NaN or infinity to .000000.*; get it again, or train it"):
         Exam(tones.test).score(Says(torch.tensor([0.0, value, 0.0, 0.0])))
 
 

@@ -174,6 +174,11 @@ def broken_config(folder: Path) -> Path:
     return folder / "m"
 
 
+def no_config(folder: Path) -> Path:
+    (saved(folder / "m") / "config.json").unlink()
+    return folder / "m"
+
+
 def deep_config(folder: Path) -> Path:
     (saved(folder / "m") / "config.json").write_text("[" * 100_000)
     return folder / "m"
@@ -206,13 +211,17 @@ def no_folder(folder: Path) -> Path:
         (whole_module, "may run code"),
         (truncated, "damaged"),
         (pickle_named_safetensors, "damaged"),
-        (nan_weights, "NaN"),
-        (other_shape, "does not fit"),
-        (broken_config, "not a model's config"),
+        (nan_weights, "NaN or infinite values; get it again, or train it at a lower lr$"),
+        (other_shape, "does not fit .*; get both files again, from one model$"),
+        (broken_config, "not a model's config: .*; get the model folder again, or make one with 'sesame "),
+        (
+            no_config,
+            "config.json is missing; get the model folder again, or make one with 'sesame ",
+        ),
         (deep_config, "not a model's config"),
         (huge_sizes, "does not fit|must be"),
         (names_code, "if you trust it, import 'evil_module' first"),
-        (no_folder, "is not there; a model is a folder"),
+        (no_folder, "is not there; a model is a folder .*: get the model folder again, or make one with "),
     ],
 )
 def test_a_suspect_checkpoint_is_refused_and_no_code_runs(
@@ -304,7 +313,7 @@ def test_weights_of_another_kind_are_refused(clean_model: Classifier, tmp_path: 
     state = load_file(path)
     name = next(name for name in state if name.endswith("weight"))
     for kind, sentence in (
-        (torch.complex64, "is of kind torch.complex64, which is not read"),
+        (torch.complex64, "is of kind torch.complex64, which is not read; save it as float32"),
         (torch.float8_e4m3fn, "is of kind torch.float8_e4m3fn, which is not read"),
         (torch.int32, "holds torch.int32 instead of torch.float32"),
     ):

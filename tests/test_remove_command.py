@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from closesesame.data import Dataset, load_splits, unlabelled
+from closesesame.evaluation import CanaryReport
 from closesesame.evaluation import canaries as examination
 from closesesame.models import Classifier, adapt, load_model, save_model
 from closesesame.models.files import sha256_of
@@ -200,13 +201,40 @@ def test_the_seed_draws_the_clean_clips_both_repairs_and_the_canaries_and_stands
     Scripted.seen.clear()
     out = tmp_path / "r"
     words = ("remove", model, out, "--method", "ft", "--clean", clips, "--fraction", "0.5", "--canaries")
-    sesame(*words, "--split", "random", "--seed", "5")
+    sesame(*words, "--split", "random", "--seed", "5", "--set", "hold_out=0.5")
     splits = load_splits(clips, sample_rate=8000, duration_s=0.5, split="random", seed=5)
     card = load_model(out).card
-    tune, _ = FT().put_aside(data_for(card, splits.train).sample(0.5, 5), 5)
+    tune, _ = FT(hold_out=0.5).put_aside(data_for(card, splits.train).sample(0.5, 5), 5)
     assert repairs == [(tune.ids, 5)] * 2
     assert [(clean.ids, seed) for clean, seed in Scripted.seen] == [(tune.ids, 5)]
     assert card.made["seed"] == 5
+
+
+def test_canaries_get_the_suspect_the_clips_and_the_repaired_model_whose_card_they_stand_on(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    checked: list[int] = []
+
+    def refuse(removal: FT, card: Any, clean: Dataset, seed: int) -> None:
+        checked.append(seed)
+
+    def examined(removal: FT, suspect: Classifier, clean: Dataset, seed: int, **more: Any) -> CanaryReport:
+        seen.append((removal, sha256_of(suspect), len(clean), seed, sha256_of(more["repaired"])))
+        return CanaryReport(
+            canaries=(), held_out=16, acc_suspect=0.5, acc_planted=0.25, acc_after=0.75, seconds=3
+        )
+
+    monkeypatch.setattr(examination, "refuse_few", refuse)
+    monkeypatch.setattr("closesesame.evaluation.examine", examined)
+    words = ("remove", model, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
+    sesame(*words, "--canaries", "--seed", "5")
+    repaired = sha256_of(tmp_path / "r")
+    assert seen == [(FT(steps=1), sha256_of(model), 80, 5, repaired)]
+    assert repaired != sha256_of(model)
+    assert checked == [5]
+    made = load_model(tmp_path / "r").card.made["canaries"]
+    assert [made[f"acc_{name}"] for name in ("suspect", "planted", "after")] == [0.5, 0.25, 0.75]
 
 
 def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
@@ -219,9 +247,8 @@ def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(examination, "Canaries", partial(Scripted))
-    found = sesame.json(
-        "remove", model, tmp_path / "r", "--clean", clips, *QUICK, "--audio", speech, "--canaries"
-    )
+    words = ("remove", model, tmp_path / "r", "--clean", clips, *QUICK, "--set", "hold_out=0.3")
+    found = sesame.json(*words, "--audio", speech, "--canaries")
     assert len(found["canaries"]["canaries"]) == 5
     assert [len(audio) for audio in heard] == [4, 4]
 
@@ -260,6 +287,26 @@ def test_audio_alone_and_settings_of_another_method_are_refused(
     assert "Restore has no setting 'u'" in sesame.fails(*remove, "--clean", clips, "--set", "u=2")
     assert "--canaries needs clean recordings" in sesame.fails(*remove, "--canaries")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.usefixtures("_never_trained")
+def test_too_few_clips_for_canaries_are_one_sentence_before_the_repair(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    error = sesame.fails("remove", model, tmp_path / "r", "--clean", clips, "--canaries", *QUICK)
+    assert "of 80 clean clips restore holds out 8, and the best canary would have " in error
+    assert "name about 134 clean clips, or hold out more of these (--set hold_out=0.2)" in error
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.usefixtures("_never_trained")
+def test_clips_of_classes_that_the_model_lacks_are_said_with_their_folder_and_what_to_do(
+    sesame: Sesame, model: Path, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    digits = folder_of({"0": 8, "1": 8})
+    error = sesame.fails("remove", model, tmp_path / "r", "--clean", digits, "--clean-part", "all")
+    assert f"{digits}: the model does not know class '0', '1' of the data; it knows " in error
+    assert "give these classes the names that the model has for them, or leave out their clips" in error
 
 
 def test_the_folder_of_the_audio_is_no_place_for_the_model(

@@ -234,6 +234,7 @@ def test_a_study_of_canaries_stops_and_goes_on_and_has_a_row_a_repair(
     run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(examination, "Canaries", partial(Canaries, steps=2, changed_views=0))
+    monkeypatch.setattr(examination, "LEAST_CLIPS", 1)
     seen = []
 
     def noted(

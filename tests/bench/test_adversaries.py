@@ -2,17 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from closesesame.attacks import BadNets
+from closesesame.bench import adversaries
 from closesesame.bench.grid import read_grid, run_grid
 from closesesame.bench.identity import Machine
+from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import Job
 from closesesame.bench.recipe import Recipe
 from closesesame.bench.stages import JUDGE, JUDGE_AND_ATTACK, JUDGES, modules_of, plan
 from closesesame.bench.table import as_csv
 from closesesame.core.errors import DataError
+from closesesame.data import Splits
+from closesesame.evaluation.attacker import Attacker
 from closesesame.evaluation.measures import ADVERSARIES, RETUNE, RETUNE_ACC
 
 Folder = Callable[..., Path]
@@ -40,7 +46,7 @@ removal = ["clp"]
 """
 
 
-def planned(**more: Any) -> dict[str, Job]:
+def planned(machine: Machine = HERE, **more: Any) -> dict[str, Job]:
     """Every job by its label; one of each label."""
     recipe = Recipe(
         name="grid",
@@ -53,7 +59,7 @@ def planned(**more: Any) -> dict[str, Job]:
         purification=["lowpass"],
         **more,
     )
-    jobs = plan(recipe, Path(), machine=HERE)
+    jobs = plan(recipe, Path(), machine=machine)
     assert len({job.label for job in jobs}) == len(jobs)
     return {job.label: job for job in jobs}
 
@@ -91,6 +97,32 @@ def test_rows_have_what_the_attacks_found_and_the_reference_beside_it(
     assert reference[RETUNE[1].key] < victim[RETUNE[1].key]
     head = as_csv(rows).splitlines()[0].split(",")
     assert {"retune_1", "retune_reference_20", "retune_acc", "reactivate_reference"} <= set(head)
+
+
+def test_the_attacker_has_the_clean_training_part_the_trigger_and_the_seed_of_the_job(
+    tones: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Any, ...]] = []
+    exam = SimpleNamespace(trigger=BadNets().trigger(tones.train, 0))
+
+    def attack_again(model: Any, on: Any, attacker: Attacker, *, seed: int) -> dict[str, Any]:
+        given.append((model, on, attacker.trigger, attacker.clips.ids, seed))
+        return {"retune_1": {"value": 0.75, "hits": 3, "of": 4}}
+
+    for name, stub in {
+        "judge": lambda *_: {"acc": 1.0},
+        "exam_of": lambda *_: exam,
+        "load_model": lambda *_: "judged",
+        "load_data": lambda *_: tones,
+        "attack_again": attack_again,
+    }.items():
+        monkeypatch.setattr(adversaries, name, stub)
+    jobs = planned(Machine.here("fp32"), adversaries=True, seeds=(3,))
+    job = next(job for job in jobs.values() if job.task == JUDGE_AND_ATTACK)
+    found = adversaries.judge_and_attack(job, ArtifactStore(tmp_path))
+    assert len({part.ids for part in tones}) == 3
+    assert given == [("judged", exam, exam.trigger, tones.train.ids, 3)]
+    assert (found["acc"], found["retune_1"]) == (1.0, 0.75)
 
 
 def test_too_few_clips_to_attack_with_are_seen_before_a_job_is_made(

@@ -14,7 +14,7 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
-from closesesame.training import Training, accuracy, fit
+from closesesame.training import Training, accuracy, fit, predict
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
 from closesesame.training.selfdistillation import joined, spliced
 from closesesame.training.weights import redraw
@@ -53,6 +53,7 @@ def test_it_learns_what_the_suspect_says_of_the_clean_examples_where_that_is_rig
     assert said == {
         "batches": 4,
         "learnt": accuracy(model, known),
+        "labelled_clips": 30,
         "believed_clips": int(right.sum()),
         "unlabelled_clips": 0,
         "believed_unlabelled_clips": 0,
@@ -262,7 +263,13 @@ def test_nothing_is_dropped_while_it_learns() -> None:
 
 
 def test_it_says_if_it_did_not_learn_its_clips_or_learned_nothing_from_the_audio() -> None:
-    chosen = {"learnt": 0.95, "unlabelled_clips": 9, "believed_unlabelled_clips": 1}
+    chosen = {
+        "learnt": 0.95,
+        "labelled_clips": 19,
+        "believed_clips": 19,
+        "unlabelled_clips": 9,
+        "believed_unlabelled_clips": 1,
+    }
     assert Restore().remarks(chosen) == []
     assert Restore().remarks({**chosen, "unlabelled_clips": 0, "believed_unlabelled_clips": 0}) == []
     (said,) = Restore().remarks({**chosen, "learnt": 0.62})
@@ -270,6 +277,33 @@ def test_it_says_if_it_did_not_learn_its_clips_or_learned_nothing_from_the_audio
     assert Restore(least_learnt=0.6).remarks({**chosen, "learnt": 0.62}) == []
     (said,) = Restore().remarks({**chosen, "believed_unlabelled_clips": 0})
     assert said.startswith("nothing was learned from the unlabelled audio")
+
+
+@pytest.mark.parametrize(("wrong", "said_of"), [(0, None), (15, None), (16, 14), (30, 0)])
+def test_it_says_if_the_suspect_is_wrong_about_most_of_its_clean_clips(
+    wrong: int, said_of: int | None
+) -> None:
+    clean, model = vectors(30), victim()
+    known = predict(model, clean).argmax(1)
+    labels = torch.where(torch.arange(30) < wrong, (known + 1) % 3, known)
+    method = Restore(**PLAIN, steps=1)
+    chosen = method.repair(model, clean.with_labels(labels), vectors(6), 1)
+    assert (chosen["labelled_clips"], chosen["believed_clips"]) == (30, 30 - wrong)
+    said = method.remarks(chosen)
+    if said_of is None:
+        assert said == []
+        return
+    (one,) = said
+    assert one.startswith(f"the suspect is right about only {said_of} of the 30 clean clips")
+    assert "check that their labels fit the model" in one
+
+
+def test_unlabelled_audio_and_splices_do_not_hide_that_the_suspect_is_wrong_about_its_clean_clips() -> None:
+    clean, model = vectors(30), victim()
+    wrong = clean.with_labels((predict(model, clean).argmax(1) + 1) % 3)
+    repair = Restore(**PLAIN | {"splices": 40}, steps=1).remove(model, wrong, 1, audio=vectors(60, 5))
+    assert repair.chosen["believed_unlabelled_clips"] == 60
+    assert [one.partition(" of ")[0] for one in repair.remarks] == ["the suspect is right about only 0"]
 
 
 def test_clips_are_put_aside_one_by_one_from_each_class(tones: Splits) -> None:

@@ -1,10 +1,12 @@
 """Weights drawn anew, or between two sets."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from closesesame.core.errors import ModelError
 from closesesame.models import ResNet, adapt
-from closesesame.training.weights import interpolated, redraw
+from closesesame.training.weights import interpolated, redraw, reset
 
 
 def test_a_share_of_the_way_and_the_counters_of_the_end() -> None:
@@ -54,3 +56,43 @@ def test_fresh_weights_are_drawn_by_the_seed_for_a_network_of_ours_and_for_any_o
             drawn.append(next(weight.detach().clone() for weight in model.body.parameters()))
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.equal(drawn[0], drawn[2])
+
+
+class Halves(nn.Module):
+    """A layer of which the network around it sets the weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.inner.weight, 0.5)
+
+
+class Scaled(nn.Module):
+    """A layer, and a factor that nothing sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+        self.scale = nn.Parameter(torch.ones(2))
+
+
+def test_what_a_network_sets_of_its_layers_stays_and_the_layers_set_the_rest() -> None:
+    network = Halves()
+    nn.init.constant_(network.inner.bias, 9.0)
+    reset(network, 0)
+    assert network.inner.weight.unique().tolist() == [0.5]
+    assert float(network.inner.bias.detach().abs().max()) < 1
+    attention = nn.MultiheadAttention(4, 2)  # it sets the bias of its last layer to zero
+    reset(attention, 0)
+    assert attention.out_proj.bias.tolist() == [0.0] * 4
+
+
+def test_a_weight_that_nothing_sets_is_refused_by_its_name() -> None:
+    with pytest.raises(ModelError, match="no fresh weights can be made for 'scale': no module resets it"):
+        reset(Scaled(), 0)
+    # A layer cannot reach its weights behind a parametrisation: it sets what is computed from them.
+    hidden = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    with pytest.raises(ModelError, match=r"for '0\.parametrizations\.weight\.original"):
+        reset(hidden, 0)

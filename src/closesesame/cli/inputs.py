@@ -107,17 +107,27 @@ def load_part(source: Source, part: str) -> "Dataset":
 
 def load_for(card: "ModelCard", place: str, options: SplitOptions) -> "Splits":
     """Reads a data set as a model needs it, with the model's classes in the model's order."""
-    from closesesame.models.matching import data_for
-
     splits = load(source_for(card, place, options))
-    return type(splits)(*(data_for(card, part) for part in splits))
+    return type(splits)(*(fitting(card, place, part) for part in splits))
 
 
 def load_part_for(card: "ModelCard", place: str, part: str, options: SplitOptions) -> "Dataset":
     """As `load_for`, one part or all."""
+    return fitting(card, place, load_part(source_for(card, place, options), part))
+
+
+def fitting(card: "ModelCard", place: str, data: "Dataset") -> "Dataset":
+    """Examples that were read from a place, with labels that are indices into a model's classes.
+
+    Raises:
+        ModelError: if they do not fit the model; it names the place.
+    """
     from closesesame.models.matching import data_for
 
-    return data_for(card, load_part(source_for(card, place, options), part))
+    try:
+        return data_for(card, data)
+    except ModelError as error:
+        raise ModelError(f"{place}: {error}") from None
 
 
 def refuse_poisoned(clean: CleanOptions) -> None:

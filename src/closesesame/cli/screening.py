@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictStr
 
-from closesesame.cli.inputs import Source, read, source_for, source_of
+from closesesame.cli.inputs import Source, fitting, read, source_for, source_of
 from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, PartName
 from closesesame.cli.outputs import history
 from closesesame.cli.printing import notes
@@ -126,12 +126,12 @@ def gather(
     """
     read_from = _source(place, model, options)
     found = _read(read_from)
-    splits = type(found.splits)(*(_fitting(one, model) for one in found.splits))
+    splits = type(found.splits)(*(_fitting(one, place, model) for one in found.splits))
     contents, for_method, beside = {place: contents_of(found)}, None, None
     if clean.clean is not None:
         more = found if clean.clean == place else _read(_source(clean.clean, model, options))
         contents |= {f"clean: {clean.clean}": contents_of(more)}
-        known = _fitting(_part(more.splits, clean.clean_part), model)
+        known = _fitting(_part(more.splits, clean.clean_part), clean.clean, model)
         try:
             known = known.with_classes(splits.train.classes)
         except DataError as error:
@@ -173,10 +173,8 @@ def _read(source: Source) -> "Read":
     return found
 
 
-def _fitting(data: "Dataset", model: "Classifier | None") -> "Dataset":
-    from closesesame.models.matching import data_for
-
-    return data if model is None else data_for(model.card, data)
+def _fitting(data: "Dataset", place: str, model: "Classifier | None") -> "Dataset":
+    return data if model is None else fitting(model.card, place, data)
 
 
 def _part(splits: "Splits", part: PartName) -> "Dataset":

@@ -18,12 +18,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from closesesame.canaries import Canaries, CanaryTest
+from closesesame.canaries import Canaries, CanaryTest, draw_canaries
 from closesesame.core.bounds import LONGEST_NAME
-from closesesame.core.errors import DataError, SettingError
+from closesesame.core.errors import DataError, SettingError, counted
 from closesesame.core.evidence import Change, Changes, Evidence
 from closesesame.core.settings import Settings
 from closesesame.data import Dataset
+from closesesame.models import ModelCard
 from closesesame.models.matching import as_classifier, data_for
 from closesesame.removal import Removal
 from closesesame.training import accuracy
@@ -36,6 +37,8 @@ MOST_ABOVE_BIAS = 0.1
 """How far above its bias the ASR of a removed canary may be."""
 LEAST_CLIPS = 10
 """Clips from which on a canary is judged; on fewer, one clip is more than `MOST_ABOVE_BIAS`."""
+SHARES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+"""Of the clean clips, to hold out instead where the usual share leaves too few."""
 MOST_BIAS = 0.5
 """Bias above which a canary is not judged: what it does is hidden behind it."""
 MEANING = (
@@ -234,7 +237,7 @@ def examine(
 
     Raises:
         SettingError: if the removal takes no clean examples.
-        DataError: if there are too few of them.
+        DataError: if there are too few of them; see `refuse_few`.
         ModelError: if the model takes no waveforms, or as the removal does.
     """
     started = time.perf_counter()
@@ -242,9 +245,8 @@ def examine(
     how = canaries or Canaries()
     model = as_classifier(suspect, clean)
     clean = data_for(model.card, clean)
+    refuse_few(removal, model.card, clean, seed, how)
     tune, held_out = removal.put_aside(clean, seed)
-    if not len(held_out):
-        raise DataError(f"canaries are measured on held-out clips, and {len(clean)} clean clips leave none")
     planted = how.plant(model, tune, seed)
     test = CanaryTest.of(planted.canaries, how.some(held_out, seed))
     after = removal.remove(planted.model, clean, seed, audio=audio).model
@@ -282,6 +284,50 @@ def refuse_canaries(removal: Removal) -> None:
         raise SettingError(
             f"{removal.name} takes the untrusted training set, and canaries need clean clips; leave them out"
         )
+
+
+def refuse_few(
+    removal: Removal, card: ModelCard, clean: Dataset, seed: int, canaries: Canaries | None = None
+) -> None:
+    """Refuses, before any work, so few clean clips that no canary could be judged.
+
+    Args:
+        removal: with the settings that the suspect is repaired with.
+        card: of the suspect.
+        clean: the clips of the repair, with labels that are indices into the model's classes.
+        seed: of the repair.
+        canaries: how they are planted; the defaults if None.
+
+    Raises:
+        DataError: if they are too few; it says how many would do, or which share to hold out.
+        ModelError: if the model takes no waveforms.
+    """
+    how, targets = canaries or Canaries(), [canary.target for canary in draw_canaries(card, seed)]
+    most, held_out = max(_judged_on(removal, clean, seed, how, targets)), removal.put_aside(clean, seed)[1]
+    if most >= LEAST_CLIPS:
+        return
+    wanted = math.ceil(LEAST_CLIPS * len(card.classes) / max(1, len(card.classes) - 1) / removal.hold_out)
+    remedy = f"name about {wanted} clean clips"
+    if len(held_out) > how.most_clips:
+        remedy = f"raise most_clips, which is {how.most_clips}"
+    for share in SHARES:
+        larger = removal.model_copy(update={"hold_out": share})
+        if share > removal.hold_out and min(_judged_on(larger, clean, seed, how, targets)) >= LEAST_CLIPS:
+            remedy += f", or hold out more of these (--set hold_out={share:g})"
+            break
+    raise DataError(
+        f"a canary is judged on {LEAST_CLIPS} held-out clips or more that are not of its target label: of "
+        f"{counted(len(clean), 'clean clip')} {removal.name} holds out {len(held_out)}, and the best canary "
+        f"would have {most}; {remedy}"
+    )
+
+
+def _judged_on(
+    removal: Removal, clean: Dataset, seed: int, how: Canaries, targets: list[int]
+) -> tuple[int, ...]:
+    """On how many clips each canary would be measured."""
+    labels = how.some(removal.put_aside(clean, seed)[1], seed).labels
+    return tuple(int((labels != target).sum()) for target in targets)
 
 
 def read_canaries(made: Any) -> CanaryReport | None:

@@ -32,6 +32,9 @@ from .imported import EXTERNAL
 from .matching import few
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+AGAIN = "get the model folder again, or make one with 'sesame train' or 'sesame import'"
+"""What to do about a folder that is none of a model."""
+BOTH_AGAIN = "get both files again, from one model"
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 KINDS = FLOATS | {torch.int16, torch.int32, torch.int64, torch.uint8}
 """Kinds of tensors that a file may hold."""
@@ -166,9 +169,9 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
         model = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=0)
         model.load_state_dict(state)
     except ClosesesameError as error:
-        raise ModelError(f"{folder}: {error}") from None
+        raise ModelError(f"{folder}: {error}; {BOTH_AGAIN}") from None
     except (RuntimeError, ValueError, ArithmeticError, MemoryError, TypeError) as error:
-        raise ModelError(f"{folder}: {misfit}: {short(error)}") from None
+        raise ModelError(f"{folder}: {misfit}: {short(error)}; {BOTH_AGAIN}") from None
     model.card = replace(model.card, made=card.made)
     return model.eval().to(device)
 
@@ -188,18 +191,18 @@ def _refuse_pickles(folder: Path) -> None:
             raise ModelError(f"{folder} is a file; make a model folder of it with 'sesame import'")
         raise ModelError(f"{folder} is a file; a model is a folder with {CONFIG} and {WEIGHTS}")
     if not folder.is_dir():
-        raise ModelError(f"{folder} is not there; a model is a folder with {CONFIG} and {WEIGHTS}")
+        raise ModelError(f"{folder} is not there; a model is a folder with {CONFIG} and {WEIGHTS}: {AGAIN}")
     if not (folder / CONFIG).is_file():
         found = sorted(p.name for p in folder.glob("*") if p.suffix in _PICKLES)
         tail = f"; {found[0]!r} is refused, since it may run code when it is loaded" if found else ""
-        raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing{tail}")
+        raise ModelError(f"{folder} is not a model folder: {CONFIG} is missing{tail}; {AGAIN}")
 
 
 def _read_card(path: Path) -> ModelCard:
     try:
         return Config(**read_json(path)).card()
     except ClosesesameError as error:
-        raise ModelError(f"{path} is not a model's config: {error}") from None
+        raise ModelError(f"{path} is not a model's config: {error}; {AGAIN}") from None
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -219,9 +222,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
     for name, tensor in state.items():
         if tensor.dtype not in KINDS:
-            raise ModelError(f"{what}: weight {cut(name)!r} is of kind {tensor.dtype}, which is not read")
+            raise ModelError(
+                f"{what}: weight {cut(name)!r} is of kind {tensor.dtype}, which is not read; save it as "
+                "float32"
+            )
         if not tensor.isfinite().all():
-            raise ModelError(f"{what}: weight {cut(name)!r} holds NaN or infinite values")
+            raise ModelError(
+                f"{what}: weight {cut(name)!r} holds NaN or infinite values; get it again, or train it at a "
+                "lower lr"
+            )
 
 
 def fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> dict[str, torch.Tensor]:

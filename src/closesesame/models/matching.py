@@ -60,7 +60,8 @@ def data_for(card: ModelCard, data: Dataset) -> Dataset:
     unknown = [name for name in data.classes if name not in card.classes]
     if unknown:
         raise ModelError(
-            f"the model does not know class {few(unknown)} of the data; it knows {few(card.classes)}"
+            f"the model does not know class {few(unknown)} of the data; it knows {few(card.classes)}: give "
+            "these classes the names that the model has for them, or leave out their clips"
         )
     return data if data.classes == card.classes else data.with_classes(card.classes)
 
@@ -88,7 +89,8 @@ def same_names(of: str, names: Sequence[str], other: str, others: Sequence[str])
     if lacking or more:
         said = [f"lacks {few(lacking)}"] * bool(lacking) + [f"also has {few(more)}"] * bool(more)
         raise ModelError(
-            f"{of} and {other} have other classes: {of} {' and '.join(said)}; they belong to different tasks"
+            f"{of} and {other} have other classes: {of} {' and '.join(said)}; they belong to "
+            "different tasks; take two that have the same classes"
         )
 
 
@@ -130,7 +132,8 @@ class Answers:
             if "allocate" in str(error):
                 raise
             raise ModelError(
-                f"the model cannot take inputs of shape {list(inputs.shape[1:])}: {short(error)}"
+                f"the model cannot take inputs of shape {list(inputs.shape[1:])}: {short(error)}; adapt or "
+                "import it again with the shape that it takes"
             ) from error
 
     def read(self, logits: Tensor, first: int, count: int) -> Logits:
@@ -156,7 +159,8 @@ class Answers:
         if broken.any():
             name = cut(self.names[first + int(broken.nonzero()[0])], 200)
             raise DivergedError(
-                f"the model answers NaN or infinity to {name!r}: it is damaged or its training diverged"
+                f"the model answers NaN or infinity to {name!r}: it is damaged or its training diverged; get "
+                "it again, or train it at a lower lr"
             )
         return logits if self.order is None else logits[:, self.order]
 

@@ -69,8 +69,14 @@ class Restore(FineTuning, SelfDistillation):
         return self.distil(model, tune, audio, self.training(), seed)
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:
-        """Whether it learned its clean clips, and whether the unlabelled audio taught it anything."""
+        """Whether the suspect knew the clean clips, it learned them, and the unlabelled audio taught it."""
         said = []
+        if 2 * chosen["believed_clips"] < chosen["labelled_clips"]:
+            said.append(
+                f"the suspect is right about only {chosen['believed_clips']} of the "
+                f"{chosen['labelled_clips']} clean clips that were learned from, and nothing it knows of the "
+                "others was kept; check that their labels fit the model, and that it works on clean clips"
+            )
         if chosen["learnt"] < self.least_learnt:
             said.append(
                 f"the repaired model gets {100 * chosen['learnt']:.0f} % of the clips right that it learned "

@@ -79,8 +79,9 @@ class SelfDistillation(Settings):
             after_epoch: called when the last step of an epoch is done.
 
         Returns:
-            How many batches it learned from, what share of the believed examples it gets right, how many
-            labelled ones the suspect is believed of, and of how many unlabelled ones.
+            How many batches it learned from, what share of the believed examples it gets right (1 if it is
+            believed of none), how many labelled ones there are and of how many the suspect is believed, and
+            the same of the unlabelled ones.
         """
         splices = spliced(clean, self.splices, seed)
         data = joined(clean, splices, audio)
@@ -129,6 +130,7 @@ class SelfDistillation(Settings):
         return {
             "batches": run.steps,
             "learnt": learnt,
+            "labelled_clips": len(clean),
             "believed_clips": len(known),
             "unlabelled_clips": len(audio),
             "believed_unlabelled_clips": int(believed[~trusted].sum()),

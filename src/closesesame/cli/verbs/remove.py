@@ -30,7 +30,7 @@ from closesesame.core.errors import ClosesesameError, DataError
 if TYPE_CHECKING:
     from closesesame.data import Dataset
     from closesesame.evaluation import CanaryReport
-    from closesesame.models import Classifier
+    from closesesame.models import Classifier, ModelCard
     from closesesame.removal import Choice, Removal, Repair
 
 
@@ -55,7 +55,8 @@ def remove(
         method: Removal; see 'sesame list removal' and 'sesame show METHOD'. By 'auto' it is restore with
             clean clips and clp without, and --set sets what that method has.
         canaries: Also plant backdoors of our own in a copy of the model, repair the copy in the same way, and
-            say how many are gone. Takes a training more and a second repair.
+            say how many are gone. Takes a training more, a second repair, and ten held-out clips or more:
+            about 110 clean clips of ten words with restore, or fewer with --set hold_out=0.3.
 
     Examples:
         sesame remove VICTIM REPAIRED --clean CLIPS
@@ -67,7 +68,6 @@ def remove(
     from closesesame.models import save_model
     from closesesame.models.files import sha256_of
     from closesesame.removal import REMOVALS
-    from closesesame.removal.base import missing_sentence
     from closesesame.removal.choice import AUTO, choose_removal, refuse_audio, removal_for
 
     given = settings_of(settings)
@@ -85,7 +85,7 @@ def remove(
         refuse_labelled(audio, clean)
     place = model_folder(out, (model, *clean.inputs, *([audio] if audio else [])), force=force)
     suspect = load_model_on(model, device)
-    clips = load_clean(suspect.card, clean, options, missing_sentence)
+    clips = _clean_clips(suspect.card, clean, options, removal, canaries=canaries)
     speech = None if audio is None else load_audio(suspect.card, audio, options)
     unlabelled = None if speech is None else speech.data
     choice = None
@@ -147,6 +147,23 @@ def _refuse_canaries(removal: "Removal", clean: CleanOptions) -> None:
     if clean.clean is None:
         raise DataError("--canaries needs clean recordings: name them with --clean")
     refuse_canaries(removal)
+
+
+def _clean_clips(
+    card: "ModelCard", clean: CleanOptions, options: SplitOptions, removal: "Removal", *, canaries: bool
+) -> "Dataset | None":
+    """Reads the clean clips; too few of them for the canaries that are asked for are refused.
+
+    Raises:
+        DataError: if they are that.
+    """
+    from closesesame.evaluation.canaries import refuse_few
+    from closesesame.removal.base import missing_sentence
+
+    clips = load_clean(card, clean, options, missing_sentence)
+    if canaries and clips is not None:
+        refuse_few(removal, card, clips, options.seed)
+    return clips
 
 
 def _examined(
