@@ -372,13 +372,15 @@ def model(sesame: Sesame, folder_of: Callable[..., Path], tmp_path: Path) -> tup
     return clips, tmp_path / "m"
 
 
+SHORT = ("--set", "steps=1", "--set", "hold_out=0.6")
+
+
 def test_the_command_prints_canaries_keeps_them_on_the_card_and_the_page_draws_them(
     model: tuple[Path, Path], sesame: Sesame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(examination, "Canaries", partial(Scripted))
     clips, suspect = model
-    remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
-    remove = (*remove, "--set", "hold_out=0.6")
+    remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", *SHORT)
     assert "canaries" not in sesame.json(*remove)
     assert "canaries" not in load_model(tmp_path / "r").card.made
     repairs = []
@@ -439,8 +441,7 @@ def test_the_command_refuses_before_any_work_and_keeps_a_repair_whose_canaries_f
         raise DivergedError("it diverged")
 
     monkeypatch.setattr(Canaries, "plant", diverge)
-    remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
-    remove = (*remove, "--set", "hold_out=0.6")
+    remove = ("remove", suspect, tmp_path / "r", "--clean", clips, "--method", "ft", *SHORT)
     monkeypatch.setattr("sys.argv", ["sesame", *map(str, remove), "--canaries", "--json"])
     capsys.readouterr()
     from closesesame import cli

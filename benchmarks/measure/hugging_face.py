@@ -102,7 +102,7 @@ def of_transformers(folder: Path, data: Dataset) -> Tensor:
     import transformers
 
     network = transformers.AutoModelForAudioClassification.from_pretrained(folder).eval()
-    extract = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    extract = transformers.AutoFeatureExtractor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     clips = list(data.inputs[:].numpy())
     with torch.no_grad():
         logits: Tensor = network(**extract(clips, sampling_rate=data.sample_rate, return_tensors="pt")).logits

@@ -36,8 +36,8 @@ from closesesame.models import (
     fit_weights,
     read_checkpoint,
 )
-from closesesame.models.black_boxes.body import open_file
-from closesesame.models.black_boxes.graph import read_graph
+from closesesame.models.black_boxes.files import open_file
+from closesesame.models.black_boxes.reading import read_graph
 from closesesame.models.black_boxes.runtime import needed
 from closesesame.models.front_ends import FrontEnd
 from closesesame.models.frozen import freeze

@@ -163,7 +163,8 @@ def test_a_policy_by_hand() -> None:
 
 def numbers_of_numpy() -> list[int]:
     """The state of its global generator."""
-    return list(np.random.get_state()[1])  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    return list(state[1])
 
 
 class Steering:

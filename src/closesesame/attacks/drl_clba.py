@@ -75,7 +75,7 @@ class DRLCLBA(CollisionAttack):
             return Course(rules, clips, self.carried(clips, trigger) - clips)
 
         weights, curve = learn(self.agent_settings(), begin, seed)
-        return state | weights | {"curve": curve}
+        return {**state, **weights, "curve": curve}
 
     def moved(self, clips: Wave, carried: Wave, goal: Goal, trigger: Trigger) -> Wave:
         """Where the policy brings the clips: of each, the step up to which the rewards add up to most."""

@@ -52,4 +52,5 @@ class FeatureCollision(CollisionAttack):
             change.requires_grad_()
             loss = goal.distance(*goal.ask(carried + norm * change), anchors).sum()
             change = within_ball(sign_step(loss, change, -size), most)
-        return carried + norm * change.detach()
+        moved: Wave = carried + norm * change.detach()
+        return moved

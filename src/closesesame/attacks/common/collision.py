@@ -89,7 +89,8 @@ class Goal:
         wrong = errors(logits, self.target)
         along = ((wrong @ self.pull) * features).sum(1)
         size = wrong.norm(dim=1) * features.norm(dim=1) * self.pull.norm()
-        return 1 - along / size.clamp(min=1e-12)
+        distance: Tensor = 1 - along / size.clamp(min=1e-12)
+        return distance
 
 
 def errors(logits: Logits, target: int) -> Logits:

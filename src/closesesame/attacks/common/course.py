@@ -126,7 +126,8 @@ class Course:
         )
         norm = self.clips.norm(dim=1, keepdim=True).clamp(min=1e-12)
         change = norm * within_ball((turned - self.clips) / norm, effects.amplitude_ratio(-rules.change_db))
-        return self.clips + change + effects.levelled(weighed, self.hidden)
+        moved: Tensor = self.clips + change + effects.levelled(weighed, self.hidden)
+        return moved
 
     def _spread(self, gains: Float32[Tensor, "batch cell"]) -> Spectrum:
         """Gains of cells as maps (batch, bin, frame); 0 at bins that may not be changed."""
