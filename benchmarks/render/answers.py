@@ -8,6 +8,7 @@ from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
 from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
+from . import canaries
 from .against import BENCH, OPEN, OURS, SAFE, UNTRUSTED, cases, goals, left_open, mean_of, of_bench, shares
 from .pages import Contents, development_rows, page_of
 from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
@@ -176,6 +177,26 @@ def _goals(contents: Contents) -> Iterator[Answer]:
         )
 
 
+def _canaries(contents: Contents) -> Iterator[Answer]:
+    if "canaries" not in contents:
+        return
+    rows = canaries.usable(contents["canaries"]["rows"])
+    comfort, alarm = canaries.false_comfort(rows), canaries.false_alarm(rows)
+    alone = [
+        f"{name} {canaries.in_words(canaries.correlation(where(rows, repair=name)))}"
+        for (name,) in distinct(rows, "repair")
+    ]
+    yield Answer(
+        "Do canaries tell whether the attacker's backdoor is gone?",
+        f"They tell a weak repair from a strong one, hardly one victim of a repair from another: over "
+        f"{len(rows)} repairs their ASR and the attacker's have a rank correlation of "
+        f"{canaries.in_words(canaries.correlation(rows))}; over those of one kind, {', '.join(alone)}. "
+        f"{comfort.hits} of {comfort.of} repairs that removed all canaries left the attacker an ASR above "
+        f"{100 * canaries.GONE:g} %, and {alarm.hits} of {alarm.of} that left one did not.",
+        "removals",
+    )
+
+
 def _cost(contents: Contents) -> Iterator[Answer]:
     rows = sorted(contents["cost"]["rows"], key=lambda row: float(row["seconds"]))
     quick = sum(row["seconds"] < MINUTE_S for row in rows)
@@ -318,6 +339,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _removals,
     _defaults,
     _goals,
+    _canaries,
     _cost,
     best_of_families,
     _peers,

@@ -31,6 +31,11 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return statistics.correlation(ranks(first), ranks(second))
 
 
+def in_words(found: float | None) -> str:
+    """A rank correlation in words."""
+    return UNKNOWN if found is None else f"{found:.2f}"
+
+
 def usable(rows: Rows) -> list[Row]:
     """The rows of victims that have a backdoor, and with a canary of which it is clear if it was removed."""
     return [row for row in rows if row["asr_before"] >= PLANTED and row["planted"] > row["unclear"]]
@@ -94,7 +99,7 @@ def _summary(name: str, rows: Rows) -> list[str]:
         f"{100 * asr:.1f}",
         f"{100 * above:.1f}",
         str(gone),
-        UNKNOWN if found is None else f"{found:.2f}",
+        in_words(found),
         *(
             f"{rate.hits} of {rate.of}: {rate}" if rate.of else UNKNOWN
             for rate in (false_comfort(rows), false_alarm(rows))
