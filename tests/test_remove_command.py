@@ -228,7 +228,7 @@ def test_canaries_get_the_suspect_the_clips_and_the_repaired_model_whose_card_th
     monkeypatch.setattr(examination, "refuse_few", refuse)
     monkeypatch.setattr("closesesame.evaluation.examine", examined)
     words = ("remove", model, tmp_path / "r", "--clean", clips, "--method", "ft", "--set", "steps=1")
-    sesame(*words, "--canaries", "--seed", "5")
+    sesame.json(*words, "--canaries", "--seed", "5")
     repaired = sha256_of(tmp_path / "r")
     assert seen == [(FT(steps=1), sha256_of(model), 80, 5, repaired)]
     assert repaired != sha256_of(model)

@@ -56,6 +56,8 @@ CHEAP: dict[str, Any] = {
     "rounds": 1,
     "points": 3,
     "fixed_point_steps": 1,
+    "splices": 4,
+    "views": 2,
     "batch_size": 4,
     "synthesis": {"steps": 1, "batch_size": 4, "examples": 8, "width": 2},
 }

@@ -309,7 +309,7 @@ def test_a_damaged_folder_and_one_without_weights_are_one_sentence(sesame: Sesam
     assert "no number of Hz" in sesame.fails("import", folder, tmp_path / "m")
     (folder / "preprocessor_config.json").unlink()
     said = sesame.fails("import", folder, tmp_path / "m", "--classes", "a,b")
-    assert "leave out --classes and --set" in said
+    assert "leave out --classes and --model" in said
     (folder / "model.safetensors").unlink()
     assert "model.safetensors is no file" in sesame.fails("import", folder, tmp_path / "m")
 
