@@ -74,7 +74,7 @@ def import_(
         sesame import FOLDER MODEL --set frozen_layers=9 --set recompute=true
         sesame import asr.nemo MODEL --import my --model my:Net --classes labels.txt
         sesame import model.onnx MODEL --classes labels.txt
-        sesame import vad.onnx MODEL --classes noise,speech --set frame=576 --set hop=512
+        sesame import vad.onnx MODEL --classes no,yes --set frame=576 --set hop=512
     """
     from closesesame.models import BlackBox, fit_weights, save_model
     from closesesame.models.black_boxes import FILES
