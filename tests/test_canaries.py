@@ -347,6 +347,14 @@ def test_the_share_that_is_recommended_is_the_least_of_which_every_canary_has_te
         examine(Noted(hold_out=0.3), clean_model, clean, 7, canaries=Scripted())
 
 
+def test_a_share_at_which_only_some_canaries_have_ten_clips_is_not_recommended(
+    clean_model: Classifier,
+) -> None:
+    clean = balanced(13).with_classes(clean_model.card.classes)  # at 0.25 canaries have 9 or 10 clips
+    with pytest.raises(DataError, match=r"--set hold_out=0\.3\)"):
+        examine(Noted(hold_out=0.1), clean_model, clean, 7, canaries=Scripted())
+
+
 def test_one_canary_of_ten_clips_is_enough_to_go_on(clean_model: Classifier) -> None:
     clean = balanced(13).with_classes(clean_model.card.classes)  # 13 held out: of three classes 3, of one 4
     report = examine(Noted(hold_out=0.25), clean_model, clean, 7, canaries=Scripted())

@@ -72,7 +72,7 @@ def import_(
         sesame import weights.safetensors MODEL --classes yes,no,stop
         sesame import FOLDER MODEL --duration-s 1
         sesame import FOLDER MODEL --set frozen_layers=9 --set recompute=true
-        sesame import asr.nemo MODEL --import my --model my:Net --classes labels.txt
+        sesame import asr.nemo MODEL --model kwt --classes labels.txt
         sesame import model.onnx MODEL --classes labels.txt
         sesame import vad.onnx MODEL --classes no,yes --set frame=576 --set hop=512
     """
