@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -40,7 +40,19 @@ PARTS = {
 """The other grids, in a few words."""
 PUBLISHED = {"_published": (MAIN, "the ResNet"), "_published_kwt": ("_models", "the keyword transformer")}
 """Grids of published removals, the grid that has the others on the same victims, and which these are."""
-Key = tuple[Any, ...]
+
+
+class Key(NamedTuple):
+    """Which case it is: the victim, and the clean examples that a removal gets."""
+
+    data: str
+    task: str
+    model: str
+    attack: str
+    seed: int
+    poisoning_rate: float
+    clean_fraction: float | None
+    clean_from: str | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
             victim, clean = (bare.get((share, *place(row))) for share in (rate, 0.0))
             if row["method"] == BARE or victim is None or clean is None or victim["asr"] < PLANTED:
                 continue
-            key = (*place(row), rate, row["clean_fraction"], row["clean_from"])
+            key = Key(**{name: row[name] for name in Key._fields})
             found.setdefault(method_of(row), {})[key] = Case(
                 asr=row["asr"],
                 asr_more=row["asr"] - clean["asr"],
@@ -120,13 +132,13 @@ def left_open(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH, our
 
 def _where(key: Key) -> str:
     """A case but for its seed, in words: what is usual on the bench is not said."""
-    data, task, model, attack, _, rate, fraction, clean_from = key
+    few = key.clean_fraction if key.clean_fraction != USUAL["fraction"] else None
     return (
-        f"{attack} on {task_of(data, task)}"
-        + _of_model(model)
-        + (f" ({100 * rate:g} % poisoned)" if rate != USUAL["rate"] else "")
-        + (f" (with {100 * fraction:g} % clean clips)" if fraction not in {None, USUAL["fraction"]} else "")
-        + (" (with clean clips of the training set)" if clean_from not in {None, USUAL["clean_from"]} else "")
+        f"{key.attack} on {task_of(key.data, key.task)}"
+        + _of_model(key.model)
+        + (f" ({100 * key.poisoning_rate:g} % poisoned)" if key.poisoning_rate != USUAL["rate"] else "")
+        + (f" (with {100 * few:g} % clean clips)" if few is not None else "")
+        + (" (with clean clips of the training set)" if key.clean_from == "train" else "")
     )
 
 
@@ -151,7 +163,7 @@ def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
     Returns:
         Means over all that got the usual clean clips.
     """
-    lost: dict[str, dict[Key, float]] = {}
+    lost: dict[str, dict[tuple[Any, ...], float]] = {}
     for grid in of_bench(contents).values():
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
@@ -175,14 +187,14 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     if not grids:
         return "The test bench has no results yet."
     main = cases([grids[MAIN]] if MAIN in grids else [])
-    order = sorted(main, key=lambda name: (name != OURS, mean_asr(main[name])))
-    parts = [table(HEAD, [[f"`{name}`", *line(list(main[name].values()))] for name in order])]
+    parts = [lines(main, code=True)]
     if OURS in main and (less := cost_of_less(main)):
         parts.append(less)
     for part, (whole, models) in PUBLISHED.items():
         if part in grids:
             parts += [
-                f"Published removals on {models}, and the others on the same victims:",
+                f"Published removals on {models}, and the others on the same victims"
+                f"{_again(grids, part, whole)}:",
                 on_the_same(grids[part], grids.get(whole)),
             ]
     others = {PARTS[part]: cases([grids[part]]) for part in PARTS if part in grids}
@@ -194,7 +206,7 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
         named = ", ".join(f"{name} {100 * asr:.0f}" for name, asr in weak.items())
         parts.append(f"Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}.")
     if others:
-        names = [name for name in order if any(name in found for found in others.values())]
+        names = [name for name in ordered(main) if any(name in found for found in others.values())]
         cells = [[what, *(brief(found.get(name)) for name in names)] for what, found in others.items()]
         parts += [
             "Elsewhere on the test bench: ASR, RA below that of the clean reference model, and ACC lost, "
@@ -204,15 +216,20 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def _again(grids: Mapping[str, Mapping[str, Any]], part: str, whole: str) -> str:
+    """That victims are only the same but for the machine, if they are."""
+    machines = {grids[name]["host"]["gpu"] for name in (part, whole) if name in grids}
+    return " (trained once more for the published ones, on a GPU)" if len(machines) > 1 else ""
+
+
 def on_the_same(published: Mapping[str, Any], whole: Mapping[str, Any] | None) -> str:
     """The table of all removals on the victims that the published ones met."""
     met = {key for found in cases([published]).values() for key in found}
     found = {
-        name: [case for key, case in of.items() if key in met]
+        name: {key: case for key, case in of.items() if key in met}
         for name, of in cases(filter(None, (published, whole))).items()
     }
-    order = sorted(found, key=lambda name: (name != OURS, statistics.fmean(case.asr for case in found[name])))
-    return table(HEAD, [[f"`{name}`", *line(found[name])] for name in order])
+    return lines(found, code=True)
 
 
 @dataclass(frozen=True)
@@ -238,13 +255,12 @@ class Goal:
 def goals(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
     """Those that the test bench has figures for."""
     every = cases(of_bench(contents).values()).get(OURS, {})
-    # data, task, model, attack, seed, rate, share of clean clips, their source
-    usual = {key: case for key, case in every.items() if key[6] == USUAL["fraction"]}
-    few = {key: case for key, case in every.items() if key[6] != USUAL["fraction"]}
-    others = {(key[2], task_of(*key[:2])) for key in usual} - {("resnet", "words")}
+    usual = {key: case for key, case in every.items() if key.clean_fraction == USUAL["fraction"]}
+    few = {key: case for key, case in every.items() if key.clean_fraction != USUAL["fraction"]}
+    others = {_model_and_task(key) for key in usual} - {("resnet", "words")}
 
     def lost_by(model: str, what: str) -> list[float]:
-        return [case.acc_lost for key, case in usual.items() if (key[2], task_of(*key[:2])) == (model, what)]
+        return [case.acc_lost for key, case in usual.items() if _model_and_task(key) == (model, what)]
 
     found = [
         ("ASR above that of the clean reference model, mean", 1, [case.asr_more for case in usual.values()]),
@@ -275,10 +291,14 @@ def goals(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
     return made
 
 
+def _model_and_task(key: Key) -> tuple[str, str]:
+    return key.model, task_of(key.data, key.task)
+
+
 def _by_model(found: Mapping[Key, Case]) -> dict[str, list[Case]]:
     groups: dict[str, list[Case]] = {}
     for key, case in found.items():
-        groups.setdefault(key[2], []).append(case)
+        groups.setdefault(key.model, []).append(case)
     return groups
 
 
@@ -300,7 +320,23 @@ def mean_asr(found: Mapping[Key, Case]) -> float:
     return mean_of(found.values(), "asr")
 
 
-def place(row: Row) -> Key:
+def ordered(found: Mapping[str, Mapping[Key, Case]]) -> list[str]:
+    """The removals: ours, then those that leave less first."""
+    return sorted(found, key=lambda name: (name != OURS, mean_asr(found[name])))
+
+
+def lines(found: Mapping[str, Mapping[Key, Case]], *, code: bool = False) -> str:
+    """The table of removals, one a line.
+
+    Args:
+        found: cases by removal.
+        code: whether their names are shown as code.
+    """
+    shown = {name: f"`{name}`" if code else name for name in found}
+    return table(HEAD, [[shown[name], *line(list(found[name].values()))] for name in ordered(found)])
+
+
+def place(row: Row) -> tuple[Any, ...]:
     """Which victim and clean reference model a row is of."""
     return tuple(row[key] for key in ("data", "task", "model", "attack", "seed"))
 
@@ -377,16 +413,13 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
     if OURS not in found:
         return []
     ours = found[OURS]
-    names = sorted(found, key=lambda name: (name != OURS, mean_asr(found[name])))
+    names = ordered(found)
     return [
         f"A case is a victim whose backdoor was planted (ASR of {100 * PLANTED:g} % or more) with the "
         "clean clips that the removal gets. Mean over the cases, in brackets the worst of them, in % and "
         "points. ASR above and RA below are those of the clean reference model, which was never poisoned and "
         "is as it was trained.",
-        table(
-            HEAD,
-            [[name, *line(list(found[name].values()))] for name in names],
-        ),
+        lines(found),
         f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "
         f"mean (a bootstrap over the cases). {shares(ours, [found[name] for name in names if name != OURS])}",
         table(

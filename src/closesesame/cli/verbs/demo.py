@@ -13,7 +13,7 @@ from .report import answer_of
 
 @command("demo")
 def demo(out: Path = Path("closesesame-demo"), *, seed: Seed = 0, force: Force = False) -> Answer:
-    """Poison embedded speech, train a model on it, attack it, repair it four ways, and write a report.
+    """Poison embedded speech, train a model on it, attack it, repair it five ways, and write a report.
 
     Args:
         out: Folder for the models, the trigger and the page.
