@@ -11,6 +11,7 @@ clips of the target class before any is chosen, and its policy and its learning 
 trigger.
 """
 
+from dataclasses import fields
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -99,16 +100,7 @@ class DRLCLBA(CollisionAttack):
 
     def agent_settings(self) -> AgentSettings:
         """How the agent is trained."""
-        return AgentSettings(
-            episodes=self.episodes,
-            episode_steps=self.episode_steps,
-            discount=self.discount,
-            agent_lr=self.agent_lr,
-            agent_units=self.agent_units,
-            agent_batch=self.agent_batch,
-            updates=self.updates,
-            noise=self.noise,
-        )
+        return AgentSettings(**{field.name: getattr(self, field.name) for field in fields(AgentSettings)})
 
 
 def _agent() -> ModuleType:

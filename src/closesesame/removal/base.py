@@ -115,9 +115,15 @@ class Removal(HoldsOut, ABC):
         )
 
     def make_trainable(self, model: Classifier) -> None:
-        """Hook: makes all weights of a copy of the suspect trainable that can be, but for frozen ones."""
-        frozen = frozen_weights(model)
-        for name, weight in model.named_parameters():
+        """Hook: makes all weights of the body trainable that can be, but for frozen ones.
+
+        The front end stays as it is: nothing in it is learned by a repair, an enhancer's weights neither.
+
+        Args:
+            model: a copy of the suspect.
+        """
+        frozen = frozen_weights(model.body)
+        for name, weight in model.body.named_parameters():
             numbers = weight.is_floating_point() or weight.is_complex()
             weight.requires_grad_(numbers and name not in frozen)
 

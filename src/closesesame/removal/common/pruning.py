@@ -70,9 +70,9 @@ def prune_within(
         How many units are pruned.
     """
     allowed = accuracy(model, held_out) * (1 - tolerance)
-    kept, pruned = copy.deepcopy(units.module.state_dict()), 0
+    kept, pruned, order = copy.deepcopy(units.module.state_dict()), 0, units.order
     for end in Track(ends, "pruning", len(ends)):
-        units.prune(units.order[:end])
+        units.prune(order[:end])
         if accuracy(model, held_out) < allowed:
             break
         kept, pruned = copy.deepcopy(units.module.state_dict()), end
