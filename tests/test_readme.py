@@ -38,7 +38,16 @@ def commands(block: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in block.splitlines() if line.startswith("sesame ")]
 
 
-QUICK_SAFE = ("--set", "check_steps=2", "--set", "repair_steps=2", "--set", "strong_epochs=2")
+QUICK_SAFE = (
+    "--set",
+    "check_steps=2",
+    "--set",
+    "first_steps=2",
+    "--set",
+    "repair_steps=2",
+    "--set",
+    "strong_epochs=2",
+)
 
 
 @pytest.mark.parametrize("words", [words for block in SHELL for words in commands(block)], ids=shlex.join)

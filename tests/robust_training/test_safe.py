@@ -1,4 +1,4 @@
-"""Safe: its four trainings, and what they leave of a backdoor."""
+"""Safe: its trainings, and what they leave of a backdoor."""
 
 import pytest
 import torch
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.usefixtures("in_fp32")
 
 def test_plain_training_is_followed_by_a_repair_with_ordinary_clips(tones: Splits) -> None:
     data = tones.train.take(torch.arange(64))
-    settings = {"slow_epochs": 2, "strong_epochs": 3, "check_steps": 2, "repair_steps": 4, "splices": 8}
+    settings = {"slow_epochs": 2, "strong_epochs": 3, "check_steps": 2, "first_steps": 3, "splices": 8}
+    settings["repair_steps"] = 4
     told: list[tuple[str, int]] = []
     training = Training(epochs=2, batch_size=32, lr=0.01)
     robust = Safe(training=training, **settings)
@@ -26,8 +27,9 @@ def test_plain_training_is_followed_by_a_repair_with_ordinary_clips(tones: Split
     assert_same(made.model, by_hand)
     assert made.chosen == said
     assert said["ordinary_clips"] == 32  # eight of sixteen of each class: half, where twelve are wanted
+    repairs = [f"repair {number}" for number in (1, 2, 3)]
     stages = {stage: max(epoch for other, epoch in told if other == stage) for stage, _ in told}
-    assert list(stages) == ["training", "slow", "strong", "check 1", "check 2", "repair"]
+    assert list(stages) == ["training", "slow", "strong", "check 1", "check 2", *repairs]
     assert (stages["training"], stages["slow"], stages["strong"]) == (2, 2, 3)
 
 
@@ -56,7 +58,9 @@ def test_it_leaves_no_backdoor_that_plain_training_learns(tones: Splits) -> None
     data = poisoned(tones)
     plain = Plain(training=QUICK).train(SMALL, data, 0).model
     assert asr(plain, tones) > 0.9
-    safe = Safe(training=QUICK, strong_epochs=6, check_steps=20, repair_steps=30, splices=100, views=2)
+    safe = Safe(
+        training=QUICK, strong_epochs=6, check_steps=20, first_steps=40, repair_steps=30, splices=100, views=2
+    )
     model = safe.train(SMALL, data, 0).model
     assert asr(model, tones) < 0.1
     assert accuracy(model, tones.test) > 0.95

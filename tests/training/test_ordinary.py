@@ -1,5 +1,6 @@
 """Ordinary clips: ranks and counts by hand, the two trainings that are watched, and the repair."""
 
+import copy
 import math
 from typing import Any, ClassVar
 
@@ -14,9 +15,11 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 from closesesame.training import Training, fit, ordinary, predict, untrained
+from closesesame.training.clusters import explained
 from closesesame.training.features import features_of
 from closesesame.training.ordinary import (
     OrdinaryRepair,
+    best_known,
     course,
     most_ordinary,
     ordinariness,
@@ -56,14 +59,57 @@ def test_the_odd_cluster_is_the_one_with_more_varied_second_answers() -> None:
     labels = torch.tensor([2, 2, 2, 2, 0, 0])
     # Second answers of label 2: 0 and 1 in the first cluster, 0 twice in the second.
     logits = torch.tensor([[3, 0, 9], [0, 3, 9], [3, 0, 9], [3, 0, 9], [9, 1, 0], [9, 1, 0]]).double()
-    odd = ordinary.oddness(features, logits, labels)
+    odd = ordinary.oddness([(features, logits)], labels)
     # The means are 0.5 and 10.5; a place is the distance from 5.5 in halves of theirs.
     assert odd[:4].tolist() == pytest.approx([1.1, 0.9, -0.9, -1.1])
-    turned = ordinary.oddness(features, logits[[2, 3, 0, 1, 4, 5]], labels)
+    turned = ordinary.oddness([(features, logits[[2, 3, 0, 1, 4, 5]])], labels)
     assert turned[:4].tolist() == pytest.approx([-1.1, -0.9, 0.9, 1.1])
-    assert ordinary.oddness(torch.ones(6, 1).double(), logits, labels).tolist() == [0] * 6
+    assert ordinary.oddness([(torch.ones(6, 1).double(), logits)], labels).tolist() == [0] * 6
     assert ordinary.variety(logits[:2], 2) == pytest.approx(math.log(2))
     assert ordinary.variety(logits[2:4], 2) == pytest.approx(ordinary.variety(logits[:1], 2))
+
+
+def test_the_odd_cluster_is_the_one_whose_size_is_unlike_that_of_classes() -> None:
+    # Three of label 0, three of label 1; of label 2 three in one place and five in another.
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2])
+    places = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 1, 1, 7, 7, 7, 7, 7]).double()[:, None]
+    logits = torch.zeros(14, 3).double()
+    logits[6:9, 0] = torch.tensor([9.0, -9, 9]).double()  # second answers: more varied where there are three
+    assert ordinary.oddness([(places, logits)], labels)[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
+    assert ordinary.usual_size(labels.bincount()) == (3, 0)
+    # Three and five differ by 0.51 in that, four and five by 0.22, which is too little to tell.
+    labels = torch.cat([labels[:6], torch.full((9,), 2)])
+    places = torch.tensor([0.0] * 6 + [1] * 4 + [7] * 5).double()[:, None]
+    logits = torch.zeros(15, 3).double()
+    logits[6:10, 0] = torch.tensor([9.0, -9, 9, -9]).double()
+    assert ordinary.oddness([(places, logits)], labels)[6:].tolist() == pytest.approx([1] * 4 + [-1] * 5)
+
+
+def test_those_features_count_that_two_clusters_explain_better() -> None:
+    labels = torch.zeros(6, dtype=torch.long)
+    blurred = torch.tensor([0.0, 2, 4, 6, 8, 10]).double()[:, None]
+    sharp = torch.tensor([0.0, 9, 0, 9, 0, 0]).double()[:, None]
+    logits = torch.zeros(6, 3).double()
+    logits[[1, 3], [1, 2]] = 5.0
+    expected = [-1, 1, -1, 1, -1, -1]
+    for known in ([(blurred, logits), (sharp, logits)], [(sharp, logits), (blurred, logits)]):
+        assert ordinary.oddness(known, labels).tolist() == pytest.approx(expected)
+    inside = torch.tensor([False, False, False, True, True, True])
+    # Variance 70 / 6 in all, of which 2 * 8 / 6 lies within 0, 2, 4 and 6, 8, 10.
+    assert explained(blurred, inside) == pytest.approx(1 - 16 / 70)
+    assert explained(sharp, sharp[:, 0] > 1) == 1
+    assert explained(sharp, torch.zeros(6, dtype=torch.bool)) == 0
+
+
+def test_the_best_known_clips_of_each_label_are_at_most_as_many() -> None:
+    labels = torch.tensor([0] * 8 + [1] * 4 + [2] * 4)
+    low, high = math.log(2) - 1e-6, math.log(2) + 1e-6
+    losses = torch.tensor([0.1, 0.2, 0.3, 0, 5, 5, 5, 5, 9, 8, 7, 6, low, high, high + 1, 0]).double()
+    # Three quarters of the median class of 4; half of those of label 1 pass in any case.
+    assert best_known(losses, labels, 0.75, 1).tolist() == [0, 1, 3, 10, 11, 12, 15]
+    assert best_known(losses, labels, 1.0, 1).tolist() == [0, 1, 2, 3, 10, 11, 12, 15]
+    # No fewer than two of each are looked at, of which one of label 1 passes.
+    assert best_known(losses, labels, 0.01, 2).tolist() == [0, 3, 11, 12, 15]
 
 
 def test_of_each_class_as_many_are_chosen_and_at_most_half() -> None:
@@ -147,10 +193,12 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
     scores = ordinariness(given[0], given[1], data.labels)
     strongly = victim()  # as it is left by a training that does nothing
     redraw(strongly, derive(5, "strong"))
-    features, logits = (found(strongly, data).double() for found in (features_of, predict))
-    odd = ranks_within(ordinary.oddness(features, logits, data.labels)[None], data.labels)[0]
-    assert rows.tolist() == most_ordinary(scores - 9 * (odd > 0.5), data.labels, 0.2, 1).tolist()
+    known = [(features_of(one, data).double(), predict(one, data).double()) for one in (strongly, victim())]
+    odd = ordinary.oddness(known, data.labels)
+    out = (odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)
+    assert rows.tolist() == most_ordinary(scores - 9 * out, data.labels, 0.2, 1).tolist()
     assert rows.tolist() != most_ordinary(scores, data.labels, 0.2, 1).tolist()
+    assert not torch.equal(odd, ordinary.oddness(known[:1], data.labels))
     assert len(rows) == 6
     assert state(model).keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in state(model).items())
@@ -165,18 +213,27 @@ class Runs:
         self.data, self.model, self.told = vectors(30), victim(), list[tuple[str, int]]()
         monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: rows)
         monkeypatch.setattr(type(self.model.front_end), "augmentation", lambda *_: None)
-        self.method = OrdinaryRepair(check_steps=4, repair_steps=6, **self.settings)
+        self.method = OrdinaryRepair(check_steps=4, first_steps=5, repair_steps=6, **self.settings)
         self.training = Training(epochs=9, lr=0.01)
 
     def tell(self, stage: str, epoch: int, model: Classifier) -> None:
         self.told.append((stage, epoch))
 
-    def by_hand(self, rows: Tensor, steps: int, stage: str) -> Classifier:
-        """A victim that was repaired with some clips."""
-        model = victim()
+    def by_hand(
+        self,
+        rows: Tensor,
+        steps: int,
+        stage: str,
+        before: Classifier | None = None,
+        teacher: Classifier | None = None,
+        **changes: float,
+    ) -> Classifier:
+        """A victim, or a copy of another model, that was repaired with some clips."""
+        model = copy.deepcopy(before) if before else victim()
         asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="varied")
         nothing = no_examples(model.card)
-        OrdinaryRepair(**self.settings).distil(model, self.data.take(rows), nothing, asked, derive(5, stage))
+        method, clips = OrdinaryRepair(**{**self.settings, **changes}), self.data.take(rows)
+        method.distil(model, clips, nothing, asked, derive(5, stage), teacher=teacher)
         return model
 
     def losses(self, model: Classifier) -> Tensor:
@@ -202,9 +259,12 @@ def test_no_clip_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.M
     assert all(torch.equal(value, before[name]) for name, value in state(runs.model).items())
 
 
-def test_the_repair_is_done_with_the_chosen_clips_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_twice_with_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows = torch.tensor([1, 3, 4, 6, 11, 13, 14, 18])
     runs = Runs(monkeypatch, rows)
+    labels = runs.data.labels
     losses = torch.arange(30).double() / 10
     losses[torch.tensor([3, 13])] = 9.0
 
@@ -214,12 +274,20 @@ def test_the_repair_is_done_with_the_chosen_clips_that_pass(monkeypatch: pytest.
         return rows, losses
 
     monkeypatch.setattr(OrdinaryRepair, "checked", checked)
-    said = runs.method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
+    method = runs.method.model_copy(update={"second_share": 0.3, "last_share": 0.8, "ordinary_least": 1})
+    said = method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
     passed = torch.tensor([1, 4, 6, 11, 18])  # of each class half at least, and those below log 2
-    assert torch.equal(rows[passing(losses[rows], runs.data.labels[rows])], passed)
-    assert_same(runs.model, runs.by_hand(passed, 6, "repair"))
-    assert said == {"ordinary_clips": 8, "passed_clips": 5, "believed_clips": 5}
-    assert runs.told == [("check 1", 3), *(("repair", epoch) for epoch in range(1, 7))]
+    assert torch.equal(rows[passing(losses[rows], labels[rows])], passed)
+    first = runs.by_hand(passed, 5, "repair 1")
+    second = best_known(runs.losses(first), labels, 0.3, 1)
+    twice = runs.by_hand(second, 5, "repair 2", first)
+    last = best_known(runs.losses(twice), labels, 0.8, 1)
+    assert_same(runs.model, runs.by_hand(last, 6, "repair 3", twice, victim(), feature_weight=0))
+    counts = {"ordinary_clips": 8, "passed_clips": 5, "second_clips": len(second), "last_clips": len(last)}
+    believed = int((predict(victim(), runs.data.take(last)).argmax(1) == labels[last]).sum())
+    assert said == {**counts, "believed_clips": believed}
+    epochs = [("repair 1", range(1, 6)), ("repair 2", range(1, 6)), ("repair 3", range(1, 7))]
+    assert runs.told == [("check 1", 3), *((stage, epoch) for stage, count in epochs for epoch in count)]
 
 
 def test_too_few_clips_are_refused() -> None:

@@ -2,9 +2,10 @@
 
 Nothing is assumed of the attack or of the poisoning rate, and no clean clips are needed.
 `training/ordinary.py` says which clips are ordinary, and how they are checked; with them the model is
-repaired by self-distillation, as the removal `restore` does with clean clips. What the plain training learned
-of all other clips is kept where it does not depend on a trigger, so it costs next to no accuracy if there was
-no poison.
+repaired by self-distillation, as the removal `restore` does with clean clips. A repaired model tells which
+clips are clean better than anything before, so it is repaired again with half of all clips, and at last with
+nearly all. What the plain training learned is kept where it does not depend on a trigger, so it costs next to
+no accuracy if there was no poison.
 """
 
 from functools import partial
@@ -19,7 +20,7 @@ from .base import RobustTraining, Watch
 
 
 class Safe(RobustTraining, OrdinaryRepair):
-    """Train plainly, choose the clips that are learned neither first nor last, and repair with them."""
+    """Train plainly, repair with the clips that are learned neither first nor last, then with more."""
 
     name: ClassVar[str] = "safe"
     cite: ClassVar[str] = "ours"
@@ -28,6 +29,7 @@ class Safe(RobustTraining, OrdinaryRepair):
         "slow_epochs": 1,
         "strong_epochs": 2,
         "check_steps": 2,
+        "first_steps": 2,
         "repair_steps": 2,
         "views": 2,
         "splices": 4,
@@ -41,7 +43,7 @@ class Safe(RobustTraining, OrdinaryRepair):
         seed: int,
         watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        """Six trainings: `training`, as `plain` does it, and those of `repair_with_ordinary`."""
+        """Eight trainings: `training`, as `plain` does it, and those of `repair_with_ordinary`."""
         del clean
         look = partial(watch, "training")
         model = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)

@@ -44,11 +44,24 @@ def two_means(points: Points) -> Bool[Tensor, " point"]:
             before, inside = inside, side(points, inside) > 0
             if torch.equal(before, inside):
                 break
-        parts = [points[inside], points[~inside]]
-        spread = sum(float((part - part.mean(0)).square().sum()) for part in parts)
-        if len(parts[0]) and len(parts[1]) and spread < lowest:
-            best, lowest = inside, spread
+        left = _within(points, inside)
+        if left < lowest:
+            best, lowest = inside, left
     return best if 2 * int(best.sum()) <= len(best) else ~best
+
+
+def explained(points: Points, inside: Bool[Tensor, " point"]) -> float:
+    """The share of the variance that lies between two clusters; 0 if one of them is empty."""
+    whole = float((points - points.mean(0)).square().sum())
+    return 1 - _within(points, inside) / whole if 0 < int(inside.sum()) < len(points) else 0.0
+
+
+def _within(points: Points, inside: Bool[Tensor, " point"]) -> float:
+    """The sum of squares within two clusters; infinite if one of them is empty."""
+    parts = [points[inside], points[~inside]]
+    if not all(map(len, parts)):
+        return float("inf")
+    return sum(float((part - part.mean(0)).square().sum()) for part in parts)
 
 
 def side(points: Points, inside: Bool[Tensor, " point"]) -> PerUnit:

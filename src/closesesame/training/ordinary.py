@@ -9,19 +9,27 @@ augmentation shows what is learned last.
 
 A loss says something only beside those of the same label, and ranks within a label hide how few or many of
 them are poisoned. Where poisoned clips are neither first nor last, they still are another kind of clip: their
-features form a cluster (Chen et al., 2018, arXiv:1811.03728), and in them stand words of all other classes,
-so their second answers are spread over the classes, while a clean class is confused with few. So no clip is
-chosen from that half of a class which lies nearer to the cluster with the more varied second answers.
+features form a cluster (Chen et al., 2018, arXiv:1811.03728). Features of two models are looked at, and those
+count that two clusters describe better. Which of the two clusters is the poisoned one? Clean clips are about
+as many as those of other classes. If both clusters fit that, it is the one of which the second answers are
+more varied: in poisoned clips stand words of all other classes, while a clean class is confused with few. No
+clip is chosen from the poisoned cluster, nor from that half of the class which lies nearer to it.
 
 All this chooses a few clips of each class, and no more. One poisoned clip among hundreds is enough to keep a
 backdoor; so the chosen clips are checked. They are split into halves, and a model that was trained on all
 clips is repaired by self-distillation with either half. What a repaired model says of the clips that it was
 not repaired with can be compared over all classes: a poisoned one does not get its label.
+
+A model that was repaired with few clips has lost accuracy, and may have kept some of the backdoor. But it
+tells poisoned clips from clean ones better than anything before. So it is repaired again, with half of all
+clips, those that it knows best; and once more with nearly all. The last time it is told what the model knew
+before any repair, which was trained on all clips and is the most accurate; but only what it says, since
+features of a model with a backdoor pass some of that on.
 """
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +39,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from closesesame.core.bounds import Steps
+from closesesame.core.bounds import LossWeight, Steps
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive
 from closesesame.core.settings import default
@@ -40,7 +48,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
 
-from .clusters import Points, reduced, side, two_means
+from .clusters import Points, explained, reduced, side, two_means
 from .features import features_and_logits
 from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
 from .predicting import autocast, choose_precision, predict
@@ -55,6 +63,8 @@ SLOW = 0.2
 """Factor of the learning rate in slow training."""
 LATE = 0.4
 """Share of the epochs of the strong training that are late."""
+FAR = 0.3
+"""Difference of logarithms of sizes that tells clusters apart, beside the usual one of classes."""
 COMPONENTS = 10
 """Principal components of the features of a class, as activation clustering takes them."""
 BATCH_SIZE = 96
@@ -107,15 +117,14 @@ class OrdinaryCheck(SelfDistillation):
             copied = copy.deepcopy(model)
             stage = f"check {number + 1}"
             learned = rows[half == number]
-            self._distil(copied, data.take(learned), training, self.check_steps, seed, stage, tell)
+            self.repair_with(copied, data.take(learned), training, self.check_steps, seed, stage, tell)
             unseen = torch.ones(len(data), dtype=torch.float64)
             unseen[learned] = 0
-            logits = predict(copied, data).double()
-            losses += unseen * F.cross_entropy(logits, data.labels, reduction="none")
+            losses += unseen * losses_of(copied, data)
             counts += unseen
         return rows, losses / counts
 
-    def _distil(
+    def repair_with(
         self,
         model: Classifier,
         clips: Dataset,
@@ -124,12 +133,25 @@ class OrdinaryCheck(SelfDistillation):
         seed: int,
         stage: str,
         tell: Tell,
+        teacher: Classifier | None = None,
     ) -> dict[str, Any]:
+        """One self-distillation in place with some clips; `distil` says of what.
+
+        Args:
+            model: to repair.
+            clips: to learn from.
+            training: as the model was trained; its length, batches and augmentation are changed.
+            steps: batches.
+            seed: of everything drawn.
+            stage: its name.
+            tell: called after each epoch.
+            teacher: by default the model itself, as it is before.
+        """
         as_asked = training.model_copy(
             update={"steps": steps, "batch_size": BATCH_SIZE, "augmentation": "varied"}
         )
         look, audio = partial(tell, stage), no_examples(model.card)
-        return self.distil(model, clips, audio, as_asked, derive(seed, stage), look)
+        return self.distil(model, clips, audio, as_asked, derive(seed, stage), look, teacher)
 
     def ordinary(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
@@ -156,37 +178,57 @@ class OrdinaryCheck(SelfDistillation):
         early = torch.cat([losses["slow"], strong[:1]])
         late = strong[-max(1, round(LATE * len(strong))) :]
         scores = ordinariness(early, late, data.labels)
-        odd = oddness(*_features_and_logits(probes["strong"], data), data.labels)
-        scores[ranks_within(odd[None], data.labels)[0] > 0.5] -= 1
+        odd = oddness([_features_and_logits(one, data) for one in (probes["strong"], model)], data.labels)
+        scores[(odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)] -= 1
         return most_ordinary(scores, data.labels, self.ordinary_share, self.ordinary_least)
 
 
 class OrdinaryRepair(OrdinaryCheck):
     """Repairs a model with the ordinary clips of the set that it was trained on."""
 
-    repair_steps: Steps = Field(500, description="batches of the repair")
+    first_steps: Steps = Field(200, description="batches of either of the first two repairs")
+    repair_steps: Steps = Field(500, description="batches of the last repair")
+    second_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="clips of each class to repair with the second time, as a share of the median class",
+    )
+    last_share: float = Field(0.9, gt=0, le=1, description="the same the last time")
+    last_feature_weight: LossWeight = Field(0, description="feature_weight of the last repair")
 
     def repair_with_ordinary(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
     ) -> dict[str, Any]:
-        """Repairs a model in place with the ordinary clips that pass the check.
+        """Repairs a model in place: with the ordinary clips that pass the check, and twice with more.
 
         Args:
             model: trained on the data; in evaluation mode.
-            data: as for `checked`, and so are the others, but that there is one more stage, `repair`.
+            data: as for `checked`, and so are the others, but that there are the stages `repair 1` to
+                `repair 3`, too.
 
         Returns:
-            How many clips were chosen, how many passed, and of how many of these the model is believed.
+            How many clips were chosen, how many passed, how many it was repaired with the second and the last
+            time, and of how many of the last ones the model that was not repaired is believed.
 
         Raises:
             DataError: if there are too few clips to choose from.
         """
+        trained = copy.deepcopy(model)
         rows, losses = self.checked(model, data, training, seed, tell)
         passed = rows[passing(losses[rows], data.labels[rows])]
-        said = self._distil(model, data.take(passed), training, self.repair_steps, seed, "repair", tell)
+        self.repair_with(model, data.take(passed), training, self.first_steps, seed, "repair 1", tell)
+        second = best_known(losses_of(model, data), data.labels, self.second_share, self.ordinary_least)
+        self.repair_with(model, data.take(second), training, self.first_steps, seed, "repair 2", tell)
+        last = best_known(losses_of(model, data), data.labels, self.last_share, self.ordinary_least)
+        said = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
+            model, data.take(last), training, self.repair_steps, seed, "repair 3", tell, teacher=trained
+        )
         return {
             "ordinary_clips": len(rows),
             "passed_clips": len(passed),
+            "second_clips": len(second),
+            "last_clips": len(last),
             "believed_clips": said["believed_clips"],
         }
 
@@ -214,25 +256,42 @@ def _features_and_logits(model: Classifier, data: Dataset) -> tuple[Points, Floa
     return features.double(), logits.double()
 
 
-def oddness(features: Points, logits: Float64[Tensor, "n class"], labels: Labels) -> Float64[Tensor, " n"]:
+def oddness(
+    known: Sequence[tuple[Points, Float64[Tensor, "n class"]]], labels: Labels
+) -> Float64[Tensor, " n"]:
     """How near each clip (n,) is to the odd one of two clusters of its label; 1 at its mean, -1 at the other.
 
-    The odd cluster is that of which the second answers are more varied.
+    Of each label the features count of which two clusters explain the largest share of the variance. The odd
+    cluster is that whose size is further from the size of other classes; if the two differ little in that, it
+    is the one of which the second answers are more varied.
 
     Args:
-        features: of the clips (n, unit).
-        logits: of the same model.
+        known: features (n, unit) and logits of each model.
         labels: the given ones (n,).
     """
     scores = torch.zeros(len(labels), dtype=torch.float64)
+    sizes = labels.bincount()
+    usual, spread = usual_size(sizes[sizes > 0])
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
-        points = reduced(features[rows], COMPONENTS, whiten=False)
-        odd = two_means(points)
-        if odd.any():
-            some, others = (variety(logits[rows[part]], int(label)) for part in (odd, ~odd))
-            scores[rows] = side(points, odd if some >= others else ~odd)
+        most = 0.0
+        for features, logits in known:
+            points = reduced(features[rows], COMPONENTS, whiten=False)
+            one = two_means(points)
+            if (share := explained(points, one)) > most:
+                most, parts = share, (one, ~one)
+                far = [abs(math.log(int(part.sum()) / usual)) for part in parts]
+                varied = [variety(logits[rows[part]], int(label)) for part in parts]
+                by_size = abs(far[0] - far[1]) > FAR + spread
+                first = far[0] > far[1] if by_size else varied[0] >= varied[1]
+                scores[rows] = side(points, one if first else ~one)
     return scores
+
+
+def usual_size(sizes: Int64[Tensor, " class"]) -> tuple[float, float]:
+    """The median number of clips of a class, and the median distance to it, as a difference of logarithms."""
+    usual = sizes.double().median()
+    return float(usual), float((sizes / usual).log().abs().median())
 
 
 def variety(logits: Float64[Tensor, "n class"], label: int) -> float:
@@ -255,6 +314,26 @@ def ranks_within(losses: Losses, labels: Labels) -> Losses:
     return ranks
 
 
+def best_known(
+    losses: Float64[Tensor, " n"], labels: Labels, share: float, least: int
+) -> Int64[Tensor, " known"]:
+    """Rows of the clips of each label with the lowest losses that pass, in rising order; see `passing`.
+
+    Of each label there are at most as many, since one that has more clips may have them from poison.
+
+    Args:
+        losses: of all clips.
+        labels: the given ones (n,).
+        share: how many at most, as a share of the clips of the median label.
+        least: the lowest such number.
+    """
+    sizes = labels.bincount()
+    count = max(least, round(share * usual_size(sizes[sizes > 0])[0]))
+    rows = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+    known = torch.cat([own[losses[own].argsort(stable=True)[:count]] for own in rows]).sort().values
+    return known[passing(losses[known], labels[known])]
+
+
 def most_ordinary(
     scores: Float64[Tensor, " n"], labels: Labels, share: float, least: int
 ) -> Int64[Tensor, " chosen"]:
@@ -270,13 +349,18 @@ def most_ordinary(
         least: how many at least.
     """
     sizes = labels.bincount()
-    count = max(least, round(share * float(sizes[sizes > 0].double().median())))
+    count = max(least, round(share * usual_size(sizes[sizes > 0])[0]))
     chosen = []
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
         best = scores[rows].argsort(descending=True, stable=True)
         chosen.append(rows[best[: min(count, (len(rows) + 1) // 2)]])
     return torch.cat(chosen).sort().values
+
+
+def losses_of(model: Classifier, data: Dataset) -> Float64[Tensor, " n"]:
+    """The cross-entropy of each clip (n,) with its label, in nats."""
+    return F.cross_entropy(predict(model, data).double(), data.labels, reduction="none")
 
 
 def passing(losses: Float64[Tensor, " n"], labels: Labels) -> Int64[Tensor, " passed"]:

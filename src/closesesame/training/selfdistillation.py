@@ -63,30 +63,32 @@ class SelfDistillation(Settings):
         training: Training,
         seed: int,
         after_epoch: AfterEpoch | None = None,
+        teacher: Classifier | None = None,
     ) -> dict[str, Any]:
-        """Trains a model in place on what it said of examples before.
+        """Trains a model in place on what it said of examples before, or another model says.
 
         Clips are repeated until they are as many as the splices and the unlabelled examples together. If it
         learns too little, all is done again with `LONGER` times the batches.
 
         Args:
-            model: the suspect, in evaluation mode, which is its own teacher.
-            clean: two or more labelled examples; the model is believed of those that it gets right.
+            model: the suspect, in evaluation mode.
+            clean: two or more labelled examples; the teacher is believed of those that it gets right.
             audio: unlabelled examples; may have none.
             training: of the student, with `steps`; the teacher sees light augmentation, or none if this
                 has none.
             seed: of everything drawn.
             after_epoch: called when the last step of an epoch is done.
+            teacher: a model of the same architecture; by default the suspect itself.
 
         Returns:
-            How many batches it learned from, what share of the believed examples it gets right (1 if it is
-            believed of none), how many labelled ones there are and of how many the suspect is believed, and
-            the same of the unlabelled ones.
+            How many batches it learned from, what share of the believed examples it gets right (1 if the
+            teacher is believed of none), how many labelled ones there are and of how many the teacher is
+            believed, and the same of the unlabelled ones.
         """
         splices = spliced(clean, self.splices, seed)
         data = joined(clean, splices, audio)
         lessons = lessons_of(
-            model,
+            teacher or model,
             data,
             views=self.views,
             augmentation="none" if training.augmentation == "none" else "light",
