@@ -23,7 +23,7 @@ PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
 OPEN = 0.05
 """ASR above that of the clean reference model from which on a backdoor is not closed."""
-USUAL = {"model": "resnet", "rate": 0.05, "fraction": 0.05, "clean_from": "validation"}
+USUAL = {"model": "resnet", "poisoning_rate": 0.05, "clean_fraction": 0.05, "clean_from": "validation"}
 DRAWS = 10_000
 HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
 MAIN = ""
@@ -132,11 +132,12 @@ def left_open(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH, our
 
 def _where(key: Key) -> str:
     """A case but for its seed, in words: what is usual on the bench is not said."""
-    few = key.clean_fraction if key.clean_fraction != USUAL["fraction"] else None
+    few = key.clean_fraction if key.clean_fraction != USUAL["clean_fraction"] else None
+    usual_rate = key.poisoning_rate == USUAL["poisoning_rate"]
     return (
         f"{key.attack} on {task_of(key.data, key.task)}"
         + _of_model(key.model)
-        + (f" ({100 * key.poisoning_rate:g} % poisoned)" if key.poisoning_rate != USUAL["rate"] else "")
+        + ("" if usual_rate else f" ({100 * key.poisoning_rate:g} % poisoned)")
         + (f" (with {100 * few:g} % clean clips)" if few is not None else "")
         + (" (with clean clips of the training set)" if key.clean_from == "train" else "")
     )
@@ -168,7 +169,7 @@ def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            usual = (row["clean_fraction"], row["clean_from"]) == (USUAL["fraction"], USUAL["clean_from"])
+            usual = all(row[name] == USUAL[name] for name in ("clean_fraction", "clean_from"))
             if row["method"] == OURS and usual and place(row) in bare:
                 name = task_of(row["data"], row["task"]) + _of_model(row["model"])
                 which = (row["data"], row["task"], row["model"], row["seed"])  # one model beside all attacks
@@ -255,8 +256,8 @@ class Goal:
 def goals(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
     """Those that the test bench has figures for."""
     every = cases(of_bench(contents).values()).get(OURS, {})
-    usual = {key: case for key, case in every.items() if key.clean_fraction == USUAL["fraction"]}
-    few = {key: case for key, case in every.items() if key.clean_fraction != USUAL["fraction"]}
+    usual = {key: case for key, case in every.items() if key.clean_fraction == USUAL["clean_fraction"]}
+    few = {key: case for key, case in every.items() if key.clean_fraction != USUAL["clean_fraction"]}
     others = {_model_and_task(key) for key in usual} - {("resnet", "words")}
 
     def lost_by(model: str, what: str) -> list[float]:

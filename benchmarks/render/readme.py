@@ -13,6 +13,7 @@ from closesesame.removal import REMOVALS
 
 from .against import BENCH, SAFE, UNTRUSTED, cost_on_clean, headline, left_open
 from .answers import REMOVED, accuracies, left
+from .attacked_again import attacked_again
 from .lists import families, methods
 from .pages import Contents, development_rows
 from .rows import points, poisoned
@@ -124,6 +125,7 @@ def wrapped(text: str) -> str:
 PARTS: dict[str, Part] = {
     "example": example,
     "headline": lambda _, contents: headline(contents),
+    "again": lambda _, contents: attacked_again(contents),
     "figure": words("caption.md.j2"),
     "limits": words("limits.md.j2"),
     "methods": lambda *_: methods(),

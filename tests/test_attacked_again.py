@@ -1,0 +1,74 @@
+"""The table of models that are attacked once more: which rows count, means and their order, by hand."""
+
+from typing import Any
+
+from benchmarks.render.attacked_again import attacked_again
+from closesesame.evaluation.measures import ADVERSARIES
+
+
+def row(method: str, asr: float, again: float | None, **more: Any) -> dict[str, Any]:
+    """A poisoned row; the attacks leave `again` of the model and 0.1 less of the clean reference model."""
+    bare = method == "none"
+    measured = {
+        key: value
+        for own, other in ADVERSARIES.items()
+        for key, value in ((own.key, again), (other.key, None if again is None else again - 0.1))
+    }
+    return {
+        "data": "words",
+        "task": "word",
+        "model": "resnet",
+        "attack": "room",
+        "seed": 2,
+        "poisoning_rate": 0.05,
+        "clean_fraction": None if bare else 0.05,
+        "clean_from": None if bare else "validation",
+        "method": method,
+        "method_name": method,
+        "settings": {},
+        "error": None,
+        "acc": 0.9,
+        "asr": asr,
+        "ra": 0.5,
+        **measured,
+        **more,
+    }
+
+
+def lines(*rows: dict[str, Any]) -> list[str]:
+    """The table below its head."""
+    grids: dict[str, Any] = {"removals_test": {"rows": rows[:3]}, "removals_test_more": {"rows": rows[3:]}}
+    return attacked_again(grids).splitlines()[2:]
+
+
+def test_planted_cases_with_the_usual_clean_clips_count_once() -> None:
+    found = lines(
+        row("none", 0.9, 0.95),
+        row("restore", 0.04, 0.3),
+        row("ft", 0.02, 0.2),
+        row("none", 0.9, 0.95),  # the same victim in another grid
+        row("ft", 0.06, None),  # was not attacked again
+        row("restore", 0.5, 0.9, clean_fraction=0.01),
+        row("restore", 0.5, 0.9, clean_from="train"),
+        row("none", 0.5, 0.6, seed=3),  # hardly planted
+        row("restore", 0.5, 0.9, seed=3),
+        row("none", 0.8, 0.85, attack="warp"),
+        row("restore", 0.08, 0.5, attack="warp"),
+    )
+    assert found == [
+        "| `restore` | 2 | 6.0 | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) |",
+        "| `ft` | 1 | 2.0 | 20.0 (10.0) | 20.0 (10.0) | 20.0 (10.0) | 20.0 (10.0) |",
+        "| the victim itself | 2 | 85.0 | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) |",
+    ]
+
+
+def test_each_attack_has_its_column() -> None:
+    keys = [own.key for own in ADVERSARIES]
+    marked = row("restore", 0.04, 0.3, **{key: 0.1 * number for number, key in enumerate(keys, 1)})
+    [first, _] = lines(row("none", 0.9, 0.95), marked)
+    assert first.startswith("| `restore` | 1 | 4.0 | 10.0 (20.0) | 20.0 (20.0) | 30.0 (20.0) | 40.0 (20.0) |")
+    assert keys == ["retune_1", "retune_5", "retune_20", "reactivate"]
+
+
+def test_without_such_rows_there_is_no_table() -> None:
+    assert lines(row("none", 0.9, None), row("restore", 0.04, None)) == []
