@@ -9,7 +9,20 @@ from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
 from . import canaries
-from .against import BENCH, OPEN, OURS, SAFE, UNTRUSTED, cases, goals, left_open, mean_of, of_bench, shares
+from .against import (
+    BENCH,
+    MAIN,
+    OPEN,
+    OURS,
+    SAFE,
+    UNTRUSTED,
+    cases,
+    goals,
+    left_open,
+    mean_of,
+    of_bench,
+    shares,
+)
 from .pages import Contents, development_rows, page_of
 from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
 
@@ -147,19 +160,23 @@ def _removals(contents: Contents) -> Iterator[Answer]:
 
 def _defaults(contents: Contents) -> Iterator[Answer]:
     for begin, ours, what in ((BENCH, OURS, "removal"), (UNTRUSTED, SAFE, "robust training")):
-        found = cases(of_bench(contents, begin).values())
+        grids = of_bench(contents, begin)
+        found = cases(grids.values())
         if ours not in found:
             continue
         mine, still = list(found[ours].values()), left_open(contents, begin, ours)
+        named = f"; as means over the seeds: {', '.join(still)}" if still else ""
+        known = f" {grids[MAIN]['tuned_on']}" if MAIN in grids else ""
         wide = sum(case.asr_more > OPEN for case in mine)
         more, less, lost = (points(mean_of(mine, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
         yield Answer(
-            f"What does the default {what} leave on the test bench, on which nothing was chosen?",
+            f"What does the default {what} leave on the test bench?",
             f"In {len(mine)} cases `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, {more} "
             f"points above that of a model that was never poisoned, and an RA {less} points below that "
             f"model's; it costs {lost} points of ACC. {wide} of the cases keep more than {100 * OPEN:g} "
-            f"points above that model's ASR; as means over the seeds: {', '.join(still)}. "
-            + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s"),
+            f"points above that model's ASR{named}. "
+            + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s")
+            + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
         )
 
