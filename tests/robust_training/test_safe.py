@@ -1,5 +1,7 @@
 """Safe: its trainings, and what they leave of a backdoor."""
 
+import copy
+
 import pytest
 import torch
 
@@ -7,30 +9,39 @@ from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.robust_training import Plain, Safe
 from closesesame.training import Training, accuracy, train
-from closesesame.training.ordinary import OrdinaryRepair
+from closesesame.training.ordinary import OrdinaryRepair, best_known, losses_of
 from tests.conftest import QUICK, SMALL
 from tests.removal.tiny import assert_same
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
-def test_plain_training_is_followed_by_a_repair_with_ordinary_clips(tones: Splits) -> None:
+def test_plain_training_is_followed_by_three_repairs(tones: Splits) -> None:
     data = tones.train.take(torch.arange(64))
     settings = {"slow_epochs": 2, "strong_epochs": 3, "check_steps": 2, "first_steps": 3, "splices": 8}
-    settings["repair_steps"] = 4
     told: list[tuple[str, int]] = []
     training = Training(epochs=2, batch_size=32, lr=0.01)
-    robust = Safe(training=training, **settings)
+    robust = Safe(training=training, repair_steps=4, last_share=0.75, **settings)
     made = robust.train(SMALL, data, 3, watch=lambda stage, epoch, _: told.append((stage, epoch)))
-    by_hand = train(SMALL, data, training, seed=3)
-    said = OrdinaryRepair(**settings).repair_with_ordinary(by_hand, data, training, 3, lambda *_: None)
-    assert_same(made.model, by_hand)
-    assert made.chosen == said
+    trained = train(SMALL, data, training, seed=3)
+    by_hand, repair = copy.deepcopy(trained), OrdinaryRepair(**settings)
+    said = repair.repair_with_ordinary(by_hand, data, training, 3, silent)
     assert said["ordinary_clips"] == 32  # eight of sixteen of each class: half, where twelve are wanted
+    last = data.take(best_known(losses_of(by_hand, data), data.labels, 0.75, 12))
+    assert 0 < len(last) <= 48
+    without = OrdinaryRepair(**settings, feature_weight=0)
+    taught = without.repair_with(by_hand, last, training, 4, 3, "repair 3", silent, teacher=trained)
+    assert_same(made.model, by_hand)
+    counts = {"last_clips": len(last), "believed_clips": taught["believed_clips"]}
+    assert made.chosen == {**said, **counts}
     repairs = [f"repair {number}" for number in (1, 2, 3)]
     stages = {stage: max(epoch for other, epoch in told if other == stage) for stage, _ in told}
     assert list(stages) == ["training", "slow", "strong", "check 1", "check 2", *repairs]
     assert (stages["training"], stages["slow"], stages["strong"]) == (2, 2, 3)
+
+
+def silent(stage: str, epoch: int, model: Classifier) -> None:
+    pass
 
 
 def poisoned(tones: Splits) -> Dataset:

@@ -14,7 +14,7 @@ from closesesame.core.seeding import derive
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
-from closesesame.training import Training, fit, ordinary, predict, untrained
+from closesesame.training import Training, fit, ordinary, predict, selfdistillation, untrained
 from closesesame.training.clusters import explained
 from closesesame.training.features import features_of
 from closesesame.training.ordinary import (
@@ -207,13 +207,19 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
 class Runs:
     """Notes the self-distillations of copies of a victim, and what is told."""
 
-    settings: ClassVar[dict[str, Any]] = {"views": 2, "splices": 12, "kept_share": 0.7, "temperature": 3.0}
+    settings: ClassVar[dict[str, Any]] = {
+        "views": 2,
+        "splices": 12,
+        "kept_share": 0.7,
+        "temperature": 3.0,
+        "least_learnt": 0.0,
+    }
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: Tensor) -> None:
         self.data, self.model, self.told = vectors(30), victim(), list[tuple[str, int]]()
         monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: rows)
         monkeypatch.setattr(type(self.model.front_end), "augmentation", lambda *_: None)
-        self.method = OrdinaryRepair(check_steps=4, first_steps=5, repair_steps=6, **self.settings)
+        self.method = OrdinaryRepair(check_steps=4, first_steps=5, **self.settings)
         self.training = Training(epochs=9, lr=0.01)
 
     def tell(self, stage: str, epoch: int, model: Classifier) -> None:
@@ -226,13 +232,12 @@ class Runs:
         stage: str,
         before: Classifier | None = None,
         teacher: Classifier | None = None,
-        **changes: float,
     ) -> Classifier:
         """A victim, or a copy of another model, that was repaired with some clips."""
         model = copy.deepcopy(before) if before else victim()
         asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="varied")
         nothing = no_examples(model.card)
-        method, clips = OrdinaryRepair(**{**self.settings, **changes}), self.data.take(rows)
+        method, clips = OrdinaryRepair(**self.settings), self.data.take(rows)
         method.distil(model, clips, nothing, asked, derive(5, stage), teacher=teacher)
         return model
 
@@ -259,7 +264,7 @@ def test_no_clip_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.M
     assert all(torch.equal(value, before[name]) for name, value in state(runs.model).items())
 
 
-def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_twice_with_more(
+def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_again_with_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = torch.tensor([1, 3, 4, 6, 11, 13, 14, 18])
@@ -274,20 +279,39 @@ def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_twice_with_more(
         return rows, losses
 
     monkeypatch.setattr(OrdinaryRepair, "checked", checked)
-    method = runs.method.model_copy(update={"second_share": 0.3, "last_share": 0.8, "ordinary_least": 1})
+    method = runs.method.model_copy(update={"second_share": 0.3, "ordinary_least": 1})
     said = method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
     passed = torch.tensor([1, 4, 6, 11, 18])  # of each class half at least, and those below log 2
     assert torch.equal(rows[passing(losses[rows], labels[rows])], passed)
     first = runs.by_hand(passed, 5, "repair 1")
     second = best_known(runs.losses(first), labels, 0.3, 1)
-    twice = runs.by_hand(second, 5, "repair 2", first)
-    last = best_known(runs.losses(twice), labels, 0.8, 1)
-    assert_same(runs.model, runs.by_hand(last, 6, "repair 3", twice, victim(), feature_weight=0))
-    counts = {"ordinary_clips": 8, "passed_clips": 5, "second_clips": len(second), "last_clips": len(last)}
-    believed = int((predict(victim(), runs.data.take(last)).argmax(1) == labels[last]).sum())
-    assert said == {**counts, "believed_clips": believed}
-    epochs = [("repair 1", range(1, 6)), ("repair 2", range(1, 6)), ("repair 3", range(1, 7))]
-    assert runs.told == [("check 1", 3), *((stage, epoch) for stage, count in epochs for epoch in count)]
+    assert_same(runs.model, runs.by_hand(second, 5, "repair 2", first))
+    assert said == {"ordinary_clips": 8, "passed_clips": 5, "second_clips": len(second)}
+    epochs = [(stage, epoch) for stage in ("repair 1", "repair 2") for epoch in range(1, 6)]
+    assert runs.told == [("check 1", 3), *epochs]
+
+
+def test_a_repair_that_learned_too_little_is_done_again_and_a_check_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = Runs(monkeypatch, torch.tensor([1, 3, 4, 6, 11, 13, 14, 18]))
+    monkeypatch.setattr(selfdistillation, "accuracy", lambda *_: 0.5)
+    method = runs.method.model_copy(update={"least_learnt": 0.75})
+    method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
+    stages = [stage for stage, _ in runs.told]
+    assert [stages.count(stage) for stage in ("check 1", "check 2")] == [4, 4]
+    assert [stages.count(stage) for stage in ("repair 1", "repair 2")] == [5 + 15, 5 + 15]
+
+
+def test_a_repair_may_have_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(monkeypatch, torch.arange(4))
+    other, rows = runs.by_hand(torch.arange(20), 3, "some"), torch.arange(12)
+    runs.method.repair_with(
+        runs.model, runs.data.take(rows), runs.training, 4, 5, "repair 3", runs.tell, teacher=other
+    )
+    assert_same(runs.model, runs.by_hand(rows, 4, "repair 3", None, other))
+    with pytest.raises(AssertionError):
+        assert_same(runs.model, runs.by_hand(rows, 4, "repair 3"))
 
 
 def test_too_few_clips_are_refused() -> None:

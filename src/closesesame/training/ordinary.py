@@ -22,9 +22,7 @@ not repaired with can be compared over all classes: a poisoned one does not get 
 
 A model that was repaired with few clips has lost accuracy, and may have kept some of the backdoor. But it
 tells poisoned clips from clean ones better than anything before. So it is repaired again, with half of all
-clips, those that it knows best; and once more with nearly all. The last time it is told what the model knew
-before any repair, which was trained on all clips and is the most accurate; but only what it says, since
-features of a model with a backdoor pass some of that on.
+clips, those that it knows best.
 """
 
 import copy
@@ -39,10 +37,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from closesesame.core.bounds import LossWeight, Steps
+from closesesame.core.bounds import Steps
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive
-from closesesame.core.settings import default
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -88,7 +85,6 @@ class OrdinaryCheck(SelfDistillation):
         12, ge=1, le=100_000, description="clips of a class to choose at least, up to half of them"
     )
     check_steps: Steps = Field(150, description="batches of the repair with either half of the chosen clips")
-    least_learnt: float = default(SelfDistillation, "least_learnt", 0.0)
 
     def checked(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
@@ -113,11 +109,12 @@ class OrdinaryCheck(SelfDistillation):
         half = torch.zeros_like(rows)
         half[data.labels[rows].argsort(stable=True)] = torch.arange(len(rows)) % 2
         losses, counts = torch.zeros(2, len(data), dtype=torch.float64)
+        quickly = self.model_copy(update={"least_learnt": 0.0})  # half learned, it tells clips apart, too
         for number in (0, 1):
             copied = copy.deepcopy(model)
             stage = f"check {number + 1}"
             learned = rows[half == number]
-            self.repair_with(copied, data.take(learned), training, self.check_steps, seed, stage, tell)
+            quickly.repair_with(copied, data.take(learned), training, self.check_steps, seed, stage, tell)
             unseen = torch.ones(len(data), dtype=torch.float64)
             unseen[learned] = 0
             losses += unseen * losses_of(copied, data)
@@ -184,53 +181,38 @@ class OrdinaryCheck(SelfDistillation):
 
 
 class OrdinaryRepair(OrdinaryCheck):
-    """Repairs a model with the ordinary clips of the set that it was trained on."""
+    """Repairs a model with the ordinary clips of the set that it was trained on, and again with more."""
 
-    first_steps: Steps = Field(200, description="batches of either of the first two repairs")
-    repair_steps: Steps = Field(500, description="batches of the last repair")
+    first_steps: Steps = Field(200, description="batches of either repair")
     second_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="clips of each class to repair with the second time, as a share of the median class",
+        description="clips of each class to repair with again, as a share of the median class",
     )
-    last_share: float = Field(0.9, gt=0, le=1, description="the same the last time")
-    last_feature_weight: LossWeight = Field(0, description="feature_weight of the last repair")
 
     def repair_with_ordinary(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
-    ) -> dict[str, Any]:
-        """Repairs a model in place: with the ordinary clips that pass the check, and twice with more.
+    ) -> dict[str, int]:
+        """Repairs a model in place: with the ordinary clips that pass the check, and with what it then knows.
 
         Args:
             model: trained on the data; in evaluation mode.
-            data: as for `checked`, and so are the others, but that there are the stages `repair 1` to
-                `repair 3`, too.
+            data: as for `checked`, and so are the others, but that there are the stages `repair 1` and
+                `repair 2`, too.
 
         Returns:
-            How many clips were chosen, how many passed, how many it was repaired with the second and the last
-            time, and of how many of the last ones the model that was not repaired is believed.
+            How many clips were chosen, how many passed, and how many it was repaired with again.
 
         Raises:
             DataError: if there are too few clips to choose from.
         """
-        trained = copy.deepcopy(model)
         rows, losses = self.checked(model, data, training, seed, tell)
         passed = rows[passing(losses[rows], data.labels[rows])]
         self.repair_with(model, data.take(passed), training, self.first_steps, seed, "repair 1", tell)
         second = best_known(losses_of(model, data), data.labels, self.second_share, self.ordinary_least)
         self.repair_with(model, data.take(second), training, self.first_steps, seed, "repair 2", tell)
-        last = best_known(losses_of(model, data), data.labels, self.last_share, self.ordinary_least)
-        said = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
-            model, data.take(last), training, self.repair_steps, seed, "repair 3", tell, teacher=trained
-        )
-        return {
-            "ordinary_clips": len(rows),
-            "passed_clips": len(passed),
-            "second_clips": len(second),
-            "last_clips": len(last),
-            "believed_clips": said["believed_clips"],
-        }
+        return {"ordinary_clips": len(rows), "passed_clips": len(passed), "second_clips": len(second)}
 
 
 def ordinariness(early: Losses, late: Float64[Tensor, "late n"], labels: Labels) -> Float64[Tensor, " n"]:
