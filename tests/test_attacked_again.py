@@ -38,7 +38,8 @@ def row(method: str, asr: float, again: float | None, **more: Any) -> dict[str, 
 def lines(*rows: dict[str, Any]) -> list[str]:
     """The table below its head."""
     grids: dict[str, Any] = {"removals_test": {"rows": rows[:3]}, "removals_test_more": {"rows": rows[3:]}}
-    return attacked_again(grids).splitlines()[2:]
+    elsewhere = {"removals_development": {"rows": [row("none", 1, 1, seed=7), row("restore", 1, 1, seed=7)]}}
+    return attacked_again(grids | elsewhere).splitlines()[2:]
 
 
 def test_planted_cases_with_the_usual_clean_clips_count_once() -> None:
@@ -46,7 +47,7 @@ def test_planted_cases_with_the_usual_clean_clips_count_once() -> None:
         row("none", 0.9, 0.95),
         row("restore", 0.04, 0.3),
         row("ft", 0.02, 0.2),
-        row("none", 0.9, 0.95),  # the same victim in another grid
+        row("none", 0.99, 0.99),  # the same case, trained on another machine
         row("ft", 0.06, None),  # was not attacked again
         row("restore", 0.5, 0.9, clean_fraction=0.01),
         row("restore", 0.5, 0.9, clean_from="train"),
@@ -54,11 +55,14 @@ def test_planted_cases_with_the_usual_clean_clips_count_once() -> None:
         row("restore", 0.5, 0.9, seed=3),
         row("none", 0.8, 0.85, attack="warp"),
         row("restore", 0.08, 0.5, attack="warp"),
+        row("none", 0.85, 0.9, poisoning_rate=0.1),
+        row("restore", 0.06, 0.4, poisoning_rate=0.1),
+        row("restore", 0.5, 0.9, seed=4),  # its victim is not measured
     )
     assert found == [
-        "| `restore` | 2 | 6.0 | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) |",
+        "| `restore` | 3 | 6.0 | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) |",
         "| `ft` | 1 | 2.0 | 20.0 (10.0) | 20.0 (10.0) | 20.0 (10.0) | 20.0 (10.0) |",
-        "| the victim itself | 2 | 85.0 | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) |",
+        "| the victim itself | 3 | 85.0 | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) |",
     ]
 
 

@@ -42,25 +42,28 @@ def attacked_again(contents: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _attacked(grids: Iterable[Mapping[str, Any]]) -> dict[str, Victims]:
-    """Rows of planted cases with the usual clean examples whose model was attacked again, by method."""
+    """Rows of planted cases with the usual clean examples whose model was attacked again, by method.
+
+    The rows of victims themselves are of those that our own removal repaired: grids on another machine, or
+    with other clean clips, have others.
+    """
     first, found = next(iter(ADVERSARIES)).key, dict[str, Victims]()
-    usual = [(None, None), (USUAL["clean_fraction"], USUAL["clean_from"])]
     for grid in grids:
         rows = poisoned(measured(grid["rows"]))
-        planted = {
-            (row["poisoning_rate"], *place(row))
-            for row in rows
-            if row["method"] == BARE and row["asr"] >= PLANTED
-        }
+        bare = {_case(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            key = (row["poisoning_rate"], *place(row))
-            if (
-                key in planted
-                and row.get(first) is not None
-                and (row["clean_fraction"], row["clean_from"]) in usual
-            ):
+            key, victim = _case(row), bare.get(_case(row))
+            usual = all(row[name] == USUAL[name] for name in ("clean_fraction", "clean_from"))
+            planted = victim is not None and victim["asr"] >= PLANTED
+            if usual and planted and row.get(first) is not None:
                 found.setdefault(method_of(row), {})[key] = row
+                if row["method"] == OURS:
+                    found.setdefault(BARE, {})[key] = bare[key]
     return found
+
+
+def _case(row: Row) -> tuple[Any, ...]:
+    return (row["poisoning_rate"], *place(row))
 
 
 def _mean(rows: Victims, figure: str) -> float:

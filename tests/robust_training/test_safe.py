@@ -21,23 +21,32 @@ def test_plain_training_is_followed_by_three_repairs(tones: Splits) -> None:
     settings = {"slow_epochs": 2, "strong_epochs": 3, "check_steps": 2, "first_steps": 3, "splices": 8}
     told: list[tuple[str, int]] = []
     training = Training(epochs=2, batch_size=32, lr=0.01)
-    robust = Safe(training=training, repair_steps=4, last_share=0.75, **settings)
+    robust = Safe(training=training, repair_steps=4, last_share=0.5, ordinary_least=14, **settings)
     made = robust.train(SMALL, data, 3, watch=lambda stage, epoch, _: told.append((stage, epoch)))
     trained = train(SMALL, data, training, seed=3)
-    by_hand, repair = copy.deepcopy(trained), OrdinaryRepair(**settings)
+    by_hand, repair = copy.deepcopy(trained), OrdinaryRepair(ordinary_least=14, **settings)
     said = repair.repair_with_ordinary(by_hand, data, training, 3, silent)
     assert said["ordinary_clips"] == 32  # eight of sixteen of each class: half, where twelve are wanted
-    last = data.take(best_known(losses_of(by_hand, data), data.labels, 0.75, 12))
-    assert 0 < len(last) <= 48
+    last = data.take(best_known(losses_of(by_hand, data), data.labels, 0.5, 14))
+    assert 4 * 8 <= len(last) <= 4 * 14  # at least half of a class's sixteen
     without = OrdinaryRepair(**settings, feature_weight=0)
     taught = without.repair_with(by_hand, last, training, 4, 3, "repair 3", silent, teacher=trained)
     assert_same(made.model, by_hand)
     counts = {"last_clips": len(last), "believed_clips": taught["believed_clips"]}
+    counts["batches"] = taught["batches"]
     assert made.chosen == {**said, **counts}
     repairs = [f"repair {number}" for number in (1, 2, 3)]
     stages = {stage: max(epoch for other, epoch in told if other == stage) for stage, _ in told}
     assert list(stages) == ["training", "slow", "strong", "check 1", "check 2", *repairs]
     assert (stages["training"], stages["slow"], stages["strong"]) == (2, 2, 3)
+
+
+def test_published_figures_rest_on_these_defaults() -> None:
+    shown = Safe().settings()
+    expected = {"ordinary_share": 0.1, "second_share": 0.5, "last_share": 0.9, "last_feature_weight": 0}
+    assert {name: shown[name] for name in expected} == expected
+    steps = {"check_steps": 150, "first_steps": 200, "repair_steps": 500}
+    assert {name: shown[name] for name in steps} == steps
 
 
 def silent(stage: str, epoch: int, model: Classifier) -> None:

@@ -75,9 +75,13 @@ def test_the_odd_cluster_is_the_one_whose_size_is_unlike_that_of_classes() -> No
     places = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 1, 1, 7, 7, 7, 7, 7]).double()[:, None]
     logits = torch.zeros(14, 3).double()
     logits[6:9, 0] = torch.tensor([9.0, -9, 9]).double()  # second answers: more varied where there are three
-    assert ordinary.oddness([(places, logits)], labels)[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
+    told = ordinary.oddness([(places, logits)], labels)
+    assert told[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
     assert ordinary.usual_size(labels.bincount()) == (3, 0)
     # Three and five differ by 0.51 in that, four and five by 0.22, which is too little to tell.
+    wide = torch.zeros(14, 11).double()
+    wide[:, 0] = logits[:, 0]  # labels that no clip has change nothing
+    assert ordinary.oddness([(places, wide)], 5 * labels).tolist() == told.tolist()
     labels = torch.cat([labels[:6], torch.full((9,), 2)])
     places = torch.tensor([0.0] * 6 + [1] * 4 + [7] * 5).double()[:, None]
     logits = torch.zeros(15, 3).double()
@@ -85,12 +89,39 @@ def test_the_odd_cluster_is_the_one_whose_size_is_unlike_that_of_classes() -> No
     assert ordinary.oddness([(places, logits)], labels)[6:].tolist() == pytest.approx([1] * 4 + [-1] * 5)
 
 
+def two_places(usual: list[int], one: int, other: int) -> Tensor:
+    """Which place of the last class is the odd one: first that of the more varied second answers."""
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate([*usual, one + other])])
+    places = torch.zeros(len(labels), 1).double()
+    places[len(labels) - other :] = 5
+    logits = torch.zeros(len(labels), len(usual) + 1).double()
+    logits[:, 0] = 9
+    logits[sum(usual) : sum(usual) + one : 2] = torch.eye(len(usual) + 1)[1].double() * 9
+    return ordinary.oddness([(places, logits)], labels)[[sum(usual), -1]]
+
+
+def test_sizes_tell_from_a_difference_on_that_grows_with_their_spread() -> None:
+    varied, by_size = pytest.approx([1, -1]), pytest.approx([-1, 1])
+    # The usual size is 100: log(127 / 100) is 0.24, log(140 / 100) is 0.34.
+    assert two_places([100] * 4, 100, 127).tolist() == varied
+    assert two_places([100] * 4, 100, 140).tolist() == by_size
+    # Sizes 50, 70, 100, 140, 200, and the class itself: the median is 100, and log 1.4 the usual distance.
+    usual = [50, 71, 100, 140, 200]
+    assert ordinary.usual_size(torch.tensor(usual))[1] == pytest.approx(math.log(1.4), abs=0.01)
+    assert two_places(usual, 100, 180).tolist() == varied  # 0.59, less than 0.3 and 0.34
+    assert two_places(usual, 100, 200).tolist() == by_size  # 0.69
+    # A class that is no larger than others: its sizes are not looked at.
+    assert two_places([100] * 4, 80, 20).tolist() == varied
+    assert two_places([100] * 4, 20, 80).tolist() == varied
+
+
 def test_those_features_count_that_two_clusters_explain_better() -> None:
     labels = torch.zeros(6, dtype=torch.long)
     blurred = torch.tensor([0.0, 2, 4, 6, 8, 10]).double()[:, None]
     sharp = torch.tensor([0.0, 9, 0, 9, 0, 0]).double()[:, None]
     logits = torch.zeros(6, 3).double()
-    logits[[1, 3], [1, 2]] = 5.0
+    logits[:, 1] = 5
+    logits[1] = torch.tensor([0.0, 0, 5])
     expected = [-1, 1, -1, 1, -1, -1]
     for known in ([(blurred, logits), (sharp, logits)], [(sharp, logits), (blurred, logits)]):
         assert ordinary.oddness(known, labels).tolist() == pytest.approx(expected)
@@ -105,11 +136,15 @@ def test_the_best_known_clips_of_each_label_are_at_most_as_many() -> None:
     labels = torch.tensor([0] * 8 + [1] * 4 + [2] * 4)
     low, high = math.log(2) - 1e-6, math.log(2) + 1e-6
     losses = torch.tensor([0.1, 0.2, 0.3, 0, 5, 5, 5, 5, 9, 8, 7, 6, low, high, high + 1, 0]).double()
-    # Three quarters of the median class of 4; half of those of label 1 pass in any case.
-    assert best_known(losses, labels, 0.75, 1).tolist() == [0, 1, 3, 10, 11, 12, 15]
-    assert best_known(losses, labels, 1.0, 1).tolist() == [0, 1, 2, 3, 10, 11, 12, 15]
-    # No fewer than two of each are looked at, of which one of label 1 passes.
-    assert best_known(losses, labels, 0.01, 2).tolist() == [0, 3, 11, 12, 15]
+    # Three quarters of the median class of 4; of label 1 one clip in any case, the lowest.
+    assert best_known(losses, labels, 0.75, 1).tolist() == [0, 1, 3, 11, 12, 15]
+    assert best_known(losses, labels, 1.0, 1).tolist() == [0, 1, 2, 3, 11, 12, 15]
+    # Of label 1 two at most in any case, half of it.
+    assert best_known(losses, labels, 1.0, 3).tolist() == [0, 1, 2, 3, 10, 11, 12, 15]
+    # As many as are taken in any case, where the share says fewer.
+    assert best_known(losses, labels, 0.01, 2).tolist() == [0, 3, 10, 11, 12, 15]
+    # Labels that no clip has count nowhere.
+    assert best_known(losses, 5 * labels, 0.75, 1).tolist() == [0, 1, 3, 11, 12, 15]
 
 
 def test_of_each_class_as_many_are_chosen_and_at_most_half() -> None:
@@ -315,7 +350,7 @@ def test_a_repair_may_have_another_teacher(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_too_few_clips_are_refused() -> None:
-    with pytest.raises(DataError, match="6 clips are too few to choose ordinary ones from; give 8 or more"):
+    with pytest.raises(DataError, match="6 clips of 3 classes are too few to choose ordinary ones from"):
         OrdinaryRepair(slow_epochs=1, strong_epochs=1).checked(
             victim(), vectors(6), Training(augmentation="none"), 0, silent
         )

@@ -2,11 +2,11 @@
 
 Nothing is assumed of the attack or of the poisoning rate, and no clean clips are needed.
 `training/ordinary.py` says which clips are ordinary, and how they are checked; with them the model is
-repaired by self-distillation, as the removal `restore` does with clean clips. The repaired model tells which
-clips are clean better than anything before, so it is repaired once more, with nearly all clips. This time it
-is told what the model knew before any repair, which was trained on all clips and is the most accurate; but
-only what it says, since features of a model with a backdoor pass some of that on. So it costs next to no
-accuracy if there was no poison.
+repaired by self-distillation, as the removal `restore` does with clean clips, and then with more clips. The
+repaired model tells which clips are clean better than anything before, so it is repaired a third time, with
+nearly as many clips of each class as the median class has. This time it is told what the model knew before
+any repair, which was trained on all clips and is the most accurate; but only what it says, since features of
+a model with a backdoor pass some of that on. So it costs next to no accuracy if there was no poison.
 """
 
 import copy
@@ -57,7 +57,7 @@ class Safe(RobustTraining, OrdinaryRepair):
         seed: int,
         watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        """Eight trainings: that of `plain`, those of `repair_with_ordinary`, and `repair 3`."""
+        """Eight trainings, or more if a repair learns too little; `repair 3` is the last."""
         del clean
         look = partial(watch, "training")
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)
@@ -68,4 +68,9 @@ class Safe(RobustTraining, OrdinaryRepair):
         said = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
             model, last, self.training, self.repair_steps, seed, "repair 3", watch, teacher=trained
         )
-        return model, {**counts, "last_clips": len(last), "believed_clips": said["believed_clips"]}
+        return model, {
+            **counts,
+            "last_clips": len(last),
+            "believed_clips": said["believed_clips"],
+            "batches": said["batches"],
+        }

@@ -10,10 +10,12 @@ augmentation shows what is learned last.
 A loss says something only beside those of the same label, and ranks within a label hide how few or many of
 them are poisoned. Where poisoned clips are neither first nor last, they still are another kind of clip: their
 features form a cluster (Chen et al., 2018, arXiv:1811.03728). Features of two models are looked at, and those
-count that two clusters describe better. Which of the two clusters is the poisoned one? Clean clips are about
-as many as those of other classes. If both clusters fit that, it is the one of which the second answers are
-more varied: in poisoned clips stand words of all other classes, while a clean class is confused with few. No
-clip is chosen from the poisoned cluster, nor from that half of the class which lies nearer to it.
+count that two clusters describe better. Which of the two clusters is the poisoned one? A class that is larger
+than others may hold poison, and its clean clips are about as many as those of other classes. If sizes do not
+tell, it is the cluster of which the second answers are more varied: in poisoned clips stand words of all
+other classes, while a clean class is confused with few. No clip is chosen from the poisoned cluster, nor from
+that half of the class which lies nearer to it. Where a rare class is the target, sizes mislead: one with half
+the usual number of clean clips, and as many poisoned ones as others have clips, is taken the wrong way round.
 
 All this chooses a few clips of each class, and no more. One poisoned clip among hundreds is enough to keep a
 backdoor; so the chosen clips are checked. They are split into halves, and a model that was trained on all
@@ -21,8 +23,8 @@ clips is repaired by self-distillation with either half. What a repaired model s
 not repaired with can be compared over all classes: a poisoned one does not get its label.
 
 A model that was repaired with few clips has lost accuracy, and may have kept some of the backdoor. But it
-tells poisoned clips from clean ones better than anything before. So it is repaired again, with half of all
-clips, those that it knows best.
+tells poisoned clips from clean ones better than anything before. So it is repaired again, with those clips of
+each class that it knows best, half as many as the median class has.
 """
 
 import copy
@@ -105,7 +107,10 @@ class OrdinaryCheck(SelfDistillation):
         """
         rows = self.ordinary(model, data, training, seed, tell)
         if len(rows) < 4:
-            raise DataError(f"{len(data)} clips are too few to choose ordinary ones from; give 8 or more")
+            raise DataError(
+                f"{len(data)} clips of {len(data.labels.unique())} classes are too few to choose ordinary "
+                "ones from; give more of each"
+            )
         half = torch.zeros_like(rows)
         half[data.labels[rows].argsort(stable=True)] = torch.arange(len(rows)) % 2
         losses, counts = torch.zeros(2, len(data), dtype=torch.float64)
@@ -243,9 +248,9 @@ def oddness(
 ) -> Float64[Tensor, " n"]:
     """How near each clip (n,) is to the odd one of two clusters of its label; 1 at its mean, -1 at the other.
 
-    Of each label the features count of which two clusters explain the largest share of the variance. The odd
-    cluster is that whose size is further from the size of other classes; if the two differ little in that, it
-    is the one of which the second answers are more varied.
+    Of each label the features count of which two clusters explain the largest share of the variance. If there
+    are more clips of a label than of others, the odd cluster is that whose size is further from theirs. If
+    the two differ little in that, or there are no more, it is that with the more varied second answers.
 
     Args:
         known: features (n, unit) and logits of each model.
@@ -264,7 +269,8 @@ def oddness(
                 most, parts = share, (one, ~one)
                 far = [abs(math.log(int(part.sum()) / usual)) for part in parts]
                 varied = [variety(logits[rows[part]], int(label)) for part in parts]
-                by_size = abs(far[0] - far[1]) > FAR + spread
+                larger = math.log(len(rows) / usual) > spread
+                by_size = larger and abs(far[0] - far[1]) > FAR + spread
                 first = far[0] > far[1] if by_size else varied[0] >= varied[1]
                 scores[rows] = side(points, one if first else ~one)
     return scores
@@ -299,21 +305,26 @@ def ranks_within(losses: Losses, labels: Labels) -> Losses:
 def best_known(
     losses: Float64[Tensor, " n"], labels: Labels, share: float, least: int
 ) -> Int64[Tensor, " known"]:
-    """Rows of the clips of each label with the lowest losses that pass, in rising order; see `passing`.
+    """Rows of the clips of each label with the lowest losses, in rising order.
 
-    Of each label there are at most as many, since one that has more clips may have them from poison.
+    Of each label there are at most as many, since one that has more clips may have them from poison; and only
+    those that get their label with a chance of a half or more, beside the first ones.
 
     Args:
         losses: of all clips.
         labels: the given ones (n,).
         share: how many at most, as a share of the clips of the median label.
-        least: the lowest such number.
+        least: how many of the first ones are taken in any case, up to half of the label's.
     """
     sizes = labels.bincount()
     count = max(least, round(share * usual_size(sizes[sizes > 0])[0]))
-    rows = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
-    known = torch.cat([own[losses[own].argsort(stable=True)[:count]] for own in rows]).sort().values
-    return known[passing(losses[known], labels[known])]
+    found = []
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        best = rows[losses[rows].argsort(stable=True)[:count]]
+        anyway = torch.arange(len(best)) < min(least, (len(rows) + 1) // 2)
+        found.append(best[anyway | (losses[best] <= math.log(2))])
+    return torch.cat(found).sort().values
 
 
 def most_ordinary(
