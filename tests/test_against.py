@@ -21,6 +21,7 @@ from benchmarks.render.against import (
     not_planted,
     section,
 )
+from benchmarks.render.answers import _defaults
 
 CLEAN = {"asr": 0.01, "ra": 0.9, "acc": 0.99}
 
@@ -268,6 +269,53 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
         in headline(everything)
     )
     assert left_open({}) == []
+
+
+def test_published_removals_on_victims_of_another_machine_are_said_to_be() -> None:
+    mine = grid(rows_of("room", (1.0, 0.98), restore=(0.1, 0.9, 0.97)))
+    theirs = rows_of("room", (1.0, 0.98), rnp=(0.05, 0.1, 0.9))
+    said = "on the same victims (trained once more for the published ones, on a GPU):"
+    assert said in headline({"removals_test": mine, "removals_test_published": grid(theirs, "some")})
+    assert said not in headline({"removals_test": mine, "removals_test_published": grid(theirs)})
+
+
+def test_goals_tell_the_usual_share_of_clean_clips_from_any_other() -> None:
+    rows = rows_of("room", (1.0, 0.98), restore=(0.01, 0.9, 0.98))
+    fewer = [row | {"clean_fraction": row["clean_fraction"] and 0.02} for row in rows]
+    found = {goal.what: goal.reached for goal in goals({"removals_test": grid(rows)})}
+    assert "ASR, worst case" in found
+    assert "ASR, worst case" not in {goal.what for goal in goals({"removals_test": grid(fewer)})}
+
+
+def test_clean_clips_of_the_training_set_do_not_count_as_what_a_clean_model_loses() -> None:
+    rows = rows_of("room", (1.0, 0.98), restore=(0.01, 0.9, 0.98))
+    own = [row | {"clean_from": row["clean_from"] and "train"} for row in rows]
+    own = [row | {"acc": 0.5} if row["method"] == "restore" else row for row in own]
+    alone = cost_on_clean({"removals_test": grid(rows)})
+    assert cost_on_clean({"removals_test": grid(rows), "removals_test_own_clips": grid(own)}) == alone
+
+
+def test_what_the_default_leaves_is_said_with_what_was_known_of_the_bench() -> None:
+    rows = rows_of("room", (1.0, 0.98), restore=(0.07, 0.85, 0.96), ft=(0.9, 0.4, 0.9))
+    known = grid(rows) | {"about": "A bench.", "tuned_on": "Chosen elsewhere."}
+    [said] = _defaults({"removals_test": known})
+    assert said.words.startswith(
+        "In 1 cases `restore` leaves a mean ASR of 7.0 %, 6.0 points above that of a model that was never "
+        "poisoned, and an RA 5.0 points below that model's; it costs 2.0 points of ACC. 1 of the cases keep "
+        "more than 5 points above that model's ASR: room on words 7 (1). In 100 %"
+    )
+    assert said.words.endswith("there are 1 others. Chosen elsewhere.")
+    assert "elsewhere" not in next(_defaults({"removals_test_tasks": known})).words
+    better = rows_of("room", (1.0, 0.98), restore=(0.02, 0.95, 0.99), ft=(0.9, 0.4, 0.9))
+    both = [*better, *(row | {"seed": 3} for row in rows)]
+    again = next(_defaults({"removals_test": known | {"rows": both}})).words
+    assert "; as means over the seeds: " not in again  # 4.5 % on average: nothing to name
+    closed = next(_defaults({"removals_test": known | {"rows": better}})).words
+    assert "an RA 5.0 points above that model's; it costs -1.0 points of ACC. 0 of the cases" in closed
+    assert "above that model's ASR. In 100 %" in closed
+    worse = [*rows, *(row | {"seed": 3} for row in rows)]
+    twice = next(_defaults({"removals_test": known | {"rows": worse}})).words
+    assert "model's ASR; as means over the seeds: room on words 7 (1). " in twice
 
 
 def test_without_restore_there_is_nothing_to_compare() -> None:

@@ -1,7 +1,6 @@
 """The five kinds of canaries as attacks of recipes, such as `benchmarks.measure.canary_attacks:Filter`.
 
-What was to be changed in `safe` was chosen under them: they are no attack of the test bench, and change clips
-in all ways that published triggers do.
+What was to be changed in `safe` was chosen under them: they are no attacks of the test bench.
 """
 
 from typing import ClassVar

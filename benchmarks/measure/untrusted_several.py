@@ -2,8 +2,7 @@
 
 python -m benchmarks untrusted_several DATA_FOLDER
 
-Each poisons 5 % of the clips, so one clip in five is poisoned; they are attacks of the test bench, on which
-nothing was chosen.
+Each poisons 5 % of the clips, so one clip in five is poisoned; they are attacks of the test bench.
 """
 
 import sys
@@ -27,7 +26,8 @@ ATTACKS = (
 )
 ABOUT = (
     "keywords10, ResNet. Every trigger is played to one model; RA of the reference is that of a model of "
-    "clean data. The defaults of safe were chosen on the development bench."
+    "clean data. The defaults of safe were "
+    "chosen on the development bench, and under canary triggers."
 )
 
 

@@ -165,16 +165,18 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
         if ours not in found:
             continue
         mine, still = list(found[ours].values()), left_open(contents, begin, ours)
-        named = f"; as means over the seeds: {', '.join(still)}" if still else ""
+        over = "; as means over the seeds" if len({key.seed for key in found[ours]}) > 1 else ""
+        named = f"{over}: {', '.join(still)}" if still else ""
         known = f" {grids[MAIN]['tuned_on']}" if MAIN in grids else ""
         wide = sum(case.asr_more > OPEN for case in mine)
         more, less, lost = (points(mean_of(mine, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
+        side = "below" if mean_of(mine, "ra_less") >= 0 else "above"
         yield Answer(
             f"What does the default {what} leave on the test bench?",
             f"In {len(mine)} cases `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, {more} "
-            f"points above that of a model that was never poisoned, and an RA {less} points below that "
-            f"model's; it costs {lost} points of ACC. {wide} of the cases keep more than {100 * OPEN:g} "
-            f"points above that model's ASR{named}. "
+            "points above that of a model that was never poisoned, and an RA "
+            f"{less.removeprefix('-')} points {side} that model's; it costs {lost} points of ACC. {wide} of the cases keep more than "
+            f"{100 * OPEN:g} points above that model's ASR{named}. "
             + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s")
             + known,
             page_of(BY_NAME[what.replace(" ", "_")]),

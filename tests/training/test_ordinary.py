@@ -208,6 +208,13 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
         given.extend((early, late))
         return ordinariness(early, late, labels)
 
+    seen, real = list[Any](), ordinary.oddness
+
+    def oddness(known: Any, labels: Tensor) -> Tensor:
+        seen.append(known)
+        return real(known, labels)
+
+    monkeypatch.setattr(ordinary, "oddness", oddness)
     monkeypatch.setattr(ordinary, "course", course)
     monkeypatch.setattr(ordinary, "ordinariness", score)
     method = OrdinaryRepair(slow_epochs=3, strong_epochs=5, ordinary_share=0.2, ordinary_least=1)
@@ -234,6 +241,9 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
     assert rows.tolist() == most_ordinary(scores - 9 * out, data.labels, 0.2, 1).tolist()
     assert rows.tolist() != most_ordinary(scores, data.labels, 0.2, 1).tolist()
     assert not torch.equal(odd, ordinary.oddness(known[:1], data.labels))
+    for (features, logits), (own_features, own_logits) in zip(known, seen[0], strict=True):
+        assert torch.equal(features, own_features)
+        assert torch.equal(logits, own_logits)
     assert len(rows) == 6
     assert state(model).keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in state(model).items())
@@ -336,6 +346,22 @@ def test_a_repair_that_learned_too_little_is_done_again_and_a_check_is_not(
     stages = [stage for stage, _ in runs.told]
     assert [stages.count(stage) for stage in ("check 1", "check 2")] == [4, 4]
     assert [stages.count(stage) for stage in ("repair 1", "repair 2")] == [5 + 15, 5 + 15]
+
+
+def test_a_repair_varies_what_the_student_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Training] = []
+
+    def distil(
+        self: Any, model: Classifier, clips: Dataset, audio: Dataset, training: Training, *_: Any
+    ) -> Any:
+        asked.append(training)
+        return {}
+
+    monkeypatch.setattr(OrdinaryRepair, "distil", distil)
+    data, own = vectors(12), Training(epochs=9, lr=0.01, augmentation="light")
+    OrdinaryRepair().repair_with(victim(), data, own, 7, 5, "repair 1", silent)
+    update = {"steps": 7, "batch_size": 96, "augmentation": "varied"}
+    assert asked == [own.model_copy(update=update)]
 
 
 def test_a_repair_may_have_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
