@@ -175,8 +175,8 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
             f"What does the default {what} leave on the test bench?",
             f"In {len(mine)} cases `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, {more} "
             "points above that of a model that was never poisoned, and an RA "
-            f"{less.removeprefix('-')} points {side} that model's; it costs {lost} points of ACC. {wide} of the cases keep more than "
-            f"{100 * OPEN:g} points above that model's ASR{named}. "
+            f"{less.removeprefix('-')} points {side} that model's; it costs {lost} points of ACC. "
+            f"{wide} of the cases keep more than {100 * OPEN:g} points above that model's ASR{named}. "
             + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s")
             + known,
             page_of(BY_NAME[what.replace(" ", "_")]),

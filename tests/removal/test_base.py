@@ -11,9 +11,10 @@ from closesesame.core.errors import DataError, ModelError
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier, adapt
 from closesesame.models.channels import head_in
+from closesesame.models.front_ends import Identity
 from closesesame.removal import CLP, FT, Removal, Restore
 
-from .tiny import NAMES, vectors
+from .tiny import NAMES, moved, state, suspect, vectors
 
 SEEN: list[tuple[Dataset, Dataset]] = []
 
@@ -33,6 +34,26 @@ class Constant(Removal):
             head.weight.zero_()
             head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 1.0]))
         return {"seed": seed}
+
+
+class Scaled(Identity):
+    """A front end with a weight, as an enhancer has many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.scale * super().forward(inputs)
+
+
+def test_a_repair_trains_the_body_and_leaves_the_front_end_alone() -> None:
+    model = suspect()
+    model.front_end = Scaled()
+    repaired = FT(steps=3, lr=0.1, augmentation="none").remove(model, vectors(30), seed=0).model
+    assert not repaired.front_end.scale.requires_grad
+    assert repaired.front_end.scale == 1
+    assert moved(repaired.body, state(model.body))
 
 
 def test_a_repair_is_judged_before_and_after_on_speakers_it_was_not_tuned_on(

@@ -240,7 +240,7 @@ def refuse_untrainable(model: Classifier) -> None:
     """Refuses a model that no training reaches: it has no weights, or whole numbers, or holds gradients back.
 
     Args:
-        model: with weights that are made trainable, where they can be.
+        model: of which the body's weights are made trainable, where they can be.
 
     Raises:
         ModelError: if it is one.
@@ -248,8 +248,8 @@ def refuse_untrainable(model: Classifier) -> None:
     examples = torch.zeros(2, *model.card.input_shape, device=model.device)
     with torch.enable_grad():
         logits = Answers(None, len(model.card.classes), ()).ask(model, examples)
-    reached, frozen = isinstance(logits, Tensor) and logits.requires_grad, frozen_weights(model)
-    trained = (weight for name, weight in model.named_parameters() if name not in frozen)
+    reached, frozen = isinstance(logits, Tensor) and logits.requires_grad, frozen_weights(model.body)
+    trained = (weight for name, weight in model.body.named_parameters() if name not in frozen)
     if not reached or not all(weight.requires_grad for weight in trained):
         raise ModelError(
             "the model cannot be repaired by training, since no gradient reaches its weights; put a purifier "
