@@ -186,13 +186,17 @@ def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
     ]
     said = {one.question: one.words for one in best_of_families({"small": content(*found)})}
     assert said["Detections: which does best?"] == (
-        "Of 2 measured, spectre: AUROC 0.850 and TPR at 1 % FPR 20.0 %, as means over 1 attack."
+        "Of 2 measured, spectre: AUROC 0.850 and TPR at 1 % FPR 20.0 %, as means over 1 attack; the methods "
+        "did not all meet the same cases."
     )
     assert "Of 2 measured, high: ASR 20.0 % and RA 70.0 %" in said["Purifications: which does best?"]
     assert (
         said["Robust training: how good is abl?"] == "abl: ASR 40.0 % and RA 50.0 %, as means over 1 attack."
     )
     assert len(said) == 3
+    more = row("detection", "spectre", auroc=0.85, tpr_at_1=0.2, attack="hiss")
+    said = {one.question: one.words for one in best_of_families({"small": content(*found, more)})}
+    assert said["Detections: which does best?"].endswith("as means over 2 attacks.")
     blind = {"small_test": content(row("detection", "strip", auroc=0.6, tpr_at_1=0.1))}
     (tested,) = best_of_families({"small": content(*found[:3])} | blind)
     assert tested.words.startswith("strip: AUROC 0.600")  # what was tuned on is not counted

@@ -256,7 +256,18 @@ def best_of_families(contents: Contents) -> Iterator[Answer]:
         ]
         where_ = len(distinct(mine, "attack"))
         means = f"{' and '.join(shown)}, as means over {where_} {'attack' if where_ == 1 else 'attacks'}"
+        if len({frozenset(_cases(of)) for of in _by_method(rows).values()}) > 1:
+            means += "; the methods did not all meet the same cases"
         yield _of_the_best(family, name, f": {means}", len({method_of(row) for row in rows}))
+
+
+def _by_method(rows: Rows) -> dict[str, list[Row]]:
+    return {name: [row for row in rows if method_of(row) == name] for name in map(method_of, rows)}
+
+
+def _cases(rows: Rows) -> set[tuple[object, ...]]:
+    names = ("data", "task", "model", "attack", "poisoning_rate", "seed")
+    return {tuple(row.get(name) for name in names) for row in rows}
 
 
 def _of_the_best(family: Family, name: str, found: str, count: int) -> Answer:
@@ -305,7 +316,7 @@ def _alarms(family: Family, rows: Rows) -> Iterator[Answer]:
 
 
 def _best(rows: Rows, measure: Measure) -> tuple[str, list[Row]] | None:
-    groups = {name: [row for row in rows if method_of(row) == name] for name in map(method_of, rows)}
+    groups = _by_method(rows)
     known = {name: value for name, mine in groups.items() if (value := mean(mine, measure)) is not None}
     if not known:
         return None
