@@ -16,7 +16,7 @@ from closesesame.models import Architecture, Classifier, load_model
 from closesesame.models.files import sha256_of
 from closesesame.purification import Lowpass
 from closesesame.purification.files import load_purifier
-from closesesame.robust_training import RobustTraining, Safe, Watch
+from closesesame.robust_training import Plain, RobustTraining, Safe, Watch
 from closesesame.training import train
 from tests.commands import FAST, WIDTHS, FolderOf, Sesame
 
@@ -306,6 +306,19 @@ def test_untrusted_recordings_are_trained_on_by_safe(sesame: Sesame, clips: Path
     assert 0 < found["chosen"]["passed_clips"] <= found["chosen"]["ordinary_clips"]
     asked = sesame.json("train", clips, tmp_path / "c", *words, "--untrusted", "--method", "plain")
     assert asked["method"] == "plain"
+    assert "remarks" not in asked
+
+
+def test_what_a_user_must_know_of_a_robust_training_is_said(
+    sesame: Sesame, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plain, "remarks", lambda self, chosen: ["beware of this"])
+    words = (*FAST, *WIDTHS, "--set", "epochs=1", "--method", "plain")
+    assert sesame.json("train", clips, tmp_path / "a", *words)["remarks"] == ["beware of this"]
+    assert load_model(tmp_path / "a").card.made["remarks"] == ["beware of this"]
+    shown = sesame("train", clips, tmp_path / "b", *words)
+    assert sesame.noted.count("note: beware of this\n") == 1
+    assert "remarks" not in shown
 
 
 def test_each_setting_goes_where_it_belongs_and_clean_clips_to_the_method(

@@ -49,6 +49,12 @@ def test_published_figures_rest_on_these_defaults() -> None:
     assert {name: shown[name] for name in steps} == steps
 
 
+def test_plain_training_that_learned_little_is_remarked() -> None:
+    assert Safe().remarks({"believed_clips": 5, "last_clips": 10}) == []
+    [said] = Safe().remarks({"believed_clips": 4, "last_clips": 10})
+    assert said.startswith("plain training got only 4 of the 10 clips right")
+
+
 def silent(stage: str, epoch: int, model: Classifier) -> None:
     pass
 

@@ -87,7 +87,17 @@ class RobustTraining(Method, ABC):
         model, chosen = self.learn(architecture, untrusted, known, seed, watch)
         if not all(value.float().isfinite().all() for value in model.state_dict().values()):
             raise DivergedError(f"{self.name} left weights that are NaN or infinite; lower training.lr")
-        return TrainedRobustly(model.eval(), time.perf_counter() - started, chosen)
+        seconds = time.perf_counter() - started
+        return TrainedRobustly(model.eval(), seconds, chosen, tuple(self.remarks(chosen)))
+
+    def remarks(self, chosen: dict[str, Any]) -> list[str]:
+        """Hook: what a user must know of a training, in sentences; nothing if not written.
+
+        Args:
+            chosen: what `learn` returned beside the model.
+        """
+        del chosen
+        return []
 
     @abstractmethod
     def learn(
@@ -117,11 +127,13 @@ class TrainedRobustly:
         model: the trained model.
         seconds: how long it took.
         chosen: what the method chose, such as how many examples it left out.
+        remarks: what a user must know of it, in sentences.
     """
 
     model: Classifier
     seconds: float
     chosen: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def _fitting(clean: Dataset, untrusted: Dataset) -> Dataset:

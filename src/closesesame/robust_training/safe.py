@@ -74,3 +74,13 @@ class Safe(RobustTraining, OrdinaryRepair):
             "believed_clips": said["believed_clips"],
             "batches": said["batches"],
         }
+
+    def remarks(self, chosen: dict[str, Any]) -> list[str]:
+        """Whether the plain training learned most of the clips that the last repair was done with."""
+        if 2 * chosen["believed_clips"] >= chosen["last_clips"]:
+            return []
+        told = f"{chosen['believed_clips']} of the {chosen['last_clips']}"
+        return [
+            f"plain training got only {told} clips right that the model was repaired with last, and nothing it "
+            + "knew of the others was kept; train longer (--set epochs=...), or check that the labels are right"
+        ]

@@ -8,7 +8,7 @@ from closesesame.cli.app import command
 from closesesame.cli.inputs import clean_for, device_of, load, settings_of, source_of
 from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, Data, Device, Force, Set
 from closesesame.cli.outputs import history, model_folder
-from closesesame.cli.printing import Answer, facts
+from closesesame.cli.printing import Answer, facts, notes
 from closesesame.core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -83,8 +83,13 @@ def train(
     except ModelError as error:
         raise ModelError(f"{error}; it was written to {out}, and needs a longer training") from None
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
-    found |= {name: made[name] for name in ("method", "chosen") if name in made}
-    return Answer(found | scores.as_json(), lambda: facts(found | {"ACC": scores.acc}))
+    found |= {name: made[name] for name in ("method", "chosen", "remarks") if name in made}
+    return Answer(found | scores.as_json(), lambda: facts(_shown(found) | {"ACC": scores.acc}))
+
+
+def _shown(found: dict[str, Any]) -> dict[str, Any]:
+    """What the table shows: remarks stand above it as notes."""
+    return {name: value for name, value in found.items() if name != "remarks"}
 
 
 def _methods(
@@ -126,5 +131,7 @@ def _robust(
     seed: int,
 ) -> "tuple[Classifier, dict[str, Any]]":
     found = method.train(architecture, untrusted, seed, clean=clean)
+    notes(found.remarks)
     made = {"method": method.full_name(), "settings": method.settings(), "chosen": found.chosen}
+    made |= {"remarks": list(found.remarks)} if found.remarks else {}
     return found.model, made | {"seconds": round(found.seconds, 1)}
