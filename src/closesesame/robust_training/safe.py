@@ -79,8 +79,9 @@ class Safe(RobustTraining, OrdinaryRepair):
         """Whether the plain training learned most of the clips that the last repair was done with."""
         if 2 * chosen["believed_clips"] >= chosen["last_clips"]:
             return []
-        told = f"{chosen['believed_clips']} of the {chosen['last_clips']}"
-        return [
-            f"plain training got only {told} clips right that the model was repaired with last, and nothing it "
-            + "knew of the others was kept; train longer (--set epochs=...), or check that the labels are right"
-        ]
+        told = (
+            f"plain training got only {chosen['believed_clips']} of the {chosen['last_clips']} clips right that "
+            "the model was repaired with last, and nothing it knew of the others was kept; train longer (--set "
+            "epochs=...), or check that the labels are right"
+        )
+        return [told]
