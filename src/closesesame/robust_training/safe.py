@@ -79,9 +79,10 @@ class Safe(RobustTraining, OrdinaryRepair):
         """Whether the plain training learned most of the clips that the last repair was done with."""
         if 2 * chosen["believed_clips"] >= chosen["last_clips"]:
             return []
+        right, learned = chosen["believed_clips"], chosen["last_clips"]
         told = (
-            f"plain training got only {chosen['believed_clips']} of the {chosen['last_clips']} clips right that "
-            "the model was repaired with last, and nothing it knew of the others was kept; train longer (--set "
-            "epochs=...), or check that the labels are right"
+            f"plain training got only {right} of the {learned} clips right that the model was repaired with at "
+            "last, and nothing it knew of the others was kept; train longer (--set epochs=...), or check that "
+            "the labels are right"
         )
         return [told]
