@@ -81,8 +81,8 @@ class Safe(RobustTraining, OrdinaryRepair):
             return []
         right, learned = chosen["believed_clips"], chosen["last_clips"]
         told = (
-            f"plain training got only {right} of the {learned} clips right that the model was repaired with at "
-            "last, and nothing it knew of the others was kept; train longer (--set epochs=...), or check that "
-            "the labels are right"
+            f"plain training got only {right} of the {learned} clips right that the model was repaired "
+            "with at last, and nothing it knew of the others was kept; train longer (--set epochs=...), or "
+            "check that the labels are right"
         )
         return [told]
