@@ -26,8 +26,7 @@ ATTACKS = (
 )
 ABOUT = (
     "keywords10, ResNet. Every trigger is played to one model; RA of the reference is that of a model of "
-    "clean data. The defaults of safe were "
-    "chosen on the development bench, and under canary triggers."
+    "clean data. The defaults of safe were chosen on the development bench, and under canary triggers."
 )
 
 

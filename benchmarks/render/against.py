@@ -169,12 +169,16 @@ def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            usual = all(row[name] == USUAL[name] for name in ("clean_fraction", "clean_from"))
-            if row["method"] == OURS and usual and place(row) in bare:
+            if row["method"] == OURS and has_usual_clips(row) and place(row) in bare:
                 name = task_of(row["data"], row["task"]) + _of_model(row["model"])
                 which = (row["data"], row["task"], row["model"], row["seed"])  # one model beside all attacks
                 lost.setdefault(name, {})[which] = bare[place(row)]["acc"] - row["acc"]
     return {name: statistics.fmean(values.values()) for name, values in lost.items()}
+
+
+def has_usual_clips(row: Row) -> bool:
+    """Whether a method got as many clean clips, and from where, as is usual on the bench."""
+    return all(row[name] == USUAL[name] for name in ("clean_fraction", "clean_from"))
 
 
 def task_of(data: str, task: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from closesesame.evaluation.measures import ADVERSARIES, RETUNE
 
-from .against import OURS, PLANTED, USUAL, of_bench, place
+from .against import OURS, PLANTED, has_usual_clips, of_bench, place
 from .rows import BARE, Row, measured, method_of, poisoned, table
 
 Victims = dict[tuple[Any, ...], Row]
@@ -53,9 +53,8 @@ def _attacked(grids: Iterable[Mapping[str, Any]]) -> dict[str, Victims]:
         bare = {_case(row): row for row in rows if row["method"] == BARE}
         for row in rows:
             key, victim = _case(row), bare.get(_case(row))
-            usual = all(row[name] == USUAL[name] for name in ("clean_fraction", "clean_from"))
             planted = victim is not None and victim["asr"] >= PLANTED
-            if usual and planted and row.get(first) is not None:
+            if has_usual_clips(row) and planted and row.get(first) is not None:
                 found.setdefault(method_of(row), {})[key] = row
                 if row["method"] == OURS:
                     found.setdefault(BARE, {})[key] = bare[key]

@@ -261,18 +261,18 @@ def oddness(
     usual, spread = usual_size(sizes[sizes > 0])
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
-        most = 0.0
-        for features, logits in known:
-            points = reduced(features[rows], COMPONENTS, whiten=False)
-            one = two_means(points)
-            if (share := explained(points, one)) > most:
-                most, parts = share, (one, ~one)
-                far = [abs(math.log(int(part.sum()) / usual)) for part in parts]
-                varied = [variety(logits[rows[part]], int(label)) for part in parts]
-                larger = math.log(len(rows) / usual) > spread
-                by_size = larger and abs(far[0] - far[1]) > FAR + spread
-                first = far[0] > far[1] if by_size else varied[0] >= varied[1]
-                scores[rows] = side(points, one if first else ~one)
+        shown = [reduced(features[rows], COMPONENTS, whiten=False) for features, _ in known]
+        clusters = [two_means(points) for points in shown]
+        shares = [explained(points, one) for points, one in zip(shown, clusters, strict=True)]
+        best = max(range(len(known)), key=lambda number: shares[number])
+        if shares[best] > 0:
+            parts = (clusters[best], ~clusters[best])
+            far = [abs(math.log(int(part.sum()) / usual)) for part in parts]
+            varied = [variety(known[best][1][rows[part]], int(label)) for part in parts]
+            larger = math.log(len(rows) / usual) > spread
+            by_size = larger and abs(far[0] - far[1]) > FAR + spread
+            first = far[0] > far[1] if by_size else varied[0] >= varied[1]
+            scores[rows] = side(shown[best], parts[0] if first else parts[1])
     return scores
 
 
@@ -280,6 +280,12 @@ def usual_size(sizes: Int64[Tensor, " class"]) -> tuple[float, float]:
     """The median number of clips of a class, and the median distance to it, as a difference of logarithms."""
     usual = sizes.double().median()
     return float(usual), float((sizes / usual).log().abs().median())
+
+
+def _count(labels: Labels, share: float, least: int) -> int:
+    """How many clips of each label to take: a share of the median label's, and at least so many."""
+    sizes = labels.bincount()
+    return max(least, round(share * usual_size(sizes[sizes > 0])[0]))
 
 
 def variety(logits: Float64[Tensor, "n class"], label: int) -> float:
@@ -316,8 +322,7 @@ def best_known(
         share: how many at most, as a share of the clips of the median label.
         least: how many of the first ones are taken in any case, up to half of the label's.
     """
-    sizes = labels.bincount()
-    count = max(least, round(share * usual_size(sizes[sizes > 0])[0]))
+    count = _count(labels, share, least)
     found = []
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
@@ -341,8 +346,7 @@ def most_ordinary(
         share: how many, as a share of the clips of the median label.
         least: how many at least.
     """
-    sizes = labels.bincount()
-    count = max(least, round(share * usual_size(sizes[sizes > 0])[0]))
+    count = _count(labels, share, least)
     chosen = []
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]

@@ -31,7 +31,7 @@ def redraw(model: Classifier, seed: int) -> None:
     architecture = ARCHITECTURES.recall(card.architecture, card.settings)
     fresh = architecture.build(card.classes, card.input_shape, card.sample_rate, seed=seed)
     state, frozen = model.body.state_dict(), frozen_weights(model.body)
-    fresh.body.load_state_dict({name: state[name] for name in frozen}, strict=False)
+    fresh.body.load_state_dict(fresh.body.state_dict() | {name: state[name] for name in frozen})
     model.body = fresh.body.to(device)
 
 

@@ -83,13 +83,9 @@ def train(
     except ModelError as error:
         raise ModelError(f"{error}; it was written to {out}, and needs a longer training") from None
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
-    found |= {name: made[name] for name in ("method", "chosen", "remarks") if name in made}
-    return Answer(found | scores.as_json(), lambda: facts(_shown(found) | {"ACC": scores.acc}))
-
-
-def _shown(found: dict[str, Any]) -> dict[str, Any]:
-    """What the table shows: remarks stand above it as notes."""
-    return {name: value for name, value in found.items() if name != "remarks"}
+    found |= {name: made[name] for name in ("method", "chosen") if name in made}
+    remarks = {"remarks": made["remarks"]} if "remarks" in made else {}  # notes already, but in the JSON
+    return Answer(found | remarks | scores.as_json(), lambda: facts(found | {"ACC": scores.acc}))
 
 
 def _methods(
