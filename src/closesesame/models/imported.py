@@ -23,6 +23,11 @@ from .front_ends import FrontEnd, Identity, Wrapped
 
 EXTERNAL = "external"
 """The architecture on the card of a module whose source is not known."""
+MADE_ABOVE = {
+    "purified": "closesesame.purification.files:Purified",
+    "reprogrammed": "closesesame.removal.refine:Reprogrammed",
+}
+"""Architectures that methods make of others, by the name on their cards."""
 
 
 def adapt(
@@ -150,9 +155,7 @@ class Architectures(Registry[Architecture]):
             from .huggingface import HuggingFace
 
             return HuggingFace
-        if name == "purified":
-            name = "closesesame.purification.files:Purified"
-        return super().__getitem__(name)
+        return super().__getitem__(MADE_ABOVE.get(name, name))
 
     def _foreign(self, name: str) -> type[Architecture]:
         module, _, attribute = name.partition(":")

@@ -18,12 +18,14 @@ from .fst import FST, FETuning, FTInit, LinearProbe
 from .ft import FT
 from .ft_augmented import FTAugmented
 from .ft_sam import FTSAM
+from .gangsweep import GangSweep
 from .gnft import GNFT
 from .ibau import IBAU
 from .mcr import MCR
 from .nad import NAD
 from .ngf import NGF
 from .npd import NPD
+from .refine import Refine
 from .restore import Restore
 from .rnp import RNP
 from .sau import SAU
@@ -58,9 +60,11 @@ REMOVALS: Registry[Removal] = Registry(
     NPD,
     SAU,
     BTIDBF,
+    GangSweep,
     DBRPU,
     ASA,
     ASAP,
+    Refine,
 )
 
 __all__ = [
@@ -91,7 +95,9 @@ __all__ = [
     "FTAugmented",
     "FTInit",
     "FinePruning",
+    "GangSweep",
     "LinearProbe",
+    "Refine",
     "Removal",
     "Repair",
     "Restore",
