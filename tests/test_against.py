@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.render.against import (
     BENCH,
+    EARLIER,
     MAIN,
     PARTS,
     PUBLISHED,
@@ -18,10 +19,11 @@ from benchmarks.render.against import (
     headline,
     interval,
     left_open,
+    measured_before,
     not_planted,
     section,
 )
-from benchmarks.render.answers import _defaults
+from benchmarks.render.answers import _defaults, _goals
 
 CLEAN = {"asr": 0.01, "ra": 0.9, "acc": 0.99}
 
@@ -269,6 +271,32 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
         in headline(everything)
     )
     assert left_open({}) == []
+
+
+def test_grids_that_met_only_an_earlier_restore_are_named() -> None:
+    both = {"restore": (0.02, 0.85, 0.96), EARLIER: (0.2, 0.85, 0.96)}
+    now = grid(rows_of("room", (1.0, 0.98), **both))
+    digits = [row | {"data": "fsdd"} for row in rows_of("comb", (0.8, 0.9), **{EARLIER: (0.3, 0.5, 0.8)})]
+    published = grid(rows_of("room", (1.0, 0.98), rnp=(0.05, 0.1, 0.9)))
+    contents = {
+        "removals_test": now | {"tuned_on": ""},
+        "removals_test_tasks": grid(digits),
+        "removals_test_published": published,
+        "removals_development": grid(digits),
+    }
+    before = measured_before(contents)
+    assert list(before) == ["removals_test_tasks"]
+    assert left_open(contents) == []
+    assert left_open(before, ours=EARLIER) == ["comb on digits 30 (1)"]
+    assert cost_on_clean(before, EARLIER) == pytest.approx({"digits": 0.19})
+    shared = grid(rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.97), **both))
+    assert "as a rule, there are 1 others" in headline({"removals_test": shared})  # itself as it was is none
+    assert "as a rule" not in headline({"removals_test": now})
+    said = "it was not yet measured on: speakers, digits."
+    assert said in headline(contents)
+    assert said in next(_goals(contents)).words
+    for found in (headline, lambda contents: next(_goals(contents)).words):
+        assert "not yet measured" not in found({"removals_test": now})
 
 
 def test_published_removals_on_victims_of_another_machine_are_said_to_be() -> None:

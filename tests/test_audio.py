@@ -142,9 +142,11 @@ def test_mixing_at_a_signal_to_noise_ratio() -> None:
         (augment.light, (6, 40, 51)),
         (augment.strong, (6, 40, 51)),
         (augment.varied, (6, 40, 51)),
+        (augment.crowded, (6, 40, 51)),
         (augment.light_sound, (6, 8000)),
         (augment.strong_sound, (6, 8000)),
         (augment.varied_sound, (6, 8000)),
+        (augment.crowded_sound, (6, 8000)),
     ],
 )
 def test_augmentation_repeats_by_seed_keeps_shape_and_input(
@@ -174,7 +176,7 @@ def test_strong_sound_changes_the_pitch_by_at_most_15_percent() -> None:
 @given(bands=st.integers(8, 64), frames=st.integers(3, 60), seed=st.integers(0, 99))
 def test_augmentation_works_on_maps_of_any_size(bands: int, frames: int, seed: int) -> None:
     maps = torch.zeros(2, bands, frames)
-    for change in (augment.light, augment.strong, augment.varied):
+    for change in (augment.light, augment.strong, augment.varied, augment.crowded):
         assert change(maps, torch.Generator().manual_seed(seed)).shape == maps.shape
 
 
@@ -492,3 +494,58 @@ def test_varied_sound_moves_half_and_lets_another_be_heard(monkeypatch: pytest.M
     assert float(behind[behind > 0].min()) >= 0.1
     assert float(behind.max()) <= 10**-0.15
     assert not heard[:, 1, :89].any()
+
+
+def test_crowded_puts_three_loud_pieces_of_another_example_on_varied_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(augment, "varied", lambda maps, _: 2 * maps)
+    maps = torch.full((2, 40, 100), -50.0)
+    maps[0] = ramp(40, 100) / 2
+    heard = torch.stack([augment.crowded(maps, torch.Generator().manual_seed(n)) for n in range(400)])
+    assert (heard >= 2 * maps).all()  # the louder of the two is heard
+    behind = heard[:, 1]
+    hit = (behind > -90).flatten(1).any(1)
+    # Each of three pieces is there in half of the maps, and in half of these of the other one.
+    assert float(hit.float().mean()) == pytest.approx(1 - 0.75**3, abs=0.07)
+    inside = behind > -90
+    rows, columns = inside.any(2).sum(1)[hit], inside.any(1).sum(1)[hit]
+    assert int(rows.max()) > 14
+    assert int(columns.max()) > 35  # two pieces, side by side
+    monkeypatch.setattr(augment, "PIECES", 1)
+    heard = torch.stack([augment.crowded(maps, torch.Generator().manual_seed(n)) for n in range(800)])
+    behind = heard[:, 1]
+    inside = behind > -90
+    hit = inside.flatten(1).any(1)
+    rows, columns = inside.any(2).sum(1)[hit], inside.any(1).sum(1)[hit]
+    assert (int(rows.max()), int(columns.max())) == (14, 35)
+    assert torch.equal(inside[hit].flatten(1).sum(1), rows * columns)  # one box
+    assert inside.any(2).any(0).all()  # anywhere
+    assert inside.any(1).any(0).all()
+    away = []
+    for one, box in zip(behind[hit], inside[hit], strict=True):
+        band, frame = (int(axis[0]) for axis in box.nonzero(as_tuple=True))
+        away.append(float(one[band, frame]) - band)
+    assert -13.1 <= min(away) < -8
+    assert 9 < max(away) <= 14.7  # a third of the bands, and up to 1.5 louder
+
+
+def test_crowded_sound_lets_pieces_of_another_clip_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: 2 * wav)
+    monkeypatch.setattr(augment, "PIECES", 1)
+    clips = torch.zeros(2, 100)
+    clips[0] = 0.5
+    heard = torch.stack([augment.crowded_sound(clips, torch.Generator().manual_seed(n)) for n in range(600)])[
+        :, 1
+    ]
+    hit = heard.any(1)
+    assert float(hit.float().mean()) == pytest.approx(0.25, abs=0.06)
+    long = (heard[hit] > 0).sum(1)
+    assert int(long.min()) <= 3
+    assert int(long.max()) == 35
+    levels = heard[hit].amax(1)
+    assert 10**-0.3 <= float(levels.min()) < 0.6
+    assert 1.8 < float(levels.max()) <= 10**0.3
+    monkeypatch.setattr(augment, "PIECES", 3)
+    more = [augment.crowded_sound(clips, torch.Generator().manual_seed(n))[1].any() for n in range(400)]
+    assert sum(map(int, more)) / 400 == pytest.approx(1 - 0.75**3, abs=0.07)

@@ -15,6 +15,8 @@ import torch
 from .rows import BARE, UNKNOWN, Row, measured, method_of, poisoned, table
 
 OURS = "restore"
+EARLIER = "restore: without pieces"
+"""Restore as it was before pieces of other clips were in its augmentation."""
 BENCH = "removals_test"
 """How the names of the result files of the test bench begin."""
 UNTRUSTED, SAFE = "untrusted_test", "safe"
@@ -130,6 +132,21 @@ def left_open(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH, our
     return [f"{name} {100 * asr:.0f} ({100 * (asr - more):.0f})" for name, (asr, more) in worst]
 
 
+def measured_before(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The grids of the test bench that have figures of restore as it was before, and none as it is."""
+    found = {}
+    for name, content in contents.items():
+        methods = {method_of(row) for row in content["rows"]} if name.startswith(BENCH) else set()
+        if EARLIER in methods and OURS not in methods:
+            found[name] = content
+    return found
+
+
+def parts_not_yet(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Those grids in a few words."""
+    return [PARTS[name.removeprefix(BENCH)] for name in measured_before(contents)]
+
+
 def _where(key: Key) -> str:
     """A case but for its seed, in words: what is usual on the bench is not said."""
     few = key.clean_fraction if key.clean_fraction != USUAL["clean_fraction"] else None
@@ -158,8 +175,12 @@ def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def cost_on_clean(contents: Mapping[str, Mapping[str, Any]], ours: str = OURS) -> dict[str, float]:
     """The ACC that models that were never poisoned lose by restore, by model and what it tells apart.
+
+    Args:
+        contents: all result files by their names.
+        ours: restore, as it is or as it was.
 
     Returns:
         Means over all that got the usual clean clips.
@@ -169,7 +190,7 @@ def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            if row["method"] == OURS and has_usual_clips(row) and place(row) in bare:
+            if row["method"] == ours and has_usual_clips(row) and place(row) in bare:
                 name = task_of(row["data"], row["task"]) + _of_model(row["model"])
                 which = (row["data"], row["task"], row["model"], row["seed"])  # one model beside all attacks
                 lost.setdefault(name, {})[which] = bare[place(row)]["acc"] - row["acc"]
@@ -204,9 +225,9 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
             ]
     others = {PARTS[part]: cases([grids[part]]) for part in PARTS if part in grids}
     everywhere = cases(grids.values())
-    if OURS in everywhere and len(everywhere) > 1:
+    if OURS in everywhere and rivals(everywhere):
         ours = everywhere[OURS]
-        parts.append(shares(ours, [everywhere[name] for name in everywhere if name != OURS]))
+        parts.append(shares(ours, rivals(everywhere)))
     if weak := not_planted(contents):
         named = ", ".join(f"{name} {100 * asr:.0f}" for name, asr in weak.items())
         parts.append(f"Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}.")
@@ -218,6 +239,11 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
             "as means in %, and the number of cases.",
             table(["", *(f"`{name}`" for name in names)], cells),
         ]
+    if before := parts_not_yet(contents):
+        parts.append(
+            f"`{EARLIER}` is `{OURS}` as it was before pieces of other clips were in its augmentation. As it "
+            f"is, it was not yet measured on: {'; '.join(before)}."
+        )
     return "\n\n".join(parts)
 
 
@@ -313,6 +339,11 @@ def brief(found: Mapping[Key, Case] | None) -> str:
         return UNKNOWN
     means = [100 * mean_of(found.values(), name) for name in ("asr", "ra_less", "acc_lost")]
     return f"{' / '.join(f'{value:.1f}' for value in means)} ({len(found)})"
+
+
+def rivals(found: Mapping[str, Mapping[Key, Case]], ours: str = OURS) -> list[Mapping[Key, Case]]:
+    """The cases of all methods but our default, as it is and as it was."""
+    return [of for name, of in found.items() if name not in {ours, EARLIER}]
 
 
 def mean_of(found: Iterable[Case], figure: str) -> float:

@@ -21,6 +21,8 @@ from .against import (
     left_open,
     mean_of,
     of_bench,
+    parts_not_yet,
+    rivals,
     shares,
 )
 from .pages import Contents, development_rows, page_of
@@ -177,7 +179,7 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
             "points above that of a model that was never poisoned, and an RA "
             f"{less.removeprefix('-')} points {side} that model's; it costs {lost} points of ACC. "
             f"{wide} of the cases keep more than {100 * OPEN:g} points above that model's ASR{named}. "
-            + shares(found[ours], [found[name] for name in found if name != ours], ours, f"{what}s")
+            + shares(found[ours], rivals(found, ours), ours, f"{what}s")
             + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
         )
@@ -186,12 +188,14 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
 def _goals(contents: Contents) -> Iterator[Answer]:
     found = goals(contents)
     missed = [goal for goal in found if goal.missed]
+    not_yet = parts_not_yet(contents)
     if found:
         yield Answer(
             "Which of its goals does the default removal miss on the test bench?",
             f"{len(missed)} of {len(found)}: "
             + "; ".join(f"{goal.what}, {goal.reached:.1f} (at most {goal.most:g})" for goal in missed)
-            + ".",
+            + "."
+            + (f" As it is, it was not yet measured on: {'; '.join(not_yet)}." if not_yet else ""),
             "removals",
         )
 

@@ -1,16 +1,18 @@
-"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms: light, strong and varied.
+"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms, in four strengths.
 
 Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
 survives; it is ours. A network without a front end takes waveforms (batch, time): for it, light shifts and
 silences them; strong also filters them, speeds them up or slows them down, and adds noise. Varied is strong
 with masks of half the size, half of the examples left at their speed and pitch, noise of any colour, and
-another example of the batch, reversed, in the background.
+another example of the batch, reversed, in the background. Crowded is varied with loud pieces of other
+examples, from anywhere to anywhere: short sounds that mean nothing, as a short trigger is one.
 """
 
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -19,6 +21,10 @@ from closesesame.core.types import Spectrum, Wave
 from .interpolation import read_linear
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
+PIECES = 3
+"""Of other examples, in crowded augmentation."""
+LARGEST = 0.35
+"""Share of either axis that such a piece covers at most."""
 
 
 def light(maps: Spectrum, rng: Generator) -> Spectrum:
@@ -50,6 +56,14 @@ def varied(maps: Spectrum, rng: Generator) -> Spectrum:
     return _mask(maps, rng, axis=2, most=maps.shape[2] // 8)
 
 
+def crowded(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Varied, and a few pieces of other examples, each in half of the maps."""
+    maps = varied(maps, rng)
+    for _ in range(PIECES):
+        maps = _piece(maps, rng, chance=0.5)
+    return maps
+
+
 def light_sound(wav: Wave, rng: Generator) -> Wave:
     """Shifts by up to a tenth of the clip, and silences up to 1/7 of it."""
     maps = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)
@@ -69,6 +83,17 @@ def varied_sound(wav: Wave, rng: Generator) -> Wave:
     other = moved[torch.randperm(len(moved), generator=rng).to(moved.device)].flip(-1)
     gain = 10 ** _uniform(wav, rng, -1, -0.15, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.3)
     return moved + gain * other
+
+
+def crowded_sound(wav: Wave, rng: Generator) -> Wave:
+    """Varied, and pieces of other clips, up to 0.35 of a clip long, of a level 6 dB up or down."""
+    wav = varied_sound(wav, rng)
+    for _ in range(PIECES):
+        there = _moved_frames(wav[:, None], rng)[torch.randperm(len(wav), generator=rng).to(wav.device), 0]
+        inside = _interval(len(wav), wav.shape[-1], int(LARGEST * wav.shape[-1]), rng).to(wav.device)
+        gain = 10 ** _uniform(wav, rng, -0.3, 0.3, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.5)
+        wav = wav + gain * there * inside
+    return wav
 
 
 def _moved(wav: Wave, rng: Generator) -> Wave:
@@ -116,12 +141,16 @@ def _shift(maps: Spectrum, rng: Generator, most: int) -> Spectrum:
 
 
 def _mask(maps: Spectrum, rng: Generator, axis: int, most: int) -> Spectrum:
-    size = maps.shape[axis]
-    width = torch.randint(0, most + 1, (len(maps), 1), generator=rng)
-    start = (torch.rand(len(maps), 1, generator=rng) * (size - width + 1)).long()
-    at = torch.arange(size)
-    covered = ((at >= start) & (at < start + width)).to(maps.device)
+    covered = _interval(len(maps), maps.shape[axis], most, rng).to(maps.device)
     return maps.masked_fill(covered[:, :, None] if axis == 1 else covered[:, None, :], 0.0)
+
+
+def _interval(count: int, size: int, most: int, rng: Generator) -> Bool[Tensor, "count size"]:
+    """Which of `size` places lie in an interval of up to `most`, drawn anew for each row."""
+    width = torch.randint(0, most + 1, (count, 1), generator=rng)
+    start = (torch.rand(count, 1, generator=rng) * (size - width + 1)).long()
+    at = torch.arange(size)
+    return (at >= start) & (at < start + width)
 
 
 def _warp(maps: Spectrum, rng: Generator, scale: float, shift: float) -> Spectrum:
@@ -187,3 +216,24 @@ def _background(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     other = maps[torch.randperm(len(maps), generator=rng).to(maps.device)].flip(2)
     hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
     return torch.where(hit, torch.maximum(maps, other - _uniform(maps, rng, 0.3, 1.5, 1, 1)), maps)
+
+
+def _piece(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
+    """Adds a piece of another example, from a third of the bands away at most, up to 1.5 louder."""
+    count, bands, frames = maps.shape
+    away = torch.randint(-(bands // 3), bands // 3 + 1, (count, 1), generator=rng).to(maps.device)
+    band = (torch.arange(bands, device=maps.device) + away).clamp(0, bands - 1)
+    other = _moved_frames(maps, rng)[torch.randperm(count, generator=rng).to(maps.device)]
+    other = other.gather(1, band[:, :, None].expand_as(maps)) + _uniform(maps, rng, 0, 1.5, 1, 1)
+    high = _interval(count, bands, max(1, round(LARGEST * bands)), rng).to(maps.device)
+    long = _interval(count, frames, max(1, round(LARGEST * frames)), rng).to(maps.device)
+    inside = high[:, :, None] & long[:, None] & (_uniform(maps, rng, 0, 1, 1, 1) < chance)
+    return torch.where(inside, torch.maximum(maps, other), maps)
+
+
+def _moved_frames(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Moved by any number of frames; what leaves at the end comes in at the start."""
+    frames = maps.shape[2]
+    by = torch.randint(0, frames, (len(maps), 1), generator=rng).to(maps.device)
+    source = (torch.arange(frames, device=maps.device) + by) % frames
+    return maps.gather(2, source[:, None].expand_as(maps))

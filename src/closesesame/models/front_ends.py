@@ -21,11 +21,13 @@ ON_SOUND: dict[str, Augmentation] = {
     "light": augment.light_sound,
     "strong": augment.strong_sound,
     "varied": augment.varied_sound,
+    "crowded": augment.crowded_sound,
 }
 ON_MAPS: dict[str, Augmentation] = {
     "light": augment.light,
     "strong": augment.strong,
     "varied": augment.varied,
+    "crowded": augment.crowded,
 }
 
 
@@ -43,7 +45,7 @@ class FrontEnd(nn.Module, ABC):
         """How features are varied in training; by default waveforms and maps are told apart by their shape.
 
         Args:
-            strength: `none`, `light`, `strong` or `varied`.
+            strength: `none`, `light`, `strong`, `varied` or `crowded`.
         """
         return None if strength == "none" else _ByShape(strength)
 
