@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from closesesame import training
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DivergedError, ModelError
 from closesesame.core.seeding import generator
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier, adapt, load_model, save_model
@@ -327,3 +327,10 @@ def test_the_defaults_are_those_of_the_code() -> None:
         schedule="constant",
         augmentation="light",
     )
+
+
+def test_a_training_that_diverges_names_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = UNet.forward
+    monkeypatch.setattr(UNet, "forward", lambda network, features: made(network, features) * torch.nan)
+    with pytest.raises(DivergedError, match=r"lower lr, which is 0\.25"):
+        Refine(**SHORT, steps=2, lr=0.25).remove(tiny(), vectors(40), 0)

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from closesesame.audio.augment import Augmentation
 from closesesame.core.bounds import MOST_SAMPLES, LossWeight
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DivergedError, ModelError
 from closesesame.core.seeding import generator, isolated
 from closesesame.core.settings import default
 from closesesame.core.types import Inputs, Labels
@@ -62,8 +62,8 @@ class Refine(FineTuning):
     cost: ClassVar[str] = "tens of times the training of the model, and a U-Net with each clip"
     quick: ClassVar[dict[str, Any]] = {"steps": 2, "width": 4}
 
-    width: int = Field(8, ge=1, le=128, description="channels of the U-Net at full size")
-    depth: int = Field(4, ge=1, le=6, description="how often the U-Net halves what it gets")
+    width: int = Field(8, ge=1, le=64, description="channels of the U-Net at full size")
+    depth: int = Field(4, ge=1, le=4, description="how often the U-Net halves what it gets")
     contrast: LossWeight = Field(0.1, description="weight of the supervised contrastive loss, lambda")
     temperature: float = Field(0.07, gt=0, le=100, description="that its cosines are divided by")
     steps: int = default(FineTuning, "steps", 1500, description="batches that the U-Net is trained on")
@@ -86,7 +86,10 @@ class Refine(FineTuning):
             with autocast(batch.features.device, batch.precision):
                 changed = network(batch.features)
             mapped = batch.with_features(changed).logits(model.body).float()
-            loss = F.binary_cross_entropy(mapped.softmax(1), F.one_hot(said, mapped.shape[1]).float())
+            shares = mapped.softmax(1)
+            if not shares.isfinite().all():  # the cross-entropy refuses them without a remedy
+                raise DivergedError(f"the training diverged; lower lr, which is {self.lr:g}")
+            loss = F.binary_cross_entropy(shares, F.one_hot(said, mapped.shape[1]).float())
             loss = loss + self.contrast * supervised_contrast(changed, said, self.temperature)
             loss.backward()
             return loss.detach()
