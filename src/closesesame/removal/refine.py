@@ -41,6 +41,7 @@ from closesesame.models.imported import EXTERNAL
 from closesesame.models.size import check_size
 from closesesame.training import Batch, fit
 from closesesame.training.distillation import last_layer
+from closesesame.training.losses import contrastive_loss
 from closesesame.training.predicting import autocast
 from closesesame.training.settings import Schedule
 from closesesame.training.steps import training_only
@@ -154,11 +155,7 @@ def supervised_contrast(features: Tensor, classes: Labels, temperature: float) -
         classes: of the examples.
         temperature: that cosines are divided by.
     """
-    units = F.normalize(features.flatten(1), dim=1).repeat(2, 1)
-    itself = torch.eye(len(units), dtype=torch.bool, device=units.device)
-    alike = (classes.repeat(2)[:, None] == classes.repeat(2)) & ~itself
-    shares = F.log_softmax((units @ units.T / temperature).masked_fill(itself, -torch.inf), 1)
-    return -(shares.masked_fill(~alike, 0).sum(1) / alike.sum(1)).mean()
+    return contrastive_loss(features.flatten(1).repeat(2, 1), classes.repeat(2), temperature)
 
 
 class UNet(nn.Module):

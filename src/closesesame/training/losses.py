@@ -1,5 +1,8 @@
 """Losses beside the cross-entropy of a batch."""
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.core.types import Labels, Logits, PerUnit
@@ -16,3 +19,22 @@ def loss_against(logits: Logits, classes: Labels, *, margin: float, least: float
     """
     p = F.softmax(logits, 1).gather(1, classes[:, None])[:, 0]
     return -(1 + margin - p.clamp(min=least)).log()
+
+
+def contrastive_loss(
+    features: Float[Tensor, "example unit"], classes: Labels, temperature: float
+) -> Float[Tensor, ""]:
+    """The mean of -log softmax(cosine / temperature) over all others at those of the same class.
+
+    Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, arXiv:2004.11362.
+
+    Args:
+        features: each example must have another of its class.
+        classes: of the examples.
+        temperature: that cosines are divided by.
+    """
+    units = F.normalize(features, dim=1)
+    itself = torch.eye(len(units), dtype=torch.bool, device=units.device)
+    alike = (classes[:, None] == classes) & ~itself
+    shares = F.log_softmax((units @ units.T / temperature).masked_fill(itself, -torch.inf), 1)
+    return -(shares.masked_fill(~alike, 0).sum(1) / alike.sum(1)).mean()

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
@@ -19,6 +18,7 @@ from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.hooks import inputs_of
 from closesesame.training import AfterEpoch, Batch, Training, fit
+from closesesame.training.losses import contrastive_loss
 from closesesame.training.settings import Augmentation
 
 
@@ -77,8 +77,5 @@ def contrast(features: Float[Tensor, "view unit"], temperature: float) -> Tensor
         features: of the first views of all clips, and then of the second ones in the same order.
         temperature: that cosines are divided by.
     """
-    units = F.normalize(features, dim=1)
-    itself = torch.eye(len(units), dtype=torch.bool, device=units.device)
-    likeness = (units @ units.T / temperature).masked_fill(itself, -torch.inf)
-    other = torch.arange(len(units), device=units.device).roll(len(units) // 2)
-    return F.cross_entropy(likeness, other)
+    clips = torch.arange(len(features) // 2, device=features.device)
+    return contrastive_loss(features, clips.repeat(2), temperature)
