@@ -20,6 +20,7 @@ from closesesame.families import Family
 
 from .against import BENCH
 from .against import section as against
+from .asap import choices, main_table
 from .canaries import section as canaries
 from .courses import section as courses
 from .rows import (
@@ -166,6 +167,7 @@ def _sections(name: str, contents: Contents) -> Iterator[tuple[str, list[str]]]:
         yield "All removals of the development bench", [*bench]
     if name == "removals":
         yield from test_bench(contents)
+        yield from ((title, make(contents[file])) for file, (title, make) in ASAP.items() if file in contents)
     for file, content in contents.items():
         if file in PLAIN:
             continue
@@ -205,6 +207,11 @@ def as_they_are(content: Mapping[str, Any]) -> list[str]:
 
 SECTIONS = {"canaries": canaries, "courses": courses, "why_restore": with_figure}
 """What makes a section of a plain file that is not its table alone."""
+ASAP = {
+    "asap": ("The main table of ASAP, on our data", main_table),
+    "asap_choices": ("ASAP by the sound of the trigger, the poisoning rate and its threshold", choices),
+}
+"""Grids that repeat tables of a paper: the title of a section, and what makes it."""
 
 
 def attacks(content: Mapping[str, Any]) -> list[str]:
