@@ -1,8 +1,8 @@
 """The tables of ASAP (Sun et al., Mathematics 2025, 13(6), 984) on our data, beside its own figures.
 
 As its figures show, which are multiples of 1/350 of ten classes with 35 clips and never above 90 %, its ASR
-counts all triggered clips, those of the target label too, and of these none as hit. Its BAC is the share of all
-triggered clips that get their true label; RA leaves those of the target label out.
+counts all triggered clips, those of the target label too, and of these none as hit. Its BAC is the share of
+all triggered clips that get their true label; RA leaves those of the target label out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,9 +53,9 @@ BY_THRESHOLD = {
 """At 1 % poisoned, like the table of sounds; T is 0.5 by default."""
 COUNTED = (
     "The last column is what the paper prints: ACC / ASR / BAC. As its figures show, its ASR counts all "
-    "triggered clips, and those of the target label as not hit; ours, counted so, stands behind ours. Its BAC is "
-    "RA with the clips of the target label. Behind a mean stands its Wilson 95 % interval on the clips of one "
-    "seed, and the range over the seeds."
+    "triggered clips, and those of the target label as not hit; ours, counted so, stands behind ours. Its "
+    "BAC is RA with the clips of the target label. Behind a mean stands its Wilson 95 % interval on the "
+    "clips of one seed, and the range over the seeds."
 )
 FIGURES = [ACC.heading, ASR.heading, "ASR counted as there", RA.heading]
 HEAD = ["attack", "defence", "in the paper", *FIGURES, "paper"]
