@@ -43,16 +43,25 @@ def test_the_seed_draws_the_parts_and_both_attacks(
     sesame: Sesame, model: Path, clips: Path, trigger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[tuple[str, ...], int]] = []
+    models: list[nn.Module] = []
 
     def stand_in(model: nn.Module, exam: Exam, attacker: Attacker, *, seed: int) -> dict[str, Any]:
         given.append((attacker.clips.ids, seed))
-        return {measure.key: Rate(1, 2).as_json() for measure in (*ADVERSARIES, RETUNE_ACC)}
+        models.append(model)
+        hits = {measure.key: number + 10 * len(models) for number, measure in enumerate(ADVERSARIES)}
+        return {key: Rate(count, 100).as_json() for key, count in hits.items()} | {
+            RETUNE_ACC.key: Rate(len(models), 100).as_json()
+        }
 
     monkeypatch.setattr("closesesame.evaluation.adversaries.attack_again", stand_in)
     words = ("evaluate", model, clips, "--trigger", trigger, "--adversaries", "--reference", model)
-    sesame(*words, "--split", "random", "--seed", "4")
+    found = sesame.json(*words, "--split", "random", "--seed", "4")
     train_part = load_splits(clips, sample_rate=8000, duration_s=0.5, split="random", seed=4).train
     assert given == [(train_part.ids, 4)] * 2
+    assert models[0] is not models[1]  # first the model, then the reference
+    for number, (own, beside) in enumerate(ADVERSARIES.items()):
+        assert (found[own.key]["hits"], found[beside.key]["hits"]) == (number + 10, number + 20)
+    assert found[RETUNE_ACC.key]["hits"] == 1
 
 
 def test_without_a_trigger_nobody_attacks(sesame: Sesame, model: Path, clips: Path) -> None:

@@ -13,7 +13,9 @@ from benchmarks.render.against import (
     PUBLISHED,
     SAFE,
     UNTRUSTED,
+    Goal,
     cases,
+    cost_of_less,
     cost_on_clean,
     goals,
     headline,
@@ -114,8 +116,8 @@ def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     assert "| ft | 3 | 18.0 (52.0) |" in kept
     # warp: ft has the same ACC and a lower ASR; pbsm: ft has a lower ASR at a lower ACC
     assert versus.endswith(
-        "In 33 % of the 3 cases of `restore` that others met none of the other removals leaves a lower ASR, "
-        "in 67 % none that keeps as much ACC; as a rule, there are 1 others."
+        "In 1 of the 3 cases of `restore` that other removals met, none of these leaves a lower ASR; in 2, "
+        "none that keeps as much ACC does. Most cases met 1 other."
     )
     assert "| ft | 3 | -15.0 [-50.0, +3.0] | +17.0 [" in differences
     assert "| +1.2 [" in differences
@@ -148,11 +150,11 @@ def test_the_headline_has_a_line_a_removal_and_a_line_a_part_of_the_bench() -> N
     assert "| `restore` | 1 | 2.0 (2.0) |" in on_the_same  # room alone
     assert "| `clp` | 1 | 90.0 (90.0) | 89.0 (89.0) | 80.0 (80.0) | 0.0 (0.0) | 1.5 | 1.2 |" in text
     # warp: ft has the same ACC and a lower ASR
-    assert "In 33 % of the 3 cases of `restore` that others met none of" in text
+    assert "In 1 of the 3 cases of `restore` that other removals met, none of" in text
     assert "A lower mean ASR" not in text
     rows = rows_of("room", (1.0, 0.98), restore=(0.2, 0.9, 0.97), ft=(0.1, 0.8, 0.9), clp=(0.9, 0.1, 0.9))
     less = headline({"removals_test": grid(rows)})
-    assert "A lower mean ASR than `restore` in this table: `ft`, for 8.0 points of ACC." in less
+    assert "A lower mean ASR than `restore` in this table, with the ACC lost in brackets: `ft` (8.0)." in less
     assert "| 1 % clean clips | 50.0 / 60.0 / 10.0 (1) |" in text
     assert set(PARTS) | set(PUBLISHED) | {MAIN} == {
         path.stem.removeprefix(BENCH)
@@ -165,14 +167,13 @@ def test_ties_beat_nobody_and_the_worst_is_named_first() -> None:
     *_, differences = section([grid(tied)])
     assert differences.endswith("| 0 % |")
     assert (
-        "In 100 % of the 1 cases of `restore` that others met none of the other removals"
-        in section([grid(tied)])[2]
+        "In 1 of the 1 cases of `restore` that other removals met, none of these" in section([grid(tied)])[2]
     )
     high, low = (rows_of(name, (1.0, 0.9), restore=(asr, 0.9, 0.9)) for name, asr in (("a", 0.3), ("b", 0.2)))
     high[0]["asr"] = 0.2  # the clean model has much of it already
     assert left_open({BENCH: grid([*low, *high])}) == ["a on words 30 (20)", "b on words 20 (1)"]
     elsewhere = {BENCH: grid(tied), f"{BENCH}_seeds": grid([row | {"seed": 3} for row in tied])}
-    assert "In 100 % of the 2 cases of `restore` that others met none" in headline(elsewhere)
+    assert "In 2 of the 2 cases of `restore` that other removals met, none" in headline(elsewhere)
 
 
 def test_goals_are_compared_with_what_is_reached() -> None:
@@ -196,6 +197,8 @@ def test_goals_are_compared_with_what_is_reached() -> None:
         "memory over those of the training, mean": (2, 1.2, False),
     }
     assert goals({}) == []
+    assert not Goal("ASR", 1, 1.04).missed  # as far as it is shown
+    assert Goal("ASR", 1, 1.06).missed
 
 
 def test_all_removals_on_the_victims_that_the_published_met() -> None:
@@ -271,6 +274,31 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
         in headline(everything)
     )
     assert left_open({}) == []
+    at_the_bound = rows_of("room", (1.0, 0.98), restore=(0.05, 0.85, 0.96))
+    assert (
+        left_open(
+            {BENCH: grid([row | {"asr": 0.0} if not row["poisoning_rate"] else row for row in at_the_bound])}
+        )
+        == []
+    )
+
+
+def test_a_lower_asr_is_named_with_what_it_costs_and_the_same_is_not() -> None:
+    rows = rows_of(
+        "room", (1.0, 0.98), restore=(0.05, 0.85, 0.98), ft=(0.05, 0.8, 0.9), rnp=(0.04, 0.8, 0.99)
+    )
+    said = cost_of_less(cases([grid(rows)]))
+    assert said.endswith("in brackets: `rnp` (-1.0).")
+    assert cost_of_less({name: of for name, of in cases([grid(rows)]).items() if name != "rnp"}) == ""
+
+
+def test_the_usual_number_of_others_is_that_of_most_cases() -> None:
+    rows = [
+        *rows_of("room", (1.0, 0.98), restore=(0.05, 0.85, 0.98), ft=(0.1, 0.8, 0.9)),
+        *rows_of("warp", (1.0, 0.98), restore=(0.05, 0.85, 0.98), ft=(0.1, 0.8, 0.9), rnp=(0.1, 0.8, 0.9)),
+        *rows_of("comb", (1.0, 0.98), restore=(0.05, 0.85, 0.98), ft=(0.1, 0.8, 0.9)),
+    ]
+    assert "Most cases met 1 other." in headline({BENCH: grid(rows)})
 
 
 def test_grids_that_met_only_an_earlier_restore_are_named() -> None:
@@ -290,8 +318,8 @@ def test_grids_that_met_only_an_earlier_restore_are_named() -> None:
     assert left_open(before, ours=EARLIER) == ["comb on digits 30 (1)"]
     assert cost_on_clean(before, EARLIER) == pytest.approx({"digits": 0.19})
     shared = grid(rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.97), **both))
-    assert "as a rule, there are 1 others" in headline({"removals_test": shared})  # itself as it was is none
-    assert "as a rule" not in headline({"removals_test": now})
+    assert "Most cases met 1 other." in headline({"removals_test": shared})  # itself as it was is none
+    assert "Most cases" not in headline({"removals_test": now})
     said = "it was not yet measured on: speakers, digits."
     assert said in headline(contents)
     assert said in next(_goals(contents)).words
@@ -330,9 +358,9 @@ def test_what_the_default_leaves_is_said_with_what_was_known_of_the_bench() -> N
     assert said.words.startswith(
         "In 1 cases `restore` leaves a mean ASR of 7.0 %, 6.0 points above that of a model that was never "
         "poisoned, and an RA 5.0 points below that model's; it costs 2.0 points of ACC. 1 of the cases keep "
-        "more than 5 points above that model's ASR: room on words 7 (1). In 100 %"
+        "more than 5 points above that model's ASR: room on words 7 (1). In 1 of"
     )
-    assert said.words.endswith("there are 1 others. Chosen elsewhere.")
+    assert said.words.endswith("Most cases met 1 other. Chosen elsewhere.")
     assert "elsewhere" not in next(_defaults({"removals_test_tasks": known})).words
     better = rows_of("room", (1.0, 0.98), restore=(0.02, 0.95, 0.99), ft=(0.9, 0.4, 0.9))
     both = [*better, *(row | {"seed": 3} for row in rows)]
@@ -340,7 +368,7 @@ def test_what_the_default_leaves_is_said_with_what_was_known_of_the_bench() -> N
     assert "; as means over the seeds: " not in again  # 4.5 % on average: nothing to name
     closed = next(_defaults({"removals_test": known | {"rows": better}})).words
     assert "an RA 5.0 points above that model's; it costs -1.0 points of ACC. 0 of the cases" in closed
-    assert "above that model's ASR. In 100 %" in closed
+    assert "above that model's ASR. In 1 of" in closed
     worse = [*rows, *(row | {"seed": 3} for row in rows)]
     twice = next(_defaults({"removals_test": known | {"rows": worse}})).words
     assert "model's ASR; as means over the seeds: room on words 7 (1). " in twice

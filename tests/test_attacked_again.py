@@ -7,12 +7,12 @@ from closesesame.evaluation.measures import ADVERSARIES
 
 
 def row(method: str, asr: float, again: float | None, **more: Any) -> dict[str, Any]:
-    """A poisoned row; the attacks leave `again` of the model and 0.1 less of the clean reference model."""
+    """A poisoned row; attacks leave `again` of the model, and 0.01 to 0.04 less of the reference."""
     bare = method == "none"
     measured = {
         key: value
-        for own, other in ADVERSARIES.items()
-        for key, value in ((own.key, again), (other.key, None if again is None else again - 0.1))
+        for number, (own, other) in enumerate(ADVERSARIES.items(), 1)
+        for key, value in ((own.key, again), (other.key, None if again is None else again - 0.01 * number))
     }
     return {
         "data": "words",
@@ -58,11 +58,14 @@ def test_planted_cases_with_the_usual_clean_clips_count_once() -> None:
         row("none", 0.85, 0.9, poisoning_rate=0.1),
         row("restore", 0.06, 0.4, poisoning_rate=0.1),
         row("restore", 0.5, 0.9, seed=4),  # its victim is not measured
+        row("none", 0.9, 0.9, attack="comb"),  # restore did not meet it
+        row("zero", 0.01, 0.6, attack="comb"),
     )
     assert found == [
-        "| `restore` | 3 | 6.0 | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) | 40.0 (30.0) |",
-        "| `ft` | 1 | 2.0 | 20.0 (10.0) | 20.0 (10.0) | 20.0 (10.0) | 20.0 (10.0) |",
-        "| the victim itself | 3 | 85.0 | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) | 90.0 (80.0) |",
+        "| `restore` | 3 | 6.0 | 40.0 (39.0) | 40.0 (38.0) | 40.0 (37.0) | 40.0 (36.0) |",
+        "| `zero` | 1 | 1.0 | 60.0 (59.0) | 60.0 (58.0) | 60.0 (57.0) | 60.0 (56.0) |",
+        "| `ft` | 1 | 2.0 | 20.0 (19.0) | 20.0 (18.0) | 20.0 (17.0) | 20.0 (16.0) |",
+        "| the victim itself | 3 | 85.0 | 90.0 (89.0) | 90.0 (88.0) | 90.0 (87.0) | 90.0 (86.0) |",
     ]
 
 
@@ -70,7 +73,7 @@ def test_each_attack_has_its_column() -> None:
     keys = [own.key for own in ADVERSARIES]
     marked = row("restore", 0.04, 0.3, **{key: 0.1 * number for number, key in enumerate(keys, 1)})
     [first, _] = lines(row("none", 0.9, 0.95), marked)
-    assert first.startswith("| `restore` | 1 | 4.0 | 10.0 (20.0) | 20.0 (20.0) | 30.0 (20.0) | 40.0 (20.0) |")
+    assert first.startswith("| `restore` | 1 | 4.0 | 10.0 (29.0) | 20.0 (28.0) | 30.0 (27.0) | 40.0 (26.0) |")
     assert keys == ["retune_1", "retune_5", "retune_20", "reactivate"]
 
 

@@ -549,3 +549,52 @@ def test_crowded_sound_lets_pieces_of_another_clip_be_heard(monkeypatch: pytest.
     monkeypatch.setattr(augment, "PIECES", 3)
     more = [augment.crowded_sound(clips, torch.Generator().manual_seed(n))[1].any() for n in range(400)]
     assert sum(map(int, more)) / 400 == pytest.approx(1 - 0.75**3, abs=0.07)
+
+
+def test_a_piece_is_from_any_frame_and_near_bands_and_up_to_1_5_louder() -> None:
+    maps = torch.full((2, 30, 100), -1e6)
+    maps[0] = 1000 * torch.arange(30.0)[:, None] + 2 * torch.arange(100.0)  # a value tells band and frame
+    away, later, louder = set(), set(), []
+    for seed in range(800):
+        heard = augment._piece(maps, torch.Generator().manual_seed(seed), chance=1)[1]
+        for band, frame in (heard > -1).nonzero()[:1].tolist():  # a corner of the piece
+            value = float(heard[band, frame])
+            away.add(int(value // 1000) - band)
+            later.add((int(value % 1000) // 2 - frame) % 100)
+            louder.append(value % 2)
+    assert (min(away), max(away)) == (-10, 10)
+    assert len(later) > 90
+    assert 0 <= min(louder) < 0.1
+    assert 1.4 < max(louder) <= 1.5
+
+
+def test_each_map_of_a_batch_has_a_piece_of_its_own() -> None:
+    maps = (100 * torch.arange(30.0)[:, None]).expand(200, 30, 100).contiguous()
+    alone = augment._piece(torch.zeros(200, 30, 100), torch.Generator().manual_seed(0), chance=0.5)
+    assert 0.35 < float(alone.flatten(1).any(1).float().mean()) < 0.65
+    added = augment._piece(maps, torch.Generator().manual_seed(0), chance=0.5) - maps
+    inside = added > 0
+    hit = inside.flatten(1).any(1)
+    assert 0.2 < float(hit.float().mean()) < 0.6
+    rows, columns = inside[hit].any(2).int().argmax(1), inside[hit].any(1).int().argmax(1)
+    assert len(rows.unique()) > 10
+    assert len(columns.unique()) > 20
+    assert len((added.amax((1, 2))[hit] // 100).unique()) > 5  # from other bands
+
+
+def test_pieces_of_clips_are_added_from_anywhere_and_each_clip_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: wav)
+    monkeypatch.setattr(augment, "PIECES", 1)
+    added = augment.crowded_sound(torch.ones(200, 100), torch.Generator().manual_seed(0)) - 1
+    inside = added > 0
+    assert (added[~inside] == 0).all()  # what is there stays
+    assert float(added[inside].min()) >= 10**-0.3 - 1e-5
+    hit = inside.any(1)
+    assert 0.35 < float(hit.float().mean()) < 0.65
+    assert len(inside[hit].int().argmax(1).unique()) > 20
+    clicks = torch.zeros(2, 100)
+    clicks[0, 50] = 1
+    heard = [augment.crowded_sound(clicks, torch.Generator().manual_seed(n))[1] for n in range(1500)]
+    assert len({int(one.argmax()) for one in heard if one.any()}) > 50

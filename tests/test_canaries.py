@@ -126,6 +126,17 @@ def test_the_copy_learns_on_one_part_is_repaired_with_all_and_measured_on_the_ot
         assert first.after == 0
 
 
+def test_classes_of_the_clips_may_stand_in_another_order(clean_model: Classifier, tones: Splits) -> None:
+    clean = replace(tones.train.take(torch.arange(60)), speakers=None)
+    classes = tuple(reversed(clean.classes))
+    reports = [
+        examine(Noted(hold_out=0.3), clean_model, data, 7, canaries=Scripted())
+        for data in (clean, clean.with_classes(classes))
+    ]
+    one, other = (report.model_dump() | {"seconds": 0.0} for report in reports)
+    assert one == other
+
+
 def test_clips_are_put_aside_as_the_removal_does(clean_model: Classifier, tones: Splits) -> None:
     clean = tones.train.take(torch.arange(60))
     report = examine(EveryFourth(), clean_model, clean, 7, canaries=Scripted())
@@ -322,6 +333,7 @@ def balanced(each: int) -> Dataset:
         (10, 0.1, "of 40 clean clips noted holds out 4, and the best canary would have 3; name about 134 "),
         (10, 0.3, "holds out 12, and the best canary would have 9; name about 45 clean clips"),
         (4, 0.5, "of 16 clean clips noted holds out 8, and the best canary would have 6; name about 27 "),
+        (4, 0.9, "of 16 clean clips noted holds out 12, and the best canary would have 9; name about 20 "),
     ],
 )
 def test_too_few_held_out_clips_for_a_verdict_are_refused_before_anything_is_planted(

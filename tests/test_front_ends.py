@@ -9,7 +9,7 @@ from closesesame.audio import augment
 from closesesame.audio.features import FLOOR, dct
 from closesesame.core.errors import DataError
 from closesesame.data import Dataset
-from closesesame.models.front_ends import MFCC, FrontEnd, Identity, LogMel, Wrapped
+from closesesame.models.front_ends import MFCC, ON_MAPS, ON_SOUND, FrontEnd, Identity, LogMel, Wrapped
 
 
 def sine(hz: float, seconds: float = 1.0, rate: int = 16_000) -> torch.Tensor:
@@ -124,3 +124,9 @@ def test_a_front_end_that_has_no_scale_and_no_sound_says_so(front_end: FrontEnd)
     front_end.calibrate(clips(wave))
     assert torch.equal(front_end(wave), wave)
     assert front_end.sound(wave) is None
+
+
+def test_each_strength_has_its_augmentation() -> None:
+    names = ("light", "strong", "varied", "crowded")
+    assert {name: getattr(augment, name) for name in names} == ON_MAPS
+    assert {name: getattr(augment, f"{name}_sound") for name in names} == ON_SOUND

@@ -5,17 +5,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
-from closesesame.data import Dataset, load_splits, unlabelled
+from closesesame.data import Dataset, load_splits, read_audio, unlabelled
 from closesesame.evaluation import CanaryReport
 from closesesame.evaluation import canaries as examination
 from closesesame.models import Classifier, adapt, load_model, save_model
 from closesesame.models.files import sha256_of
 from closesesame.models.matching import data_for
 from closesesame.removal import FT, Restore
-from tests.commands import FolderOf, Sesame
+from tests.commands import FAST, FolderOf, Sesame
 from tests.data.clips import noise, record
 from tests.test_canaries import Scripted
 
@@ -253,6 +255,46 @@ def test_the_repair_of_the_copy_with_canaries_gets_the_audio_too(
     assert [len(audio) for audio in heard] == [4, 4]
 
 
+def test_both_repairs_learn_from_synthetic_speech_where_clean_clips_are_few(
+    sesame: Sesame,
+    model: Path,
+    folder_of: FolderOf,
+    speech: Path,
+    heard: list[Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = read_audio(speech, sample_rate=8000, duration_s=0.5, seed=0).data
+    monkeypatch.setattr("closesesame.removal.choice.speech_for", lambda card: made)
+    monkeypatch.setattr(examination, "Canaries", partial(Scripted))
+    few = folder_of({"low": 4, "middle": 8, "high": 8, "top": 8})
+    words = ("remove", model, tmp_path / "r", "--clean", few, "--clean-part", "all", *QUICK)
+    found = sesame.json(*words, "--set", "hold_out=0.9", "--canaries")
+    assert "it learns from 4 clips of synthetic speech too" in found["chosen_because"]
+    assert len(found["canaries"]["canaries"]) == 5
+    assert [audio.ids for audio in heard] == [made.ids] * 2
+
+
+@pytest.mark.usefixtures("_never_trained")
+def test_recordings_without_any_sound_are_refused(
+    sesame: Sesame, model: Path, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    mute = folder_of({"low": 12, "middle": 12, "high": 12, "top": 12})
+    first, *others = sorted(mute.rglob("*.wav"))
+    for path in others:
+        soundfile.write(path, np.zeros(4000), 8000)
+    sesame("evaluate", model, mute)  # one has sound
+    soundfile.write(first, np.zeros(4000), 8000)
+    for part in ("train", "all"):
+        error = sesame.fails("remove", model, tmp_path / "r", "--clean", mute, "--clean-part", part)
+        assert f"{mute}: all recordings are silent; name recordings with sound" in error
+    assert "all recordings are silent" in sesame.fails("train", mute, tmp_path / "r", *FAST)
+    assert "all recordings are silent" in sesame.fails(
+        "screen", mute, tmp_path / "r", "--method", "training_loss", *FAST
+    )
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.usefixtures("_never_trained")
 def test_bad_audio_is_one_sentence_before_any_training(
     sesame: Sesame, model: Path, clips: Path, speech: Path, tmp_path: Path
@@ -296,6 +338,11 @@ def test_too_few_clips_for_canaries_are_one_sentence_before_the_repair(
     error = sesame.fails("remove", model, tmp_path / "r", "--clean", clips, "--canaries", *QUICK)
     assert "of 80 clean clips restore holds out 8, and the best canary would have " in error
     assert "name about 134 clean clips, or hold out more of these (--set hold_out=0.2)" in error
+    assert "; --clean-part all takes the clips of all parts" in error
+    few = ("--fraction", "0.3", "--clean-part", "all")
+    error = sesame.fails("remove", model, tmp_path / "r", "--clean", clips, "--canaries", *QUICK, *few)
+    assert "name about 134 clean clips" in error
+    assert "--clean-part" not in error
     assert not (tmp_path / "r").exists()
 
 

@@ -417,6 +417,8 @@ def test_false_comfort_and_false_alarm_count_cases_with_a_backdoor_and_a_canary(
     comfort, alarm = shown.false_comfort(rows), shown.false_alarm(rows)
     assert (comfort.hits, comfort.of) == (1, 3)  # 10 % is gone, 20 % is not
     assert (alarm.hits, alarm.of) == (1, 3)
+    bound = shown.false_alarm([row | {"asr": 0.1} for row in rows if row["removed"] < row["planted"]])
+    assert bound.hits == bound.of  # 10 % is gone here, too
     vague = {"planted": 3, "removed": 2, "unclear": 1}
     assert shown.false_comfort([*rows, rows[0] | vague | {"asr": 0.5}]).of == 4  # the unclear is not left
     assert shown.false_alarm([*rows, rows[0] | vague | {"asr": 0.0}]).of == 3

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .rows import BARE, UNKNOWN, Row, measured, method_of, poisoned, table
+from closesesame.core.errors import counted
+
+from .rows import BARE, UNKNOWN, Row, measured, method_of, points, poisoned, table
 
 OURS = "restore"
 EARLIER = "restore: without pieces"
@@ -337,8 +339,8 @@ def brief(found: Mapping[Key, Case] | None) -> str:
     """Three means between strokes, with the number of cases."""
     if not found:
         return UNKNOWN
-    means = [100 * mean_of(found.values(), name) for name in ("asr", "ra_less", "acc_lost")]
-    return f"{' / '.join(f'{value:.1f}' for value in means)} ({len(found)})"
+    means = [mean_of(found.values(), name) for name in ("asr", "ra_less", "acc_lost")]
+    return f"{' / '.join(map(points, means))} ({len(found)})"
 
 
 def rivals(found: Mapping[str, Mapping[Key, Case]], ours: str = OURS) -> list[Mapping[Key, Case]]:
@@ -377,8 +379,8 @@ def place(row: Row) -> tuple[Any, ...]:
     return tuple(row[key] for key in ("data", "task", "model", "attack", "seed"))
 
 
-def unbeaten(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]], *, at_its_acc: bool) -> float:
-    """The share of cases in which no other removal leaves a lower ASR.
+def unbeaten(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]], *, at_its_acc: bool) -> int:
+    """In how many cases no other removal leaves a lower ASR.
 
     Args:
         ours: of the removal.
@@ -393,13 +395,13 @@ def unbeaten(ours: Mapping[Key, Case], others: Iterable[Mapping[Key, Case]], *, 
         )
         for key, case in ours.items()
     )
-    return 1 - beaten / len(ours)
+    return len(ours) - beaten
 
 
 def shares(
     ours: Mapping[Key, Case], others: Sequence[Mapping[Key, Case]], name: str = OURS, kind: str = "removals"
 ) -> str:
-    """Both shares in a sentence.
+    """In how many cases none of the other methods does better, in words.
 
     Args:
         ours: the cases of our default.
@@ -410,11 +412,11 @@ def shares(
     met = {key: case for key, case in ours.items() if any(key in other for other in others)}
     if not met:
         return f"No other of the {kind} was measured."
-    lowest, at_its_acc = (100 * unbeaten(met, others, at_its_acc=wanted) for wanted in (False, True))
+    lowest, at_its_acc = (unbeaten(met, others, at_its_acc=wanted) for wanted in (False, True))
     return (
-        f"In {lowest:.0f} % of the {len(met)} cases of `{name}` that others met none of the other {kind} "
-        f"leaves a lower ASR, in {at_its_acc:.0f} % none that keeps as much ACC; as a rule, there are "
-        f"{_usual_number(met, others)} others."
+        f"In {lowest} of the {len(met)} cases of `{name}` that other {kind} met, none of these leaves a "
+        f"lower ASR; in {at_its_acc}, none that keeps as much ACC does. Most cases met "
+        f"{counted(_usual_number(met, others), 'other')}."
     )
 
 
@@ -429,8 +431,8 @@ def cost_of_less(found: Mapping[str, Mapping[Key, Case]]) -> str:
     lost = {name: mean_of(found[name].values(), "acc_lost") for name in lower}
     if not lower:
         return ""
-    said = "; ".join(f"`{name}`, for {100 * points:.1f} points of ACC" for name, points in lost.items())
-    return f"A lower mean ASR than `{OURS}` in this table: {said}."
+    said = ", ".join(f"`{name}` ({points(share)})" for name, share in lost.items())
+    return f"A lower mean ASR than `{OURS}` in this table, with the ACC lost in brackets: {said}."
 
 
 def interval(differences: list[float]) -> tuple[float, float]:
@@ -457,7 +459,7 @@ def section(contents: Iterable[Mapping[str, Any]]) -> list[str]:
         "is as it was trained.",
         lines(found),
         f"{OURS} minus each other removal on the cases of both, in points, with a 95 % interval of the "
-        f"mean (a bootstrap over the cases). {shares(ours, [found[name] for name in names if name != OURS])}",
+        f"mean (a bootstrap over the cases). {shares(ours, rivals(found))}",
         table(
             ["against", "cases", "ASR", "RA", "ACC", "lower ASR in"],
             [versus(name, ours, found[name]) for name in names if name != OURS],
@@ -469,8 +471,8 @@ def line(of: list[Case]) -> list[str]:
     """One removal: means with the worst case."""
 
     def shown(value: Callable[[Case], float]) -> str:
-        got = [100 * value(case) for case in of]
-        return f"{statistics.fmean(got):.1f} ({max(got):.1f})"
+        got = [value(case) for case in of]
+        return f"{points(statistics.fmean(got))} ({points(max(got))})"
 
     return [
         str(len(of)),

@@ -125,12 +125,14 @@ def test_where_clean_clips_of_words_are_few_synthetic_speech_is_learned_from(
     assert choose_removal(speakers, few).audio is None
     assert len(asked) == 1
 
-    def broken(**named: Any) -> Splits:
-        raise DataError("espeak-ng is not installed")
+    for error in (DataError("espeak-ng is not installed"), SettingError("'word' is longer than 0.1 s")):
 
-    monkeypatch.setattr("closesesame.removal.choice.synthetic_speech", broken)
-    without = choose_removal(clean_model, few)
-    assert (without.audio, without.because) == (None, "it is the removal for clean clips")
+        def broken(error: Exception = error, **named: Any) -> Splits:
+            raise error
+
+        monkeypatch.setattr("closesesame.removal.choice.synthetic_speech", broken)
+        without = choose_removal(clean_model, few)
+        assert (without.audio, without.because) == (None, "it is the removal for clean clips")
 
 
 def replace_card(model: Classifier, **changes: Any) -> Classifier:

@@ -129,6 +129,20 @@ def test_audio_is_refused_by_methods_that_have_no_use_for_it_and_by_models_of_ot
         Restore(**PLAIN, steps=1).remove(victim(), vectors(30), 0, audio=longer)
 
 
+def test_pieces_of_splices_are_a_fifth_to_four_fifths_and_anywhere() -> None:
+    clips = Dataset.of(torch.arange(5.0)[:, None].expand(5, 100), torch.arange(5), classes=tuple("abcde"))
+    made = spliced(clips, 500, 3).inputs[:].long()
+    own = torch.arange(500) % 5
+    replaced = made != own[:, None]
+    long = replaced.sum(1)
+    assert 19 <= int(long.min()) < 23
+    assert 77 < int(long.max()) <= 81
+    start = (replaced & ~replaced.roll(1, 1)).int().argmax(1)
+    assert len(start.unique()) > 80
+    other = made.gather(1, replaced.int().argmax(1)[:, None])[:, 0]
+    assert set(((other - own) % 5).tolist()) == {1, 2, 3, 4}
+
+
 def test_a_splice_is_a_clip_with_a_piece_of_another_one_in_its_place() -> None:
     clips = Dataset.of(
         torch.arange(5.0)[:, None] + torch.arange(100) / 1000, torch.arange(5), classes=tuple("abcde")
@@ -248,6 +262,27 @@ def test_the_seed_draws_splices_views_fresh_weights_and_batches(
     assert (given["spliced"], given["lessons_of"]) == (9, asked)
     assert given["redraw"] == derive(9, "fresh weights")
     assert given["fit"]["seed"] == 9
+
+
+def test_one_view_is_one_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def noted(*args: Any, views: int, **named: Any) -> Any:
+        asked.append(views)
+        return lessons_of(*args, views=views, **named)
+
+    monkeypatch.setattr("closesesame.training.selfdistillation.lessons_of", noted)
+    Restore(**PLAIN, steps=1, views=1).repair(victim(), vectors(30), vectors(6), 1)
+    assert asked == [1]
+
+
+def test_a_suspect_that_is_believed_of_nothing_is_repaired_once() -> None:
+    tune, model = vectors(30), victim()
+    answers = predict(model, tune).argmax(1)
+    said = Restore(**PLAIN | {"least_learnt": 0.95}, steps=2).repair(
+        model, tune.with_labels((answers + 1) % 3), vectors(6), 1
+    )
+    assert (said["batches"], said["learnt"], said["believed_clips"]) == (2, 1.0, 0)
 
 
 def test_nothing_is_dropped_while_it_learns() -> None:

@@ -14,7 +14,7 @@ from .options import SYNTHETIC, AudioOptions, CleanOptions, SplitOptions, paths_
 from .printing import notes
 
 if TYPE_CHECKING:
-    from closesesame.data import Dataset, Read, ReadAudio, Splits
+    from closesesame.data import Dataset, Read, ReadAudio, ReadingReport, Splits
     from closesesame.evaluation import Exam
     from closesesame.models import Classifier, ModelCard
 
@@ -81,7 +81,7 @@ def read(source: Source) -> "Read":
 def load(source: Source) -> "Splits":
     """Reads a data set as `read` does, and prints on standard error what may surprise."""
     found = read(source)
-    notes(found.report.surprises(length_known=source.for_model))
+    look_at(found.report, source)
     return found.splits
 
 
@@ -101,8 +101,19 @@ def load_part(source: Source, part: str) -> "Dataset":
         task=source.task,
         skip_bad=source.options.skip_bad,
     )
-    notes(whole.report.surprises(length_known=source.for_model))
+    look_at(whole.report, source)
     return whole.data
+
+
+def look_at(report: "ReadingReport", source: Source) -> None:
+    """Prints on standard error what may surprise in the recordings of a data set.
+
+    Raises:
+        DataError: if nothing can be heard in any recording.
+    """
+    if report.silent:
+        raise DataError(f"{source.place}: all recordings are silent; name recordings with sound")
+    notes(report.surprises(length_known=source.for_model))
 
 
 def load_for(card: "ModelCard", place: str, options: SplitOptions) -> "Splits":

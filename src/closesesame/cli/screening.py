@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictStr
 
-from closesesame.cli.inputs import Source, fitting, read, source_for, source_of
+from closesesame.cli.inputs import Source, fitting, look_at, read, source_for, source_of
 from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, PartName
 from closesesame.cli.outputs import history
 from closesesame.cli.printing import notes
@@ -169,7 +169,7 @@ def _source(place: str, model: "Classifier | None", options: AudioOptions) -> So
 
 def _read(source: Source) -> "Read":
     found = read(source)
-    notes(found.report.surprises(length_known=source.for_model))
+    look_at(found.report, source)
     return found
 
 

@@ -113,6 +113,11 @@ class ReadingReport:
         """Whether the data set was split."""
         return self.split is not None
 
+    @property
+    def silent(self) -> bool:
+        """Whether there are clips, and none has sound."""
+        return bool(self.clips) and all(clip.note.silent for clip in self.clips)
+
     @cached_property
     def duplicates(self) -> list[list[Clip]]:
         """Clips that are equal sample by sample; silent ones do not count."""

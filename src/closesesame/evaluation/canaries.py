@@ -307,7 +307,7 @@ def refuse_few(
     if most >= LEAST_CLIPS:
         return
     wanted = math.ceil(LEAST_CLIPS * len(card.classes) / max(1, len(card.classes) - 1) / removal.hold_out)
-    remedy = f"name about {wanted} clean clips"
+    remedy = f"name about {max(wanted, len(clean) + len(card.classes))} clean clips"
     if len(held_out) > how.most_clips:
         remedy = f"raise most_clips, which is {how.most_clips}"
     for share in SHARES:

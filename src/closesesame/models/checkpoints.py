@@ -12,6 +12,7 @@ archive the checkpoint in it, of a folder of SpeechBrain every .ckpt file, under
 import hashlib
 import os
 import pickle  # noqa: TID251  for the name of its error
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -36,6 +37,11 @@ PART = ".ckpt"
 """What the files of a folder of SpeechBrain end in."""
 INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights", "params")
 """Entries of a checkpoint under which training scripts keep the weights."""
+
+_BEGINS = (b"P", b"\x80")
+"""The first byte of an archive, and of a pickle."""
+_CALLED = re.compile(r"(?:GLOBAL |safe_globals\(\[)([\w.]+)")
+"""What torch says of a pickle that it does not load: what would have been called."""
 
 
 class NoWeightsError(ModelError):
@@ -165,9 +171,11 @@ def fit_weights(
     with torch.device("meta"):
         planned = architecture.build(classes, input_shape, sample_rate, seed=0)
     state = {ours: checkpoint.state[name] for name, ours in names_of(checkpoint, planned).items()}
-    state = fitted(
-        state, planned, f"{checkpoint.path} does not fit {architecture.full_name()} of these sizes"
-    )
+    try:
+        misfit = f"{checkpoint.path} does not fit {architecture.full_name()} of these sizes"
+        state = fitted(state, planned, misfit)
+    except ModelError as error:
+        raise ModelError(f"{error}; name another architecture, or other sizes of it") from None
     model = architecture.build(classes, input_shape, sample_rate, seed=0)
     model.load_state_dict(state)
     model.card = replace(model.card, made={"file_sha256": checkpoint.sha256, "format": checkpoint.format})
@@ -246,14 +254,20 @@ def _refuse_unsafe(file: IO[bytes], path: Path) -> None:
 
 def _unpickled(file: IO[bytes], path: Path) -> Any:
     file.seek(0)
+    if file.read(1) not in _BEGINS:
+        raise ModelError(
+            f"{path} is no file of weights that torch wrote, or it is damaged; get the file again"
+        )
+    file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of pickles that it may not know
             return torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
     except pickle.UnpicklingError as error:
+        called = _CALLED.search(str(error))
         raise ModelError(
             f"{path} is refused: it holds more than weights, and loading that could run code; save its "
-            f"state_dict ({short(error)})"
+            f"state_dict{f' (it calls {cut(called[1])})' if called else ''}"
         ) from None
     except (RuntimeError, ValueError, KeyError, EOFError, OSError, AttributeError, TypeError) as error:
         raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None

@@ -145,13 +145,15 @@ def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
 
     Raises:
         SettingError: if none are named for the file that is imported.
-        DataError: if there are fewer than two.
+        DataError: if there are fewer than two, or a folder is named.
     """
     from closesesame.data.lists import read_text
 
     if classes is None:
         raise SettingError(f"{file} does not say what its classes are called; name them with --classes")
     place = Path(classes)
+    if place.is_dir():
+        raise DataError(f"{classes} is a folder; name the classes in a text file, one a line")
     lines = read_text(place).splitlines() if place.is_file() else classes.split(",")
     names = tuple(name for line in lines if (name := line.strip()))
     if len(names) < 2:

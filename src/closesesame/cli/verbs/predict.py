@@ -84,7 +84,7 @@ def _recordings(files: list[Path]) -> list[Path]:
         elif path.exists():
             found.append(path)
         else:
-            raise DataError(f"{path} is not there")
+            raise DataError(f"{path} is not there; check its name")
     if left:
         names = listed(list(map(str, left)), longest=200)
         notes([f"not read (hidden, broken links, or no format that is supported): {names}"])

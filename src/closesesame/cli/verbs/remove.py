@@ -91,7 +91,7 @@ def remove(
     choice = None
     if method == AUTO:
         choice = choose_removal(suspect, clips, unlabelled, given)
-        notes([choice.advice] if choice.advice else [])
+        notes([f"{choice.advice}{_more_clips(clean)}"] if choice.advice else [])
         unlabelled = choice.audio
     repair = removal.remove(suspect, clips, options.seed, audio=unlabelled)
     notes(repair.remarks)
@@ -162,8 +162,20 @@ def _clean_clips(
 
     clips = load_clean(card, clean, options, missing_sentence)
     if canaries and clips is not None:
-        refuse_few(removal, card, clips, options.seed)
+        try:
+            refuse_few(removal, card, clips, options.seed)
+        except DataError as error:
+            raise DataError(f"{error}{_more_clips(clean)}") from None
     return clips
+
+
+def _more_clips(clean: CleanOptions) -> str:
+    """Where more clean clips are, behind a sentence that asks for some; nothing if none are left out."""
+    return (
+        ""
+        if clean.clean is None or clean.clean_part == "all"
+        else "; --clean-part all takes the clips of all parts"
+    )
 
 
 def _examined(
