@@ -356,8 +356,8 @@ def test_what_the_default_leaves_is_said_with_what_was_known_of_the_bench() -> N
     known = grid(rows) | {"about": "A bench.", "tuned_on": "Chosen elsewhere."}
     [said] = _defaults({"removals_test": known})
     assert said.words.startswith(
-        "In 1 cases `restore` leaves a mean ASR of 7.0 %, 6.0 points above that of a model that was never "
-        "poisoned, and an RA 5.0 points below that model's; it costs 2.0 points of ACC. 1 of the cases keep "
+        "In 1 case `restore` leaves a mean ASR of 7.0 %, 6.0 points above that of a model that was never "
+        "poisoned, and an RA 5.0 points below that model's; it costs 2.0 points of ACC. 1 case keeps "
         "more than 5 points above that model's ASR: room on words 7 (1). In 1 of"
     )
     assert said.words.endswith("Most cases met 1 other. Chosen elsewhere.")
@@ -367,7 +367,7 @@ def test_what_the_default_leaves_is_said_with_what_was_known_of_the_bench() -> N
     again = next(_defaults({"removals_test": known | {"rows": both}})).words
     assert "; as means over the seeds: " not in again  # 4.5 % on average: nothing to name
     closed = next(_defaults({"removals_test": known | {"rows": better}})).words
-    assert "an RA 5.0 points above that model's; it costs -1.0 points of ACC. 0 of the cases" in closed
+    assert "an RA 5.0 points above that model's; it costs -1.0 points of ACC. 0 cases keep" in closed
     assert "above that model's ASR. In 1 of" in closed
     worse = [*rows, *(row | {"seed": 3} for row in rows)]
     twice = next(_defaults({"removals_test": known | {"rows": worse}})).words

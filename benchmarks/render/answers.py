@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from closesesame.core.errors import counted
 from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
 from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
@@ -175,12 +176,11 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
         side = "below" if mean_of(mine, "ra_less") >= 0 else "above"
         yield Answer(
             f"What does the default {what} leave on the test bench?",
-            f"In {len(mine)} cases `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, {more} "
-            "points above that of a model that was never poisoned, and an RA "
+            f"In {counted(len(mine), 'case')} `{ours}` leaves a mean ASR of {_percent(mean_of(mine, 'asr'))}, "
+            f"{more} points above that of a model that was never poisoned, and an RA "
             f"{less.removeprefix('-')} points {side} that model's; it costs {lost} points of ACC. "
-            f"{wide} of the cases keep more than {100 * OPEN:g} points above that model's ASR{named}. "
-            + shares(found[ours], rivals(found, ours), ours, f"{what}s")
-            + known,
+            f"{counted(wide, 'case')} keep{'s' * (wide == 1)} more than {100 * OPEN:g} points above that "
+            f"model's ASR{named}. " + shares(found[ours], rivals(found, ours), ours, f"{what}s") + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
         )
 
