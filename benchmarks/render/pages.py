@@ -362,9 +362,8 @@ def _protocol(content: Mapping[str, Any]) -> str:
     }
     lengths = ", and once more ".join(length[name] for name in about["budgets"])
     return (
-        f"Protocol {about['version']}: clean clips from {source[about['clean_from']]}, held out by speaker (by "
-        "restore one by one); "
-        f"each method {lengths}. {content['tuned_on']}"
+        f"Protocol {about['version']}: clean clips from {source[about['clean_from']]}, held out by speaker "
+        f"(by restore one by one); each method {lengths}. {content['tuned_on']}"
     ).strip()
 
 
