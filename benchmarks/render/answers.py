@@ -179,8 +179,10 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
             f"In {counted(len(mine), 'case')} `{ours}` leaves a mean ASR of "
             f"{_percent(mean_of(mine, 'asr'))}, {more} points above that of a model that was never "
             f"poisoned, and an RA {less.removeprefix('-')} points {side} that model's; it costs {lost} "
-            f"points of ACC. {counted(wide, 'case')} keep{'s' * (wide == 1)} more than {100 * OPEN:g} points above that "
-            f"model's ASR{named}. " + shares(found[ours], rivals(found, ours), ours, f"{what}s") + known,
+            f"points of ACC. {counted(wide, 'case')} keep{'s' * (wide == 1)} more than {100 * OPEN:g} points "
+            f"above that model's ASR{named}. "
+            + shares(found[ours], rivals(found, ours), ours, f"{what}s")
+            + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
         )
 
