@@ -176,8 +176,8 @@ def test_numbers_of_a_header_have_a_range(tmp_path: Path) -> None:
     assert "claims 1 channel at 800000 Hz" in refused(tmp_path, wav(PCM, rate=800_000))
 
 
-def test_the_reason_of_the_system_is_given(tmp_path: Path) -> None:
-    with pytest.raises(files.RecordingError, match=r"is not readable audio \(No such file or directory\)"):
+def test_a_recording_that_is_not_there_is_said_to_be_that(tmp_path: Path) -> None:
+    with pytest.raises(files.RecordingError, match=r"is not there; check its name"):
         files.hear(tmp_path / "gone.wav", RATE)
 
 

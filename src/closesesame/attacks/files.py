@@ -57,9 +57,9 @@ def load_trigger(folder: Path | str) -> Trigger:
     folder = Path(folder)
     if not (folder / SETTINGS).is_file():
         inside = folder / "_trigger"
-        hint = f"; {inside} is one" if inside.is_dir() else ""
+        hint = f"{inside} is one" if inside.is_dir() else "'sesame poison' writes one, called _trigger"
         what = "is a file, and a trigger is a folder" if folder.is_file() else "is not a trigger folder"
-        raise ModelError(f"{folder} {what}: {SETTINGS} is missing there{hint}")
+        raise ModelError(f"{folder} {what}: {SETTINGS} is missing there; {hint}")
     try:
         about = About(**read_json(folder / SETTINGS))
         target = about.target_index()

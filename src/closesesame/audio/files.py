@@ -102,6 +102,8 @@ def hear(path: Path, sample_rate: int, *, seconds: float | None = None) -> Heard
             _check_header(path, opened)
             rate, channels = opened.file.samplerate, opened.file.channels
             samples, frames = _decode(path, opened, int(seconds * rate) + 1)
+    except FileNotFoundError:
+        raise RecordingError(path, "is not there", "check its name") from None
     except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         reason = f"is not readable audio ({_reason(error)})"
         raise RecordingError(path, reason, "convert it to WAV or remove it") from None
