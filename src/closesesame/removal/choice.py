@@ -58,7 +58,7 @@ def choose_removal(
     speech too. With 23 clean clips that left an ASR of 1.5 % of airplane, an attack of the development bench,
     instead of 14.6 %, and an RA of 82 % instead of 57 %; by these figures alone it was chosen. On three
     attacks of the test bench the ASR stays as it is, 12 % on average, and ACC rises by a point, from 95 % to
-    96 % (benchmarks/results/removals.md).
+    96 % (benchmarks/results/removals.md). That was before pieces of other clips were in its augmentation.
 
     Args:
         model: the suspect; it is not changed.
