@@ -275,12 +275,8 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
     )
     assert left_open({}) == []
     at_the_bound = rows_of("room", (1.0, 0.98), restore=(0.05, 0.85, 0.96))
-    assert (
-        left_open(
-            {BENCH: grid([row | {"asr": 0.0} if not row["poisoning_rate"] else row for row in at_the_bound])}
-        )
-        == []
-    )
+    at_the_bound[0]["asr"] = 0.0  # the clean model's
+    assert left_open({BENCH: grid(at_the_bound)}) == []
 
 
 def test_a_lower_asr_is_named_with_what_it_costs_and_the_same_is_not() -> None:

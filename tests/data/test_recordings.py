@@ -181,6 +181,11 @@ def test_a_recording_that_is_not_there_is_said_to_be_that(tmp_path: Path) -> Non
         files.hear(tmp_path / "gone.wav", RATE)
 
 
+def test_the_reason_of_the_system_is_given(tmp_path: Path) -> None:
+    with pytest.raises(files.RecordingError, match=r"is not readable audio \(Is a directory\)"):
+        files.hear(tmp_path, RATE)
+
+
 def test_a_file_with_a_name_that_is_no_text_is_read_and_named(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.wav"
     path.write_bytes(wav(PCM))
