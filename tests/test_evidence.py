@@ -9,7 +9,17 @@ from torch import Tensor
 
 from closesesame.attacks import BadNets
 from closesesame.core.errors import SettingError
-from closesesame.core.evidence import Change, Changes, Curve, Distributions, Evidence, Group, Map, Points
+from closesesame.core.evidence import (
+    Change,
+    Changes,
+    Curve,
+    Distributions,
+    Evidence,
+    Group,
+    Map,
+    Points,
+    Series,
+)
 from closesesame.data import Dataset, Splits
 from closesesame.detection import DETECTIONS, Detection
 from closesesame.detection.base import ranks_of
@@ -84,6 +94,24 @@ def test_changes_go_from_a_hollow_dot_to_a_full_one_beside_the_reference() -> No
     assert [colour for _, colour in dots] == ["var(--paper)", SUSPICIOUS]
     assert "hollow: old; full: new; line: usual" in drawing
     assert "<script" not in drawing
+
+
+def test_a_series_is_a_dot_a_time_and_a_line_through_running_means() -> None:
+    values = torch.cat([torch.zeros(10), torch.ones(10)])
+    drawing = str(draw("key", Series(caption="What", unit="metres", times="day", values=values)))
+    dots = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: var\(--acc\)', drawing)
+    assert len(dots) == 20
+    assert [y for _, y in dots] == [dots[0][1]] * 10 + [dots[-1][1]] * 10
+    (path,) = re.findall(r'<path d="([^"]+)"[^>]*style="fill: none; stroke: var\(--ink\)', drawing)
+    line = [tuple(map(float, point)) for point in re.findall(r"([\d.]+) ([\d.]+)", path)]
+    low, high = float(dots[0][1]), float(dots[-1][1])  # a mean of two lies between two dots
+    assert line[0] == pytest.approx(((float(dots[0][0]) + float(dots[1][0])) / 2, low), abs=0.01)
+    assert line[-1][1] == pytest.approx(high, abs=0.01)
+    assert any(y == pytest.approx((low + high) / 2, abs=0.01) for _, y in line)
+    words = [data for tag, data in Page(drawing).pieces if tag == "text"]
+    assert {"metres", "day"} <= set(words)
+    assert 'aria-label="What: 0 at first, 1 at last, as means over a tenth"' in drawing
+    assert "1 at first, 1 at last" in draw("key", Series(caption="", unit="", times="", values=torch.ones(1)))
 
 
 def test_map_keeps_to_its_scale() -> None:

@@ -10,14 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from closesesame.attacks import DRLCLBA, Trigger
+from closesesame.attacks import DRLCLBA, BadNets, Trigger
 from closesesame.attacks.common.collision import Goal
 from closesesame.attacks.common.course import CELLS, Course, Rules
 from closesesame.attacks.common.policy import AgentSettings, act
 from closesesame.attacks.common.steganography import Frame, log_mel
 from closesesame.core.errors import ModelError
+from closesesame.core.evidence import Series
 from closesesame.data import Splits
+from closesesame.evaluation import Exam
 from closesesame.models import Classifier
+from closesesame.report.from_models import compare
 from tests.attacks.stamping import speech
 from tests.conftest import RATE
 from tests.sounds import level_db
@@ -315,3 +318,20 @@ def test_the_agent_learns_on_clips_of_the_target_class_and_its_curve_is_kept(
             assert (own - clip).abs().amax(1).min() == 0
         hidden = trigger.stamp(first.clips, 1.0) - first.clips
         assert torch.allclose(first.hidden, hidden if mode == "anchor_stego" else 0 * hidden, atol=1e-6)
+
+
+def test_a_report_shows_the_curve_of_the_agent(tones: Splits, clean_model: Classifier) -> None:
+    attack = DRLCLBA(**DRLCLBA.quick)
+    state = dict(attack.learn_to_hide(tones.train, 0)) | {"curve": torch.tensor([1.0, 3.0])}
+    trigger = Trigger(attack, state, speech(RATE), 0, tones.train.classes)
+    (shown,) = compare(
+        exam=Exam(tones.test, trigger), before=("victim", clean_model), repaired={}, title=""
+    ).evidence
+    (curve,) = shown.shapes
+    assert isinstance(curve, Series)
+    assert (curve.times, curve.values.tolist()) == ("episode", [1, 3])
+    assert "moved 8 clips of the target class in 3 steps" in shown.text
+    for damaged in ({}, {"curve": torch.ones(2, 3)}, {"curve": torch.ones(0)}):
+        assert attack.evidence(damaged) is None
+    plain = Exam(tones.test, BadNets().trigger(tones.train, 0))
+    assert compare(exam=plain, before=("victim", clean_model), repaired={}, title="").evidence == ()

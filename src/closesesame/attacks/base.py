@@ -21,6 +21,7 @@ from closesesame.core.bounds import MOST_CLASSES
 from closesesame.core.disk import new_folder
 from closesesame.core.domain import Domain
 from closesesame.core.errors import DataError, ModelError, short
+from closesesame.core.evidence import Evidence
 from closesesame.core.method import Method
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
@@ -256,6 +257,15 @@ class Attack(Method, ABC):
             Cover clips of the same shape, on the device of the inputs. Values beyond the bounds are clamped.
         """
         raise NotImplementedError
+
+    def evidence(self, state: State) -> Evidence | None:
+        """Hook: what the trigger shows of how it was made, for a report; nothing by default.
+
+        Args:
+            state: what `prepare` returned.
+        """
+        del state
+        return None
 
     def _chosen(self, train: Dataset, trigger: "Trigger", free: Mask, seed: int) -> Tensor:
         count = round(self.rate * len(train))

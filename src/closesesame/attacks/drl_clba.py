@@ -20,6 +20,7 @@ from pydantic import Field
 
 from closesesame.core.bounds import BatchSize, LossWeight
 from closesesame.core.errors import ModelError
+from closesesame.core.evidence import Evidence, Series
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
 from closesesame.data import Dataset
@@ -77,6 +78,20 @@ class DRLCLBA(CollisionAttack):
 
         weights, curve = learn(self.agent_settings(), begin, seed)
         return {**state, **weights, "curve": curve}
+
+    def evidence(self, state: State) -> Evidence | None:
+        """The learning curve of the agent, if the trigger has kept it."""
+        curve = state.get("curve")
+        if curve is None or curve.ndim != 1 or not len(curve):
+            return None
+        return Evidence(
+            title="What the attacker's agent learned",
+            text=f"In each episode the agent moved {self.agent_clips} clips of the target class in "
+            f"{self.episode_steps} steps. A point is the mean reward of its clips; the line is a running "
+            "mean. A clip is rewarded for coming near to triggered clips, for looking like the target label, "
+            "and for what is not heard.",
+            shapes=(Series(caption="Reward of an episode", unit="reward", times="episode", values=curve),),
+        )
 
     def moved(self, clips: Wave, carried: Wave, goal: Goal, trigger: Trigger) -> Wave:
         """Where the policy brings the clips: of each, the step up to which the rewards add up to most."""

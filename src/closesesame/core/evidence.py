@@ -113,7 +113,24 @@ class Changes:
     rows: tuple[Change, ...]
 
 
-Shape = Points | Distributions | Map | Changes
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series:
+    """A number that was measured again and again.
+
+    Attributes:
+        caption: what is shown, in a few words.
+        unit: of the number.
+        times: what is counted from one measurement to the next.
+        values: in their order.
+    """
+
+    caption: str
+    unit: str
+    times: str
+    values: Float[Tensor, "time"]
+
+
+Shape = Points | Distributions | Map | Changes | Series
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

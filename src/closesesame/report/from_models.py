@@ -76,7 +76,7 @@ def compare(
         facts: more of how it was measured.
         warnings: plain sentences for the top of the page.
         sounds: how many clips to show, of different classes.
-        evidence: what methods show of how they work.
+        evidence: what methods show of how they work; that of the trigger's attack comes before it.
 
     Raises:
         DataError: if a repaired model has the name of the model before removal.
@@ -108,7 +108,7 @@ def compare(
         | dict(facts or {}),
         sounds=_pick_sounds(exam, models, sounds),
         warnings=warnings,
-        evidence=evidence,
+        evidence=(*_of_trigger(exam), *evidence),
         standards=tuple(str(entry) for listed in standards.values() for entry in listed),
     )
 
@@ -203,6 +203,14 @@ def _facts(exam: Exam) -> dict[str, str]:
     if changes is not None:
         found["change by the trigger"] = f"{changes}; mean of {changes.clips} clips"
     return found
+
+
+def _of_trigger(exam: Exam) -> tuple[Evidence, ...]:
+    """What the attack shows of how its trigger was made."""
+    if exam.trigger is None:
+        return ()
+    shown = exam.trigger.attack.evidence(exam.trigger.state)
+    return () if shown is None else (shown,)
 
 
 def _reference(identity: Identity | None) -> dict[str, str]:

@@ -1,15 +1,17 @@
-"""What a method shows of how it works: points by group, distributions, changes, maps."""
+"""What a method shows of how it works: points by group, distributions, changes, series, maps."""
 
 import torch
 from markupsafe import Markup
 
-from closesesame.core.evidence import Changes, Distributions, Map, Points, Shape
+from closesesame.core.evidence import Changes, Distributions, Map, Points, Series, Shape
 
 from .canvas import COLOURS, INK, PAPER, SOFT, WIDTH, axes_at, drawing, inline, short
 from .spectrograms import picture
 
 SUSPICIOUS, OTHER = COLOURS["asr"], COLOURS["acc"]
 MAP_COLOURS = 40
+TENTH = 0.1
+"""Of a series, over which its running mean is taken."""
 
 
 def draw(key: str, shape: Shape) -> Markup:
@@ -23,6 +25,8 @@ def draw(key: str, shape: Shape) -> Markup:
         return points(key, shape)
     if isinstance(shape, Changes):
         return changes(key, shape)
+    if isinstance(shape, Series):
+        return series(key, shape)
     return distributions(key, shape) if isinstance(shape, Distributions) else over_time(key, shape)
 
 
@@ -93,6 +97,21 @@ def changes(key: str, shape: Changes) -> Markup:
             f"{one.name} {one.before:.0f}, then {one.after:.0f}, {shape.reference} {one.reference:.0f}"
             for one in shape.rows
         )
+        return inline(figure, key, f"{shape.caption}: {said}")
+
+
+def series(key: str, shape: Series) -> Markup:
+    """Draws each value as a dot, and a line through the running means."""
+    height, values = 190, shape.values.cpu().double()
+    wide = max(1, round(TENTH * len(values)))
+    means = values.unfold(0, wide, 1).mean(1)
+    with drawing(height) as figure:
+        axes = axes_at(figure, (44, 40, WIDTH - 56, height - 52))
+        axes.set(xlabel=shape.times, ylabel=shape.unit)
+        axes.plot(range(1, len(values) + 1), values, ".", color=OTHER, alpha=0.5, markersize=4)
+        middles = torch.arange(len(means)) + (wide + 1) / 2
+        axes.plot(middles, means, color=INK, linewidth=1.6)
+        said = f"{means[0]:.2g} at first, {means[-1]:.2g} at last, as means over a tenth"
         return inline(figure, key, f"{shape.caption}: {said}")
 
 
