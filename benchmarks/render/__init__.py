@@ -15,6 +15,7 @@ from closesesame.core.errors import DataError
 
 from .answers import results_page
 from .canaries import scatter
+from .clean_label import clean_label
 from .courses import learned
 from .figure import figure
 from .pages import mixed, texts
@@ -23,7 +24,7 @@ from .why import why
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"
-FIGURES = {"canaries": scatter, "why_restore": why, "courses": learned}
+FIGURES = {"canaries": scatter, "why_restore": why, "courses": learned, "clean_label": clean_label}
 """What draws a figure of a result file, beside it."""
 README, GUIDE = HERE.parent / "README.md", HERE.parent / "CONTRIBUTING.md"
 

@@ -81,6 +81,7 @@ PAGES = {
         {
             "attacks_several": "Three backdoors in one model: three voices, three target labels",
             "attacks_rhythm": "Rhythm: what each seed draws, and what it plants",
+            "clean_label": "Clips that are moved towards triggered ones: how near, and at what cost",
         },
     ),
     "removals": Page(
@@ -205,7 +206,7 @@ def as_they_are(content: Mapping[str, Any]) -> list[str]:
     return [f"{content.get('about') or ''} {place}".strip(), table(head, lines)]
 
 
-SECTIONS = {"canaries": canaries, "courses": courses, "why_restore": with_figure}
+SECTIONS = {"canaries": canaries, "courses": courses, "why_restore": with_figure, "clean_label": with_figure}
 """What makes a section of a plain file that is not its table alone."""
 ASAP = {
     "asap": ("The main table of ASAP, on our data", main_table),

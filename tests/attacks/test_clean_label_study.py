@@ -1,0 +1,99 @@
+"""How near clips of clean-label attacks come to their anchors: what is counted, and what is drawn of it."""
+
+import re
+
+import pytest
+import torch
+
+from benchmarks.measure.clean_label import ATTACKS, counted, measured
+from benchmarks.render.clean_label import clean_label
+from benchmarks.render.pages import render
+from closesesame.attacks import DRLCLBA, FeatureCollision
+from closesesame.data import Splits
+from closesesame.models import Classifier
+
+QUICK = FeatureCollision.quick | {"rate": 0.1, "anchors": 30}
+
+
+def test_every_attack_is_measured_in_every_mode() -> None:
+    assert list(ATTACKS) == [
+        f"{name}: {mode}"
+        for name in ("drl_clba", "feature_collision")
+        for mode in ("anchor_stego", "anchor", "gradient")
+    ]
+    for name, attack in ATTACKS.items():
+        assert name == f"{attack.name}: {attack.mode}"  # type: ignore[attr-defined]
+        assert attack.rate == 0.05
+
+
+def test_clips_come_nearer_and_passes_are_counted(tones: Splits, known: Classifier) -> None:
+    for mode, carries in (("anchor_stego", True), ("anchor", False)):
+        attack = FeatureCollision(**QUICK | {"mode": mode, "steps": 7})
+        row, drawn = measured("this", attack, tones.train, 0)
+        count = round(0.1 * len(tones.train))
+        assert (row["attack"], row["clips"]) == ("this", count)
+        assert row["distance, moved"] < row["distance, carried"]
+        assert (row["distance, carried"] != row["distance, clean"]) == carries
+        assert row["backward"] == 7 * count
+        # Clips of the target class are ranked, anchors are asked for, and each clip once for its anchor.
+        of_target = int((tones.train.labels == 0).sum())
+        assert row["forward"] == of_target + 30 + count + row["backward"]
+        assert row["reward, first tenth"] is None
+        assert drawn["curve"] == []
+        low, middle, high = drawn["moved"]
+        assert low <= middle <= high
+        poisoned = attack.poison(tones.train, 0)
+        rows = poisoned.poisoned_mask.nonzero().flatten()
+        clean, moved = (data.inputs[rows] for data in (tones.train, poisoned.dataset))
+        ratios = 20 * (clean.norm(dim=1) / (moved - clean).norm(dim=1)).log10()
+        assert row["snr_db"] == pytest.approx(float(ratios.mean()), abs=0.01)
+
+
+def test_answers_that_need_no_gradient_are_not_followed_backwards(known: Classifier) -> None:
+    clips = torch.zeros(3, 4000)
+    with counted(known) as found:
+        known(clips)
+        known(clips[:2].requires_grad_())
+    known(clips)
+    assert found == {"forward": 5, "backward": 2}
+
+
+def test_rewards_are_means_over_a_tenth(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    learn = agent.learn
+    curve = torch.arange(20.0)
+    monkeypatch.setattr(agent, "learn", lambda *words: (learn(*words)[0], curve))
+    row, drawn = measured("agent", DRLCLBA(**DRLCLBA.quick | {"rate": 0.1}), tones.train, 0)
+    assert (row["reward, first tenth"], row["reward, last tenth"]) == (0.5, 18.5)
+    assert drawn["curve"] == curve.tolist()
+    assert row["backward"] == 0
+
+
+def test_distances_are_drawn_on_a_logarithmic_axis() -> None:
+    flat = {"clean": [1.0, 1.0, 1.0], "carried": [0.1, 1.0, 10.0], "moved": [0.1, 0.1, 0.1]}
+    rows = [
+        {"attack": name, "clips": 9, "distance, moved": 0.1} for name in ("drl_clba: anchor", "collision<i>")
+    ]
+    drawn = [
+        flat | {"attack": "drl_clba: anchor", "curve": [0.0, 1.0, 0.5]},
+        flat | {"attack": "collision<i>", "curve": []},
+    ]
+    content = {"recipe": "clean_label", "about": "", "rows": rows, "drawn": drawn}
+    svg = clean_label(content)
+    dots = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', svg)]
+    (one, y1), (ten, y2), (tenth, y3) = dots[:3]
+    assert one == ten  # both medians are 1
+    assert y1 < y2 < y3
+    lines = re.findall(r'<polyline points="([^"]+)" fill="none" stroke="(#\w+)"', svg)
+    ends = [[float(pair.split(",")[0]) for pair in points.split()] for points, _ in lines]
+    assert ends[1] == pytest.approx([tenth, 2 * one - tenth])  # 0.1 and 10 are as far from 1
+    assert len(lines) == 3 + 1 + 3
+    heights = [float(pair.split(",")[1]) for pair in lines[3][0].split()]
+    assert heights[1] < heights[2] < heights[0]
+    assert "collision&lt;i&gt;" in svg
+    host = {"cores": 2, "processor": "this", "torch": "2"}
+    page = render("attacks", {"clean_label": content | {"host": host}})
+    assert "](clean_label.svg)" in page
+    assert "| drl_clba: anchor | 9 | 0.10 |" in page
