@@ -22,7 +22,7 @@ def test_every_attack_is_measured_in_every_mode() -> None:
         for mode in ("anchor_stego", "anchor", "gradient")
     ]
     for name, attack in ATTACKS.items():
-        assert name == f"{attack.name}: {attack.mode}"  # type: ignore[attr-defined]
+        assert name == f"{attack.name}: {attack.mode}"
         assert attack.rate == 0.05
 
 
