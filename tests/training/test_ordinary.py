@@ -359,9 +359,13 @@ def test_a_repair_varies_what_the_student_hears(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(OrdinaryRepair, "distil", distil)
     data, own = vectors(12), Training(epochs=9, lr=0.01, augmentation="light")
-    OrdinaryRepair().repair_with(victim(), data, own, 7, 5, "repair 1", silent)
-    update = {"steps": 7, "batch_size": 96, "augmentation": "varied"}
-    assert asked == [own.model_copy(update=update)]
+    for method, augmentation in (
+        (OrdinaryRepair(), "varied"),
+        (OrdinaryRepair(repair_augmentation="crowded"), "crowded"),
+    ):
+        method.repair_with(victim(), data, own, 7, 5, "repair 1", silent)
+        update = {"steps": 7, "batch_size": 96, "augmentation": augmentation}
+        assert asked.pop() == own.model_copy(update=update)
 
 
 def test_a_repair_may_have_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ from .features import features_and_logits
 from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
 from .predicting import autocast, choose_precision, predict
 from .selfdistillation import SelfDistillation
-from .settings import Training
+from .settings import Augmentation, Training
 from .weights import redraw
 
 Losses = Float64[Tensor, "epoch n"]
@@ -87,6 +87,7 @@ class OrdinaryCheck(SelfDistillation):
         12, ge=1, le=100_000, description="clips of a class to choose at least, up to half of them"
     )
     check_steps: Steps = Field(150, description="batches of the repair with either half of the chosen clips")
+    repair_augmentation: Augmentation = Field("varied", description="of every repair, those of the check too")
 
     def checked(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
@@ -150,7 +151,11 @@ class OrdinaryCheck(SelfDistillation):
             teacher: by default the model itself, as it is before.
         """
         as_asked = training.model_copy(
-            update={"steps": steps, "batch_size": BATCH_SIZE, "augmentation": "varied"}
+            update={
+                "steps": steps,
+                "batch_size": BATCH_SIZE,
+                "augmentation": self.repair_augmentation,
+            }
         )
         look, audio = partial(tell, stage), no_examples(model.card)
         return self.distil(model, clips, audio, as_asked, derive(seed, stage), look, teacher)
