@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from closesesame.core.errors import ModelError
 from closesesame.models import archives as module
 from closesesame.models import load_model, read_checkpoint
+from closesesame.models.checkpoints import write_parts
 from tests.commands import Sesame
 from tests.models.test_checkpoints import Evil
 
@@ -97,7 +98,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a hole as checkpoint": (
         lambda: tar_of({WEIGHTS: bytes(512)}, sparse),
-        "must hold one checkpoint|is damaged",
+        r"must hold one checkpoint \(\.ckpt, \.pt, \.pth\), holds none",
     ),
     "two checkpoints": (
         lambda: tar_of({"a.ckpt": b"1", "b.ckpt": b"2"}),
@@ -127,6 +128,20 @@ def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     (tmp_path / "m.nemo").write_bytes(gzip.compress(bytes(5 * 2**20)))
     with patch.object(module, "MOST_BYTES", 2**20), pytest.raises(ModelError, match="unpacks to more than"):
         read_checkpoint(tmp_path / "m.nemo")
+    reads: list[int] = []
+
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            reads.append(size or 0)
+            return bytes(2**20) if len(reads) < 100 else b""
+
+    with (
+        patch.object(module, "MOST_BYTES", 2**21),
+        patch.object(gzip, "open", lambda _: Endless()),
+        pytest.raises(ModelError, match="unpacks to more than"),
+    ):
+        read_checkpoint(tmp_path / "m.nemo")
+    assert reads == [2**20] * 3
 
 
 def test_a_name_that_leads_out_of_the_archive_leads_nowhere(tmp_path: Path) -> None:
@@ -204,5 +219,60 @@ def test_files_of_a_folder_are_told_apart_by_their_sum(speechbrain: tuple[Path, 
     folder, network = speechbrain
     before = read_checkpoint(folder).sha256
     assert read_checkpoint(folder).sha256 == before
+    (folder / "head.ckpt").rename(folder / "tail.ckpt")
+    assert read_checkpoint(folder).sha256 != before  # weights get other names
+    (folder / "tail.ckpt").rename(folder / "head.ckpt")
+    assert read_checkpoint(folder).sha256 == before
     torch.save(network.classifier.state_dict(), folder / "head.ckpt")
     assert read_checkpoint(folder).sha256 != before
+
+
+def test_folders_and_broken_links_among_the_files_are_left_out(speechbrain: tuple[Path, Own]) -> None:
+    folder, _ = speechbrain
+    (folder / "CKPT+2024.ckpt").mkdir()
+    (folder / "gone.ckpt").symlink_to("nowhere")
+    assert {"CKPT+2024.ckpt", "gone.ckpt"} <= set(read_checkpoint(folder).left)
+
+
+def test_files_whose_names_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    folder, out = tmp_path / "sb", tmp_path / "back"
+    folder.mkdir()
+    out.mkdir()
+    parts = {"a": {"x": torch.ones(1)}, "a.b": {"x": torch.zeros(2)}}
+    for name, state in parts.items():
+        torch.save(state, folder / f"{name}.ckpt")
+    found = read_checkpoint(folder)
+    write_parts(found.state, found, out)
+    for name, state in parts.items():
+        back = torch.load(out / f"{name}.ckpt", weights_only=True)
+        assert list(back) == ["x"]
+        assert torch.equal(back["x"], state["x"])
+    torch.save({"b.x": torch.ones(1)}, folder / "a.ckpt")
+    with pytest.raises(ModelError, match=r"a\.ckpt and a\.b\.ckpt both hold 'a\.b\.x'; call one of the"):
+        read_checkpoint(folder)
+
+
+def test_only_what_an_export_wrote_is_replaced(
+    speechbrain: tuple[Path, Own], sesame: Sesame, tmp_path: Path
+) -> None:
+    folder, network = speechbrain
+    (folder / "head.ckpt").unlink()
+    torch.save(network.classifier.state_dict(), folder / "classifier.ckpt")
+    sesame("import", folder, tmp_path / "m", *CLASSES)
+    back = tmp_path / "back"
+    back.mkdir()
+    (back / "epoch=3.ckpt").write_bytes(b"a checkpoint of a training")
+    export = ("export", tmp_path / "m", back, "--like", folder, "--force", *CLASSES[2:4])
+    assert "holds something else than this command makes" in sesame.fails(*export)
+    (back / "epoch=3.ckpt").rename(back / "encoder.ckpt")
+    sesame(*export)
+    assert sorted(path.name for path in back.iterdir()) == ["classifier.ckpt", "encoder.ckpt"]
+    (back / "thesis.txt").write_text("all of it")
+    assert "holds something else than this command makes" in sesame.fails(*export)
+    pretrained = tmp_path / "vendor"
+    pretrained.mkdir()
+    (pretrained / "config.json").write_text('{"model_type": "wav2vec2"}')
+    (pretrained / "README.md").write_text("all of it")
+    said = sesame.fails("export", tmp_path / "m", pretrained, "--force", *CLASSES[2:4])
+    assert "holds something else than this command makes" in said
+    assert (pretrained / "README.md").is_file()

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,11 @@ WRAPS: dict[str, Callable[[State], Any]] = {
     "of a lightning module": lambda state: behind("net.inner.", state),
     "under state_dict": lambda state: {"epoch": 3, "state_dict": state, "lr": 0.1},
     "under model": lambda state: {"model": behind("model.", state)},
+    "beside a tensor": lambda state: {"state_dict": state, "best_acc1": torch.tensor(0.9)},
+    "beside the weights of a loss": lambda state: behind("net.", state) | {"loss.weight": torch.ones(2)},
+    "of a data-parallel part": lambda state: {
+        name.replace("body.", "body.module.", 1): value for name, value in state.items()
+    },
     "in half precision": in_half,
 }
 
@@ -108,7 +114,7 @@ def test_what_was_changed_goes_back_under_the_names_and_in_the_kinds_of_the_file
     state["module.body.head.bias"] = state["module.body.head.bias"].double()
     torch.save({"state_dict": state, "epoch": 1}, tmp_path / "w.pt")
     checkpoint = read_checkpoint(tmp_path / "w.pt")
-    assert (checkpoint.inside, checkpoint.left, checkpoint.format) == ("state_dict", (), "PyTorch")
+    assert (checkpoint.inside, checkpoint.left, checkpoint.format) == ("state_dict", ("epoch",), "PyTorch")
     back = weights_like(fit(tmp_path / "w.pt"), checkpoint)
     assert list(back) == list(state)
     for name, value in state.items():
@@ -133,6 +139,26 @@ def packed(path: Path, state: State) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
+
+
+def overlapping(path: Path, state: State) -> None:
+    """Many entries that are the same bytes of the file."""
+    torch.save(state, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("weights/more", b"")
+        archive.filelist += 40 * [max(archive.filelist, key=lambda entry: entry.file_size)]
+
+
+def changed(old: bytes, new: bytes) -> Callable[[Path, State], object]:
+    """Bytes of the list of entries at the end of an archive, which a pattern finds, are others."""
+
+    def change(path: Path, state: State) -> None:
+        torch.save(state, path)
+        content = path.read_bytes()
+        place = content.index(b"PK\x01\x02")
+        path.write_bytes(content[:place] + re.sub(old, new, content[place:], flags=re.DOTALL))
+
+    return change
 
 
 def truncated(path: Path, state: State) -> None:
@@ -160,6 +186,11 @@ HOSTILE: dict[str, tuple[Callable[[Path, State], object], str]] = {
     "an archive that runs code": (lambda path, state: torch.save({"w": state, "hook": Evil()}, path), RUNS),
     "a whole module": (lambda path, _: torch.save(Own(), path), RUNS),
     "a zip bomb": (packed, "is refused: it unpacks to more than it holds"),
+    "entries that overlap": (overlapping, "is refused: it unpacks to more than it holds"),
+    "a list of entries that is none": (changed(b"PK\x01\x02", b"XX\x01\x02"), "is damaged"),
+    "a name that is no text": (changed(b"byteorder", b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8\xf7"), "is damaged"),
+    "an archive on many disks": (changed(b"\x00\x00\x00\x00", b"\x63\x63\x00\x00"), "is damaged"),
+    "an archive of a later version": (changed(b"PK\x01\x02....", b"PK\x01\x02..\x63\x00"), "is damaged"),
     "a program": (scripted, "is refused: it holds TorchScript, which is a program"),
     "a shape that lies": (
         with_bias(torch.zeros(1).expand(10**12)),
@@ -213,8 +244,11 @@ def test_hostile_and_wrong_files_are_refused_in_one_sentence_and_nothing_runs(
 
 
 def test_a_missing_file_and_a_damaged_safetensors_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is no file; name a file of weights"):
+    with pytest.raises(ModelError, match="is not there; name a file of weights"):
         read_checkpoint(tmp_path / "nothing.pt")
+    (tmp_path / "folder.pt").mkdir()
+    with pytest.raises(ModelError, match="is a folder, and none of SpeechBrain or Hugging Face; name a file"):
+        read_checkpoint(tmp_path / "folder.pt")
     (tmp_path / "w.safetensors").write_bytes(b"no")
     with pytest.raises(ModelError, match=r"w\.safetensors is damaged or missing"):
         read_checkpoint(tmp_path / "w.safetensors")
@@ -253,6 +287,74 @@ def test_import_and_export_give_back_what_came(theirs: Classifier, sesame: Sesam
 def test_names_of_classes_must_be_two_or_more(sesame: Sesame, theirs: Classifier, tmp_path: Path) -> None:
     torch.save(dict(theirs.state_dict()), tmp_path / "w.pt")
     said = sesame.fails("import", tmp_path / "w.pt", tmp_path / "m", "--classes", "yes", *SIZES)
-    assert "yes names 1 of the classes, and a model tells two or more apart" in said
+    assert "yes is no file; as a list it names 1 of the classes, and a model tells two or more apart" in said
     said = sesame.fails("import", tmp_path / "w.pt", tmp_path / "m", "--classes", "yes,yes", *SIZES)
-    assert "'yes'" in said
+    assert "--classes yes,yes has two classes called 'yes'" in said
+    (tmp_path / "one.txt").write_text("yes\n")
+    said = sesame.fails(
+        "import", tmp_path / "w.pt", tmp_path / "m", "--classes", tmp_path / "one.txt", *SIZES
+    )
+    assert "one.txt names 1 of the classes" in said
+
+
+class Tied(nn.Module):
+    """Two layers with the same weights, and a mask that is no number."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4000, 4000, bias=False), nn.Linear(4000, 4000, bias=False)
+        self.other.weight = self.one.weight
+        self.head = nn.Linear(4000, 2)
+        self.register_buffer("mask", torch.arange(4000) % 2 == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.head(self.other(self.one(x * self.mask)))
+        return answer
+
+
+TIED = ("--import", "tests.models.test_checkpoints", "--model", "tests.models.test_checkpoints:Tied")
+
+
+def test_weights_that_share_memory_and_masks_come_and_go(sesame: Sesame, tmp_path: Path) -> None:
+    network = Tied()
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    sizes = ("--sample-rate", "8000", "--duration-s", "0.5")
+    sesame("import", tmp_path / "w.pt", tmp_path / "m", "--classes", "no,yes", *TIED, *sizes)
+    model = load_model(tmp_path / "m")
+    for name, value in network.state_dict().items():
+        assert torch.equal(model.body.state_dict()[name], value)
+    for like in ((), ("--like", tmp_path / "w.pt")):
+        out = tmp_path / f"back{len(like)}.safetensors"
+        sesame("export", tmp_path / "m", out, *like, *TIED[:2])
+        back = load_file(out)
+        assert torch.equal(back["other.weight" if like else "body.other.weight"], network.one.weight)
+        assert back["mask" if like else "body.mask"].dtype == torch.bool
+
+
+def test_an_export_keeps_the_entry_and_what_the_model_has_no_use_for(
+    theirs: Classifier, sesame: Sesame, tmp_path: Path
+) -> None:
+    given = behind("net.", dict(theirs.state_dict())) | {"loss.weight": torch.tensor([3.0, 4.0])}
+    torch.save({"epoch": 7, "state_dict": given}, tmp_path / "w.ckpt")
+    sesame("import", tmp_path / "w.ckpt", tmp_path / "m", "--classes", "no,yes", *SIZES)
+    assert "this is left out, since it is no weight: epoch" in sesame.noted
+    assert "has weights that the model has no use for: loss.weight" in sesame.noted
+    sesame("export", tmp_path / "m", tmp_path / "back.PT", "--like", tmp_path / "w.ckpt")
+    assert "w.ckpt holds is not written: epoch" in sesame.noted
+    back = torch.load(tmp_path / "back.PT", weights_only=True)
+    assert list(back) == ["state_dict"]
+    assert list(back["state_dict"]) == list(given)
+    for name, value in given.items():
+        assert torch.equal(back["state_dict"][name], value)
+    sesame("export", tmp_path / "m", tmp_path / "back.safetensors", "--like", tmp_path / "w.ckpt")
+    assert set(load_file(tmp_path / "back.safetensors")) == set(given)
+    said = sesame.fails("export", tmp_path / "m", tmp_path / "b.pt", "--like", tmp_path / "nothing.pt")
+    assert "nothing.pt is not there; name with --like what the model was imported from" in said
+
+
+def test_a_link_that_leads_in_a_circle_is_one_sentence(sesame: Sesame, tmp_path: Path) -> None:
+    (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
+    said = sesame.fails("import", tmp_path / "loop.pt", tmp_path / "m", "--classes", "no,yes", *SIZES)
+    assert "loop.pt is a link that leads in a circle; name the file or folder itself" in said

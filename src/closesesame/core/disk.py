@@ -156,7 +156,7 @@ class Destination:
     def _spare(self, given: Path) -> None:
         if not _exists(given):
             return
-        out, read = self.path.resolve(), given.resolve()
+        out, read = resolved(self.path), resolved(given)
         if out == read:
             raise DataError(f"{self.path} is what is read; choose another name for the output")
         if out.is_relative_to(read) and (self.kind == "folder" or _exists(self.path)):
@@ -219,6 +219,18 @@ class Destination:
 def megabytes(size: int) -> str:
     """A number of bytes for a sentence."""
     return f"{size / 1e6:,.0f} MB" if size < 10e9 else f"{size / 1e9:,.0f} GB"
+
+
+def resolved(path: Path) -> Path:
+    """Where a path leads, all links followed.
+
+    Raises:
+        DataError: if a link leads back to itself.
+    """
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError):  # which of them depends on the version of Python
+        raise DataError(f"{path} is a link that leads in a circle; name the file or folder itself") from None
 
 
 def _exists(path: Path) -> bool:

@@ -15,11 +15,12 @@ import pickle  # noqa: TID251  for the name of its error
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import accumulate, product, takewhile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, product
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ from closesesame.core.errors import ModelError, cut, listed, short
 
 from .archives import checkpoint_in
 from .base import Architecture, Classifier
-from .files import KINDS, file_sha256, fitted, read_weights
+from .files import KINDS, apart, file_sha256, fitted, read_weights, unwrapped
 
 BODY = "body."
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".nemo")
@@ -59,7 +60,7 @@ class Checkpoint:
         sha256: of the file.
         inside: the entry of the file that held them; empty if the file holds nothing else.
         left: what else the file holds, by name.
-        parts: stems of the files of a folder, each the first part of the names of its weights.
+        parts: of a folder, the stem of the file that each weight is from; its name begins with that.
     """
 
     path: Path
@@ -68,7 +69,7 @@ class Checkpoint:
     sha256: str
     inside: str = ""
     left: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +100,11 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     if path.is_dir() and any(path.glob(f"*{PART}")):
         return _of_folder(path)
     if not path.is_file():
-        raise ModelError(f"{path} is no file; name a file of weights ({', '.join(SUFFIXES)})")
-    if path.suffix == ".safetensors":
+        what = "is a folder, and none of SpeechBrain or Hugging Face" if path.is_dir() else "is not there"
+        raise ModelError(f"{path} {what}; name a file of weights ({', '.join(SUFFIXES)})")
+    if path.suffix.lower() == ".safetensors":
         return Checkpoint(path, read_weights(path), "safetensors", file_sha256(path))
-    if path.suffix == ".nemo":
+    if path.suffix.lower() == ".nemo":
         with checkpoint_in(path) as file:
             return _of_file(file, path, "NeMo")
     with path.open("rb") as file:
@@ -112,18 +114,18 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
 def _of_file(file: IO[bytes], path: Path, format_: str) -> Checkpoint:
     """The weights that PyTorch saved, in the file or inside of it."""
     _refuse_unsafe(file, path)
-    found, inside = _weights_in(_unpickled(file, path), path)
+    found, inside, beside = _weights_in(_unpickled(file, path), path)
     state = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     _refuse_odd(state, path, _size(file))
-    left = tuple(str(name) for name in found if str(name) not in state)
-    return Checkpoint(path, state, format_, file_sha256(path), inside, left)
+    left = [str(name) for name in found if str(name) not in state]
+    return Checkpoint(path, state, format_, file_sha256(path), inside, (*left, *beside))
 
 
 def _of_folder(folder: Path) -> Checkpoint:
-    """The weights of all modules in a folder; its sum is that of the sums of its files, by name."""
-    state, parts, left, sums = dict[str, Tensor](), [], [], []
+    """The weights of all modules in a folder; its sum is that of the names and sums of its files."""
+    state, parts, left, sums = dict[str, Tensor](), dict[str, str](), [], []
     for path in sorted(folder.iterdir()):
-        if path.suffix != PART or not _is_pickled(path):
+        if path.suffix != PART or not path.is_file() or not _is_pickled(path):
             left.append(path.name)
             continue
         try:
@@ -131,13 +133,19 @@ def _of_folder(folder: Path) -> Checkpoint:
         except NoWeightsError:
             left.append(path.name)
             continue
-        state |= {f"{path.stem}.{name}": value for name, value in part.state.items()}
-        parts.append(path.stem)
-        sums.append(part.sha256)
+        own = {f"{path.stem}.{name}": value for name, value in part.state.items()}
+        if twice := own.keys() & state.keys():
+            raise ModelError(
+                f"{path} and {parts[min(twice)]}{PART} both hold {cut(min(twice))!r}; call one of the files "
+                "otherwise"
+            )
+        state |= own
+        parts |= dict.fromkeys(own, path.stem)
+        sums.append(f"{path.stem} {part.sha256}")
     if not state:
         raise ModelError(f"{folder} holds no weights by name in its {PART} files")
-    sha256 = hashlib.sha256("".join(sums).encode()).hexdigest()
-    return Checkpoint(folder, state, "SpeechBrain", sha256, left=tuple(left), parts=tuple(parts))
+    sha256 = hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    return Checkpoint(folder, state, "SpeechBrain", sha256, left=tuple(left), parts=parts)
 
 
 def _is_pickled(path: Path) -> bool:
@@ -155,8 +163,9 @@ def fit_weights(
 ) -> Classifier:
     """Makes a model of an architecture with these weights, in evaluation mode.
 
-    Names may carry a prefix that all of them share, such as `model.` or `module.`, and lack the `body.` of
-    our models. The level that a front end of ours was calibrated on is a weight, too.
+    Names may carry a prefix, such as `model.` or `module.`, and lack the `body.` of our models; weights
+    without that prefix, such as those of a loss, are left out, see `unused`. The level that a front end of
+    ours was calibrated on is a weight, too.
 
     Args:
         checkpoint: the weights.
@@ -185,6 +194,8 @@ def fit_weights(
 def weights_like(model: Classifier, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The weights of a model under the names, and of the kinds, that a file has for them.
 
+    Weights of the file that the model has no use for stay as they are there.
+
     Args:
         model: such as a repaired one.
         checkpoint: the file that it came from.
@@ -196,10 +207,17 @@ def weights_like(model: Classifier, checkpoint: Checkpoint) -> dict[str, Tensor]
     names = names_of(checkpoint, model)
     given = {ours: checkpoint.state[name] for name, ours in names.items()}
     fitted(given, model, f"{checkpoint.path} holds other weights than the model has")
-    return {
-        name: state[ours].detach().cpu().to(checkpoint.state[name].dtype).contiguous()
-        for name, ours in names.items()
-    }
+    return apart(
+        {
+            name: state[names[name]].to(value.dtype) if name in names else value
+            for name, value in checkpoint.state.items()
+        }
+    )
+
+
+def unused(checkpoint: Checkpoint, model: Classifier) -> list[str]:
+    """Names of the weights of a file that a model has no use for."""
+    return [name for name in checkpoint.state if name not in names_of(checkpoint, model)]
 
 
 def write_parts(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
@@ -210,27 +228,41 @@ def write_parts(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Pat
         checkpoint: of the folder that they came from.
         folder: empty.
     """
-    for part in checkpoint.parts:
-        prefix = f"{part}."
-        mine = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        torch.save(mine, folder / f"{part}{PART}")
+    files: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        part = checkpoint.parts[name]
+        files.setdefault(part, {})[name.removeprefix(f"{part}.")] = value
+    for part, own in files.items():
+        torch.save(own, folder / f"{part}{PART}")
 
 
 def names_of(checkpoint: Checkpoint, model: Classifier) -> dict[str, str]:
-    """What each weight of a file is called in a model: of all ways to rename, one that fits most of them."""
-    wanted, names = set(model.state_dict()), list(checkpoint.state)
-    pairs = product(_shared_prefixes(names), (*_shared_prefixes(list(wanted)), BODY))
-    tries = ([more + name.removeprefix(less) for name in names] for less, more in pairs)
-    best = max(tries, key=lambda renamed: len(wanted & set(renamed)))
-    return dict(zip(names, best, strict=True))
+    """What weights of a file are called in a model: of all ways to rename, one that fits most of them.
+
+    A way takes a prefix off and leaves out the weights without it, puts another one before, and may take what
+    wrappers put into names out of them.
+    """
+    wanted = set(model.state_dict())
+    taken = _prefixes(checkpoint.state, len(wanted) / 2)
+    put = (*_prefixes(wanted, len(wanted)), BODY)
+    best: dict[str, str] = {}
+    most = -1
+    for less, more, wrapped in product(taken, put, (False, True)):
+        plain = {name: name.removeprefix(less) for name in checkpoint.state if name.startswith(less)}
+        renamed = {name: more + (unwrapped(own) if wrapped else own) for name, own in plain.items()}
+        found = set(renamed.values())
+        if len(found) == len(renamed) and len(wanted & found) > most:
+            best, most = renamed, len(wanted & found)
+    return best
 
 
-def _shared_prefixes(names: list[str]) -> list[str]:
-    """All `a.b.` that all names begin with, the shortest, which is empty, first."""
-    parts = [name.split(".")[:-1] for name in names]
-    levels = (set(level) for level in zip(*parts, strict=False))
-    shared = [level.pop() + "." for level in takewhile(lambda level: len(level) == 1, levels)]
-    return list(accumulate(shared, initial=""))
+def _prefixes(names: Iterable[str], least: float) -> list[str]:
+    """All `a.b.` that as many names begin with, or all of them, the shortest, which is empty, first."""
+    counts, every = Counter[str](), 0
+    for name in names:
+        counts.update(accumulate((f"{part}." for part in name.split(".")[:-1]), initial=""))
+        every += 1
+    return sorted((prefix for prefix, count in counts.items() if count >= min(least, every)), key=len)
 
 
 def _size(file: IO[bytes]) -> int:
@@ -239,10 +271,13 @@ def _size(file: IO[bytes]) -> int:
 
 def _refuse_unsafe(file: IO[bytes], path: Path) -> None:
     """Refuses an archive that holds a program or packed entries."""
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
+    try:
+        if not zipfile.is_zipfile(file):
+            return
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
+        raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     if packed or sum(entry.file_size for entry in entries) > _size(file):
         raise ModelError(f"{path} is refused: it unpacks to more than it holds ({listed(packed)})")
@@ -273,21 +308,24 @@ def _unpickled(file: IO[bytes], path: Path) -> Any:
         raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None
 
 
-def _weights_in(content: Any, path: Path) -> tuple[Mapping[Any, Any], str]:
-    """The mapping of names to tensors, and the entry that held it."""
+def _weights_in(content: Any, path: Path) -> tuple[Mapping[Any, Any], str, list[str]]:
+    """The mapping of names to tensors, the entry that held it, and what stood beside that entry."""
     if isinstance(content, Mapping):
-        if any(isinstance(value, Tensor) for value in content.values()):
-            return content, ""
         for name in INSIDE:
-            inner = content.get(name)
-            if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-                return inner, name
+            if _has_weights(inner := content.get(name)):
+                return inner, name, [str(other) for other in content if other != name]
+        if _has_weights(content):
+            return content, "", []
     kind = (
         f"entries {listed(list(map(str, content)))}"
         if isinstance(content, Mapping)
         else type(content).__name__
     )
     raise NoWeightsError(f"{path} holds no weights by name, but {kind}; save the state_dict of the model")
+
+
+def _has_weights(content: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(content, Mapping) and any(isinstance(value, Tensor) for value in content.values())
 
 
 def _refuse_odd(state: Mapping[str, Tensor], path: Path, size: int) -> None:

@@ -6,6 +6,7 @@ A model that is a file of another program stands there as that file, in place of
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ AGAIN = "get the model folder again, or make one with 'sesame train' or 'sesame 
 """What to do about a folder that is none of a model."""
 BOTH_AGAIN = "get both files again, from one model"
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
-KINDS = FLOATS | {torch.int16, torch.int32, torch.int64, torch.uint8}
+KINDS = FLOATS | {torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
 """Kinds of tensors that a file may hold."""
 _PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".tar"})
 _PREFIXES = ("module", "_orig_mod")
@@ -99,7 +100,8 @@ def save_model(model: Classifier, folder: Path | str, made: Mapping[str, Any] | 
     _refuse_broken(state, "the model cannot be saved")
     try:
         about = json.dumps(asdict(card), indent=2, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as error:
+        Config(**json.loads(about)).card()
+    except (TypeError, ValueError, ClosesesameError) as error:
         raise ModelError(f"the model's card cannot be saved: {short(error)}") from None
     folder.parent.mkdir(parents=True, exist_ok=True)
 
@@ -177,7 +179,17 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Classi
 
 
 def _state_of(model: Classifier) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return apart(model.state_dict())
+
+
+def apart(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same weights on the CPU, contiguous; those that share memory are copied: a file keeps each."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in plain.values())
+    return {
+        name: tensor.clone() if users[tensor.untyped_storage().data_ptr()] > 1 else tensor
+        for name, tensor in plain.items()
+    }
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -224,7 +236,7 @@ def _refuse_broken(state: Mapping[str, torch.Tensor], what: str) -> None:
         if tensor.dtype not in KINDS:
             raise ModelError(
                 f"{what}: weight {cut(name)!r} is of kind {tensor.dtype}, which is not read; save it as "
-                "float32"
+                "float32, int64 or bool"
             )
         if not tensor.isfinite().all():
             raise ModelError(
@@ -241,7 +253,7 @@ def fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> d
     """
     wanted = planned.state_dict()
     if not set(wanted) <= set(state):
-        plain = {_without_prefixes(name): tensor for name, tensor in state.items()}
+        plain = {unwrapped(name): tensor for name, tensor in state.items()}
         state = plain if len(plain) == len(state) else state
     missing, unknown = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
     if missing or unknown:
@@ -257,5 +269,6 @@ def fitted(state: dict[str, torch.Tensor], planned: nn.Module, misfit: str) -> d
     return state
 
 
-def _without_prefixes(name: str) -> str:
+def unwrapped(name: str) -> str:
+    """The name of a weight without what wrappers of data-parallel and of compiled networks put into it."""
     return ".".join(part for part in name.split(".") if part not in _PREFIXES)

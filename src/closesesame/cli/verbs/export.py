@@ -1,5 +1,6 @@
 """The command that writes a model for the program that it came from."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,12 +9,13 @@ from cyclopts import Parameter
 from closesesame.cli.app import command
 from closesesame.cli.inputs import load_model_on
 from closesesame.cli.options import Force, ModelFolder
-from closesesame.cli.printing import Answer
+from closesesame.cli.printing import Answer, notes
 from closesesame.core.disk import Destination
-from closesesame.core.errors import ModelError, SettingError
+from closesesame.core.errors import DataError, ModelError, SettingError, listed
 
 if TYPE_CHECKING:
     from closesesame.models import Classifier
+    from closesesame.models.checkpoints import Checkpoint
 
 ONNX = ".onnx"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ONNX)
@@ -35,11 +37,12 @@ def export(
 ) -> Answer:
     """Write a model for the program that it came from: a file of weights, an .onnx file, or a folder.
 
-    In a file of weights, .safetensors, .pt or .ckpt, they have the names that closesesame gives them, or with
-    --like those of another file. A model that was imported from a folder
-    of Hugging Face becomes such a folder again, if the name of the output has no suffix; with --like and a
-    folder of SpeechBrain, a folder of .ckpt files. An .onnx file (extra 'onnx') takes waveforms and gives
-    logits, equal to those of the model to 1e-4, which is checked.
+    In a file of weights, .safetensors, .pt or .ckpt, they have the names that closesesame gives them, or
+    with --like those of another file, and stand in the same entry as there. A model that was imported from a
+    folder of Hugging Face becomes such a folder again, if the name of the output has no suffix; with --like
+    and a folder of SpeechBrain, a folder of .ckpt files. An .onnx file (extra 'onnx') takes waveforms and
+    gives logits. These are compared with those of the model: they differ by 1e-4 at most, or by that share of
+    the largest logit.
 
     Args:
         out: The file or the folder.
@@ -53,15 +56,18 @@ def export(
     from closesesame.models.black_boxes import FILES, FileBody
 
     kind: Literal["file", "folder"] = "file" if out.suffix else "folder"
-    if kind == "file" and out.suffix not in SUFFIXES:
+    if kind == "file" and _suffix(out) not in SUFFIXES:
         raise SettingError(f"{out} must end in {', '.join(SUFFIXES)}, which says how it is written")
-    if like is not None and (out.suffix == ONNX or like.is_dir() != (kind == "folder")):
+    if like is not None and not like.exists():
+        raise DataError(f"{like} is not there; name with --like what the model was imported from")
+    if like is not None and (_suffix(out) == ONNX or like.is_dir() != (kind == "folder")):
         raise SettingError(
             f"{out} cannot be written like {like}: --like names a file for a file of weights, and a folder "
             "of SpeechBrain for a folder"
         )
     inputs = (model, *([like] if like else []))
-    place = Destination(out, kind=kind, force=force, replaces=_is_exported, inputs=inputs)
+    replaces = partial(_is_exported, like=like)
+    place = Destination(out, kind=kind, force=force, replaces=replaces, inputs=inputs)
     classifier = load_model_on(model, "cpu")
     if isinstance(classifier.body, FileBody):
         kept = model / FILES[classifier.card.architecture]
@@ -69,13 +75,18 @@ def export(
     return _folder(classifier, place, like) if kind == "folder" else _one_file(classifier, place, like)
 
 
-def _is_exported(folder: Path) -> bool:
-    """Whether a folder is one that could have been exported, and may be replaced."""
-    from closesesame.models.checkpoints import PART
-    from closesesame.models.huggingface import is_pretrained
+def _suffix(out: Path) -> str:
+    return out.suffix.lower()
 
-    parts = folder.is_dir() and {path.suffix for path in folder.iterdir()} == {PART}
-    return is_pretrained(folder) or parts
+
+def _is_exported(folder: Path, like: Path | None) -> bool:
+    """Whether a folder holds what an export writes and nothing else, so that it may be replaced."""
+    from closesesame.models.checkpoints import PART
+    from closesesame.models.huggingface import CONFIG, EXTRACTOR, WEIGHTS
+
+    parts = set() if like is None else {path.name for path in like.glob(f"*{PART}")}
+    allowed = parts or {CONFIG, EXTRACTOR, WEIGHTS}
+    return {path.name for path in folder.iterdir()} <= allowed
 
 
 def _folder(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
@@ -89,7 +100,14 @@ def _folder(classifier: "Classifier", place: Destination, like: Path | None) -> 
         checkpoint = read_checkpoint(like)
         state = weights_like(classifier, checkpoint)
         place.write(lambda folder: write_parts(state, checkpoint, folder))
+        _say_left(checkpoint)
     return Answer({"folder": str(place.path)})
+
+
+def _say_left(checkpoint: "Checkpoint") -> None:
+    """Says what stood beside the weights in what the model came from, and is not written."""
+    if checkpoint.left:
+        notes([f"what else {checkpoint.path} holds is not written: {listed(checkpoint.left)}"])
 
 
 def _one_file(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
@@ -97,17 +115,20 @@ def _one_file(classifier: "Classifier", place: Destination, like: Path | None) -
     from safetensors.torch import save_file
 
     from closesesame.models import read_checkpoint, weights_like
-    from closesesame.models.files import file_sha256
+    from closesesame.models.files import apart, file_sha256
     from closesesame.models.onnx_export import to_onnx
 
-    if place.path.suffix == ONNX:
+    if _suffix(place.path) == ONNX:
         content = to_onnx(classifier)
         place.write(lambda path: path.write_bytes(content))
         return Answer({"file": str(place.path), "sha256": file_sha256(place.path)})
-    if like is None:
-        state = {name: weight.detach().contiguous() for name, weight in classifier.state_dict().items()}
+    checkpoint = None if like is None else read_checkpoint(like)
+    state = apart(classifier.state_dict()) if checkpoint is None else weights_like(classifier, checkpoint)
+    if _suffix(place.path) == ".safetensors":
+        place.write(lambda path: save_file(state, path))
     else:
-        state = weights_like(classifier, read_checkpoint(like))
-    write = save_file if place.path.suffix == ".safetensors" else torch.save
-    place.write(lambda path: write(state, path))
+        inside = "" if checkpoint is None else checkpoint.inside
+        place.write(lambda path: torch.save({inside: state} if inside else state, path))
+    if checkpoint is not None:
+        _say_left(checkpoint)
     return Answer({"file": str(place.path), "sha256": file_sha256(place.path), "weights": len(state)})

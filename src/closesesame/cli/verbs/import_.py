@@ -78,6 +78,7 @@ def import_(
     """
     from closesesame.models import BlackBox, fit_weights, save_model
     from closesesame.models.black_boxes import FILES
+    from closesesame.models.checkpoints import unused
     from closesesame.models.files import sha256_of
 
     place = model_folder(out, (file,), force=force)
@@ -92,6 +93,8 @@ def import_(
             notes([f"of {file} this is left out, since it is no weight: {listed(given.checkpoint.left)}"])
         shape = (round(given.sample_rate * duration_s),)
         imported = fit_weights(given.checkpoint, given.architecture, given.classes, shape, given.sample_rate)
+        if more := unused(given.checkpoint, imported):
+            notes([f"{file} has weights that the model has no use for: {listed(more)}"])
         about = {"file": str(given.checkpoint.path)}
     card = imported.card
     made = history("sesame import", task=task, **card.made)
@@ -145,8 +148,9 @@ def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
 
     Raises:
         SettingError: if none are named for the file that is imported.
-        DataError: if there are fewer than two, or a folder is named.
+        DataError: if there are fewer than two, or two with one name, or a folder is named.
     """
+    from closesesame.core.bounds import check_classes
     from closesesame.data.lists import read_text
 
     if classes is None:
@@ -157,8 +161,10 @@ def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
     lines = read_text(place).splitlines() if place.is_file() else classes.split(",")
     names = tuple(name for line in lines if (name := line.strip()))
     if len(names) < 2:
+        said = "" if place.is_file() else " is no file; as a list it"
         raise DataError(
-            f"{classes} names {len(names)} of the classes, and a model tells two or more apart; name all of "
-            "them, one a line in a file or with commas between"
+            f"{classes}{said} names {len(names)} of the classes, and a model tells two or more apart; name "
+            "all of them, one a line in a file or with commas between"
         )
+    check_classes(names, f"--classes {classes}")
     return names

@@ -31,7 +31,7 @@ from closesesame.cli.options import (
 from closesesame.cli.outputs import as_typed, data_folder, model_folder, now, size_of
 from closesesame.cli.printing import Answer, facts, notes, table
 from closesesame.cli.screening import ABOUT, ARCHITECTURE, About, Given, Work, gather, write_scores
-from closesesame.core.disk import Destination
+from closesesame.core.disk import Destination, resolved
 from closesesame.core.errors import DataError, SettingError, listed
 from closesesame.core.wording import NONE
 
@@ -213,7 +213,7 @@ def _places(
     Raises:
         DataError: if one of them cannot be made, or lies in another.
     """
-    whole = [path.resolve() for path in (out, copy, keep_model) if path is not None]
+    whole = [resolved(path) for path in (out, copy, keep_model) if path is not None]
     for path in whole:
         if any(other.is_relative_to(path) for other in whole if other is not path):
             raise DataError(
