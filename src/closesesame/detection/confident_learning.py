@@ -25,6 +25,7 @@ from closesesame.core.seeding import derive, generator
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.frozen import make_trainable
 from closesesame.training import Training, fit, predict
 from closesesame.training.weights import redraw
 
@@ -46,18 +47,15 @@ class ConfidentLearning(Detection):
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
         """As many trainings as there are folds."""
         del clean
-        order = torch.tensor(sorted(range(len(examples)), key=examples.ids.__getitem__))
-        data = examples.take(order)
-        fold = folds_of(data.labels, self.folds, seed)
-        p = torch.zeros(len(data), len(data.classes), dtype=torch.float64)
+        fold = folds_of(examples.labels, self.folds, seed)
+        p = torch.zeros(len(examples), len(examples.classes), dtype=torch.float64)
         for number in Track(range(self.folds), "folds", self.folds):
             redraw(model, derive(seed, "weights", number))
-            model.requires_grad_(True)
-            fit(model, data.where(fold != number), self.training, seed=derive(seed, "training", number))
-            p[fold == number] = predict(model, data.where(fold == number)).double().softmax(1)
-        scores = torch.empty(len(data), dtype=torch.float64)
-        scores[order] = doubt(p, data.labels)
-        return scores
+            make_trainable(model.body)
+            others = examples.where(fold != number)
+            fit(model, others, self.training, seed=derive(seed, "training", number))
+            p[fold == number] = predict(model, examples.where(fold == number)).double().softmax(1)
+        return doubt(p, examples.labels)
 
 
 def folds_of(labels: Labels, count: int, seed: int) -> Tensor:

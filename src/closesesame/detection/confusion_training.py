@@ -16,14 +16,16 @@ that fails it has more than 0, and more than 0.5 if it is fitted: these are flag
 
 Ours differs: each round starts from the suspect, where the authors train a new model for up to 100 epochs.
 There are two rounds of a hundred batches, where they take six of thousands on 50,000 pictures. All clips of
-the set weigh alike, where they weigh rare classes more. And the Gaussian of the rest is that of all clips of
+the set weigh alike, where they weigh rare classes more; and they are in each batch, where the authors put
+them into every second to eighth. And the Gaussian of the rest is that of all clips of
 the class that are not fitted, where they take those with losses near the median.
 """
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
@@ -33,12 +35,16 @@ from closesesame.core.seeding import derive, generator
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.frozen import make_trainable
 from closesesame.training import Batch, GradientRule, Training, fit, predict
 from closesesame.training.features import features_of
 
 from .base import Detection
 
 FITTED = 0.5
+OF_EACH_LABEL = 0.02
+"""Share of the clips of each label that the next round learns from in any case."""
+WEIGHT_DECAY = 1e-4
 LEAST_VARIANCE = 1e-3
 """Added to the covariances, as the authors do."""
 
@@ -71,12 +77,18 @@ class ConfusionTraining(Detection):
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
         """The probability of the given label, less one in classes that pass the test."""
         learned, suspect = examples, {name: value.clone() for name, value in model.state_dict().items()}
-        model.requires_grad_(True)
+        make_trainable(model.body)
         for number, share in enumerate((*self.kept_shares, None)):
             model.load_state_dict(suspect)
             own_seed = derive(seed, "round", number)
             training = Training(
-                optimizer="sgd", lr=self.lr, momentum=self.momentum, schedule="constant", steps=self.steps
+                optimizer="sgd",
+                lr=self.lr,
+                momentum=self.momentum,
+                weight_decay=WEIGHT_DECAY,
+                schedule="constant",
+                steps=self.steps,
+                augmentation="none",  # clean clips have none, and it must not tell them from the others
             )
             rule = confusion_rule(
                 model.features(clean), clean.labels.to(model.device), self.weight, generator(own_seed)
@@ -84,10 +96,7 @@ class ConfusionTraining(Detection):
             fit(model, learned, training, seed=own_seed, gradient=rule)
             probability = _of_given_label(model, examples)
             if share is not None:
-                count = max(2, round(share * len(examples)))
-                learned = examples.take(
-                    probability.argsort(descending=True, stable=True)[:count].sort().values
-                )
+                learned = examples.take(best_fitted(probability, examples.labels, share))
         fails = self._fails(model, examples, probability > FITTED)
         return probability - (~fails[examples.labels]).double()
 
@@ -106,6 +115,23 @@ class ConfusionTraining(Detection):
             ratios[label] = likelihood_ratio(features[own], fitted[own])
         highest = (ratios == ratios.max()) & (ratios > self.least_ratio_of_highest)
         return highest | (ratios > self.least_ratio)
+
+
+def best_fitted(probability: Float64[Tensor, " n"], labels: Labels, share: float) -> Int64[Tensor, " kept"]:
+    """The rows of the share of all clips that are fitted best, and of the best 2 % of each label.
+
+    Args:
+        probability: of the given label of each clip.
+        labels: the given ones (n,).
+        share: of all clips; two at least.
+    """
+    order = probability.argsort(descending=True, stable=True)
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    kept[order[: max(2, round(share * len(labels)))]] = True
+    for label in labels.unique():
+        own = order[labels[order] == label]
+        kept[own[: math.ceil(OF_EACH_LABEL * len(own))]] = True
+    return kept.nonzero()[:, 0]
 
 
 def confusion_rule(clean: Tensor, labels: Labels, weight: float, rng: Generator) -> GradientRule:

@@ -8,26 +8,25 @@ with the highest scores poisoned and the 20 % with the lowest clean; where to cu
 
 Ours differs: they rotate and shear pictures; here an augmentation of speech transforms the clips. The score
 is the mean over several copies, where they look at one. The first two epochs are those of our usual training.
+The learning rate of those that push falls to zero, theirs hardly does in ten epochs of a hundred.
 """
 
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate
-from closesesame.core.progress import Track
-from closesesame.core.seeding import derive, generator
+from closesesame.core.seeding import derive
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.hooks import inputs_of
 from closesesame.training import Batch, GradientRule, Training, fit
-from closesesame.training.features import head_of
-from closesesame.training.predicting import autocast, choose_precision
+from closesesame.training.features import feature_changes, head_of
 from closesesame.training.weights import redraw
 
 from .base import Detection
@@ -68,23 +67,7 @@ class FCT(Detection):
             augmentation="none",
         )
         fit(model, examples, push, seed=derive(seed, "separation"), gradient=separation_rule(head_of(model)))
-        return self._moved(model, examples, seed)
-
-    @torch.no_grad()
-    def _moved(self, model: Classifier, examples: Dataset, seed: int) -> Float64[Tensor, " n"]:
-        """Mean square of the difference between the features of a clip and of its copies."""
-        augment, rng = model.front_end.augmentation(self.transformation), generator(seed, "copies")
-        precision, scores = choose_precision("auto", model), []
-        parts = torch.arange(len(examples)).split(BATCH_SIZE)
-        for rows in Track(parts, "transforming clips", len(parts)):
-            maps = model.front_end(examples.inputs[rows].to(model.device))
-            views = [maps] + [augment(maps, rng) if augment else maps for _ in range(self.copies)]
-            with inputs_of(head_of(model)) as seen, autocast(model.device, precision):
-                for view in views:
-                    model.body(view)
-            plain, *moved = (features.flatten(1).double().cpu() for features in seen)
-            scores.append(torch.stack([(one - plain).square().mean(1) for one in moved]).mean(0))
-        return torch.cat(scores)
+        return feature_changes(model, examples, self.transformation, self.copies, seed)
 
 
 def separation_rule(head: nn.Linear) -> GradientRule:

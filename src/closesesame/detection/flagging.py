@@ -56,14 +56,14 @@ NOTHING = Flagging(
 
 def least_clean(rate: float) -> int:
     """How many clean clips a rate of false positives needs."""
-    return math.ceil(1 / rate - ROUNDING)
+    return math.ceil(1 / rate - 1 - ROUNDING)
 
 
 def refuse_few(clean: int, rate: float) -> None:
     """Refuses, before any work, a rate that so few clean clips cannot show.
 
     Raises:
-        DataError: if they are fewer than 1 / rate.
+        DataError: if they are fewer than 1 / rate - 1.
     """
     if clean < least_clean(rate):
         raise DataError(
@@ -81,7 +81,7 @@ def by_clean(clean: Scores, rate: float) -> Flagging:
         rate: of false positives, above 0 and below 1.
 
     Raises:
-        DataError: if the clean clips are fewer than 1 / rate.
+        DataError: if the clean clips are fewer than 1 / rate - 1.
     """
     refuse_few(len(clean), rate)
     allowed = math.floor(rate * (len(clean) + 1) + ROUNDING)

@@ -43,6 +43,7 @@ class IbdPsc(Detection):
     error: float = Field(
         0.6, ge=0, lt=1, description="share of clean clips; the first amplified model gets more of them wrong"
     )
+    threshold: float = Field(0.9, ge=0, le=1, description="mean probability above which an input is flagged")
 
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
         """One batch norm more is amplified at a time, from the last to the first."""
@@ -54,6 +55,10 @@ class IbdPsc(Detection):
             with amplified(norms[-count:], self.factor):
                 certain += predict(model, examples).double().softmax(1).gather(1, answers)[:, 0]
         return certain / len(counts)
+
+    def flags_above(self) -> float:
+        """The paper's threshold, if the settings name no other."""
+        return self.threshold
 
     def counts(self, model: Classifier, norms: Sequence[Channels], clean: Dataset) -> range:
         """How many batch norms are amplified in each of the models."""

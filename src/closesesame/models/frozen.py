@@ -11,6 +11,14 @@ def freeze(part: nn.Module) -> None:
     part.requires_grad_(False)
 
 
+def make_trainable(network: nn.Module) -> None:
+    """All weights of a network get a gradient that can have one, but for those of frozen parts."""
+    frozen = frozen_weights(network)
+    for name, weight in network.named_parameters():
+        numbers = weight.is_floating_point() or weight.is_complex()
+        weight.requires_grad_(numbers and name not in frozen)
+
+
 def frozen_weights(network: nn.Module) -> set[str]:
     """Names of the parameters and buffers inside of frozen parts."""
     return {

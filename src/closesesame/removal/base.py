@@ -16,7 +16,7 @@ from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.data.hold_out import HoldsOut
 from closesesame.models import Classifier
-from closesesame.models.frozen import frozen_weights
+from closesesame.models.frozen import frozen_weights, make_trainable
 from closesesame.models.matching import (
     Answers,
     as_classifier,
@@ -122,10 +122,7 @@ class Removal(HoldsOut, ABC):
         Args:
             model: a copy of the suspect.
         """
-        frozen = frozen_weights(model.body)
-        for name, weight in model.body.named_parameters():
-            numbers = weight.is_floating_point() or weight.is_complex()
-            weight.requires_grad_(numbers and name not in frozen)
+        make_trainable(model.body)
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:
         """Hook: what a user must know of a repair, in sentences; nothing if not written.

@@ -8,8 +8,9 @@ the lowest; then the half whose loss falls least when a copy of the network is t
 all given labels, since a poisoned clip is learned faster than a hard clean one.
 
 Ours differs: FixMatch takes the place of MixMatch; the clean pool grows after each epoch, by as many clips
-as the authors add every 5, since 120 epochs are 15 here; all weights of the copy are trained, where the
-authors train those of the last layers.
+as the authors add every 5, since 120 epochs are 15 here, and of a class of 233 clips these are a third, where
+they are 2 % of one of 5,000; all weights of the copy are trained, as in the whole training, where the authors
+train those of the last layers with Adam at 0.015.
 """
 
 import copy
@@ -22,7 +23,6 @@ import torch
 from jaxtyping import Bool
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from closesesame.core.seeding import derive
 from closesesame.core.types import PerUnit
@@ -84,14 +84,10 @@ class ASD(RobustTraining):
         return lowest(self.falls(model, untrusted, seed), self.labelled_share)
 
     def falls(self, model: Classifier, untrusted: Dataset, seed: int) -> PerUnit:
-        """By how much the loss of each clip falls in one more epoch of a copy on all given labels."""
+        """By how much the symmetric loss of each clip falls in one more epoch of a copy on all given labels."""
         ahead = copy.deepcopy(model)
         fit(ahead, untrusted, self.training.for_epochs(1), seed=seed)
-        before, after = (
-            F.cross_entropy(predict(one, untrusted).double(), untrusted.labels, reduction="none")
-            for one in (model, ahead)
-        )
-        return before - after
+        return losses_of(model, untrusted) - losses_of(ahead, untrusted)
 
 
 def joined(first: Dataset, second: Dataset) -> Dataset:

@@ -3,14 +3,15 @@
 Chen, Wu, Wang, "Effective Backdoor Defense by Exploiting Sensitivity of Poisoned Samples", NeurIPS 2022, and
 the authors' code. A second network is trained for 2 epochs without augmentation, and for 10 epochs so that
 the mean features of the classes have a low cosine; the sensitivity of a clip (FCT) is the mean squared
-difference of its features under two transformations. The fifth of all clips with the lowest counts as clean,
-the twentieth with the highest as poisoned. A network that was trained on all clips then unlearns the
-poisoned and relearns the clean ones in turn, for 20 epochs at 1e-4.
+difference of its features and those of a transformed copy. The fifth of all clips with the lowest counts as
+clean, the twentieth with the highest as poisoned. A network that was trained on all clips then unlearns the
+poisoned and relearns the clean ones in turn, for 20 rounds at 1e-4, which have as many batches as epochs over
+2,500 and 10,000 pictures.
 
-Ours differs: pictures are rotated and sheared there, features are strongly augmented twice here; the authors
-keep the epoch with the best accuracy and ASR of the test set, here it is the last one; optimiser and
-learning rate of the trainings are those of `training`; batch norms keep their statistics while it unlearns
-and relearns.
+Ours differs: pictures are rotated and sheared there, features are strongly augmented here; the authors keep
+the epoch with the best accuracy and ASR of the test set, here it is the last one; optimiser and learning rate
+of the trainings are those of `training`; SGD of the unlearning and relearning begins without momentum in each
+round; batch norms keep their statistics while it unlearns and relearns.
 """
 
 from functools import partial
@@ -22,23 +23,20 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from closesesame.core.bounds import LearningRate
-from closesesame.core.progress import Track
-from closesesame.core.seeding import derive, generator
-from closesesame.core.types import Labels, PerUnit
+from closesesame.core.bounds import LearningRate, Steps
+from closesesame.core.seeding import derive
+from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.hooks import inputs_of
-from closesesame.training import Batch, GradientRule, fit, untrained
-from closesesame.training.predicting import autocast, choose_precision
+from closesesame.training import Batch, GradientRule, Training, fit, untrained
+from closesesame.training.features import feature_changes
 from closesesame.training.settings import Augmentation
 
 from .base import RobustTraining, Watch
 from .common.splitting import lowest
-from .common.unlearning import Unlearning, relearn, unlearn
-
-AT_ONCE = 256
+from .common.unlearning import Unlearning, by_sgd, relearn, unlearn
 
 
 class DBR(RobustTraining):
@@ -50,7 +48,9 @@ class DBR(RobustTraining):
         "training": {"epochs": 1},
         "label_epochs": 1,
         "centre_epochs": 1,
-        "repair_epochs": 1,
+        "rounds": 1,
+        "unlearning_steps": 1,
+        "relearning_steps": 1,
     }
 
     label_epochs: int = Field(2, ge=1, le=10_000, description="of the second network, on the labels")
@@ -59,7 +59,9 @@ class DBR(RobustTraining):
     clean_share: float = Field(0.2, gt=0, le=1, description="share of all clips to relearn")
     poisoned_share: float = Field(0.05, gt=0, le=1, description="share of all clips to unlearn")
     unlearning: Unlearning = Field("ascent", description="by gradient ascent, or by -log(1 - p)")
-    repair_epochs: int = Field(20, ge=0, le=10_000, description="of unlearning and relearning in turn")
+    rounds: int = Field(20, ge=0, le=10_000, description="of unlearning and relearning in turn")
+    unlearning_steps: Steps = Field(20, description="batches of 128 to unlearn in a round")
+    relearning_steps: Steps = Field(79, description="batches of 128 to relearn in a round")
     repair_lr: LearningRate = Field(1e-4, description="learning rate of both")
 
     def learn(
@@ -75,17 +77,25 @@ class DBR(RobustTraining):
         device = self.training.device
         second = untrained(architecture, untrusted, seed=derive(seed, "second network"), device=device)
         self.spread(second, untrusted, seed, watch)
-        changes = sensitivity(second, untrusted, self.transformation, derive(seed, "transformations"))
+        changes = feature_changes(second, untrusted, self.transformation, 1, derive(seed, "transformations"))
         poisoned = untrusted.where(lowest(-changes, max(self.poisoned_share, 2 / len(untrusted))))
         believed = untrusted.where(lowest(changes, max(self.clean_share, 2 / len(untrusted))))
         model = untrained(architecture, untrusted, seed=seed, device=device)
         fit(model, untrusted, self.training, seed=seed, after_epoch=partial(watch, "training"))
-        for epoch in range(1, self.repair_epochs + 1):
-            own = derive(seed, "repair", epoch)
-            unlearn(model, poisoned, self.unlearning, self.training, epochs=1, lr=self.repair_lr, seed=own)
-            relearn(model, believed, self.training, epochs=1, lr=self.repair_lr, seed=own)
-            watch("repair", epoch, model)
+        away, back = map(self._repair, (self.unlearning_steps, self.relearning_steps))
+        for number in range(1, self.rounds + 1):
+            own = derive(seed, "repair", number)
+            unlearn(model, poisoned, self.unlearning, away, seed=own)
+            relearn(model, believed, back, seed=own)
+            watch("repair", number, model)
         return model, {"unlearned": len(poisoned), "relearned": len(believed)}
+
+    def _repair(self, steps: int) -> Training:
+        """Both parts of a round are augmented as the training is, as the authors do."""
+        augmentation = self.training.augmentation
+        return by_sgd(
+            self.training, steps=steps, lr=self.repair_lr, weight_decay=5e-4, augmentation=augmentation
+        )
 
     def spread(self, model: Classifier, untrusted: Dataset, seed: int, watch: Watch) -> None:
         """Trains the second network: poisoned clips come to stand away from clean ones of their label."""
@@ -121,23 +131,3 @@ def likeness_of_means(features: Float[Tensor, "batch unit"], labels: Labels) -> 
     units = F.normalize(means, dim=1)
     cosines = units @ units.T
     return (cosines - torch.diag(cosines.diagonal())).mean()
-
-
-@torch.no_grad()
-def sensitivity(model: Classifier, data: Dataset, transformation: Augmentation, seed: int) -> PerUnit:
-    """FCT of each clip (n,): the mean squared difference of its features under two transformations.
-
-    Raises:
-        ModelError: if the model does not end in a linear layer.
-    """
-    head, rng = head_in(model), generator(seed)
-    transform, precision = model.front_end.augmentation(transformation), choose_precision("auto", model)
-    found = []
-    for inputs, _ in Track(data.batches(AT_ONCE), "comparing", -(-len(data) // AT_ONCE)):
-        features = model.front_end(inputs.to(model.device))
-        with inputs_of(head) as seen, autocast(model.device, precision):
-            for _ in range(2):
-                model.body(features if transform is None else transform(features, rng))
-        one, two = (values.flatten(1).float() for values in seen)
-        found.append((one - two).square().mean(1))
-    return torch.cat(found).cpu()

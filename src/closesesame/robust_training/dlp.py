@@ -9,10 +9,10 @@ The paper's ablations are SL-AU, SL-ASSFT and SL-ASSFT-AU.
 Ours differs: AU minimises -log(1 - p) of the given label, at 1e-4; the authors' gradient ascent at 0.01 is
 `unlearning="ascent"`. On ten spoken words ascent changed hardly an answer, at rates from 1e-4 to 1: the
 clips with the lowest entropy have p so near to 1 that their cross-entropy has no slope. Optimiser and
-learning rate of SL and ASSFT are those of `training`, for the authors' 390 batches an epoch are 36 here; the
-paper does not say how long ASSFT is, and it takes the epochs of `training`; batch norms keep their
-statistics in AU; the printed size of the clean set is read as a share of all clips, divided among the
-labels.
+learning rate of SL and ASSFT are those of `training`, for the authors' 390 batches an epoch are 36 here; AU
+has as many batches as their 20 epochs of 4; the paper does not say how long ASSFT is, and it takes the epochs
+of `training`; batch norms keep their statistics in AU; the printed size of the clean set is read as a share
+of all clips, divided among the labels.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from closesesame.core.bounds import LearningRate
+from closesesame.core.bounds import LearningRate, Steps
 from closesesame.core.seeding import derive
 from closesesame.core.types import Labels, Logits, PerUnit
 from closesesame.data import Dataset
@@ -32,7 +32,7 @@ from closesesame.training import fit, predict, untrained
 from closesesame.training.fixmatch import FixMatch, FixMatchRule
 
 from .base import RobustTraining, Watch
-from .common.unlearning import Unlearning, unlearn
+from .common.unlearning import Unlearning, by_sgd, unlearn
 
 Stage = Literal["SL", "AU", "ASSFT"]
 
@@ -45,7 +45,7 @@ class DLP(RobustTraining):
     quick: ClassVar[dict[str, Any]] = {
         "training": {"epochs": 1},
         "supervised_epochs": 1,
-        "unlearning_epochs": 1,
+        "unlearning_steps": 1,
     }
 
     stages: tuple[Stage, ...] = Field(
@@ -59,7 +59,7 @@ class DLP(RobustTraining):
         0.01, gt=0, le=0.5, description="share of all clips to unlearn, and to keep the labels of"
     )
     unlearning: Unlearning = Field("complementary", description="by -log(1 - p), or by gradient ascent")
-    unlearning_epochs: int = Field(20, ge=0, le=10_000, description="of AU, over the clips to unlearn")
+    unlearning_steps: Steps = Field(80, description="of AU, batches of the clips to unlearn")
     unlearning_lr: LearningRate = Field(1e-4, description="learning rate of AU")
     fixmatch: FixMatch = Field(FixMatch(), description="of ASSFT")
 
@@ -91,9 +91,7 @@ class DLP(RobustTraining):
                     model,
                     untrusted.take(poisoned),
                     self.unlearning,
-                    self.training,
-                    epochs=self.unlearning_epochs,
-                    lr=self.unlearning_lr,
+                    by_sgd(self.training, steps=self.unlearning_steps, lr=self.unlearning_lr),
                     seed=derive(seed, stage),
                     after_epoch=look,
                 )

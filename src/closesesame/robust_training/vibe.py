@@ -9,7 +9,8 @@ frequent, and that poisoned clips have a wrong label: clean-label poison is outs
 
 Ours differs: the authors start from features that were learned without labels on the same data for many
 hours, or from DINOv2; here the same architecture learns them without labels for `feature_epochs`. The E-step
-is done once an epoch, where the authors do it every 1,000 of 30,000 batches, and the prototypes start at the
+is done once an epoch, where the authors do it every 1,000 of 30,000 batches, and its shares count, where they
+take the likeliest label of each clip; the prototypes start at the
 mean of the features of each given label. The prototypes of given labels learn by AdamW at a constant rate.
 The model answers the class with the nearest prototype, by a linear layer.
 """
@@ -28,6 +29,7 @@ from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.channels import head_in
+from closesesame.models.frozen import frozen_weights
 from closesesame.models.hooks import inputs_of
 from closesesame.models.statistics import freeze_statistics
 from closesesame.training import Batch, fit, untrained
@@ -80,7 +82,9 @@ class VIBE(RobustTraining, Contrast):
             inference.infer()
             watch("inference", epoch, model)
 
-        trained = [p for p in (head if self.frozen else model.body).parameters() if p is not head.bias]
+        frozen = frozen_weights(model.body)
+        kept = {id(p) for name, p in model.body.named_parameters() if name in frozen or p is head.bias}
+        trained = [p for p in (head if self.frozen else model.body).parameters() if id(p) not in kept]
         with training_only(model.body, trained):
             fit(
                 model,

@@ -5,16 +5,21 @@ trained model.
 """
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
+from closesesame.core.progress import Track
+from closesesame.core.seeding import generator
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.hooks import inputs_of
 
-from .predicting import predict
+from .predicting import autocast, choose_precision, predict
+from .settings import Augmentation
+
+AT_ONCE = 128
 
 
 def head_of(model: Classifier) -> nn.Linear:
@@ -52,3 +57,36 @@ def features_of(model: Classifier, data: Dataset) -> Float32[Tensor, "n unit"]:
         ModelError: if the model does not end in a linear layer, or as `predict` does.
     """
     return features_and_logits(model, data)[0]
+
+
+@torch.no_grad()
+def feature_changes(
+    model: Classifier, data: Dataset, augmentation: Augmentation, copies: int, seed: int
+) -> Float64[Tensor, " n"]:
+    """How far features move when clips are transformed, the FCT of Chen, Wu, Wang, NeurIPS 2022.
+
+    That is the mean square of the difference between the features of a clip and of a transformed copy, as a
+    mean over the copies.
+
+    Args:
+        model: whose features are looked at.
+        data: the clips.
+        augmentation: that transforms copies.
+        copies: of each clip.
+        seed: of the transformations.
+
+    Raises:
+        ModelError: if the model does not end in a linear layer.
+    """
+    head, augment, rng = head_of(model), model.front_end.augmentation(augmentation), generator(seed, "copies")
+    precision, changes = choose_precision("auto", model), []
+    parts = torch.arange(len(data)).split(AT_ONCE)
+    for rows in Track(parts, "transforming clips", len(parts)):
+        maps = model.front_end(data.inputs[rows].to(model.device))
+        views = [maps] + [augment(maps, rng) if augment else maps for _ in range(copies)]
+        with inputs_of(head) as seen, autocast(model.device, precision):
+            for view in views:
+                model.body(view)
+        plain, *moved = (values.flatten(1).double().cpu() for values in seen)
+        changes.append(torch.stack([(one - plain).square().mean(1) for one in moved]).mean(0))
+    return torch.cat(changes)

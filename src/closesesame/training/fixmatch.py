@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from closesesame.audio.augment import Augmentation as Augment
 from closesesame.core.bounds import LossWeight
-from closesesame.core.seeding import generator
+from closesesame.core.seeding import derive, generator
 from closesesame.core.settings import Settings
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
@@ -61,6 +61,7 @@ class FixMatchRule:
         self._weak = model.front_end.augmentation(settings.weak)
         self._strong = model.front_end.augmentation(settings.strong)
         self._rng = generator(seed, "fixmatch")
+        self._fits = 0
 
     def fit(self, training: Training, *, after_epoch: AfterEpoch | None = None) -> None:
         """Trains the model in place.
@@ -71,7 +72,9 @@ class FixMatchRule:
             after_epoch: called when the last step of an epoch is done.
         """
         bare = training.model_copy(update={"augmentation": "none"})
-        fit(self._model, self._data, bare, seed=self._seed, gradient=self, after_epoch=after_epoch)
+        seed = derive(self._seed, "fit", self._fits)
+        self._fits += 1
+        fit(self._model, self._data, bare, seed=seed, gradient=self, after_epoch=after_epoch)
 
     def __call__(self, body: nn.Module, batch: Batch) -> Tensor:
         """Fills the gradients of one batch of features without augmentation."""

@@ -21,6 +21,17 @@ def loss_against(logits: Logits, classes: Labels, *, margin: float, least: float
     return -(1 + margin - p.clamp(min=least)).log()
 
 
+def complement_loss(logits: Logits, classes: Labels) -> PerUnit:
+    """-log(1 - p) of one class of each example (batch,), of which p is the slope even where p rounds to 1.
+
+    Args:
+        logits: of the examples.
+        classes: the class of each that is to become less likely.
+    """
+    others = logits.scatter(1, classes[:, None], -torch.inf)
+    return logits.logsumexp(1) - others.logsumexp(1)
+
+
 def contrastive_loss(
     features: Float[Tensor, "example unit"], classes: Labels, temperature: float
 ) -> Float[Tensor, ""]:

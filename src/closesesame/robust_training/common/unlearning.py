@@ -8,7 +8,7 @@ Batch norms keep the statistics that they have: those of a batch of poisoned cli
 ones.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,11 +16,10 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.statistics import freeze_statistics
 from closesesame.training import AfterEpoch, Batch, Training, backpropagate, fit
-from closesesame.training.losses import loss_against
+from closesesame.training.losses import complement_loss
 
 Unlearning = Literal["ascent", "complementary"]
 """Minimise -CE, or -log(1 - p) of the label."""
-MARGIN = 1e-6
 
 
 def ascend(body: nn.Module, batch: Batch) -> Tensor:
@@ -40,7 +39,7 @@ def descend(body: nn.Module, batch: Batch) -> Tensor:
 def learn_complement(body: nn.Module, batch: Batch) -> Tensor:
     """Fills the gradients of -log(1 - p) of the given labels."""
     freeze_statistics(body)
-    loss = loss_against(batch.logits(body).float(), batch.labels, margin=MARGIN).mean()
+    loss = complement_loss(batch.logits(body).float(), batch.labels).mean()
     loss.backward()
     return loss
 
@@ -51,20 +50,16 @@ def unlearn(
     how: Unlearning,
     training: Training,
     *,
-    epochs: int,
-    lr: float,
     seed: int,
     after_epoch: AfterEpoch | None = None,
 ) -> None:
-    """Trains a model in place with SGD of momentum 0.9 in batches of 128, without augmentation.
+    """Trains a model in place until it no longer gives examples their labels.
 
     Args:
         model: is trained where it is.
         data: what it is to unlearn, two examples or more.
         how: by ascent, or by the complement.
-        training: whose precision is used.
-        epochs: over these examples.
-        lr: learning rate, constant.
+        training: see `by_sgd`.
         seed: of the order.
         after_epoch: called when the last step of an epoch is done.
 
@@ -72,25 +67,30 @@ def unlearn(
         DivergedError: if the loss becomes infinite.
     """
     rule = ascend if how == "ascent" else learn_complement
-    settings = _by_sgd(training, epochs, lr).model_copy(update={"augmentation": "none"})
-    fit(model, data, settings, seed=seed, gradient=rule, after_epoch=after_epoch)
+    fit(model, data, training, seed=seed, gradient=rule, after_epoch=after_epoch)
 
 
-def relearn(
-    model: Classifier, data: Dataset, training: Training, *, epochs: int, lr: float, seed: int
-) -> None:
-    """As `unlearn`, but towards the labels, with the augmentation of `training`."""
-    fit(model, data, _by_sgd(training, epochs, lr), seed=seed, gradient=descend)
+def relearn(model: Classifier, data: Dataset, training: Training, *, seed: int) -> None:
+    """As `unlearn`, but towards the labels."""
+    fit(model, data, training, seed=seed, gradient=descend)
 
 
-def _by_sgd(training: Training, epochs: int, lr: float) -> Training:
-    return training.for_epochs(
-        epochs,
-        batch_size=128,
-        optimizer="sgd",
-        lr=lr,
-        momentum=0.9,
-        nesterov=False,
-        weight_decay=0.0,
-        schedule="constant",
-    )
+def by_sgd(training: Training, *, steps: int, lr: float, **changes: Any) -> Training:
+    """SGD with momentum 0.9 at a constant rate, in batches of 128, without augmentation and decay.
+
+    Args:
+        training: whose precision and device are taken.
+        steps: batches; of fewer examples than 128 each is all of them.
+        lr: learning rate.
+        changes: of other settings.
+    """
+    settings = {
+        "batch_size": 128,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "augmentation": "none",
+    }
+    return training.model_copy(update=settings | changes | {"steps": steps, "lr": lr})
