@@ -144,7 +144,7 @@ ROBUST = """
 attack = ["pbsm", "ultrasonic"]
 robust_training = [
     "plain",
-    { name = "dlp", settings = { supervised_epochs = 2, unlearning_epochs = 3, training = { epochs = 2 } } },
+    { name = "dlp", settings = { supervised_epochs = 2, unlearning_steps = 3, training = { epochs = 2 } } },
 ]
 """
 

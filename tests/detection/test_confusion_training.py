@@ -10,8 +10,14 @@ from torch.nn import functional as F
 
 from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
+from closesesame.data.hiding import hidden_order
 from closesesame.detection import ConfusionTraining, confusion_training
-from closesesame.detection.confusion_training import confusion_rule, likelihood_ratio, wrong_labels
+from closesesame.detection.confusion_training import (
+    best_fitted,
+    confusion_rule,
+    likelihood_ratio,
+    wrong_labels,
+)
 from closesesame.models import Classifier
 from closesesame.training import Batch, Training
 from tests.removal.tiny import assert_same, state, vectors, victim
@@ -113,8 +119,20 @@ def test_each_round_starts_from_the_suspect_and_learns_from_what_the_last_one_fi
     monkeypatch.setattr(ConfusionTraining, "_fails", lambda *_: fails)
     method = ConfusionTraining(kept_shares=(0.2,), steps=7, lr=0.02, momentum=0.3, weight=11)
     found = method.score(suspect, data, clean, 4)
-    training = Training(optimizer="sgd", lr=0.02, momentum=0.3, schedule="constant", steps=7)
-    assert [one[0] for one in rounds] == [data.ids, data.ids[24:]]
+    training = Training(
+        optimizer="sgd",
+        lr=0.02,
+        momentum=0.3,
+        weight_decay=1e-4,
+        schedule="constant",
+        steps=7,
+        augmentation="none",
+    )
+    numbers = tuple(map(str, range(30)))
+    best = torch.zeros(30, dtype=torch.bool)
+    best[best_fitted(probabilities[0], data.labels[hidden_order(data)], 0.2)] = True
+    kept = tuple(name for name, chosen in zip(numbers, best.tolist(), strict=True) if chosen)
+    assert [one[0] for one in rounds] == [numbers, kept]
     assert [one[1:] for one in rounds] == [
         (training, derive(4, "round", 0)),
         (training, derive(4, "round", 1)),
@@ -126,6 +144,16 @@ def test_each_round_starts_from_the_suspect_and_learns_from_what_the_last_one_fi
     assert found.flagged is not None
     assert torch.equal(found.flagged, (data.labels == 1) & (probabilities[1] > 0.5))
     assert all(torch.equal(value, before[name]) for name, value in state(suspect).items())
+
+
+def test_the_best_fitted_share_is_kept_and_the_best_of_each_label() -> None:
+    probability, labels = (
+        torch.linspace(0, 1, 200).double(),
+        torch.arange(200) // 100,
+    )  # label 1 is fitted best
+    assert best_fitted(probability, labels, 0.1).tolist() == [98, 99, *range(180, 200)]
+    assert best_fitted(probability, labels, 0.9).tolist() == list(range(20, 200))
+    assert best_fitted(probability, torch.arange(200) % 2, 0.001).tolist() == [196, 197, 198, 199]
 
 
 def test_a_trigger_outlives_confusion() -> None:

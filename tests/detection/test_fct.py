@@ -11,7 +11,7 @@ from closesesame.data import Dataset
 from closesesame.detection import FCT, fct
 from closesesame.detection.fct import separation_rule, similarity
 from closesesame.models import Classifier, adapt
-from closesesame.training import Batch, Training
+from closesesame.training import Batch, Training, features
 from closesesame.training.weights import redraw
 from tests.removal.tiny import assert_same, tiny, vectors
 
@@ -71,7 +71,7 @@ def test_the_score_is_the_mean_square_by_which_features_move(monkeypatch: pytest
 
     monkeypatch.setattr(type(model.front_end), "augmentation", augmentation)
     monkeypatch.setattr(fct, "fit", lambda *_, **__: None)
-    monkeypatch.setattr(fct, "BATCH_SIZE", 3)
+    monkeypatch.setattr(features, "AT_ONCE", 3)
     found = FCT(copies=2, transformation="light").score(model, data, None, 0).scores
     # Differences are once and twice the features, so the mean of squares is 2.5 times their own.
     assert found.tolist() == pytest.approx([2.5 * 0.05, 0, 2.5 * 0.04], abs=1e-7)
@@ -87,11 +87,11 @@ def test_fresh_weights_are_trained_without_augmentation_and_then_pushed_apart(
         fresh = tiny()
         redraw(fresh, derive(6, "fresh weights"))
         assert_same(model, fresh)
-        assert learned.ids == data.ids
+        assert learned.ids == tuple(map(str, range(12)))
         runs.append((training, more["seed"], "gradient" in more))
 
     monkeypatch.setattr(fct, "fit", fit)
-    monkeypatch.setattr(FCT, "_moved", lambda *_: torch.arange(12.0))
+    monkeypatch.setattr(fct, "feature_changes", lambda *_: torch.arange(12.0))
     FCT(epochs=3, separation_epochs=4, lr=0.2).score(suspect, data, None, 6)
     assert runs == [
         (Training(epochs=3, augmentation="none"), 6, False),

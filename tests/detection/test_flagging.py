@@ -38,7 +38,7 @@ def test_equal_clean_scores_are_not_exceeded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "least"), [(0.01, 100), (0.05, 20), (0.3, 4), (0.07, 15), (0.5, 2), (0.1, 10)]
+    ("rate", "least"), [(0.01, 99), (0.05, 19), (0.3, 3), (0.07, 14), (0.5, 1), (0.1, 9)]
 )
 def test_a_rate_needs_its_clean_clips(rate: float, least: int) -> None:
     assert least_clean(rate) == least

@@ -75,6 +75,11 @@ def test_the_first_model_is_the_one_that_gets_more_clean_clips_wrong_than_allowe
     assert counts(IbdPsc(factor=2, models=1), 1.6, clips(1.0)) == range(1, 2)
 
 
+def test_an_input_is_flagged_above_the_threshold_of_the_paper() -> None:
+    assert IbdPsc().flags_above() == 0.9
+    assert IbdPsc(threshold=0.7).flags_above() == 0.7
+
+
 def test_without_such_a_model_the_highest_counts_are_taken() -> None:
     assert counts(IbdPsc(), 9.0, clips(1.0)) == range(1, 3)
     assert counts(IbdPsc(models=1), 9.0, clips(1.0)) == range(2, 3)

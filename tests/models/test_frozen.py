@@ -1,20 +1,24 @@
 """Frozen layers of large networks stay as they are; layers that are computed again give the same."""
 
 import copy
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
 from closesesame.data import Dataset
+from closesesame.detection import ConfidentLearning, ConfusionTraining, Detection
 from closesesame.models import Classifier, load_model
 from closesesame.models.frozen import freeze, frozen_weights
 from closesesame.models.huggingface import HuggingFace
 from closesesame.removal import FT, Restore, Scratch
+from closesesame.robust_training import VIBE
+from closesesame.training import Training, predict
 from closesesame.training.weights import redraw
 from tests.commands import Sesame
 
@@ -134,3 +138,41 @@ def test_marks_stay_in_copies_and_name_buffers_too() -> None:
     assert frozen_weights(nn.Linear(2, 2)) == set()
     freeze(network)
     assert frozen_weights(network) == {*expected, "1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ConfidentLearning(folds=2, training=Training(steps=2, lr=1e-2)),
+        ConfusionTraining(steps=2, lr=1e-2, kept_shares=()),
+    ],
+    ids=lambda method: method.name,
+)
+def test_a_detection_that_trains_leaves_frozen_layers_as_they_are(
+    method: Detection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = two_layers("wav2vec2", frozen_layers=1)
+    trained: list[Classifier] = []
+    module = importlib.import_module(type(method).__module__)
+    monkeypatch.setattr(module, "predict", lambda model, data: trained.append(model) or predict(model, data))
+    method.score(model, examples(), examples(), 0)
+    moved = changed(model.body, trained[-1].body)
+    assert not moved & frozen_weights(model.body)
+    assert moved
+
+
+def test_vibe_leaves_frozen_layers_as_they_are() -> None:
+    sizes, extractor = CONFIGS["wav2vec2"]
+    made = HuggingFace(kind="wav2vec2", config=sizes, extractor=extractor, frozen_layers=1)
+    states: list[dict[str, Tensor]] = []
+
+    def watch(stage: str, epoch: int, model: Classifier) -> None:
+        states.append({name: value.clone() for name, value in model.body.state_dict().items()})
+
+    method = VIBE(training=Training(epochs=2, batch_size=4), feature_epochs=1)
+    trained = method.train(made, examples(), 0, watch=watch).model
+    frozen = frozen_weights(trained.body)
+    assert frozen
+    first, last = states[0], states[-1]
+    assert all(torch.equal(first[name], last[name]) for name in frozen)
+    assert any(not torch.equal(first[name], last[name]) for name in set(first) - frozen)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from closesesame.models import Classifier
 from closesesame.robust_training import ABL, Plain
 from closesesame.robust_training.abl import Isolation, isolation_rule
+from closesesame.robust_training.common.unlearning import by_sgd
 from closesesame.training import Batch, accuracy, predict
 from tests.removal.tiny import asr, vectors
 from tests.robust_training.tiny import FAST, Little, poisoned_rows, poisoned_vectors, recorded
@@ -58,7 +59,7 @@ def test_each_part_gets_its_own_clips_and_settings(isolation: Isolation) -> None
         level=0.7,
         isolation_rate=0.1,
         unlearning="complementary",
-        unlearning_epochs=3,
+        unlearning_steps=3,
         unlearning_lr=0.007,
     )
     told: list[tuple[str, int]] = []
@@ -83,8 +84,8 @@ def test_each_part_gets_its_own_clips_and_settings(isolation: Isolation) -> None
     assert rest[1][2] == method.training
     assert "gradient" not in rest[2]
     assert last[1][1].ids == tuple(data.ids[row] for row in lowest)
-    assert last[1][2:] == ("complementary", method.training)
-    assert (last[2]["epochs"], last[2]["lr"]) == (3, 0.007)
+    settings = by_sgd(method.training, steps=3, lr=0.007, batch_size=64, weight_decay=1e-4)
+    assert last[1][2:] == ("complementary", settings)
     assert made.chosen == {"isolated": 9}
 
 
@@ -101,7 +102,7 @@ def test_clips_that_are_learned_at_once_are_isolated_and_their_backdoor_unlearne
         isolation_rate=0.1,
         unlearning="complementary",
         unlearning_lr=0.015,
-        unlearning_epochs=6,
+        unlearning_steps=6,
     )
     seen: list[float] = []
 

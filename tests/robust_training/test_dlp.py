@@ -9,6 +9,7 @@ import torch
 from closesesame.core.errors import SettingError
 from closesesame.models import Classifier
 from closesesame.robust_training import DLP, Plain
+from closesesame.robust_training.common.unlearning import by_sgd
 from closesesame.robust_training.dlp import entropy_of, filtered
 from closesesame.training import accuracy, predict
 from closesesame.training.fixmatch import FixMatch
@@ -58,7 +59,7 @@ def test_each_stage_gets_its_own_clips_and_settings(stages: tuple[str, ...]) -> 
         supervised_epochs=4,
         filter_rate=0.1,
         unlearning="ascent",
-        unlearning_epochs=3,
+        unlearning_steps=3,
         unlearning_lr=0.007,
         fixmatch=FixMatch(threshold=0.6),
     )
@@ -79,14 +80,13 @@ def test_each_stage_gets_its_own_clips_and_settings(stages: tuple[str, ...]) -> 
     poisoned, kept = after_first
     assert (len(poisoned), len(kept)) == (9, 9)
     assert made.chosen == {"filtered_as_poisoned": 9, "filtered_as_clean": 9}
-    for name, given, more in calls:
+    for name, given, _ in calls:
         if name == "fit":
             assert given[1] is data
             assert given[2] == FAST.model_copy(update={"epochs": 4})
         elif name == "unlearn":
             assert given[1].ids == tuple(data.ids[row] for row in poisoned.tolist())
-            assert given[2:] == ("ascent", method.training)
-            assert (more["epochs"], more["lr"]) == (3, 0.007)
+            assert given[2:] == ("ascent", by_sgd(method.training, steps=3, lr=0.007))
         else:
             assert given[1] is data
             assert given[2].nonzero()[:, 0].tolist() == sorted(kept.tolist())

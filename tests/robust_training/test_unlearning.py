@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from closesesame.robust_training.common.unlearning import ascend, descend, learn_complement, relearn, unlearn
+from closesesame.robust_training.common.unlearning import (
+    ascend,
+    by_sgd,
+    descend,
+    learn_complement,
+    relearn,
+    unlearn,
+)
 from closesesame.training import Batch, Training, fit, predict
 from tests.removal.tiny import state, tiny, vectors
 from tests.robust_training.tiny import FAST, recorded
@@ -44,6 +51,14 @@ def test_the_gradients_are_those_of_the_formulas() -> None:
     assert slope(learn_complement) == pytest.approx((complement, (p * 2 - q) / 2), rel=1e-4)
 
 
+def test_the_complement_has_its_slope_where_the_label_is_all_but_certain() -> None:
+    body = Scale()
+    batch = Batch(torch.tensor([[60.0, 0.0]]), torch.tensor([0]), torch.arange(1))  # p rounds to 1
+    assert float(learn_complement(body, batch).detach()) == pytest.approx(60)
+    assert body.weight.grad is not None
+    assert float(body.weight.grad) == pytest.approx(60)
+
+
 @pytest.mark.parametrize("how", ["ascent", "complementary"])
 def test_labels_are_forgotten_and_statistics_kept(how: str) -> None:
     data, model = vectors(60), tiny()
@@ -54,9 +69,7 @@ def test_labels_are_forgotten_and_statistics_kept(how: str) -> None:
         model,
         wrong,
         how,  # type: ignore[arg-type]
-        FAST,
-        epochs=12,
-        lr=0.05,
+        by_sgd(FAST, steps=12, lr=0.05),
         seed=0,
         after_epoch=lambda epoch, _: told.append(epoch),
     )
@@ -65,30 +78,35 @@ def test_labels_are_forgotten_and_statistics_kept(how: str) -> None:
     after = model.state_dict()
     for name in ("body.norm.running_mean", "body.norm.running_var"):
         assert torch.equal(after[name], before[name])
-    relearn(model, data, FAST, epochs=40, lr=0.05, seed=0)
+    relearn(model, data, by_sgd(FAST, steps=40, lr=0.05), seed=0)
     assert float((predict(model, wrong).argmax(1) == 1).float().mean()) > 0.8
     assert torch.equal(model.state_dict()["body.norm.running_mean"], before["body.norm.running_mean"])
 
 
-def test_both_are_sgd_with_a_constant_learning_rate_and_only_relearning_augments() -> None:
-    training = Training(augmentation="light", nesterov=True, optimizer="sgd", steps=7, precision="fp32")
-    data = vectors(6)
-    model = tiny()
-    model.front_end.augmentation = lambda strength: None  # type: ignore[method-assign]
+def test_both_are_given_their_rule_and_their_seed() -> None:
+    data, model, training = vectors(6), tiny(), by_sgd(FAST, steps=1, lr=0.03)
     with recorded(MODULE, "fit") as calls:
-        unlearn(model, data, "ascent", training, epochs=2, lr=0.03, seed=5)
-        relearn(model, data, training, epochs=3, lr=0.04, seed=6)
+        unlearn(model, data, "ascent", training, seed=5)
+        unlearn(model, data, "complementary", training, seed=7)
+        relearn(model, data, training, seed=6)
+    assert all(given == (model, data, training) for _, given, _ in calls)
+    rules = [(more["gradient"], more["seed"]) for _, _, more in calls]
+    assert rules == [(ascend, 5), (learn_complement, 7), (descend, 6)]
+
+
+def test_sgd_has_a_constant_learning_rate_and_no_augmentation_unless_it_is_asked_for() -> None:
+    training = Training(augmentation="light", nesterov=True, optimizer="sgd", steps=7, precision="fp32")
     wanted = Training(
         optimizer="sgd",
         lr=0.03,
+        momentum=0.9,
         batch_size=128,
-        epochs=2,
+        steps=2,
         weight_decay=0,
         schedule="constant",
         precision="fp32",
+        augmentation="none",
     )
-    assert [given[2] for _, given, _ in calls] == [
-        wanted.model_copy(update={"augmentation": "none"}),
-        wanted.model_copy(update={"augmentation": "light", "epochs": 3, "lr": 0.04}),
-    ]
-    assert [(more["gradient"], more["seed"]) for _, _, more in calls] == [(ascend, 5), (descend, 6)]
+    assert by_sgd(training, steps=2, lr=0.03) == wanted
+    changed = by_sgd(training, steps=2, lr=0.03, batch_size=9, augmentation="strong")
+    assert changed == wanted.model_copy(update={"batch_size": 9, "augmentation": "strong"})

@@ -139,3 +139,21 @@ def test_unlabelled_examples_help_where_labels_are_few() -> None:
     supervised = tiny()
     fit(supervised, data, training.model_copy(update={"augmentation": "none"}), seed=0)
     assert found[1] < accuracy(supervised, vectors(300, 1)) + 0.02
+
+
+def test_each_training_with_a_rule_has_an_order_of_its_own() -> None:
+    orders: list[Tensor] = []
+
+    class Noted(FixMatchRule):
+        def __call__(self, body: nn.Module, batch: Batch) -> Tensor:
+            orders.append(batch.index)
+            return super().__call__(body, batch)
+
+    rule = Noted(model(), DATA, ONE, FixMatch(), 3)
+    for _ in range(2):
+        rule.fit(Training(epochs=4, batch_size=5, precision="fp32"))
+    assert not torch.equal(torch.stack(orders[:4]), torch.stack(orders[4:]))
+    first = orders[:4]
+    orders.clear()
+    Noted(model(), DATA, ONE, FixMatch(), 3).fit(Training(epochs=4, batch_size=5, precision="fp32"))
+    assert torch.equal(torch.stack(orders), torch.stack(first))

@@ -84,7 +84,7 @@ class ASD(RobustTraining):
         return lowest(self.falls(model, untrusted, seed), self.labelled_share)
 
     def falls(self, model: Classifier, untrusted: Dataset, seed: int) -> PerUnit:
-        """By how much the symmetric loss of each clip falls in one more epoch of a copy on all given labels."""
+        """By how much the symmetric loss of each clip falls in one more epoch of a copy on all labels."""
         ahead = copy.deepcopy(model)
         fit(ahead, untrusted, self.training.for_epochs(1), seed=seed)
         return losses_of(model, untrusted) - losses_of(ahead, untrusted)

@@ -11,7 +11,6 @@ from pydantic import Field, model_validator
 from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.core.method import Method
 from closesesame.data import Dataset
-from closesesame.data.hiding import anonymous, hidden_order
 from closesesame.models import Architecture, Classifier
 from closesesame.models.matching import say_inputs
 from closesesame.training import Training
@@ -85,8 +84,7 @@ class RobustTraining(Method, ABC):
             raise DataError(f"{self.name} needs clean examples beside the untrusted ones")
         known = _fitting(clean, untrusted) if wanted and clean else None
         started = time.perf_counter()
-        shown = anonymous(untrusted, hidden_order(untrusted))
-        model, chosen = self.learn(architecture, shown, known, seed, watch)
+        model, chosen = self.learn(architecture, untrusted, known, seed, watch)
         if not all(value.float().isfinite().all() for value in model.state_dict().values()):
             raise DivergedError(f"{self.name} left weights that are NaN or infinite; lower training.lr")
         seconds = time.perf_counter() - started
@@ -114,7 +112,7 @@ class RobustTraining(Method, ABC):
 
         Args:
             architecture: what to build.
-            untrusted: the training set, without names and speakers, in an order that says nothing.
+            untrusted: the training set.
             clean: clean examples with labels counted as in the untrusted set; None if the method needs none.
             seed: of everything drawn.
             watch: to be called after each epoch of each stage.

@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 from closesesame.core.bounds import Steps
 from closesesame.core.errors import DataError, ModelError
-from closesesame.core.seeding import derive
+from closesesame.core.seeding import derive, generator
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
@@ -187,7 +187,10 @@ class OrdinaryCheck(SelfDistillation):
         scores = ordinariness(early, late, data.labels)
         odd = oddness([_features_and_logits(one, data) for one in (probes["strong"], model)], data.labels)
         scores[(odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)] -= 1
-        return most_ordinary(scores, data.labels, self.ordinary_share, self.ordinary_least)
+        # Scores are often equal, and the order of the clips may be that of their true classes.
+        mixed = torch.randperm(len(scores), generator=generator(seed, "ties"))
+        chosen = most_ordinary(scores[mixed], data.labels[mixed], self.ordinary_share, self.ordinary_least)
+        return mixed[chosen].sort().values
 
 
 class OrdinaryRepair(OrdinaryCheck):
