@@ -84,3 +84,13 @@ def test_two_batch_norms_are_kept_where_there_are_two() -> None:
 
 def test_a_clip_alone_is_not_suspicious() -> None:
     assert Flare().clustered(line(3), 2).tolist() == [0]
+
+
+def test_copies_of_a_clip_are_no_cluster() -> None:
+    places = line(0, 1, 2, 3, 20, 21, 24)
+    twice = torch.cat([places, places[:3]])
+    found = persistence(twice, 2)
+    assert torch.equal(found[:7], persistence(places, 2))
+    assert torch.equal(found[7:], found[:3])
+    assert persistence(line(5, 5, 5), 2).tolist() == [0, 0, 0]
+    assert len(persistence(line(1, 1, 1, 2), 4)) == 4

@@ -9,6 +9,7 @@ from torch import Tensor
 from closesesame.core.errors import DataError, SettingError
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset, Splits
+from closesesame.data.hiding import hidden_order
 from closesesame.detection import DETECTIONS, Detection
 from closesesame.models import Classifier
 from closesesame.robust_training import Screened
@@ -68,12 +69,13 @@ def test_the_most_suspicious_are_dropped_and_the_rest_is_trained_on_again(
     data, told = tones.train.take(torch.arange(40)), list[tuple[str, int]]()
     robust = Screened(training=BRIEF, detection="by_place", **settings)
     made = robust.train(SMALL, data, 5, watch=lambda stage, epoch, _: told.append((stage, epoch)))
-    assert made.chosen == {"dropped_clips": first}
+    assert made.chosen == {"dropped_clips": first, "dropped_classes": []}
     assert told == [("training", 1), ("again", 1)]
-    assert_same(made.model, train(SMALL, data.take(torch.arange(first, 40)), BRIEF, seed=5))
+    kept = hidden_order(data)[first:].sort().values
+    assert_same(made.model, train(SMALL, data.take(kept), BRIEF, seed=5))
     suspect, ids, clean, seed = GIVEN.pop()
     assert_same(suspect, train(SMALL, data, BRIEF, seed=5))
-    assert (ids, clean, seed) == (data.ids, 0, derive(5, "detection"))
+    assert (ids, clean, seed) == (tuple(map(str, range(40))), 0, derive(5, "detection"))
 
 
 def test_of_equal_scores_as_many_are_dropped_as_asked(tones: Splits) -> None:
@@ -81,7 +83,21 @@ def test_of_equal_scores_as_many_are_dropped_as_asked(tones: Splits) -> None:
     robust = Screened(
         training=BRIEF, detection="by_place", detection_settings={"alike": True}, dropped_share=0.1
     )
-    assert robust.train(SMALL, data, 0).chosen == {"dropped_clips": 4}
+    assert robust.train(SMALL, data, 0).chosen["dropped_clips"] == 4
+
+
+def test_a_class_of_which_nothing_is_left_is_named(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tones.train.take(torch.arange(40))
+
+    def scores(self: Any, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
+        return (examples.labels == 1).double()
+
+    monkeypatch.setattr(ByPlace, "suspicion", scores)
+    share = float((data.labels == 1).float().mean())
+    made = Screened(training=BRIEF, detection="by_place", dropped_share=share).train(SMALL, data, 0)
+    assert made.chosen["dropped_classes"] == [data.classes[1]]
+    (said,) = made.remarks
+    assert said.endswith(f"so the model does not know them: {data.classes[1]}")
 
 
 def test_clean_clips_are_asked_for_if_the_detection_needs_some(tones: Splits) -> None:

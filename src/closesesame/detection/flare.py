@@ -98,11 +98,13 @@ def persistence(points: Points, size: int) -> PerUnit:
     Campello, Moulavi, Sander, "Density-Based Clustering Based on Hierarchical Density Estimates", PAKDD 2013.
 
     Args:
-        points: in any order, which does not matter; one alone scores 0.
+        points: in any order, which does not matter; equal ones count as one, and one alone scores 0.
         size: points that a cluster has, or more.
     """
+    points, place = points.unique(dim=0, return_inverse=True)  # copies of a clip are no cluster
     if len(points) < 2:
-        return torch.zeros(len(points), dtype=torch.float64)
+        return torch.zeros(len(place), dtype=torch.float64)
+    size = min(size, len(points))
     edges = spanning_tree(points, size)
     cluster, members = list(range(len(points))), {number: [number] for number in range(len(points))}
     joined, lasted = np.zeros(len(points)), np.zeros(len(points))
@@ -116,7 +118,8 @@ def persistence(points: Points, size: int) -> PerUnit:
         for number in moved:
             cluster[number] = large
         members[large] += moved
-    return torch.from_numpy(np.where(lasted > 0, lasted, np.log(joined / edges[-1][0])))
+    scores: PerUnit = torch.from_numpy(np.where(lasted > 0, lasted, np.log(joined / edges[-1][0])))[place]
+    return scores
 
 
 def spanning_tree(points: Points, size: int) -> list[tuple[float, int, int]]:

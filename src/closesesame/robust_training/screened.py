@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, field_validator
 
-from closesesame.core.errors import SettingError
+from closesesame.core.errors import SettingError, listed
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.detection import DETECTIONS, Detection, Suspicion
@@ -94,7 +94,16 @@ class Screened(RobustTraining):
         found = self._detection().score(first, untrusted, clean, derive(seed, "detection"))
         kept = untrusted.take(self._kept(found))
         again = train(architecture, kept, self.training, seed=seed, after_epoch=partial(watch, "again"))
-        return again, {"dropped_clips": len(untrusted) - len(kept)}
+        lost = sorted(set(untrusted.labels.unique().tolist()) - set(kept.labels.unique().tolist()))
+        names = [untrusted.classes[label] for label in lost]
+        return again, {"dropped_clips": len(untrusted) - len(kept), "dropped_classes": names}
+
+    def remarks(self, chosen: dict[str, Any]) -> list[str]:
+        """Which classes nothing is left of."""
+        if not chosen["dropped_classes"]:
+            return []
+        named = listed(chosen["dropped_classes"])
+        return [f"all clips of these classes were dropped, so the model does not know them: {named}"]
 
     def _detection(self) -> Detection:
         return _detection_of(self.detection, self.detection_settings)
