@@ -256,3 +256,25 @@ def test_names_of_classes_must_be_two_or_more(sesame: Sesame, theirs: Classifier
     assert "yes names 1 of the classes, and a model tells two or more apart" in said
     said = sesame.fails("import", tmp_path / "w.pt", tmp_path / "m", "--classes", "yes,yes", *SIZES)
     assert "'yes'" in said
+
+
+class OfHundred(nn.Linear):
+    """A network that takes clips of 100 samples alone, and knows two classes."""
+
+    def __init__(self) -> None:
+        super().__init__(100, 2)
+
+
+def test_a_network_that_answers_no_clip_is_not_imported(sesame: Sesame, tmp_path: Path) -> None:
+    save_file(OfHundred().state_dict(), tmp_path / "w.safetensors")
+    words = ("import", tmp_path / "w.safetensors", tmp_path / "m", "--model", f"{__name__}:OfHundred")
+    rate = ("--sample-rate", "1000", "--classes")
+    said = sesame.fails(*words, *rate, "no,yes")
+    assert (
+        f"{tmp_path / 'w.safetensors'} makes a network that gives no answers to clips of 1 s at 1,000" in said
+    )
+    assert "name another --duration-s or --sample-rate" in said
+    said = sesame.fails(*words, *rate, "no,yes,stop", "--duration-s", "0.1")
+    assert f"{tmp_path / 'w.safetensors'}: the model gives answers of shape [1, 2]" in said
+    assert not (tmp_path / "m").exists()
+    assert sesame.json(*words, *rate, "no,yes", "--duration-s", "0.1")["sample_rate"] == 1000

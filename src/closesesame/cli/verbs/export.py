@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from closesesame.cli.app import command
 from closesesame.cli.inputs import load_model_on
 from closesesame.cli.options import Force, ModelFolder
-from closesesame.cli.printing import Answer
+from closesesame.cli.printing import Answer, notes
 from closesesame.core.disk import Destination
 from closesesame.core.errors import ModelError, SettingError
 
@@ -37,7 +37,8 @@ def export(
 
     In a file of weights, .safetensors, .pt or .ckpt, they have the names that closesesame gives them, or with
     --like those of another file. A model that was imported from a folder
-    of Hugging Face becomes such a folder again, if the name of the output has no suffix; with --like and a
+    of Hugging Face becomes such a folder again, in the numbers that it came in, if the name of the output has
+    no suffix; with --like and a
     folder of SpeechBrain, a folder of .ckpt files. An .onnx file (extra 'onnx') takes waveforms and gives
     logits, equal to those of the model to 1e-4, which is checked.
 
@@ -72,7 +73,7 @@ def export(
 def _is_exported(folder: Path) -> bool:
     """Whether a folder is one that could have been exported, and may be replaced."""
     from closesesame.models.checkpoints import PART
-    from closesesame.models.huggingface import is_pretrained
+    from closesesame.models.pretrained import is_pretrained
 
     parts = folder.is_dir() and {path.suffix for path in folder.iterdir()} == {PART}
     return is_pretrained(folder) or parts
@@ -81,10 +82,12 @@ def _is_exported(folder: Path) -> bool:
 def _folder(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
     from closesesame.models import read_checkpoint, weights_like
     from closesesame.models.checkpoints import write_parts
-    from closesesame.models.huggingface import write_pretrained
+    from closesesame.models.pretrained import numbers_for, write_pretrained
 
     if like is None:
-        place.write(lambda folder: write_pretrained(classifier, folder))
+        numbers, note = numbers_for(classifier)
+        notes([note] if note else [])
+        place.write(lambda folder: write_pretrained(classifier, folder, numbers))
     else:
         checkpoint = read_checkpoint(like)
         state = weights_like(classifier, checkpoint)
