@@ -11,7 +11,7 @@ from closesesame.cli.inputs import findings_in, settings_of
 from closesesame.cli.options import Duration, Force, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, notes
-from closesesame.core.bounds import LEAST_HZ, MOST_HZ, Task
+from closesesame.core.bounds import LEAST_HZ, MOST_HZ, Task, check_classes
 from closesesame.core.errors import DataError, SettingError, listed
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def import_(
         given = _read(file, model, settings, classes, sample_rate)
         if given.checkpoint.left:
             notes([f"of {file} this is left out, since it is no weight: {listed(given.checkpoint.left)}"])
-        notes(given.notes)
         shape = (round(given.sample_rate * duration_s),)
         imported = fit_weights(given.checkpoint, given.architecture, given.classes, shape, given.sample_rate)
         try_once(imported, file, given.remedy)
+        notes(given.notes)
         about = {"file": str(given.checkpoint.path)}
     card = imported.card
     made = history("sesame import", task=task, **card.made)
@@ -160,7 +160,7 @@ def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
 
     Raises:
         SettingError: if none are named for the file that is imported.
-        DataError: if there are fewer than two, or a folder is named.
+        DataError: if there are fewer than two, two are equal, one cannot be shown, or a folder is named.
     """
     from closesesame.data.lists import read_text
 
@@ -176,4 +176,5 @@ def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
             f"{classes} names {len(names)} of the classes, and a model tells two or more apart; name all of "
             "them, one a line in a file or with commas between"
         )
+    check_classes(names, classes)
     return names
