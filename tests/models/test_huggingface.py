@@ -469,15 +469,15 @@ def test_weights_that_16_bits_cannot_hold_are_written_in_32(
 
 def test_mixed_numbers_are_kept_in_those_that_hold_all(vendor: Path) -> None:
     path = vendor / "model.safetensors"
-    state = load_file(path)
-    state["classifier.bias"] = torch.tensor([1 / 3, 2 / 3, 1.0])
-    kept = {
-        name: value if name == "classifier.bias" else value.half() for name, value in sorted(state.items())
-    }
-    save_file(dict(reversed(kept.items())), path, {"format": "pt"})
+    state = {name: value.half() for name, value in load_file(path).items()}
+    state["classifier.bias"] = torch.tensor([1e5, 1.0, 2.0], dtype=torch.bfloat16)
+    save_file(state, path, {"format": "pt"})
     given = read_pretrained(vendor)
     assert given.architecture.settings()["numbers"] == "float32"
-    assert torch.equal(given.checkpoint.state["body.network.classifier.bias"], state["classifier.bias"])
+    found = given.checkpoint.state
+    same = [name for name in state if f"body.network.{name}" in found]
+    assert {"classifier.bias", "classifier.weight"} <= set(same)
+    assert all(torch.equal(found[f"body.network.{name}"], state[name].float()) for name in same)
 
 
 def test_a_sharded_folder_says_how_to_make_one_file(vendor: Path, sesame: Sesame, tmp_path: Path) -> None:
