@@ -20,6 +20,8 @@ Arrays = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
 MOST_S, MOST_S_A_CLIP = 300.0, 30.0
 """Seconds for clips that are given together, and besides for each of them: no honest file comes near it."""
+GRACE_S = 2.0
+"""Seconds that work has to end after it was asked to."""
 
 
 class TooSlowError(ModelError):
@@ -127,7 +129,8 @@ def within(until: float, path: Path, work: Callable[[], T], stop: Callable[[], o
         except BaseException as error:  # raised again where it is waited for
             found.set_exception(error)
 
-    Thread(target=do, daemon=True).start()
+    thread = Thread(target=do, daemon=True)
+    thread.start()
     try:
         return found.result(max(0.0, until - time.monotonic()))
     except TimeoutError:
@@ -137,6 +140,7 @@ def within(until: float, path: Path, work: Callable[[], T], stop: Callable[[], o
         ) from None
     finally:
         stop()
+        thread.join(GRACE_S)  # Python aborts if such a thread comes back while the program ends
 
 
 def needed(module: str, extra: str) -> ModuleType:
