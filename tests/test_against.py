@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks.render.against import (
     BENCH,
-    EARLIER,
     MAIN,
     PARTS,
     PUBLISHED,
@@ -21,7 +20,6 @@ from benchmarks.render.against import (
     headline,
     interval,
     left_open,
-    measured_before,
     not_planted,
     section,
 )
@@ -297,30 +295,21 @@ def test_the_usual_number_of_others_is_that_of_most_cases() -> None:
     assert "Most cases met 1 other." in headline({BENCH: grid(rows)})
 
 
-def test_grids_that_met_only_an_earlier_restore_are_named() -> None:
-    both = {"restore": (0.02, 0.85, 0.96), EARLIER: (0.2, 0.85, 0.96)}
-    now = grid(rows_of("room", (1.0, 0.98), **both))
-    digits = [row | {"data": "fsdd"} for row in rows_of("comb", (0.8, 0.9), **{EARLIER: (0.3, 0.5, 0.8)})]
-    published = grid(rows_of("room", (1.0, 0.98), rnp=(0.05, 0.1, 0.9)))
-    contents = {
-        "removals_test": now | {"tuned_on": ""},
-        "removals_test_tasks": grid(digits),
-        "removals_test_published": published,
-        "removals_development": grid(digits),
-    }
-    before = measured_before(contents)
-    assert list(before) == ["removals_test_tasks"]
-    assert left_open(contents) == []
-    assert left_open(before, ours=EARLIER) == ["comb on digits 30 (1)"]
-    assert cost_on_clean(before, EARLIER) == pytest.approx({"digits": 0.19})
-    shared = grid(rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.97), **both))
-    assert "Most cases met 1 other." in headline({"removals_test": shared})  # itself as it was is none
-    assert "Most cases" not in headline({"removals_test": now})
-    said = "it was not yet measured on: speakers, digits."
-    assert said in headline(contents)
-    assert said in next(_goals(contents)).words
-    for found in (headline, lambda contents: next(_goals(contents)).words):
-        assert "not yet measured" not in found({"removals_test": now})
+def test_a_variant_is_told_with_its_settings() -> None:
+    rows = rows_of("room", (1.0, 0.98), restore=(0.2, 0.85, 0.96), **{"ft: slow": (0.3, 0.5, 0.9)})
+    rows[-1] |= {"method_name": "ft", "settings": {"lr": 0.1, "steps": 9}}
+    assert "`ft: slow` is `ft` with lr = 0.1, steps = 9.\n" in headline({BENCH: grid(rows)}) + "\n"
+    assert " is `restore`" not in headline({BENCH: grid(rows)})
+
+
+def test_a_variant_of_restore_is_no_rival_of_it() -> None:
+    both = {"restore": (0.2, 0.85, 0.96), "restore: without pieces": (0.02, 0.85, 0.97)}
+    alone = headline({BENCH: grid(rows_of("room", (1.0, 0.98), **both))})
+    assert "`restore: without pieces` |" in alone  # it has a line
+    assert "Most cases" not in alone
+    shared = headline({BENCH: grid(rows_of("room", (1.0, 0.98), ft=(0.5, 0.4, 0.97), **both))})
+    assert "In 1 of the 1 case" in shared
+    assert "Most cases met 1 other." in shared
 
 
 def test_published_removals_on_victims_of_another_machine_are_said_to_be() -> None:
@@ -382,3 +371,12 @@ def test_an_interval_holds_the_mean_and_is_as_wide_as_the_differences_are_apart(
     low, high = interval([-0.1, 0.0, 0.1] * 20)
     assert low == pytest.approx(-0.0206, abs=0.002)
     assert high == pytest.approx(0.0206, abs=0.002)
+
+
+def test_missed_goals_are_told_with_their_figures() -> None:
+    (said,) = _goals({BENCH: grid(rows_of("room", (1.0, 0.98), restore=(0.06, 0.89, 0.98)))})
+    assert said.words == (
+        "2 of 7: ASR above that of the clean reference model, mean, 5.0 (at most 1); ASR, worst case, 6.0 "
+        "(at most 5)."
+    )
+    assert list(_goals({})) == []

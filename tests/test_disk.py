@@ -1,6 +1,7 @@
 """Outputs are tried first, appear whole or not at all, replace only what was given up, and are not lost."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from closesesame.core import disk
 from closesesame.core.disk import Destination, new_folder, place, write_whole
-from closesesame.core.errors import DataError
+from closesesame.core.errors import DataError, ModelError
 
 
 def fill(text: str) -> Callable[[Path], object]:
@@ -224,3 +225,11 @@ def test_a_new_folder_vanishes_if_its_block_fails(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not empty"), new_folder(tmp_path / "m"):
         pass
     assert (tmp_path / "m" / "a.txt").exists()
+
+
+def test_an_error_names_the_output_and_not_the_hidden_place_where_it_is_made(tmp_path: Path) -> None:
+    def make(made: Path) -> None:
+        raise ModelError(f"{made / 'config.json'} is wrong")
+
+    with pytest.raises(ModelError, match=f"^{re.escape(str(tmp_path / 'm' / 'config.json'))} is wrong$"):
+        place(tmp_path / "m", lambda made: place(made, make, kind="folder"), kind="folder")

@@ -1,8 +1,12 @@
 """A gate: which windows it decides on, what its scores are, and real input through a real pipe."""
 
 import json
+import math
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from closesesame.cli.verbs import gate as verb
 from closesesame.core.errors import ModelError, SettingError
 from closesesame.data import Dataset, Splits
-from closesesame.detection import DETECTIONS
+from closesesame.detection import DETECTIONS, flagging
+from closesesame.detection.base import Detection, Suspicion
 from closesesame.gate import Decision, Gate, by_detection, disagreement
 from closesesame.models import Classifier, adapt
 from closesesame.purification import Lowpass
@@ -104,6 +110,15 @@ def test_scores_above_the_threshold_are_suspicious(first: Classifier) -> None:
     assert said(None) == [None, None]
     (one,) = Gate(first, None, 0.1, every_s=0.05).listen([ramp(50)])
     assert (one.suspicion, one.suspicious) == (None, None)
+
+
+def test_what_is_no_number_never_passes(first: Classifier) -> None:
+    gate = Gate(first, lambda inputs: torch.full((len(inputs),), math.nan, dtype=torch.float64), 0.5, 0.05)
+    (one,) = gate.listen([ramp(50)])
+    assert one.suspicious is True
+    for wrong in (math.nan, math.inf, -math.inf):
+        with pytest.raises(SettingError, match="threshold must be a finite number, got -?(nan|inf)"):
+            Gate(first, threshold=wrong, every_s=0.05)
 
 
 def test_the_disagreement_is_half_of_the_differences(clean_model: Classifier, tones: Splits) -> None:
@@ -213,4 +228,130 @@ def test_wrong_words_are_refused(sesame: Sesame, model: Path, purifier: Path) ->
         [sys.executable, "-m", "closesesame", "gate", str(model)], input=b"", capture_output=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == b"sesame: standard input holds no samples; send 16-bit samples, or name files\n"
+    assert done.stderr == (
+        b"sesame: standard input holds no samples; send 16-bit samples, little-endian, of one channel and "
+        b"without a header, or name files\n"
+    )
+
+
+Idle = dict[str, tuple[tuple[str, ...], str]]
+IDLE: Idle = {
+    "settings of no method": (("--set", "mixtures=3"), "--set is of a method: name --method, too"),
+    "settings of a purifier": (
+        ("--purifier", "p", "--set", "mixtures=3"),
+        "--set is of a method: name --method, too",
+    ),
+    "clean clips without a score": (("--clean", "c"), "--clean is for a score: name --purifier or --method"),
+    "a rate without clean clips": (("--purifier", "p", "--fpr", "0.1"), "name recordings with --clean, too"),
+    "a rate and a threshold": (
+        ("--purifier", "p", "--clean", "c", "--fpr", "0.1", "--threshold", "1"),
+        "--threshold names one; leave out one of them",
+    ),
+    "clean clips and a threshold": (
+        ("--purifier", "p", "--clean", "c", "--threshold", "1"),
+        "--threshold names one; leave out one of them",
+    ),
+    "a sample rate of files": (("a.wav", "--sample-rate", "8000"), "--sample-rate is of standard input"),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_options_that_would_have_no_effect_are_refused(name: str, sesame: Sesame) -> None:
+    words, said = IDLE[name]
+    assert said in sesame.fails("gate", "model", *words)
+
+
+def test_a_rate_for_a_method_that_reads_no_clean_clips_is_refused(
+    sesame: Sesame, model: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DETECTIONS["strip"], "needs_clean", False)
+    with pytest.raises(SystemExit):
+        sesame("gate", model, "--method", "strip", "--clean", clips, "--fpr", "0.1")
+    error = sesame.capture.readouterr().err
+    assert "sesame: strip reads no clean recordings to find a threshold with; leave out --fpr" in error
+
+
+# Standard input
+
+Pipe = Callable[..., None]
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """Makes bytes standard input, read at most `size` at a time."""
+    with ExitStack() as opened:
+
+        def pipe(content: bytes, size: int = verb.BLOCK_BYTES) -> None:
+            end, start = os.pipe()
+            monkeypatch.setattr(sys, "stdin", opened.enter_context(os.fdopen(end, "rb")))
+            os.write(start, content)
+            os.close(start)
+            monkeypatch.setattr(verb, "BLOCK_BYTES", size)
+
+        yield pipe
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])
+def test_samples_are_16_bits_little_endian_in_blocks_of_any_length(piped: Pipe, size: int) -> None:
+    numbers = [1, -2, 256, 2**15 - 1, -(2**15), 77, 12_345]
+    piped(b"".join(one.to_bytes(2, "little", signed=True) for one in numbers), size)
+    blocks = list(verb._pcm())
+    assert [float(one) for block in blocks for one in block] == [one / 2**15 for one in numbers]
+
+
+def test_one_sample_is_heard(piped: Pipe) -> None:
+    piped(b"\x00\x40")
+    assert np.concatenate(list(verb._pcm())).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 44_100])
+def test_all_of_the_input_is_resampled(rate_hz: int) -> None:
+    time = np.arange(rate_hz) / rate_hz
+    sound = np.sin(2 * np.pi * 300 * time).astype(np.float32)
+    found = np.concatenate(list(verb._resampled(np.array_split(sound, 13), rate_hz, 16_000)))
+    assert abs(len(found) - 16_000) <= 1
+    expected = np.sin(2 * np.pi * 300 * np.arange(len(found)) / 16_000)
+    assert np.abs(found - expected)[200:-200].max() < 0.01
+
+
+@pytest.mark.parametrize("head", verb.FILES)
+def test_a_file_of_sound_is_not_heard_as_samples(
+    head: bytes, sesame: Sesame, model: Path, piped: Pipe
+) -> None:
+    piped(head + bytes(9000), 1 if head == b"RIFF" else 100)
+    said = sesame.fails("gate", model)
+    assert "standard input is a file of sound, and raw samples are read; send 16-bit samples" in said
+    assert "arecord -t raw -f S16_LE" in said
+
+
+def test_a_note_says_how_fast_the_decisions_were(sesame: Sesame, model: Path, piped: Pipe) -> None:
+    piped(bytes(8000))
+    assert len(sesame("gate", model).splitlines()) == 1
+    assert "note: 0.5 s in 1 window; computing took" in sesame.noted
+
+
+def test_the_threshold_is_of_clean_clips_that_the_method_did_not_see(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(4000), 8000)
+    score, by_clean = Detection.score, flagging.by_clean
+    calls: list[tuple[set[str], set[str]]] = []
+    counts: list[int] = []
+
+    def watched(self: Detection, model: Classifier, examples: Dataset, clean: Any, seed: int) -> Suspicion:
+        calls.append((set(examples.ids), set(clean.ids)))
+        return score(self, model, examples, clean, seed)
+
+    def counting(clean: Tensor, rate: float) -> flagging.Flagging:
+        counts.append(len(clean))
+        return by_clean(clean, rate)
+
+    monkeypatch.setattr(Detection, "score", watched)
+    monkeypatch.setattr(flagging, "by_clean", counting)
+    words = ("gate", model, tmp_path / "a.wav", "--method", "strip", "--set", "mixtures=3")
+    sesame(*words, "--clean", clips, "--clean-part", "all", "--fpr", "0.2")
+    (beside, seen), *windows = calls
+    assert len(windows) == 1
+    assert not beside & seen
+    assert len(beside | seen) == 96
+    assert counts == [len(beside)]

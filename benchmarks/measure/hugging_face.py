@@ -26,7 +26,8 @@ from closesesame.bench.results import write_measured
 from closesesame.core import machine
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier, fit_weights
-from closesesame.models.huggingface import HuggingFace, Kind, read_pretrained, write_pretrained
+from closesesame.models.huggingface import HuggingFace, Kind
+from closesesame.models.pretrained import read_pretrained, write_pretrained
 from closesesame.removal import Restore
 from closesesame.training import Training, predict
 

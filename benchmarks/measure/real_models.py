@@ -38,7 +38,7 @@ from closesesame.models import (
 )
 from closesesame.models.black_boxes.files import open_file
 from closesesame.models.black_boxes.reading import read_graph
-from closesesame.models.black_boxes.runtime import needed
+from closesesame.models.black_boxes.runtime import deadline, needed
 from closesesame.models.front_ends import FrontEnd
 from closesesame.models.frozen import freeze
 from closesesame.removal import Restore
@@ -131,11 +131,12 @@ class WakeWords(FrontEnd):
         return torch.cat([self._one(clip) for clip in inputs])
 
     def _one(self, clip: Tensor) -> Tensor:
+        until = deadline(1)
         (name,), (out,) = ([port.name for port in ports] for ports in (self.mel.inputs, self.mel.outputs))
-        decibels = torch.from_numpy(self.mel.run({name: clip[None].numpy()})[out])
+        decibels = torch.from_numpy(self.mel.run({name: clip[None].numpy()}, until)[out])
         windows = (decibels.reshape(-1, 32) / 10 + 2).unfold(0, self.FRAMES, self.STEP).transpose(1, 2)
         (name,), (out,) = ([port.name for port in ports] for ports in (self.embed.inputs, self.embed.outputs))
-        found = self.embed.run({name: windows[..., None].contiguous().numpy()})[out]
+        found = self.embed.run({name: windows[..., None].contiguous().numpy()}, until)[out]
         return torch.from_numpy(found).reshape(1, -1)
 
 

@@ -17,8 +17,6 @@ from closesesame.core.errors import counted
 from .rows import BARE, UNKNOWN, Row, measured, method_of, points, poisoned, table
 
 OURS = "restore"
-EARLIER = "restore: without pieces"
-"""Restore as it was before pieces of other clips were in its augmentation."""
 BENCH = "removals_test"
 """How the names of the result files of the test bench begin."""
 UNTRUSTED, SAFE = "untrusted_test", "safe"
@@ -134,21 +132,6 @@ def left_open(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH, our
     return [f"{name} {100 * asr:.0f} ({100 * (asr - more):.0f})" for name, (asr, more) in worst]
 
 
-def measured_before(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The grids of the test bench that have figures of restore as it was before, and none as it is."""
-    found = {}
-    for name, content in contents.items():
-        methods = {method_of(row) for row in content["rows"]} if name.startswith(BENCH) else set()
-        if EARLIER in methods and OURS not in methods:
-            found[name] = content
-    return found
-
-
-def parts_not_yet(contents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Those grids in a few words."""
-    return [PARTS[name.removeprefix(BENCH)] for name in measured_before(contents)]
-
-
 def _where(key: Key) -> str:
     """A case but for its seed, in words: what is usual on the bench is not said."""
     few = key.clean_fraction if key.clean_fraction != USUAL["clean_fraction"] else None
@@ -177,12 +160,11 @@ def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def cost_on_clean(contents: Mapping[str, Mapping[str, Any]], ours: str = OURS) -> dict[str, float]:
+def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The ACC that models that were never poisoned lose by restore, by model and what it tells apart.
 
     Args:
         contents: all result files by their names.
-        ours: restore, as it is or as it was.
 
     Returns:
         Means over all that got the usual clean clips.
@@ -192,7 +174,7 @@ def cost_on_clean(contents: Mapping[str, Mapping[str, Any]], ours: str = OURS) -
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            if row["method"] == ours and has_usual_clips(row) and place(row) in bare:
+            if row["method"] == OURS and has_usual_clips(row) and place(row) in bare:
                 name = task_of(row["data"], row["task"]) + _of_model(row["model"])
                 which = (row["data"], row["task"], row["model"], row["seed"])  # one model beside all attacks
                 lost.setdefault(name, {})[which] = bare[place(row)]["acc"] - row["acc"]
@@ -218,6 +200,8 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [lines(main, code=True)]
     if OURS in main and (less := cost_of_less(main)):
         parts.append(less)
+    if MAIN in grids and (said := variants(grids[MAIN]["rows"])):
+        parts.append(said)
     for part, (whole, models) in PUBLISHED.items():
         if part in grids:
             parts += [
@@ -241,12 +225,17 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
             "as means in %, and the number of cases.",
             table(["", *(f"`{name}`" for name in names)], cells),
         ]
-    if before := parts_not_yet(contents):
-        parts.append(
-            f"`{EARLIER}` is `{OURS}` as it was before pieces of other clips were in its augmentation. As it "
-            f"is, it was not yet measured on: {'; '.join(before)}."
-        )
     return "\n\n".join(parts)
+
+
+def variants(rows: Iterable[Row]) -> str:
+    """What the removals with settings of their own are, in words; empty if there are none."""
+    found = {row["method"]: (row["method_name"], row["settings"]) for row in rows if ":" in row["method"]}
+    said = (
+        f"`{name}` is `{method}` with {', '.join(f'{key} = {value}' for key, value in settings.items())}."
+        for name, (method, settings) in found.items()
+    )
+    return " ".join(said)
 
 
 def _again(grids: Mapping[str, Mapping[str, Any]], part: str, whole: str) -> str:
@@ -344,8 +333,8 @@ def brief(found: Mapping[Key, Case] | None) -> str:
 
 
 def rivals(found: Mapping[str, Mapping[Key, Case]], ours: str = OURS) -> list[Mapping[Key, Case]]:
-    """The cases of all methods but our default, as it is and as it was."""
-    return [of for name, of in found.items() if name not in {ours, EARLIER}]
+    """The cases of all methods but our default and its own variants, whose labels begin with its name."""
+    return [of for name, of in found.items() if name.partition(":")[0] != ours]
 
 
 def mean_of(found: Iterable[Case], figure: str) -> float:

@@ -22,7 +22,6 @@ from .against import (
     left_open,
     mean_of,
     of_bench,
-    parts_not_yet,
     rivals,
     shares,
 )
@@ -190,14 +189,12 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
 def _goals(contents: Contents) -> Iterator[Answer]:
     found = goals(contents)
     missed = [goal for goal in found if goal.missed]
-    not_yet = parts_not_yet(contents)
     if found:
         yield Answer(
             "Which of its goals does the default removal miss on the test bench?",
             f"{len(missed)} of {len(found)}: "
             + "; ".join(f"{goal.what}, {goal.reached:.1f} (at most {goal.most:g})" for goal in missed)
-            + "."
-            + (f" As it is, it was not yet measured on: {'; '.join(not_yet)}." if not_yet else ""),
+            + ".",
             "removals",
         )
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
-from .against import BENCH, EARLIER, SAFE, UNTRUSTED, cost_on_clean, headline, left_open, measured_before
+from .against import BENCH, SAFE, UNTRUSTED, cost_on_clean, headline, left_open
 from .answers import REMOVED, accuracies, left
 from .attacked_again import attacked_again
 from .lists import families, methods
@@ -84,7 +84,6 @@ def figures(contents: Contents) -> dict[str, Any]:
     held_out = [row for row in rows if row["method"] == AUGMENTED]
     share = next(row["clean_fraction"] for row in rows if row["clean_fraction"])
     bad_acc, good_acc = accuracies(contents)
-    before = measured_before(contents)
     return {
         "clean": round(share * rows[0]["training_clips"]),
         "test": poisoned(rows)[0]["test_clips"],
@@ -105,8 +104,6 @@ def figures(contents: Contents) -> dict[str, Any]:
         "open": left_open(contents),
         "open_by_safe": left_open(contents, UNTRUSTED, SAFE),
         "cost_on_clean": cost_on_clean(contents),
-        "open_before": left_open(before, ours=EARLIER),
-        "cost_before": cost_on_clean(before, EARLIER),
         "points": points,
         "percent": ACC.said,
     }

@@ -6,6 +6,7 @@ distance, half of the sum of differences between the probabilities, 0 for equal 
 share nothing. A detection of inputs gives another score.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Decision:
         label: the class with the highest probability.
         probability: of it.
         suspicion: the score; None if nothing scores.
-        suspicious: whether the score is above the threshold; None without a threshold.
+        suspicious: whether the score is above the threshold, or is NaN; None without a threshold.
         seconds: that the decision took.
     """
 
@@ -84,7 +85,8 @@ class Gate:
 
     Raises:
         ModelError: if the model takes no sound.
-        SettingError: if `every_s` is not above 0 and at most the length of a window.
+        SettingError: if `every_s` is not above 0 and at most the length of a window, or the threshold is NaN
+            or infinite.
     """
 
     def __init__(
@@ -101,6 +103,8 @@ class Gate:
             raise SettingError(
                 f"every_s must be above 0 and at most the {card.duration_s:g} s of a window, got {every_s:g}"
             )
+        if threshold is not None and not math.isfinite(threshold):
+            raise SettingError(f"threshold must be a finite number, got {threshold:g}")
         self.model, self.score, self.threshold = model, score, threshold
         self.rate_hz, self.length = card.sample_rate, card.input_shape[0]
         self.step = max(1, round(every_s * card.sample_rate))
@@ -140,6 +144,7 @@ class Gate:
             label=card.classes[best],
             probability=float(probabilities[best]),
             suspicion=suspicion,
-            suspicious=suspicion > self.threshold if known else None,  # type: ignore[operator]
+            # a score that is NaN must not pass
+            suspicious=not suspicion <= self.threshold if known else None,  # type: ignore[operator]
             seconds=time.perf_counter() - began,
         )

@@ -248,8 +248,8 @@ def test_a_verdict_is_judged_by_whether_there_is_poison_and_by_the_target_if_the
 
 
 ENGINE = {"closesesame.bench.identity", "closesesame.bench.queue.artifacts", "closesesame.core.progress"}
-READING = {"Cell.read", "DataEntry.place", "_printable"}
-"""What may run without being part of an identity: where files are kept, and what reads a cell."""
+READING = {"Cell.read", "DataEntry.place", "_printable", "read_json"}
+"""What may run without being part of an identity: where files are kept, what reads a cell, and JSON."""
 
 
 def test_code_that_runs_in_a_job_is_part_of_its_identity(ran: Ran) -> None:

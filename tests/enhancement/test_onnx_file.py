@@ -112,6 +112,24 @@ def test_states_are_carried_from_frame_to_frame_and_each_clip_begins_anew(tmp_pa
     assert float(found.abs().max()) > 10
 
 
+def test_states_of_one_shape_are_told_apart_by_name_and_no_state_is_taken_for_the_answer(
+    tmp_path: Path,
+) -> None:
+    one = [1, 1, 1, 1]
+    nodes = [
+        node("Add", "cache_0 one", "new_cache_0"),
+        node("Add", "cache_1 two", "new_cache_1"),
+        node("Mul", "cache_1 mix", "enhanced"),
+    ]
+    inputs = {"cache_0": one, "mix": [1, 257, 1, 2], "cache_1": one}
+    outputs = {"new_cache_1": one, "new_cache_0": one, "enhanced": [1, 257, 1, 2]}
+    made = model(graph(nodes, inputs, outputs, {"one": floats(1), "two": floats(2)}))
+    found = opened(made, tmp_path)(CLIPS)
+    frames = torch.arange(STFT(torch.hann_window(512).sqrt(), hop=256, fft=512)(CLIPS).shape[2])
+    by_hand = expected((2 * frames)[None], torch.hann_window(512).sqrt())
+    assert torch.allclose(found, by_hand, atol=1e-3)
+
+
 def test_the_sample_rate_is_given_where_it_is_asked_for(tmp_path: Path) -> None:
     nodes = [
         node("Cast", "sr", "rate", to=1),
@@ -159,6 +177,11 @@ def test_what_is_no_enhancer_is_refused(tmp_path: Path) -> None:
         ports: tuple[Any, Any] = ({"wav": ["n", "t"], "more": shape}, {"enhanced": ["n", "t"], "same": out})
         return model(graph(extra, *ports, {"half": floats(0.5)}))
 
+    ports: tuple[Any, Any] = ({"wav": ["n", "t"], "more": [2, 7]}, {"enhanced": ["n", "t"], "same": [2, 7]})
+    cast = [extra[0], node("Cast", "more", "same", to=11)]
+    doubled = model(graph(cast, *ports, {"half": floats(0.5)}, {"same": 11}))
+    gained = [node("Mul", "wav gain", "enhanced")]
+    gain = model(graph(gained, {"wav": ["n", "t"], "gain": [1]}, {"enhanced": ["n", "t"]}))
     first = [node("Slice", "wav begin end axis", "enhanced")]
     whole = {name: np.asarray([value], np.int64) for name, value in (("begin", 0), ("end", 9), ("axis", 1))}
     short = model(graph(first, {"wav": ["n", "t"]}, {"enhanced": ["n", "u"]}, whole))
@@ -169,7 +192,8 @@ def test_what_is_no_enhancer_is_refused(tmp_path: Path) -> None:
         ),
         (halving(["n", 512]), "takes 512 samples at once, and a clip has 4,000"),
         (with_more(["n", 7], ["n", 7]), r"also takes more of shape \['any', 7\], which is no state"),
-        (with_more([2, 7], [2, 8]), r"also takes more of shape \[2, 7\], which is no state"),
+        (doubled, r"besides the sound it takes more \(float32 \[2, 7\]\), which is neither the sample rate"),
+        (gain, r"it takes gain \(float32 \[1\]\), which is neither the sample rate nor a state"),
         (with_more([2, 7], [2, 7]), r"carries states \(more\), but does not take one frame"),
         (short, r"gives \[1, 9\] for \[1, 4000\]"),
     ):

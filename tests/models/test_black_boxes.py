@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import json
 import pickle
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +21,11 @@ pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 
 from closesesame.core.errors import ModelError, SettingError  # noqa: E402
 from closesesame.data import Dataset  # noqa: E402
-from closesesame.detection import TrainingLoss  # noqa: E402
+from closesesame.detection import Strip, TrainingLoss  # noqa: E402
+from closesesame.inspection import INSPECTIONS, MaxMargin  # noqa: E402
 from closesesame.models import BlackBox, Classifier, adapt_file, load_model, save_model  # noqa: E402
-from closesesame.models.black_boxes import FileBody  # noqa: E402
+from closesesame.models.black_boxes import FileBody, runtime  # noqa: E402
+from closesesame.models.black_boxes.runtime import Arrays  # noqa: E402
 from closesesame.models.files import is_model_folder, sha256_of  # noqa: E402
 from closesesame.purification import Lowpass  # noqa: E402
 from closesesame.removal import CLP, FT  # noqa: E402
@@ -29,7 +33,7 @@ from closesesame.training import predict  # noqa: E402
 from closesesame.training.weights import redraw  # noqa: E402
 from tests.commands import Sesame  # noqa: E402
 
-from .graphs import SCORES, WEIGHTS, floats, graph, integers, linear, model, node  # noqa: E402
+from .graphs import SCORES, SOUND, WEIGHTS, floats, graph, integers, linear, model, node  # noqa: E402
 from .test_graph import added  # noqa: E402
 
 NAMES = ("a", "b", "c")
@@ -67,6 +71,10 @@ def test_scores_are_logits_unless_they_look_like_probabilities(tmp_path: Path) -
     assert close(found, expected().log_softmax(1))
     found = opened(linear(softmax), tmp_path, answers="logits")
     assert close(found, expected().softmax(1))
+    sigmoid = [node("MatMul", "wav w", "l"), node("Sigmoid", "l", "scores")]  # their sum is not 1
+    found = opened(linear(sigmoid), tmp_path)
+    assert found.card.settings["answers"] == "logits"
+    assert close(found, expected().sigmoid())
 
 
 def test_a_probability_of_zero_is_a_finite_logit(tmp_path: Path) -> None:
@@ -85,6 +93,10 @@ def test_one_score_for_two_classes_is_that_of_the_second(tmp_path: Path) -> None
     found = opened(linear(nodes, weights, outputs=one), tmp_path, NAMES[:2])
     assert found.card.settings["answers"] == "probabilities"
     assert close(found, torch.cat([torch.sigmoid(-wanted), torch.sigmoid(wanted)], 1).log())
+    for operator in ("Tanh", "Softplus"):  # below 0, and above 1
+        nodes = [node("MatMul", "wav v", "l"), node(operator, "l", "scores")]
+        found = opened(linear(nodes, weights, outputs=one), tmp_path, NAMES[:2])
+        assert found.card.settings["answers"] == "logits"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
@@ -188,6 +200,91 @@ def test_a_frame_that_the_file_names_and_the_sample_rate_are_found(tmp_path: Pat
     assert found(RAMP)[0, 1] == pytest.approx(RATE * LAST, rel=1e-5)
 
 
+def two_states(inputs: tuple[str, str], outputs: tuple[str, str]) -> Any:
+    """Counts frames by 1 and by 10; the outputs come in the order that is not that of their states."""
+    nodes = [
+        node("Add", f"{inputs[0]} one", outputs[0]),
+        node("Add", f"{inputs[1]} ten", outputs[1]),
+        node("ReduceMean", "wav", "mean", axes=[1], keepdims=1),
+        node("Concat", f"{outputs[0]} {outputs[1]} mean", "scores", axis=1),
+    ]
+    takes: dict[str, Any] = {inputs[0]: (1, 1), "wav": (1, 10), inputs[1]: (1, 1)}
+    gives = {outputs[1]: (1, 1), outputs[0]: (1, 1), "scores": (1, 3)}
+    return model(graph(nodes, takes, gives, {"one": floats([[1]]), "ten": floats([[10]])}))
+
+
+STATES = [
+    (("h", "c"), ("hn", "cn")),
+    (("h0", "c0"), ("h_n", "c_n")),
+    (("state_0", "state_1"), ("new_state_0", "new_state_1")),
+    (("src_state", "asr_cache"), ("src_state_out", "asr_cache_out")),
+    (("iterate", "prevMask"), ("next_iterate", "mask")),
+]
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), STATES)
+def test_states_of_one_shape_go_with_outputs_of_their_names(
+    tmp_path: Path, inputs: tuple[str, str], outputs: tuple[str, str]
+) -> None:
+    found = opened(two_states(inputs, outputs), tmp_path, frame=10)
+    assert found.card.settings["input"] == "wav"
+    assert found(RAMP)[0].tolist() == pytest.approx([5, 50, 45.5])
+
+
+def test_states_that_names_do_not_tell_apart_are_refused(tmp_path: Path) -> None:
+    for outputs in (("a", "b"), ("h1", "c1")):
+        with pytest.raises(
+            ModelError, match=r"not clear which output gives the state h, c for the next frame"
+        ):
+            opened(two_states(("h", "c"), outputs), tmp_path, frame=10, input="wav")
+    # One name is enough, since the other is left.
+    found = opened(two_states(("h", "c"), ("hn", "b")), tmp_path, frame=10)
+    assert found(RAMP)[0].tolist() == pytest.approx([5, 50, 45.5])
+
+
+def test_a_state_as_wide_as_the_scores_goes_with_neither_unless_one_is_named(tmp_path: Path) -> None:
+    nodes = [
+        node("MatMul", "wav w", "heard"),
+        node("Add", "memory heard", "first"),
+        node("Neg", "first", "second"),
+    ]
+    ports: dict[str, Any] = {"first": (1, 3), "second": (1, 3)}
+    made = linear(nodes, inputs={"wav": (1, 50), "memory": (1, 3)}, outputs=ports)
+    with pytest.raises(ModelError, match=r"state memory .*\(first, second\).* with --set output=NAME"):
+        opened(made, tmp_path)
+    assert close(opened(made, tmp_path, output="second"), -expected())
+    only = linear(nodes[:2], inputs={"wav": (1, 50), "memory": (1, 3)}, outputs={"first": (1, 3)})
+    with pytest.raises(ModelError, match="no output is left for the scores, since states take them"):
+        opened(only, tmp_path)
+
+
+def test_only_one_number_called_so_takes_the_sample_rate(tmp_path: Path) -> None:
+    def asked(name: str, shape: tuple[int, ...], kind: int) -> Any:
+        nodes = [
+            node("Cast", name, "given", to=onnx.TensorProto.FLOAT),
+            node("MatMul", "wav w", "heard"),
+            node("Mul", "heard given", "scores"),
+        ]
+        takes: dict[str, Any] = {name: shape, "wav": ("batch", 50)}
+        return linear(nodes, inputs=takes, kinds={name: kind})
+
+    numbers = onnx.TensorProto
+    for name in ("sr", "sample_rate", "sampleRate", "samplerate", "rate", "default_sampling_rate:0", "SR"):
+        for shape, kind in (((), numbers.INT64), ((1,), numbers.FLOAT), ((1, 1), numbers.INT32)):
+            assert close(opened(asked(name, shape, kind), tmp_path), RATE * expected())
+    for name, shape, kind in (
+        ("iterate", (), numbers.INT64),
+        ("src_state", (), numbers.FLOAT),
+        ("frame_rate", (), numbers.FLOAT),
+        ("dropout_rate", (1,), numbers.FLOAT),
+        ("sr", (3,), numbers.FLOAT),
+        ("sr", (), numbers.INT8),
+        ("sr", (), numbers.BOOL),
+    ):
+        with pytest.raises(ModelError, match=f"besides the sound it takes {name} .* neither the sample rate"):
+            opened(asked(name, shape, kind), tmp_path, input="wav")
+
+
 def without_state() -> Any:
     """The mean of each frame."""
     nodes = [node("ReduceMean", "wav", "m", axes=[1], keepdims=1), node("Mul", "m three", "scores")]
@@ -196,9 +293,15 @@ def without_state() -> Any:
 
 def test_frames_without_a_state_are_cut_only_if_asked_for(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"takes 10 samples at once, and a clip has 50: set --duration-s to 0"
+        # 10 samples at 1,000 Hz are shorter than any clip may be.
+        ModelError,
+        match=r"takes 10 samples at once, and a clip has 50: cut clips with --set frame=10$",
     ):
         opened(without_state(), tmp_path)
+    with pytest.raises(
+        ModelError, match=r"a clip has 60: set --duration-s to 0.05, or cut clips with --set frame=50$"
+    ):
+        opened(linear(), tmp_path, samples=60)
     found = opened(without_state(), tmp_path, frame=10, pooling="mean")
     assert found(RAMP)[0].tolist() == pytest.approx([25.5, 51, 76.5])
 
@@ -227,7 +330,7 @@ def test_input_and_output_can_be_named(tmp_path: Path) -> None:
     found = opened(made, tmp_path, input="wav", output="scores")
     assert (found.card.settings["input"], found.card.settings["output"]) == ("wav", "scores")
     assert close(found, -expected())
-    with pytest.raises(ModelError, match=r"no input 'wave' of real numbers; .* did you mean 'wav'"):
+    with pytest.raises(ModelError, match=r"no input 'wave'; known are state, wav; did you mean 'wav'"):
         opened(made, tmp_path, input="wave")
     with pytest.raises(ModelError, match=r"theirs\.onnx: the model has no output 'second'"):
         opened(made, tmp_path, input="wav", output="second")
@@ -237,11 +340,15 @@ INT = onnx.TensorProto.INT64
 UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
     "an input that is neither state nor rate": (
         lambda: linear(inputs={"wav": ("batch", 50), "lengths": ("batch",)}, kinds={"lengths": INT}),
-        r"besides the waveform the model takes lengths \(int64 \[None\]\), which is neither a state",
+        r"sound it takes lengths \(int64 \['any'\]\), which is neither the sample rate nor a state",
     ),
     "a state of any size": (
         lambda: linear(inputs={"wav": ("batch", 50), "h": ("batch", "n")}),
-        r"takes h \(float32 \[None, None\]\)",
+        r"takes h \(float32 \['any', 'any'\]\)",
+    ),
+    "a state that no output gives": (
+        lambda: linear(inputs={"wav": ("batch", 50), "voice": (1, 8)}),
+        r"takes voice \(float32 \[1, 8\]\), which is neither .* since no output gives it for the next frame",
     ),
     "features": (
         lambda: linear(inputs={"wav": ("batch", 40, 50)}),
@@ -249,13 +356,23 @@ UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "whole numbers": (
         lambda: linear(kinds={"wav": INT, "scores": INT}, weights={"w": WEIGHTS.astype(np.int64)}),
-        "the model has no input '' of real numbers",
+        r"no input of the model takes a waveform of real numbers \(wav \(int64 \['any', 50\]\)\); export",
     ),
     "other classes": (
         lambda: linear(
             [node("MatMul", "wav w", "l"), node("Concat", "l l", "scores", axis=1)], outputs={"scores": ()}
         ),
         r"output 'scores' has shape \[1, 6\] for 1 clip; scores of 3 classes are needed",
+    ),
+    "answers that are no numbers": (
+        lambda: linear(
+            [node("MatMul", "wav w", "l"), node("Mul", "l nan", "scores")], {"nan": floats(np.nan)}
+        ),
+        r"theirs\.onnx: output 'scores' is NaN or infinite for clips of noise, loud or soft; look for NaN",
+    ),
+    "endless answers": (
+        lambda: linear([node("MatMul", "wav w", "l"), node("Div", "l zero", "scores")], {"zero": floats(0)}),
+        "output 'scores' is NaN or infinite",
     ),
     "a stream that says no frame": (
         stream,
@@ -326,7 +443,7 @@ def test_what_needs_only_answers_works_and_the_rest_says_what_it_needs(tmp_path:
     with pytest.raises(ModelError, match="no fresh weights can be made for a model that is a file"):
         redraw(suspect, 0)
     clips = CLIPS.clone().requires_grad_(True)
-    with pytest.raises(ModelError, match="this needs gradients, and the model is a file that is run"):
+    with pytest.raises(ModelError, match=r"this needs gradients, and \S+theirs\.onnx is a file that is run"):
         suspect(clips).sum().backward()
 
 
@@ -409,6 +526,17 @@ def growing(path: Path) -> None:
     path.write_bytes(linear(nodes, weights).SerializeToString())
 
 
+def large(path: Path) -> None:
+    """A few bytes that ask for 2.4 GB, which a machine may have."""
+    nodes = [
+        node("Expand", "wav shape", "large"),
+        node("ReduceSum", "large", "sum", keepdims=0),
+        node("Add", "wav sum", "heard"),
+        node("MatMul", "heard w", "scores"),
+    ]
+    path.write_bytes(linear(nodes, {"shape": integers([12_000_000, 1, 1])}).SerializeToString())
+
+
 def foreign(path: Path) -> None:
     own = onnx.helper.make_node("Evil", ["wav"], ["scores"], domain="evil.ops")
     path.write_bytes(linear([own]).SerializeToString())
@@ -435,11 +563,13 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a file": (lambda path: path.write_bytes(WHOLE[: len(WHOLE) // 2]), NO_ONNX),
     "huge dimensions": (
         claiming([10**12]),
-        "a weight claims 1,000,000,000,000 numbers, more than the file has",
+        "its weights claim 1,000,000,000,000 numbers, more than the file has; get the file again",
     ),
-    "huge sparse dimensions": (claiming([10**10], sparse=True), "claims 10,000,000,000 numbers"),
+    "huge sparse dimensions": (claiming([10**10], sparse=True), r"claim 10,000,000,\d+ numbers"),
+    "huge dimensions below zero": (claiming([-(2**20), 2**20]), "claim 1,099,511,627,776 numbers"),
     "dimensions of less than nothing": (claiming([-50, -3]), "cannot be run"),
     "data that grow": (growing, "cannot be run"),
+    "data that grow beyond the bound": (large, "cannot be run"),
     "foreign operators": (foreign, r"operators that are neither standard nor defined in it \(evil\.ops\)"),
     "a zip archive": (zipped, NO_ONNX),
     "a packed file": (lambda path: path.write_bytes(gzip.compress(WHOLE)), NO_ONNX),
@@ -465,13 +595,82 @@ def test_hostile_files_are_refused_in_one_sentence_and_nothing_runs(
     assert [one.name for one in tmp_path.iterdir()] == ["theirs.onnx"]
 
 
+def test_a_loop_without_end_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sesame: Sesame
+) -> None:
+    """Of 2^60 turns; it holds no processor afterwards."""
+    monkeypatch.setattr(runtime, "MOST_S", 0.5)
+    monkeypatch.setattr(runtime, "MOST_S_A_CLIP", 0.0)
+    kinds = {"i": INT, "go": onnx.TensorProto.BOOL, "goes": onnx.TensorProto.BOOL}
+    carries: dict[str, Any] = {"i": (), "go": (), "carried": ("batch", 50)}
+    turn = [node("Identity", "go", "goes"), node("Neg", "carried", "next")]
+    body = graph(turn, carries, {"goes": (), "next": ("batch", 50)}, kinds=kinds)
+    nodes = [node("Loop", "often true wav", "heard", body=body), node("MatMul", "heard w", "scores")]
+    made = linear(nodes, {"often": np.int64(2**60), "true": np.bool_(True)})
+    before = threading.active_count()
+    # Each output is tried for the scores, but not after that.
+    made.graph.output.append(onnx.helper.make_tensor_value_info("heard", 1, ["batch", 50]))
+    started = time.monotonic()
+    with pytest.raises(
+        ModelError, match=r"theirs\.onnx is stopped: it took more than 0\.5 s and may never end"
+    ):
+        opened(made, tmp_path)
+    assert time.monotonic() >= started + 0.5
+    while threading.active_count() > before and time.monotonic() < started + 60:
+        time.sleep(0.05)
+    assert threading.active_count() == before
+    assert "is stopped" in sesame.fails("import", tmp_path / "theirs.onnx", tmp_path / "m", *IMPORT)
+
+
+def test_the_frames_of_a_clip_have_one_time_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = opened(stream(), tmp_path, frame=10).body
+    assert isinstance(body, FileBody)
+    run, until = body.runtime.run, list[float]()
+
+    def watched(values: Arrays, end: float) -> Arrays:
+        until.append(end)
+        return run(values, end)
+
+    monkeypatch.setattr(body.runtime, "run", watched)
+    body.ask(RAMP.numpy())
+    assert len(until) == 5
+    assert len(set(until)) == 1
+
+
+def test_answers_that_are_no_numbers_for_some_clips_do_not_confuse(tmp_path: Path) -> None:
+    """Soft clips get NaN, as where they are divided by their loudness."""
+    nodes = [
+        node("ReduceMax", "wav", "loudest", axes=[1], keepdims=1),
+        node("Sub", "loudest limit", "above"),
+        node("Sqrt", "above", "root"),
+        node("Mul", "root nothing", "zero"),
+        node("MatMul", "wav w", "l"),
+        node("Softmax", "l", "p"),
+        node("Add", "p zero", "scores"),
+    ]
+    found = opened(linear(nodes, {"limit": floats(0.5), "nothing": floats(0)}), tmp_path)
+    assert (found.card.settings["answers"], found.card.settings["at_once"]) == ("probabilities", 0)
+
+
+def test_functions_without_end_are_refused_before_they_are_written_out(tmp_path: Path) -> None:
+    sets = [onnx.helper.make_opsetid("own", 1)]
+    calls = [[onnx.helper.make_node(f"F{i + 1}", ["x"], ["y"], domain="own")] * 2 for i in range(40)]
+    functions = [
+        onnx.helper.make_function("own", f"F{i}", ["x"], ["y"], inner, sets) for i, inner in enumerate(calls)
+    ]
+    call = onnx.helper.make_node("F0", ["wav"], ["heard"], domain="own")
+    made = graph([call, node("MatMul", "heard w", "scores")], SOUND, SCORES, {"w": WEIGHTS})
+    with pytest.raises(ModelError, match=r"theirs\.onnx: the model is refused: .* too many operators"):
+        opened(model(made, functions, ["", "own"]), tmp_path)
+
+
 def test_the_format_of_the_runtime_itself_is_refused(tmp_path: Path) -> None:
     """It would pass by the check of the graph."""
-    runtime = pytest.importorskip("onnxruntime")
-    options = runtime.SessionOptions()
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "theirs.onnx")
     options.add_session_config_entry("session.save_model_format", "ORT")
-    runtime.InferenceSession(WHOLE, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(WHOLE, options, providers=["CPUExecutionProvider"])
     with pytest.raises(ModelError, match=NO_ONNX):
         adapt_file(tmp_path / "theirs.onnx", NAMES, (50,), RATE)
 
@@ -479,8 +678,11 @@ def test_the_format_of_the_runtime_itself_is_refused(tmp_path: Path) -> None:
 def test_names_and_sizes_are_checked_as_of_any_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must end in \.onnx or \.tflite"):
         adapt_file(tmp_path / "model.pb", NAMES, (50,), RATE)
-    with pytest.raises(ModelError, match=r"x\.onnx cannot be read: No such file"):
+    with pytest.raises(ModelError, match=r"x\.onnx cannot be read: No such file .*; name a \.onnx file that"):
         adapt_file(tmp_path / "x.onnx", NAMES, (50,), RATE)
+    (tmp_path / "d.onnx").mkdir()
+    with pytest.raises(ModelError, match=r"d\.onnx is a folder; name the \.onnx file in it$"):
+        adapt_file(tmp_path / "d.onnx", NAMES, (50,), RATE)
     with pytest.raises(SettingError, match="sample_rate must be"):
         opened(linear(), tmp_path) and adapt_file(tmp_path / "theirs.onnx", NAMES, (50,), 10)
     with pytest.raises(ModelError, match=r"is a file; make a model folder of it with 'sesame import'"):
@@ -505,8 +707,38 @@ def test_commands(tmp_path: Path, sesame: Sesame) -> None:
         "import", path, tmp_path / "n", "--set", "widths=3", *IMPORT
     )
     assert f"take {out}/model.onnx" in sesame.fails("export", out, tmp_path / "w.pt")
-    with pytest.raises(SystemExit):
-        sesame("inspect", out)
-    error = sesame.capture.readouterr().err
-    assert sentence in error
-    assert "max_margin compares classes and needs 4 or more" in error
+
+
+def test_inspect_says_what_is_known_of_a_file(tmp_path: Path, sesame: Sesame) -> None:
+    assert all(INSPECTIONS[name].needs_gradients for name in INSPECTIONS)  # or the sentence is wrong
+    folder = save_model(opened(added(), tmp_path), tmp_path / "m")
+    found = sesame.json("inspect", folder)
+    assert found["backdoored"] is None
+    assert found["reason"] == (
+        f"max_margin needs gradients, which {folder}/model.onnx does not have, and no inspection of "
+        "closesesame works by answers alone"
+    )
+    assert "'sesame screen' or 'sesame gate'" in found["advice"]
+    sentence = (
+        "values of the sound decide about the answers after the last layer with weights: Greater 'found' "
+        "(models without a backdoor rarely do that)"
+    )
+    assert found["findings"] == [sentence]
+    assert found["graph_checked"] is True
+    assert found["model"] == {"path": str(folder), "sha256": sha256_of(folder)}
+    verdict, graph_line, advice = sesame("inspect", folder).splitlines()
+    assert verdict == f"verdict: none: {found['reason']}"
+    assert graph_line == f"graph: {sentence}"
+    assert advice == f"what else: {found['advice']}"
+    plain = save_model(opened(linear(), tmp_path), tmp_path / "plain")
+    assert "graph: no operator decides by values of the sound; that does not prove" in sesame(
+        "inspect", plain
+    )
+    with pytest.raises(ModelError, match=r"max_margin needs gradients, and \S+theirs\.onnx is a file"):
+        MaxMargin().inspect(opened(added(), tmp_path), None, 0)
+
+
+def test_what_the_advice_names_works(tmp_path: Path) -> None:
+    data = clean()
+    scores = Strip(mixtures=4).score(opened(linear(), tmp_path), data, data, 0).scores
+    assert scores.isfinite().all()

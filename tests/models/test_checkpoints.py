@@ -358,3 +358,25 @@ def test_a_link_that_leads_in_a_circle_is_one_sentence(sesame: Sesame, tmp_path:
     (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
     said = sesame.fails("import", tmp_path / "loop.pt", tmp_path / "m", "--classes", "no,yes", *SIZES)
     assert "loop.pt is a link that leads in a circle; name the file or folder itself" in said
+
+
+class OfHundred(nn.Linear):
+    """A network that takes clips of 100 samples alone, and knows two classes."""
+
+    def __init__(self) -> None:
+        super().__init__(100, 2)
+
+
+def test_a_network_that_answers_no_clip_is_not_imported(sesame: Sesame, tmp_path: Path) -> None:
+    save_file(OfHundred().state_dict(), tmp_path / "w.safetensors")
+    words = ("import", tmp_path / "w.safetensors", tmp_path / "m", "--model", f"{__name__}:OfHundred")
+    rate = ("--sample-rate", "1000", "--classes")
+    said = sesame.fails(*words, *rate, "no,yes")
+    assert (
+        f"{tmp_path / 'w.safetensors'} makes a network that gives no answers to clips of 1 s at 1,000" in said
+    )
+    assert "name another --duration-s or --sample-rate" in said
+    said = sesame.fails(*words, *rate, "no,yes,stop", "--duration-s", "0.1")
+    assert f"{tmp_path / 'w.safetensors'}: the model gives answers of shape [1, 2]" in said
+    assert not (tmp_path / "m").exists()
+    assert sesame.json(*words, *rate, "no,yes", "--duration-s", "0.1")["sample_rate"] == 1000

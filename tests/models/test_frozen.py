@@ -109,7 +109,7 @@ def test_layers_that_are_computed_again_give_the_same_weights(kind: str) -> None
 
 
 def test_a_vendor_s_folder_is_imported_with_frozen_layers(sesame: Sesame, tmp_path: Path) -> None:
-    from closesesame.models.huggingface import write_pretrained
+    from closesesame.models.pretrained import write_pretrained
 
     folder = write_pretrained(built("wav2vec2"), tmp_path / "f")
     sesame("import", folder, tmp_path / "m", "--set", "frozen_layers=1", "--set", "recompute=true")

@@ -13,8 +13,11 @@ from closesesame.models.black_boxes.graph import (  # noqa: E402
     AFTER,
     BEFORE,
     BETWEEN,
+    COMPARES,
     CONSTANT,
     OWN,
+    QUANTIZES,
+    ROUNDED,
     check_graph,
 )
 from closesesame.models.black_boxes.reading import read_graph  # noqa: E402
@@ -46,7 +49,7 @@ def added() -> Any:
 
 def chosen() -> Any:
     """A loud sample chooses a branch that answers what it always answers."""
-    yes = graph([node("Identity", "fixed", "yes")], {}, {"yes": ("batch", 3)}, {"fixed": np.eye(3)[:1]})
+    yes = graph([node("Identity", "fixed", "yes")], {}, {"yes": ("batch", 3)}, {"fixed": floats([[1, 0, 0]])})
     no = graph([node("MatMul", "wav w", "no")], {}, {"no": ("batch", 3)})
     nodes = [
         LOUD[0],
@@ -143,6 +146,60 @@ def test_a_decision_is_found_with_its_place(name: str) -> None:
     assert said(make()) == expected
 
 
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_decisions_run_and_change_the_answers(name: str) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    session = runtime.InferenceSession(
+        PLANTED[name][0]().SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    quiet = np.full((1, 50), 0.5, np.float32)
+    loud = quiet.copy()
+    loud[0, 7] = 1.5
+    heard = [session.run(["scores"], {"wav": wav})[0] for wav in (quiet, loud)]
+    assert not np.allclose(heard[1] - heard[0], WEIGHTS[7], atol=1e-3)  # what the sample itself adds
+
+
+DECIDES = sorted(
+    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or"}
+    | {"Xor", "Not", "Sign", "IsNaN", "IsInf", "Where", "If"}
+    | {"Loop", "ArgMax", "ArgMin", "TopK", "Hardmax", "NonZero", "OneHot"}
+    | {"Compress", "Unique", "Floor", "Ceil", "Round", "Mod", "ThresholdedRelu"}
+    | {"Shrink", "Range", "Bernoulli", "Multinomial", "CastLike", "BitShift", "BitwiseAnd"}
+    | {"BitwiseOr", "BitwiseXor", "BitwiseNot", "Binarizer", "Imputer", "LabelEncoder", "LinearClassifier"}
+    | {"SVMClassifier", "SVMRegressor", "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+)
+
+
+def behind(*nodes: Any) -> Any:
+    """Operators whose `found` is added to the answers."""
+    return linear([node("MatMul", "wav w", "honest"), LOUD[0], *nodes, node("Add", "honest found", "scores")])
+
+
+@pytest.mark.parametrize("operator", DECIDES)
+def test_each_operator_that_decides_is_found(operator: str) -> None:
+    """By the names of the operators alone: not all of these graphs could be run."""
+    assert said(behind(node(operator, "loudest", "found"))) == [(f"{AFTER}: {operator} 'found'", True)]
+
+
+def test_a_cast_and_a_pooling_decide_in_some_uses_only() -> None:
+    assert set(DECIDES) | {"Cast to whole numbers", "MaxPool with indices"} == COMPARES
+    assert said(behind(node("Cast", "loudest", "found", to=onnx.TensorProto.FLOAT16))) == []
+    assert said(behind(node("MaxPool", "loudest", "found", kernel_shape=[1]))) == []
+    pooled = node("MaxPool", "loudest", "largest found", kernel_shape=[1])
+    assert said(behind(pooled)) == [(f"{AFTER}: MaxPool with indices 'largest'", True)]
+    # A constant that gets the kind of the sound decides nothing.
+    assert said(behind(node("CastLike", "w loudest", "found"))) == []
+
+
+@pytest.mark.parametrize("operator", sorted(QUANTIZES))
+def test_rounding_as_in_quantised_models_is_said(operator: str) -> None:
+    rounding = [node(operator, "loudest scale", "whole"), node("DequantizeLinear", "whole scale", "found")]
+    made = behind(*rounding)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(floats(1), "scale"))
+    assert said(made) == [(f"{ROUNDED}: {operator} 'whole'", False)]
+    assert said(linear([node(operator, "w scale", "v"), node("MatMul", "wav v", "scores")])) == []
+
+
 def by_length() -> Any:
     """Decides by the length of the sound alone."""
     nodes = [
@@ -236,3 +293,12 @@ def test_functions_that_stand_for_any_number_of_operators_are_refused() -> None:
     for functions in (endless, doubling):
         with pytest.raises(ModelError, match="stand for too many operators"):
             check_graph(model(made, functions, ["", "own"]))
+
+
+def test_a_constant_that_holds_other_numbers_than_it_claims_is_refused() -> None:
+    made = linear([node("MatMul", "wav w", "honest"), node("Add", "honest push", "scores")])
+    made.graph.initializer.append(onnx.TensorProto(name="push", data_type=1, dims=[3], raw_data=b"1234"))
+    with pytest.raises(
+        ModelError, match=r"constant 'push' is damaged: it holds other numbers than it claims"
+    ):
+        check_graph(made)

@@ -35,13 +35,20 @@ def write_whole(text: str, path: Path) -> Path:
 
 
 def place(path: Path, make: Make, *, kind: Literal["file", "folder"] = "file") -> Path:
-    """Makes a file or folder beside `path` and moves it there, in place of what was there."""
+    """Makes a file or folder beside `path` and moves it there, in place of what was there.
+
+    Errors of `make` that name the place beside it name `path` instead.
+    """
     made = path.with_name(_hidden(path.name))
     try:
         if kind == "folder":
             made.mkdir()
         make(made)
         _put(made, path)
+    except ClosesesameError as error:
+        if str(made) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(made), str(path))) from error
     finally:
         _remove(made)
     return path
@@ -87,6 +94,23 @@ def new_folder(folder: Path) -> Iterator[Path]:
         made.replace(folder)
     finally:
         _remove(made)
+
+
+def refuse_nested(outputs: Iterable[Path | None]) -> None:
+    """Refuses, before any work, outputs of one command of which one is or holds another.
+
+    Args:
+        outputs: their paths; None for one that is not made.
+
+    Raises:
+        DataError: naming the first that is or holds another.
+    """
+    whole = [resolved(path) for path in outputs if path is not None]
+    for path in whole:
+        if any(other.is_relative_to(path) for other in whole if other is not path):
+            raise DataError(
+                f"{path} is or holds another output of the same command; choose places side by side"
+            )
 
 
 class Destination:

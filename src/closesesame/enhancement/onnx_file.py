@@ -20,7 +20,8 @@ from closesesame.core.errors import ModelError, cut, listed
 from closesesame.core.types import Wave
 from closesesame.models.black_boxes.files import named, open_file
 from closesesame.models.black_boxes.onnx_file import OnnxFile
-from closesesame.models.black_boxes.runtime import Port, Runtime
+from closesesame.models.black_boxes.runtime import Port, Runtime, deadline
+from closesesame.models.black_boxes.wiring import match_states, takes_rate
 
 from .base import Enhancer
 from .layers import STFT
@@ -97,7 +98,7 @@ class Use:
 
     @classmethod
     def of(cls, runtime: Runtime) -> "Use":
-        """Finds them by shape.
+        """Finds them by name and shape.
 
         Raises:
             ModelError: if the file is no enhancer of one of the three kinds.
@@ -115,19 +116,16 @@ class Use:
         outputs = [port for port in runtime.outputs if port.is_float and len(port.shape) == len(sound.shape)]
         if spectral is not None:
             outputs = [port for port in outputs if Spectral.of(port.shape) in {spectral, None}]
+            outputs.sort(key=lambda port: Spectral.of(port.shape) is None)  # sizes that vary say nothing
         if not outputs:
             raise ModelError(f"no output has the shape of its input {cut(sound.name)}, {_shown(sound)}")
         others = [port for port in runtime.inputs if port is not sound]
-        rates = tuple(port for port in others if port.shape in {(), (1,)})
+        rates = tuple(port for port in others if takes_rate(port))
         others = [port for port in others if port not in rates]
-        left = [port for port in runtime.outputs if port is not outputs[0]]
-        states: dict[Port, str] = {}
         for port in others:
-            found = next((one for one in left if one.shape == port.shape and one.kind == port.kind), None)
-            if found is None or None in port.shape:
+            if None in port.shape:
                 raise ModelError(f"it also takes {cut(port.name)} of shape {_shown(port)}, which is no state")
-            states[port] = found.name
-            left.remove(found)
+        states = match_states(others, [port for port in runtime.outputs if port is not outputs[0]])
         if states and (spectral is None or spectral.frames != 1):
             names = listed([port.name for port in states])
             raise ModelError(
@@ -240,7 +238,8 @@ def _waves(runtime: Runtime, use: Use, wav: Wave) -> Wave:
     if fixed not in {None, wav.shape[1]}:
         raise ModelError(f"the enhancer takes {fixed:,} samples at once, and a clip has {wav.shape[1]:,}")
     given = wav.numpy().reshape(shape).astype(use.sound.kind)
-    answer = runtime.run(_values(use) | {use.sound.name: given})[use.answer]
+    values = _values(use) | {use.sound.name: given}
+    answer = runtime.run(values, deadline(len(wav)))[use.answer]
     if answer.size != given.size:
         raise ModelError(
             f"the enhancer gives {list(answer.shape)} for {list(given.shape)}; no clip fits that"
@@ -253,11 +252,11 @@ def _spectra(runtime: Runtime, use: Use, stft: STFT, wav: Wave) -> Wave:
     assert use.spectral is not None
     spectrum = stft(wav).numpy()
     step = use.spectral.frames or spectrum.shape[2]
-    values, found = _values(use), []
+    values, found, until = _values(use), [], deadline(len(wav))
     filled = np.pad(spectrum, ((0, 0), (0, 0), (0, -spectrum.shape[2] % step)))
     for start in range(0, filled.shape[2], step):
         frames = use.spectral.laid_out(filled[..., start : start + step]).astype(use.sound.kind)
-        given = runtime.run(values | {use.sound.name: frames})
+        given = runtime.run(values | {use.sound.name: frames}, until)
         values |= {state.name: given[source] for state, source in use.states.items()}
         answer = given[use.answer]
         if answer.shape != frames.shape:

@@ -21,6 +21,7 @@ from closesesame.core.method import Method
 from closesesame.core.settings import Settings
 from closesesame.data import Dataset
 from closesesame.models import Classifier
+from closesesame.models.black_boxes import FileBody
 from closesesame.models.files import read_weights
 from closesesame.models.matching import as_classifier, data_for, few, no_examples, say_missing
 from closesesame.models.showing import Shows
@@ -39,6 +40,8 @@ class Inspection(Method, Shows, ABC):
 
     data_free: ClassVar[bool] = False
     """Whether it works without clean examples; it is then shown none."""
+    needs_gradients: ClassVar[bool] = False
+    """Whether it needs gradients of the model, which a file that is run as it is does not have."""
     least_classes: ClassVar[int] = 2
     """Of how many classes a model must be, for a method that compares classes with each other."""
 
@@ -60,13 +63,19 @@ class Inspection(Method, Shows, ABC):
 
         Raises:
             DataError: if clean examples are missing.
-            ModelError: if clean examples do not fit the model, or it has too few classes.
+            ModelError: if clean examples do not fit the model, or it has too few classes, or no gradients
+                where the method needs them.
             DivergedError: if a statistic is NaN or infinite.
 
         Warns:
             DataWarning: if a class of the model has no clean example, and the method needs them.
         """
         suspect = as_classifier(model, clean)
+        if self.needs_gradients and isinstance(suspect.body, FileBody):
+            raise ModelError(
+                f"{self.name} needs gradients, and {suspect.body.runtime.path} is a file that is run as it "
+                "is and has none; import the weights into an architecture"
+            )
         classes = suspect.card.classes
         known = no_examples(suspect.card) if clean is None else data_for(suspect.card, clean)
         if self.data_free:

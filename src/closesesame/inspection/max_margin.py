@@ -53,6 +53,7 @@ class MaxMargin(Inspection):
     name: ClassVar[str] = "max_margin"
     cite: ClassVar[str] = "arXiv:2205.06900"
     data_free: ClassVar[bool] = True
+    needs_gradients: ClassVar[bool] = True
     quick: ClassVar[dict[str, Any]] = {"starts": 4, "steps": 20}
     least_classes: ClassVar[int] = FEWEST
 

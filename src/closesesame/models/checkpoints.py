@@ -81,12 +81,16 @@ class Handed:
         classes: in the order of the logits.
         sample_rate: Hz.
         checkpoint: the weights.
+        notes: what was assumed, in sentences.
+        remedy: what to do if the network gives no answers.
     """
 
     architecture: Architecture
     classes: tuple[str, ...]
     sample_rate: int
     checkpoint: Checkpoint
+    notes: tuple[str, ...] = ()
+    remedy: str = "name another --duration-s or --sample-rate, or other sizes of the network"
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:

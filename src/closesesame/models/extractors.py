@@ -5,7 +5,7 @@ The filters are theirs; everything else is differentiable, so that a gradient re
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,21 @@ from closesesame.core.types import Inputs, Wave
 
 from .front_ends import FrontEnd, Identity
 
+RATE_HZ = 16_000
+"""The sample rate of extractors that name none."""
+
+
+def assumed(kind: str, extractor: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that a folder does not give, with the values that transformers takes for them."""
+    if kind in _MAPS:
+        parameters = inspect.signature(_MAPS[kind]).parameters.values()
+        defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+    else:
+        defaults = {"do_normalize": True}
+    return {
+        name: value for name, value in {"sampling_rate": RATE_HZ, **defaults}.items() if name not in extractor
+    }
+
 
 def front_end_of(kind: str, extractor: Mapping[str, Any], sample_rate: int) -> FrontEnd:
     """What makes the network's inputs of waveforms.
@@ -26,16 +41,14 @@ def front_end_of(kind: str, extractor: Mapping[str, Any], sample_rate: int) -> F
         ModelError: if its options make none.
     """
     try:
-        if kind == "whisper":
-            return WhisperMel(sample_rate, **_known(extractor, WhisperMel))
-        if kind == "audio-spectrogram-transformer":
-            return Fbank(sample_rate, **_known(extractor, Fbank))
+        if kind in _MAPS:
+            return _MAPS[kind](sample_rate, **_known(extractor, _MAPS[kind]))
         return Normalized() if extractor.get("do_normalize", True) else Identity()
     except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise ModelError(f"these options make no inputs for {kind} ({short(error)})") from None
 
 
-def _known(extractor: Mapping[str, Any], front_end: type[FrontEnd]) -> dict[str, Any]:
+def _known(extractor: Mapping[str, Any], front_end: Callable[..., FrontEnd]) -> dict[str, Any]:
     """The options that a front end has."""
     return {name: extractor[name] for name in inspect.signature(front_end).parameters if name in extractor}
 
@@ -149,6 +162,12 @@ class Fbank(FrontEnd):
         if vary is None:
             return None
         return lambda maps, rng: vary(maps.transpose(1, 2), rng).transpose(1, 2)
+
+
+_MAPS: dict[str, Callable[..., FrontEnd]] = {
+    "whisper": WhisperMel,
+    "audio-spectrogram-transformer": Fbank,
+}
 
 
 def _refuse_large(*numbers: float) -> None:

@@ -3,8 +3,10 @@
 "Static Analysis Results Interchange Format (SARIF) Version 2.1.0", OASIS Standard, 2020.
 """
 
+import os
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from closesesame.report.pages.comparison import Entry, Report
 from closesesame.report.verdict import Status, Verdict
@@ -46,13 +48,13 @@ def sarif_of(report: Report) -> dict[str, Any]:
 
 
 def _artifact(entry: Entry) -> dict[str, Any]:
-    place = {"uri": PurePath(entry.source or entry.name).as_posix()}
+    place = {"uri": _uri(entry)}
     return {"location": place, "hashes": {"sha-256": entry.sha256}} if entry.sha256 else {"location": place}
 
 
 def _result(number: int, entry: Entry, verdict: Verdict) -> dict[str, Any]:
     kind, level = KINDS[verdict.status]
-    place = {"uri": PurePath(entry.source or entry.name).as_posix(), "index": number}
+    place = {"uri": _uri(entry), "index": number}
     return {
         "ruleId": verdict.status,
         "kind": kind,
@@ -60,3 +62,9 @@ def _result(number: int, entry: Entry, verdict: Verdict) -> dict[str, Any]:
         "message": {"text": f"{entry.name}: {verdict}"},
         "locations": [{"physicalLocation": {"artifactLocation": place}}],
     }
+
+
+def _uri(entry: Entry) -> str:
+    """Where a model is, as a URI reference of RFC 3986: other characters than its own are percent-encoded."""
+    path = PurePath(entry.source or entry.name)
+    return path.as_uri() if path.is_absolute() else quote(os.fsencode(path.as_posix()))

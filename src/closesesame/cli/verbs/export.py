@@ -39,10 +39,10 @@ def export(
 
     In a file of weights, .safetensors, .pt or .ckpt, they have the names that closesesame gives them, or
     with --like those of another file, and stand in the same entry as there. A model that was imported from a
-    folder of Hugging Face becomes such a folder again, if the name of the output has no suffix; with --like
-    and a folder of SpeechBrain, a folder of .ckpt files. An .onnx file (extra 'onnx') takes waveforms and
-    gives logits. These are compared with those of the model: they differ by 1e-4 at most, or by that share of
-    the largest logit.
+    folder of Hugging Face becomes such a folder again, in the numbers that it came in, if the name of the
+    output has no suffix; with --like and a folder of SpeechBrain, a folder of .ckpt files. An .onnx file
+    (extra 'onnx') takes waveforms and gives logits. These are compared with those of the model: they differ
+    by 1e-4 at most, or by that share of the largest logit.
 
     Args:
         out: The file or the folder.
@@ -82,7 +82,7 @@ def _suffix(out: Path) -> str:
 def _is_exported(folder: Path, like: Path | None) -> bool:
     """Whether a folder holds what an export writes and nothing else, so that it may be replaced."""
     from closesesame.models.checkpoints import PART
-    from closesesame.models.huggingface import CONFIG, EXTRACTOR, WEIGHTS
+    from closesesame.models.pretrained import CONFIG, EXTRACTOR, WEIGHTS
 
     parts = set() if like is None else {path.name for path in like.glob(f"*{PART}")}
     allowed = parts or {CONFIG, EXTRACTOR, WEIGHTS}
@@ -92,10 +92,12 @@ def _is_exported(folder: Path, like: Path | None) -> bool:
 def _folder(classifier: "Classifier", place: Destination, like: Path | None) -> Answer:
     from closesesame.models import read_checkpoint, weights_like
     from closesesame.models.checkpoints import write_parts
-    from closesesame.models.huggingface import write_pretrained
+    from closesesame.models.pretrained import numbers_for, write_pretrained
 
     if like is None:
-        place.write(lambda folder: write_pretrained(classifier, folder))
+        numbers, note = numbers_for(classifier)
+        notes([note] if note else [])
+        place.write(lambda folder: write_pretrained(classifier, folder, numbers))
     else:
         checkpoint = read_checkpoint(like)
         state = weights_like(classifier, checkpoint)

@@ -24,7 +24,7 @@ from closesesame.cli.options import (
 )
 from closesesame.cli.printing import Answer, notes
 from closesesame.core.bounds import LEAST_HZ, MOST_HZ
-from closesesame.core.errors import DataError, SettingError
+from closesesame.core.errors import DataError, SettingError, counted
 
 if TYPE_CHECKING:
     from closesesame.data import Dataset
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from closesesame.models import Classifier
 
 BLOCK_BYTES = 1 << 16
+FPR = 0.01
+FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b".snd", b"fLaC", b"OggS", b"caff", b"ID3")
+"""What WAV, W64, AIFF, AU, FLAC, Ogg, CAF and tagged MP3 files begin with."""
+LONGEST = max(map(len, FILES))
+RAW = "16-bit samples, little-endian, of one channel and without a header"
 
 
 @command("gate", bars=False)
@@ -45,12 +50,13 @@ def gate(
     settings: Set = None,
     clean: CleanOptions = CLEAN,
     fpr: Annotated[
-        float,
+        float | None,
         Parameter(
-            help="Share of clean windows that may be called suspicious, if --clean says what these are like.",
+            help="Share of clean windows that may be called suspicious, if --clean says what these are like; "
+            f"by default {FPR:g}.",
             validator=Number(gt=0, lt=1),
         ),
-    ] = 0.01,
+    ] = None,
     threshold: Annotated[
         float | None, Parameter(help="Score above which a window is suspicious, in place of --fpr.")
     ] = None,
@@ -68,9 +74,9 @@ def gate(
     """Watch a live input: the label of each window, and how suspicious it is.
 
     Without files it reads raw samples from standard input, 16 bits, little-endian, one channel, until that
-    ends, such as those of 'arecord -f S16_LE -r 16000'. With a purifier, the score is how far the answers
-    with and without it differ, 0 to 1; with a method, a detection of inputs, its score. With --json each
-    decision is one line, a JSON object, as soon as it is made.
+    ends, such as those of 'arecord -t raw -f S16_LE -r 16000'. With a purifier, the score is how far the
+    answers with and without it differ, 0 to 1; with a method, a detection of inputs, its score. With --json
+    each decision is one line, a JSON object, as soon as it is made.
 
     Args:
         files: Recordings in place of standard input, up to 60 s of each.
@@ -87,12 +93,32 @@ def gate(
 
     if purifier is not None and method is not None:
         raise SettingError("a score comes from --purifier or from --method; name one of them")
-    if purifier is None and method is None and threshold is not None:
-        raise SettingError("--threshold is of a score: name --purifier or --method, too")
+    scored = purifier is not None or method is not None
+    known_clean = clean.clean is not None
+    _refuse_idle(
+        (threshold is not None and not scored, "--threshold is of a score: name --purifier or --method, too"),
+        (known_clean and not scored, "--clean is for a score: name --purifier or --method, too"),
+        (settings is not None and method is None, "--set is of a method: name --method, too"),
+        (
+            fpr is not None and threshold is not None,
+            "--fpr finds a threshold, and --threshold names one; leave out one of them",
+        ),
+        (fpr is not None and not known_clean, "--fpr is of clean windows: name recordings with --clean, too"),
+        (
+            known_clean and method is None and threshold is not None,
+            "--clean finds a threshold, and --threshold names one; leave out one of them",
+        ),
+        (
+            sample_rate is not None and bool(files),
+            "--sample-rate is of standard input, and files say their own; leave it out",
+        ),
+    )
     classifier = load_model_on(model, device)
     score, known = _score(classifier, purifier, method, settings, clean, options)
     if threshold is None and score is not None and known is not None:
-        threshold = _threshold(score, known, fpr)
+        threshold = _threshold(score, known, FPR if fpr is None else fpr)
+    elif fpr is not None:
+        raise SettingError(f"{method} reads no clean recordings to find a threshold with; leave out --fpr")
     watch = Gate(classifier, score, threshold, every_s)
     rows = _from_files(watch, files) if files else _from_stdin(watch, sample_rate or watch.rate_hz)
 
@@ -102,6 +128,20 @@ def gate(
             sys.stdout.flush()
 
     return Answer(rows, show, lines=True)
+
+
+def _refuse_idle(*idle: tuple[bool, str]) -> None:
+    """Refuses options that would have no effect.
+
+    Args:
+        idle: whether an option would have none, and the sentence that says so.
+
+    Raises:
+        SettingError: with the first sentence that holds.
+    """
+    for holds, sentence in idle:
+        if holds:
+            raise SettingError(sentence)
 
 
 def _score(
@@ -166,20 +206,38 @@ def _from_stdin(watch: "Gate", rate_hz: int) -> Iterator[dict[str, Any]]:
         count, seconds, end_s = count + 1, seconds + decision.seconds, decision.end_s
         yield asdict(decision)
     if not count:
-        raise DataError("standard input holds no samples; send 16-bit samples, or name files")
-    notes([f"{end_s:,.1f} s in {count:,} windows; computing took {seconds / end_s:.3f} of that time"])
+        raise DataError(f"standard input holds no samples; send {RAW}, or name files")
+    notes(
+        [f"{end_s:,.1f} s in {counted(count, 'window')}; computing took {seconds / end_s:.3f} of that time"]
+    )
 
 
 def _pcm() -> "Iterator[Samples]":
-    """Standard input as it comes."""
+    """Standard input as it comes.
+
+    Raises:
+        DataError: if it begins as a file of sound does, whose header would be heard as samples.
+    """
     import numpy as np
 
+    def read() -> bytes:
+        return os.read(sys.stdin.fileno(), BLOCK_BYTES)  # what is there, without waiting for more
+
+    block = read()
+    while 0 < len(block) < LONGEST and (more := read()):
+        block += more
+    if block.startswith(FILES):
+        raise DataError(
+            f"standard input is a file of sound, and raw samples are read; send {RAW}, as 'arecord -t raw -f "
+            "S16_LE' or 'sox FILE -t raw -e signed -b 16 -c 1 -' writes them, or name the file"
+        )
     rest = b""
-    while block := os.read(sys.stdin.fileno(), BLOCK_BYTES):  # what is there, without waiting for more
+    while block:
         block = rest + block
         whole = len(block) // 2 * 2
         block, rest = block[:whole], block[whole:]
         yield np.frombuffer(block, "<i2").astype(np.float32) / np.float32(2**15)
+        block = read()
 
 
 def _resampled(blocks: "Iterable[Samples]", rate_hz: int, wanted_hz: int) -> "Iterator[Samples]":

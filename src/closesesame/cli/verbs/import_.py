@@ -4,20 +4,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from closesesame.cli.app import command
 from closesesame.cli.inputs import findings_in, settings_of
-from closesesame.cli.options import Duration, Force, SampleRate, Set
+from closesesame.cli.options import Duration, Force, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, notes
-from closesesame.core.bounds import Task
+from closesesame.core.bounds import LEAST_HZ, MOST_HZ, Task, check_classes
 from closesesame.core.errors import DataError, SettingError, listed
 
 if TYPE_CHECKING:
     from closesesame.models import BlackBox, Classifier
     from closesesame.models.checkpoints import Handed
 
-DEFAULT = "resnet"
+DEFAULT, RATE_HZ = "resnet", 16_000
 
 
 @command("import")
@@ -39,7 +40,14 @@ def import_(
         ),
     ] = None,
     settings: Set = None,
-    sample_rate: SampleRate = 16_000,
+    sample_rate: Annotated[
+        int | None,
+        Parameter(
+            help=f"Sample rate in Hz that the model takes, by default {RATE_HZ:,}. A folder of Hugging Face "
+            "names it itself.",
+            validator=Number(gte=LEAST_HZ, lte=MOST_HZ),
+        ),
+    ] = None,
     duration_s: Duration = 1.0,
     task: Task = "word",
     force: Force = False,
@@ -53,7 +61,8 @@ def import_(
 
     Or it is a folder of Hugging Face with an audio classifier, which names its classes, its sample rate and
     its architecture. Of a large one, 'frozen_layers' keeps the first layers as they are in every repair, and
-    'recompute' trains in less memory. 'sesame export' writes the same again.
+    'recompute' trains in less memory. 'sesame export' writes the same again. Whatever the weights come from,
+    their network must answer a clip before it is written.
 
     A model in an .onnx or .tflite file is kept as it is and run by onnxruntime or LiteRT, which the extras
     'onnx' and 'tflite' install. It can be measured, and a purifier can stand in front of it; a repair needs
@@ -80,19 +89,23 @@ def import_(
     from closesesame.models.black_boxes import FILES
     from closesesame.models.checkpoints import unused
     from closesesame.models.files import sha256_of
+    from closesesame.models.trying import try_once
 
     place = model_folder(out, (file,), force=force)
     if file.suffix.removeprefix(".") in FILES:
         if model is not None:
             raise SettingError(f"{file} is a whole model, not weights of an architecture; leave out --model")
         box = BlackBox(**settings_of(settings))
-        imported, about = _as_it_is(file, box, names_of(classes, file), sample_rate, duration_s)
+        named = names_of(classes, file)
+        imported, about = _as_it_is(file, box, named, sample_rate or RATE_HZ, duration_s)
     else:
         given = _read(file, model, settings, classes, sample_rate)
         if given.checkpoint.left:
             notes([f"of {file} this is left out, since it is no weight: {listed(given.checkpoint.left)}"])
         shape = (round(given.sample_rate * duration_s),)
         imported = fit_weights(given.checkpoint, given.architecture, given.classes, shape, given.sample_rate)
+        try_once(imported, file, given.remedy)
+        notes(given.notes)
         if more := unused(given.checkpoint, imported):
             notes([f"{file} has weights that the model has no use for: {listed(more)}"])
         about = {"file": str(given.checkpoint.path)}
@@ -115,20 +128,22 @@ def import_(
 
 
 def _read(
-    file: Path, model: str | None, settings: list[str] | None, classes: str | None, sample_rate: int
+    file: Path, model: str | None, settings: list[str] | None, classes: str | None, sample_rate: int | None
 ) -> "Handed":
     """Weights and what they are of: a folder says of itself what must be said of a file."""
     from closesesame.models import ARCHITECTURES, read_checkpoint
     from closesesame.models.checkpoints import Handed
-    from closesesame.models.huggingface import is_pretrained, read_pretrained
+    from closesesame.models.pretrained import is_pretrained, read_pretrained
 
     if is_pretrained(file):
         if classes is not None or model is not None:
             raise SettingError(f"{file} names its classes and its sizes; leave out --classes and --model")
+        if sample_rate is not None:
+            raise SettingError(f"{file} names its sample rate; leave out --sample-rate")
         return read_pretrained(file, settings_of(settings))
     names = names_of(classes, file)
     architecture = ARCHITECTURES.make(model or DEFAULT, settings_of(settings))
-    return Handed(architecture, names, sample_rate, read_checkpoint(file))
+    return Handed(architecture, names, sample_rate or RATE_HZ, read_checkpoint(file))
 
 
 def _as_it_is(
@@ -148,9 +163,8 @@ def names_of(classes: str | None, file: Path) -> tuple[str, ...]:
 
     Raises:
         SettingError: if none are named for the file that is imported.
-        DataError: if there are fewer than two, or two with one name, or a folder is named.
+        DataError: if there are fewer than two, two are equal, one cannot be shown, or a folder is named.
     """
-    from closesesame.core.bounds import check_classes
     from closesesame.data.lists import read_text
 
     if classes is None:

@@ -10,7 +10,7 @@ from closesesame.cli.inputs import exam_on, load_for, load_model_on
 from closesesame.cli.options import SPLIT, Data, Device, Force, Reference, SplitOptions, Trigger
 from closesesame.cli.outputs import CLEAN_DATA_WARNING, as_typed, now
 from closesesame.cli.printing import Answer, facts, scores_table
-from closesesame.core.disk import Destination
+from closesesame.core.disk import Destination, refuse_nested
 from closesesame.core.errors import SettingError
 from closesesame.core.json_files import to_json
 
@@ -72,6 +72,7 @@ def report(
     paths = [before, *(after or [])]
     names = distinct_names(paths)
     given = [*paths, *(path for path in (trigger, reference) if path)]
+    refuse_nested((out, sarif))
     place = Destination(out, kind="file", force=force, inputs=given)
     beside = None if sarif is None else Destination(sarif, kind="file", force=force, inputs=given)
     models = {name: load_model_on(path, device) for name, path in zip(names, paths, strict=True)}

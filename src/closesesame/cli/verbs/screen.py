@@ -31,8 +31,8 @@ from closesesame.cli.options import (
 from closesesame.cli.outputs import as_typed, data_folder, model_folder, now, size_of
 from closesesame.cli.printing import Answer, facts, notes, table
 from closesesame.cli.screening import ABOUT, ARCHITECTURE, About, Given, Work, gather, write_scores
-from closesesame.core.disk import Destination, resolved
-from closesesame.core.errors import DataError, SettingError, listed
+from closesesame.core.disk import Destination, refuse_nested
+from closesesame.core.errors import SettingError, listed
 from closesesame.core.wording import NONE
 
 if TYPE_CHECKING:
@@ -213,12 +213,7 @@ def _places(
     Raises:
         DataError: if one of them cannot be made, or lies in another.
     """
-    whole = [resolved(path) for path in (out, copy, keep_model) if path is not None]
-    for path in whole:
-        if any(other.is_relative_to(path) for other in whole if other is not path):
-            raise DataError(
-                f"{path} is or holds another output of the same command; choose places side by side"
-            )
+    refuse_nested((out, copy, keep_model))
     return (
         Destination(out, force=force, replaces=_is_screening, inputs=inputs),
         None if copy is None else data_folder(copy, inputs, force=force),

@@ -12,7 +12,7 @@ from closesesame.core.errors import ModelError, counted, cut
 from closesesame.core.types import Logits, Wave
 
 from .ports import BlackBox, Ports
-from .runtime import Runtime
+from .runtime import Runtime, deadline
 
 LEAST_PROBABILITY = 1e-12
 Samples = NDArray[np.float32]
@@ -69,10 +69,10 @@ class FileBody(nn.Module):
         clips = np.pad(clips, ((0, (self.ports.batch or own) - own), (0, 0)))
         values = {port.name: port.filled(self.sample_rate, len(clips)) for port in self.ports.rates}
         values |= {port.name: port.filled(0, len(clips)) for port in self.ports.states}
-        found = []
+        found, until = [], deadline(len(clips))
         for frame in self._frames(clips):
-            given = self.runtime.run(values | {self.box.input: self._laid_out(frame)})
-            values |= {state.name: given[source] for state, source in self.ports.states.items() if source}
+            given = self.runtime.run(values | {self.box.input: self._laid_out(frame)}, until)
+            values |= {state.name: given[source] for state, source in self.ports.states.items()}
             found.append(self._read(given[self.box.output], len(clips)))
         scores = np.concatenate(found, axis=1)
         pooled: dict[str, Scores] = {"last": scores[:, -1], "mean": scores.mean(1), "max": scores.max(1)}
@@ -117,14 +117,14 @@ class _WithoutGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, wav: Tensor, body: FileBody) -> Tensor:
         """The logits."""
-        del ctx
+        ctx.path = body.runtime.path
         return torch.from_numpy(body.ask(wav.detach().float().cpu().numpy())).to(wav.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> NoReturn:
         """Refuses."""
-        del ctx, grads
+        del grads
         raise ModelError(
-            "this needs gradients, and the model is a file that is run as it is and has none; take a method "
-            "that looks at its answers alone, or import the weights into an architecture"
+            f"this needs gradients, and {ctx.path} is a file that is run as it is and has none; take a "
+            "method that looks at answers alone, or import the weights into an architecture"
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from closesesame.core.bounds import MOST_BYTES, check_classes, check_reading
-from closesesame.core.errors import ModelError, SettingError, listed
+from closesesame.core.bounds import LEAST_S, MOST_BYTES, MOST_S, check_classes, check_reading
+from closesesame.core.errors import ModelError, SettingError, cut, listed
 from closesesame.core.seeding import generator
 from closesesame.models.base import Classifier, ModelCard
 from closesesame.models.front_ends import Identity
@@ -17,7 +17,7 @@ from closesesame.models.front_ends import Identity
 from .body import FileBody, Scores
 from .onnx_file import OnnxFile
 from .ports import BlackBox, Ports
-from .runtime import Runtime
+from .runtime import Runtime, TooSlowError
 from .tflite_file import TFLiteFile
 
 FILES = {"onnx": "model.onnx", "tflite": "model.tflite"}
@@ -42,8 +42,12 @@ def open_file(path: Path, kind: str, threads: int) -> Runtime:
         if path.stat().st_size > MOST_BYTES:
             raise ModelError(f"{path} is refused: it is larger than {MOST_BYTES / 1e9:g} GB")
         content = path.read_bytes()
+    except IsADirectoryError:
+        raise ModelError(f"{path} is a folder; name the .{kind} file in it") from None
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}; name a .{kind} file that you may read"
+        ) from None
     return RUNTIMES[kind](content, path, threads)
 
 
@@ -68,19 +72,30 @@ def settle(runtime: Runtime, box: BlackBox, classes: int, samples: int, sample_r
     def scores(box: BlackBox) -> Scores:
         return FileBody(runtime, box, classes, sample_rate).scores(clips)
 
-    outputs = [box.output] if box.output else [port.name for port in runtime.outputs if port.is_float]
+    free = [port for port in runtime.outputs if port.is_float and port.name not in ports.states.values()]
+    outputs = [box.output] if box.output else [port.name for port in free]
+    if not outputs:
+        raise ModelError("no output is left for the scores, since states take them; get a model with scores")
     for name in outputs:
         box = _with(box, output=name)
         try:
             alone = scores(_with(box, at_once=1))
             break
+        except TooSlowError:
+            raise
         except ModelError:
             if name == outputs[-1]:
                 raise
+    numbers = np.isfinite(alone).all(1)
+    if not numbers.any():
+        raise ModelError(
+            f"output {cut(box.output)!r} is NaN or infinite for clips of noise, loud or soft; look for NaN "
+            "among the weights and export the model again"
+        )
     if not box.at_once and ports.batch is None:
         box = _with(box, at_once=0 if _stay(scores, box, alone) else 1)
     if box.answers == "auto":
-        box = _with(box, answers="probabilities" if _are_probabilities(alone) else "logits")
+        box = _with(box, answers="probabilities" if _are_probabilities(alone[numbers]) else "logits")
     return box
 
 
@@ -91,7 +106,9 @@ def _with(box: BlackBox, **known: object) -> BlackBox:
 def _stay(scores: Callable[[BlackBox], Scores], box: BlackBox, alone: Scores) -> bool:
     """Whether clips that are given together get the scores that each gets alone."""
     try:
-        return bool(np.allclose(scores(box), alone, rtol=SAME, atol=SAME))
+        return bool(np.allclose(scores(box), alone, rtol=SAME, atol=SAME, equal_nan=True))
+    except TooSlowError:
+        raise
     except ModelError:
         return False
 
@@ -106,9 +123,11 @@ def _are_probabilities(scores: Scores) -> bool:
 def _frame_of(ports: Ports, box: BlackBox, samples: int, sample_rate: int) -> int:
     """Samples that are given at once; 0 for the whole clip."""
     if ports.time is not None and ports.time not in (box.frame, samples) and not ports.states:
+        seconds = ports.time / sample_rate
+        whole = f"set --duration-s to {seconds:g}, or " if LEAST_S <= seconds <= MOST_S else ""
         raise ModelError(
-            f"the model takes {ports.time:,} samples at once, and a clip has {samples:,}: set "
-            f"--duration-s to {ports.time / sample_rate:g}, or cut clips with --set frame={ports.time}"
+            f"the model takes {ports.time:,} samples at once, and a clip has {samples:,}: {whole}cut clips "
+            f"with --set frame={ports.time}"
         )
     if ports.states and ports.time is None and not box.frame:
         names = listed([port.name for port in ports.states])

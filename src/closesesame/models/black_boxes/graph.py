@@ -26,9 +26,16 @@ from .runtime import Finding, needed
 COMPARES = frozenset(
     {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "Sign"}
     | {"IsNaN", "IsInf", "Where", "If", "Loop", "ArgMax", "ArgMin", "TopK", "Hardmax", "NonZero"}
-    | {"OneHot", "Compress", "Unique", "Floor", "Ceil", "Round", "Cast to whole numbers"}
+    | {"OneHot", "Compress", "Unique", "Floor", "Ceil", "Round", "Mod", "ThresholdedRelu", "Shrink"}
+    | {"Range", "Bernoulli", "Multinomial", "CastLike", "Cast to whole numbers", "MaxPool with indices"}
+    | {"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "Binarizer", "Imputer"}
+    | {"LabelEncoder", "LinearClassifier", "SVMClassifier", "SVMRegressor", "TreeEnsemble"}
+    | {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 )
-DECIDED_BY = {"Where": 1, "If": 1, "Loop": 2}
+"""What gives whole numbers, steps or branches for real numbers; Cast and MaxPool do it in some uses only."""
+QUANTIZES = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+"""What rounds in steps of a scale; what undoes it is linear."""
+DECIDED_BY = {"Where": 1, "If": 1, "Loop": 2, "CastLike": 1}
 """How many of their inputs decide; the others are what is decided on."""
 LAYERS = frozenset(
     {"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "RNN", "ConvInteger", "MatMulInteger"}
@@ -52,7 +59,7 @@ def check_graph(model: Any) -> tuple[Finding, ...]:
         model: as `read_graph` gives it.
 
     Raises:
-        ModelError: if its functions call each other without end.
+        ModelError: if its functions call each other without end, or a constant is damaged.
     """
     graph = _Graph(model)
     sound = graph.forward()
@@ -63,11 +70,18 @@ def check_graph(model: Any) -> tuple[Finding, ...]:
         by, makes = step.decided_by() & sound, set(step.outputs)
         if by and makes & needed_ones:
             places[AFTER if makes & tail else BEFORE if by & head else BETWEEN].append(step.shown)
+    rounded = [
+        step.shown
+        for step in graph.steps
+        if step.operator in QUANTIZES and sound & set(step.inputs) and needed_ones & set(step.outputs)
+    ]
     found = [
         Finding(f"{place}: {listed(names, 5)}", suspicious=place != BETWEEN)
         for place, names in places.items()
         if names
     ]
+    if rounded:
+        found.append(Finding(f"{ROUNDED}: {listed(rounded, 5)}", suspicious=False))
     large = max((_largest(graph.constants[one]) for one in tail & graph.constants.keys()), default=0.0)
     if large >= LARGE:
         found.append(Finding(f"{CONSTANT}: {large:.3g}", suspicious=True))
@@ -80,6 +94,7 @@ def check_graph(model: Any) -> tuple[Finding, ...]:
 BEFORE = "values of the sound decide about the answers before any layer with weights"
 AFTER = "values of the sound decide about the answers after the last layer with weights"
 BETWEEN = "values of the sound decide about the answers between layers, as in masks and guards"
+ROUNDED = "values of the sound are rounded, as in quantised models; a coarse scale makes that a decision"
 CONSTANT = "a large constant reaches the answers after the last layer with weights"
 OWN = "operators that onnxruntime alone has"
 
@@ -143,9 +158,11 @@ class _Graph:
                 self.steps.append(_Step("", "", (inner.get(name, ABSENT),), (output,)))
             return
         operator = node.op_type
+        if operator == "MaxPool" and len(outputs) > 1:
+            operator = "MaxPool with indices"
         for attribute in node.attribute:
             if operator == "Constant":
-                self.constants[outputs[0]] = attribute
+                self.constants.update(dict.fromkeys(outputs, attribute))
             if operator == "Cast" and attribute.name == "to" and attribute.i not in _FLOATS:
                 operator = "Cast to whole numbers"
             for branch in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
@@ -192,5 +209,11 @@ def _largest(constant: Any) -> float:
         constant = constant.t
     if constant.data_type not in _FLOATS:
         return 0.0
-    values = np.abs(onnx.numpy_helper.to_array(constant).astype(np.float64))
+    try:
+        values = np.abs(onnx.numpy_helper.to_array(constant).astype(np.float64))
+    except (TypeError, ValueError):
+        raise ModelError(
+            f"constant {cut(constant.name)!r} is damaged: it holds other numbers than it claims; get the "
+            "file again"
+        ) from None
     return float(values.max(initial=0.0))

@@ -1,16 +1,18 @@
-"""ONNX files, run by onnxruntime on the processor, within bounded memory."""
+"""ONNX files, run by onnxruntime on the processor, within bounded memory and time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from closesesame.core.bounds import MOST_BYTES
 from closesesame.core.errors import ModelError, short
 
 from .graph import check_graph
 from .reading import read_graph
-from .runtime import Arrays, Port, Runtime, needed
+from .runtime import Arrays, Port, Runtime, deadline, needed, within
 
 _KINDS = {"float": "float32", "double": "float64"}
 """What onnxruntime calls otherwise than numpy."""
@@ -22,7 +24,9 @@ class OnnxFile(Runtime):
     format: ClassVar[str] = "onnx"
 
     def __init__(self, content: bytes, path: Path, threads: int) -> None:
-        graph = read_graph(content, path)
+        self.content, self.path = content, path
+        # Checked before onnxruntime writes out its functions, which may stand for any number of operators.
+        self.findings = check_graph(read_graph(content, path))
         runtime = needed("onnxruntime", "onnx")
         _bound(runtime)
         options = runtime.SessionOptions()
@@ -31,22 +35,37 @@ class OnnxFile(Runtime):
         # It would recognise a file of its own format, which is not checked here, by the content.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.add_session_config_entry("session.use_env_allocators", "1")
-        self.content, self.path = content, path
-        try:
-            self.session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            self.inputs = tuple(map(_port, self.session.get_inputs()))
-            self.outputs = tuple(map(_port, self.session.get_outputs()))
-        except Exception as error:  # its errors have no base of their own
-            raise ModelError(f"{path} cannot be run: {short(error)}") from None
-        self.findings = check_graph(graph)
+        self._run_options = runtime.RunOptions
 
-    def run(self, values: Arrays) -> Arrays:
+        def opened() -> Any:
+            with _raising(path):
+                return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+        self.session = within(deadline(), path, opened, lambda: None)
+        self.inputs = tuple(map(_port, self.session.get_inputs()))
+        self.outputs = tuple(map(_port, self.session.get_outputs()))
+
+    def run(self, values: Arrays, until: float) -> Arrays:
         """All outputs by name."""
-        names = [port.name for port in self.outputs]
-        try:
-            return dict(zip(names, self.session.run(names, dict(values)), strict=True))
-        except Exception as error:
-            raise ModelError(f"{self.path} cannot be run: {short(error)}") from None
+        names, options = [port.name for port in self.outputs], self._run_options()
+
+        def given() -> Any:
+            with _raising(self.path):
+                return self.session.run(names, dict(values), options)
+
+        def stop() -> None:
+            options.terminate = True  # onnxruntime looks at it from operator to operator
+
+        return dict(zip(names, within(until, self.path, given, stop), strict=True))
+
+
+@contextmanager
+def _raising(path: Path) -> Iterator[None]:
+    """Turns what onnxruntime raises into an error that names the file."""
+    try:
+        yield
+    except Exception as error:  # its errors have no base of their own
+        raise ModelError(f"{path} cannot be run: {short(error)}") from None
 
 
 def _port(argument: object) -> Port:

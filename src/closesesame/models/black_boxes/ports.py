@@ -1,6 +1,7 @@
 """How a file is asked, and what its inputs are for."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,9 @@ from closesesame.core.errors import ModelError, cut, listed, nearest
 from closesesame.core.settings import Settings
 
 from .runtime import Port, Runtime
+from .wiring import described, match_states, stem, takes_rate
+
+SCORES = ", or name the one with the scores with --set output=NAME"
 
 
 class BlackBox(Settings):
@@ -47,7 +51,7 @@ class Ports:
         batch: clips that it takes at once; None for any number.
         time: samples that it takes at once; None for any number.
         rates: take the sample rate.
-        states: take zeros and, from the second frame on, what the output with this name gave.
+        states: take zeros and, from the second frame on, what the output of this name gave.
     """
 
     sound: Port
@@ -61,41 +65,63 @@ class Ports:
         """Finds them by name and shape.
 
         Raises:
-            ModelError: if the file has no such input or output, or takes something else.
+            ModelError: if the file has no such input or output, or takes something else, or it is not clear
+                which output gives a state.
         """
-        sound = _named(box.input, runtime.inputs, "input")
-        output = _named(box.output, runtime.outputs, "output")
+        rates = tuple(port for port in runtime.inputs if takes_rate(port) and port.name != box.input)
+        given = [port for port in runtime.outputs if port.is_float]
+        if box.output:
+            given.remove(_named(box.output, runtime.outputs, "output"))
+        sound = _sound(box.input, [port for port in runtime.inputs if port not in rates], given)
         batch, time = _layout(sound)
-        rates, states, others = list[Port](), dict[Port, str](), list[str]()
-        given = [port for port in runtime.outputs if port is not output and port.is_float]
-        for port in runtime.inputs:
-            sizes = [size for size in port.shape if size is not None]
-            if port is sound:
-                continue
-            if "sr" in port.name.lower() or "rate" in port.name.lower():
-                rates.append(port)
-            elif port.is_float and len(port.shape) - 1 <= len(sizes) and 0 < math.prod(sizes) <= MOST_SAMPLES:
-                states[port] = next((one.name for one in given if len(one.shape) == len(port.shape)), "")
-                given = [one for one in given if one.name != states[port]]
-            else:
-                others.append(f"{cut(port.name)} ({cut(port.kind)} {list(port.shape)})")
-        if others:
+        others = [port for port in runtime.inputs if port is not sound and port not in rates]
+        odd = [described(port) for port in others if not _may_be_state(port)]
+        if odd:
             raise ModelError(
-                f"besides the waveform the model takes {listed(others)}, which is neither a state that "
-                "starts at zero nor the sample rate"
+                f"besides the sound it takes {listed(odd)}, which is neither the sample rate nor a state "
+                "that starts at zero; export the model without it"
             )
-        return cls(sound, batch, time, tuple(rates), states)
+        return cls(sound, batch, time, rates, match_states(others, given, SCORES))
 
 
-def _named(name: str, ports: tuple[Port, ...], what: str) -> Port:
-    """The port of that name, or the first of real numbers."""
-    found = [port for port in ports if port.is_float and name in ("", port.name)]
+def _may_be_state(port: Port) -> bool:
+    """Whether it holds real numbers, and how many is known but for the clips."""
+    sizes = [size for size in port.shape if size is not None]
+    known = len(port.shape) - 1 <= len(sizes) and 0 < math.prod(sizes) <= MOST_SAMPLES
+    return port.is_float and known
+
+
+def _sound(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Port:
+    """The input of that name, or the first of real numbers that is not named as a state with its output."""
+    if name:
+        return _named(name, inputs, "input")
+    found = [port for port in inputs if port.is_float]
     if not found:
         raise ModelError(
-            f"the model has no {what} {cut(name)!r} of real numbers; "
-            f"{nearest(name, [port.name for port in ports])}"
+            "no input of the model takes a waveform of real numbers "
+            f"({listed([described(port) for port in inputs]) or 'it has no input'}); export a model that "
+            "takes one"
         )
-    return found[0]
+    after = {stem(port.name) for port in outputs} - {""}
+    return next((port for port in found if stem(port.name) not in after), found[0])
+
+
+def _named(name: str, ports: Sequence[Port], what: str) -> Port:
+    """The port of that name.
+
+    Raises:
+        ModelError: if there is none, or it holds no real numbers.
+    """
+    found = next((port for port in ports if port.name == name), None)
+    if found is None:
+        raise ModelError(
+            f"the model has no {what} {cut(name)!r}; {nearest(name, [port.name for port in ports])}"
+        )
+    if not found.is_float:
+        raise ModelError(
+            f"the {what} {described(found)} holds no real numbers; name another with --set {what}=NAME"
+        )
+    return found
 
 
 def _layout(sound: Port) -> tuple[int | None, int | None]:

@@ -39,12 +39,13 @@ def read_graph(content: bytes, path: object) -> Any:
                 f"{path} is refused: weight {cut(tensor.name)!r} stands outside of it ({listed(places)}); "
                 "save the model as one file"
             )
-    for tensor in chain(parts(model, "TensorProto"), parts(model, "SparseTensorProto")):
-        if math.prod(tensor.dims) > 2 * len(content):  # of the smallest kind, two go into a byte
-            raise ModelError(
-                f"{path} is refused: a weight claims {math.prod(tensor.dims):,} numbers, more than the "
-                "file has"
-            )
+    tensors = chain(parts(model, "TensorProto"), parts(model, "SparseTensorProto"))
+    numbers = sum(abs(math.prod(tensor.dims)) for tensor in tensors)
+    if numbers > 2 * len(content):  # of the smallest kind, two go into a byte
+        raise ModelError(
+            f"{path} is refused: its weights claim {numbers:,} numbers, more than the file has; get the "
+            "file again"
+        )
     foreign = {node.domain for node in parts(model, "NodeProto")} - STANDARD - OF_RUNTIME
     foreign -= {function.domain for function in model.functions}
     if foreign:

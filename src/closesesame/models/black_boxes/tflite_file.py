@@ -2,7 +2,10 @@
 
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from closesesame.core.bounds import MOST_BYTES
 from closesesame.core.errors import ModelError, cut, short
 
-from .runtime import Arrays, Port, Runtime, needed
+from .runtime import Arrays, Port, Runtime, deadline, needed, within
 
 PACKAGE, EXTRA = "ai_edge_litert", "tflite"
 
@@ -24,24 +27,26 @@ class TFLiteFile(Runtime):
     def __init__(self, content: bytes, path: Path, threads: int) -> None:
         _refuse_odd(content, path)
         litert = needed(f"{PACKAGE}.interpreter", EXTRA)
-        try:
+        self.content, self.path, self._lock = content, path, Lock()
+        with _raising(path):
             self.interpreter = litert.Interpreter(
                 model_content=content,
                 num_threads=threads,
                 # Delegates print that they were made, and round otherwise.
                 experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             )
-            self.interpreter.allocate_tensors()
+            within(deadline(), path, self.interpreter.allocate_tensors, _go_on)
             self.inputs = tuple(map(_port, self.interpreter.get_input_details()))
             self.outputs = tuple(map(_port, self.interpreter.get_output_details()))
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{path} cannot be run: {short(error)}") from None
-        self.content, self.path = content, path
 
-    def run(self, values: Arrays) -> Arrays:
+    def run(self, values: Arrays, until: float) -> Arrays:
         """All outputs by name, from a fresh start."""
+        return within(until, self.path, lambda: self._run(values), _go_on)
+
+    def _run(self, values: Arrays) -> Arrays:
+        """As `run`; it waits for a run that was given up, since that still works with the interpreter."""
         interpreter = self.interpreter
-        try:
+        with self._lock, _raising(self.path):
             for about in interpreter.get_input_details():
                 given = values[about["name"]]
                 if tuple(about["shape"]) != given.shape:
@@ -55,8 +60,19 @@ class TFLiteFile(Runtime):
                 about["name"]: _real(interpreter.get_tensor(about["index"]), about)
                 for about in interpreter.get_output_details()
             }
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{self.path} cannot be run: {short(error)}") from None
+
+
+def _go_on() -> None:
+    """LiteRT cannot be stopped."""
+
+
+@contextmanager
+def _raising(path: Path) -> Iterator[None]:
+    """Turns what LiteRT raises into an error that names the file."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{path} cannot be run: {short(error)}") from None
 
 
 def _refuse_odd(content: bytes, path: Path) -> None:
@@ -71,7 +87,7 @@ def _refuse_odd(content: bytes, path: Path) -> None:
         graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
         tensors = [graph.Tensors(i) for graph in graphs for i in range(graph.TensorsLength())]
         shapes = [tensor.ShapeAsNumpy() for tensor in tensors]
-        numbers = sum(math.prod(map(int, shape)) for shape in shapes if not isinstance(shape, int))
+        numbers = sum(abs(math.prod(map(int, one))) for one in shapes if not isinstance(one, int))
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None
     if outside:
