@@ -1,6 +1,7 @@
 """D-BR: what is unlearned and relearned in turn, and how classes are spread."""
 
 import pytest
+import torch
 
 from closesesame.models import Classifier
 from closesesame.robust_training import DBR

@@ -20,7 +20,7 @@ from .examples import of_every_architecture, own_networks, tones, trained
 
 TOLERANCE = 1e-3
 """By how much of the range of all scores one may change: sums of floats depend on their order."""
-FOLLOW = 0.995
+FOLLOW = 0.97
 """Correlation from which on scores of a method that trains are the same but for rounding."""
 SMALL_BATCH = 7
 
