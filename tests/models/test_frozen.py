@@ -154,7 +154,12 @@ def test_a_detection_that_trains_leaves_frozen_layers_as_they_are(
     model = two_layers("wav2vec2", frozen_layers=1)
     trained: list[Classifier] = []
     module = importlib.import_module(type(method).__module__)
-    monkeypatch.setattr(module, "predict", lambda model, data: trained.append(model) or predict(model, data))
+
+    def noted(model: Classifier, data: Dataset) -> Tensor:
+        trained.append(model)
+        return predict(model, data)
+
+    monkeypatch.setattr(module, "predict", noted)
     method.score(model, examples(), examples(), 0)
     moved = changed(model.body, trained[-1].body)
     assert not moved & frozen_weights(model.body)
