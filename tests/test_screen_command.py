@@ -174,7 +174,7 @@ def test_clean_clips_are_scored_beside_the_others_and_set_the_threshold(
     assert 0 < len(above) < len(known.train)
     # A rate of 1 % cannot be seen on so few.
     error = sesame.fails(*words)
-    assert f"1 % of clean clips exceed needs 100 of them or more, and there are {len(clean)}" in error
+    assert f"1 % of clean clips exceed needs 99 of them or more, and there are {len(clean)}" in error
     assert "--fpr" in error
     train = sesame.json(*words, "--fpr", "0.2", "--clean-part", "train", "--part", "test")
     assert train["clean_clips"] == len(known.train)

@@ -1,5 +1,6 @@
 """What detections share: what they are shown, what is refused, scores in files."""
 
+import hashlib
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from closesesame.core.errors import DataError, DivergedError, ModelError
 from closesesame.data import Dataset, Splits
-from closesesame.data.hiding import hidden_order
 from closesesame.detection import Detection, Suspicion, TrainingLoss, load_suspicion
+from closesesame.detection.base import hidden_order
 from closesesame.models import Classifier
 
 
@@ -157,7 +158,13 @@ def test_examples_are_seen_in_an_order_that_tells_nothing_and_scored_in_their_ow
     assert found.ids == shuffled.ids
     assert found.scores.tolist() == hidden_order(shuffled).argsort().tolist()
     assert found.scores.tolist() != [0, 1, 2, 3]
-    assert InOrder.clean_ids.pop() == ("0", "1", "2", "3")
+    assert InOrder.clean_ids.pop() == tuple(clean.ids[row] for row in hidden_order(clean).tolist())
+
+
+def test_the_order_is_that_of_the_hashes_of_ids(tones: Splits) -> None:
+    data = tones.test.take(torch.arange(12))
+    hashes = [hashlib.sha256(data.ids[row].encode()).hexdigest() for row in hidden_order(data).tolist()]
+    assert hashes == sorted(hashes)
 
 
 def test_a_method_may_name_the_score_above_which_it_flags(

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset
-from closesesame.data.hiding import hidden_order
 from closesesame.detection import ConfusionTraining, confusion_training
+from closesesame.detection.base import hidden_order
 from closesesame.detection.confusion_training import (
     best_fitted,
     confusion_rule,
@@ -128,11 +128,11 @@ def test_each_round_starts_from_the_suspect_and_learns_from_what_the_last_one_fi
         steps=7,
         augmentation="none",
     )
-    numbers = tuple(map(str, range(30)))
+    names = tuple(data.ids[row] for row in hidden_order(data).tolist())
     best = torch.zeros(30, dtype=torch.bool)
     best[best_fitted(probabilities[0], data.labels[hidden_order(data)], 0.2)] = True
-    kept = tuple(name for name, chosen in zip(numbers, best.tolist(), strict=True) if chosen)
-    assert [one[0] for one in rounds] == [numbers, kept]
+    kept = tuple(name for name, chosen in zip(names, best.tolist(), strict=True) if chosen)
+    assert [one[0] for one in rounds] == [names, kept]
     assert [one[1:] for one in rounds] == [
         (training, derive(4, "round", 0)),
         (training, derive(4, "round", 1)),

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from closesesame.data import Dataset, Splits
-from closesesame.data.hiding import hidden_order
 from closesesame.detection import Dynamics
+from closesesame.detection.base import hidden_order
 from closesesame.evaluation import Screening
 from closesesame.models import Classifier
 from closesesame.training import Training, train
@@ -32,7 +32,7 @@ def test_the_score_is_the_loss_of_the_check(
     found = Dynamics().score(clean_model, data, None, 7)
     place = hidden_order(data).argsort()
     assert torch.equal(found.scores, torch.tensor([2.5, 0.125, 2.25]).double()[place])
-    assert asked == [(("0", "1", "2"), Training(), 7, True)]
+    assert asked == [(tuple(data.ids[row] for row in hidden_order(data).tolist()), Training(), 7, True)]
     assert found.flagged is not None
     assert torch.equal(found.flagged, torch.tensor([True, False, False])[place])
     assert Dynamics(threshold=3).score(clean_model, data, None, 7).flagged_above == 3.0

@@ -1,6 +1,7 @@
 """The contract of a detection: a model and examples in, a suspicion score for each example out."""
 
 import copy
+import hashlib
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from pydantic import Field, StrictFloat, StrictStr
 from torch import Tensor, nn
 
@@ -20,11 +21,9 @@ from closesesame.core.method import Method
 from closesesame.core.settings import Settings
 from closesesame.core.types import Mask
 from closesesame.data import Dataset
-from closesesame.data.hiding import anonymous, hidden_order
 from closesesame.models import Classifier
 from closesesame.models.matching import as_classifier, data_for, no_examples
 from closesesame.models.showing import Shows
-from closesesame.training import predict
 
 SCORES = "suspicion.json"
 MOST_BYTES = 2**28
@@ -88,12 +87,8 @@ class Detection(Method, Shows, ABC):
         known = data_for(suspect.card, clean) if self.needs_clean and clean else no_examples(suspect.card)
         started = time.perf_counter()
         copied = copy.deepcopy(suspect).requires_grad_(False).eval()
-        order, known = hidden_order(shown), anonymous(known, hidden_order(known))
-        try:
-            scores = self.suspicion(copied, anonymous(shown, order), known, seed).detach().double().cpu()
-        except DivergedError:
-            predict(suspect, shown)  # says to which example the model gives no answer
-            raise
+        order, known = hidden_order(shown), known.take(hidden_order(known))
+        scores = self.suspicion(copied, shown.take(order), known, seed).detach().double().cpu()
         if scores.shape != (len(examples),):
             raise ModelError(
                 f"{self.name} gave scores of shape {list(scores.shape)} for {len(examples)} examples"
@@ -117,9 +112,8 @@ class Detection(Method, Shows, ABC):
 
         Args:
             model: a copy of the suspect, in evaluation mode, without gradients of its weights.
-            examples: without names and speakers, which may be true labels, and in an order that says nothing
-                of them and does not depend on theirs; labels counted as the model counts them; all 0 if
-                inputs are scored.
+            examples: in an order that tells nothing and does not depend on theirs; labels counted as the
+                model counts them; all 0 if inputs are scored.
             clean: clean examples, likewise; without rows if the method does not need any.
             seed: of everything drawn.
         """
@@ -209,6 +203,16 @@ def load_suspicion(folder: Path | str) -> Suspicion:
         )
     except ClosesesameError as error:
         raise DataError(f"{path} cannot be used: {error}") from None
+
+
+def hidden_order(data: Dataset) -> Int64[Tensor, " n"]:
+    """The rows in the order of the hashes of their ids.
+
+    Ids are often `class/file`, and the class is the true one. In their order, ties would go to clips of one
+    true class.
+    """
+    hashes = [hashlib.sha256(name.encode()).digest() for name in data.ids]
+    return torch.tensor(sorted(range(len(data)), key=hashes.__getitem__), dtype=torch.long)
 
 
 def _evidence_of(suspicion: Suspicion, examples: Dataset, name: str) -> Evidence:
