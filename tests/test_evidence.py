@@ -22,7 +22,7 @@ from closesesame.core.evidence import (
 )
 from closesesame.data import Dataset, Splits
 from closesesame.detection import DETECTIONS, Detection
-from closesesame.detection.base import ranks_of
+from closesesame.detection.base import hidden_order, ranks_of
 from closesesame.evaluation import Exam, neurons_of
 from closesesame.evaluation.neurons import KINDS
 from closesesame.inspection import INSPECTIONS, Inspection, MaxMargin, Verdict
@@ -198,7 +198,8 @@ class Ranked(Detection):
 def test_a_detection_shows_where_the_scores_of_a_class_stand(tones: Splits, clean_model: Classifier) -> None:
     # 40 clips: ranks 2/40 for the first four, then 4.5/40 to 39.5/40; the highest 5 % are the last two.
     labels = torch.tensor([0, 0, 1, 1] + [0] * 17 + [1] * 16 + [0, 3, 3])
-    examples = tones.train.take(torch.arange(40)).with_labels(labels)
+    examples = tones.train.take(torch.arange(40))
+    examples = examples.with_labels(labels[hidden_order(examples).argsort()])  # in the order that is scored
     found = Ranked().evidence(clean_model, examples, tones.validation, 0)
     assert ranks_of(torch.arange(40).clamp(min=3).double())[[0, 3, 4, 39]].tolist() == pytest.approx(
         [0.05, 0.05, 0.1125, 0.9875]
