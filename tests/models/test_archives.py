@@ -165,6 +165,15 @@ def speechbrain(tmp_path: Path) -> tuple[Path, Own]:
     return folder, network
 
 
+@pytest.fixture
+def fitting(speechbrain: tuple[Path, Own]) -> tuple[Path, Own]:
+    """The same folder with names that fit the network."""
+    folder, network = speechbrain
+    (folder / "head.ckpt").unlink()
+    torch.save(network.classifier.state_dict(), folder / "classifier.ckpt")
+    return folder, network
+
+
 def test_all_modules_in_a_folder_of_speechbrain_are_read_and_its_yaml_is_not(
     speechbrain: tuple[Path, Own], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -179,11 +188,9 @@ def test_all_modules_in_a_folder_of_speechbrain_are_read_and_its_yaml_is_not(
 
 
 def test_a_folder_of_speechbrain_comes_and_goes(
-    speechbrain: tuple[Path, Own], sesame: Sesame, tmp_path: Path
+    fitting: tuple[Path, Own], sesame: Sesame, tmp_path: Path
 ) -> None:
-    folder, network = speechbrain
-    (folder / "head.ckpt").unlink()
-    torch.save(network.classifier.state_dict(), folder / "classifier.ckpt")
+    folder, network = fitting
     found = sesame.json("import", folder, tmp_path / "out", *CLASSES)
     assert "left out, since it is no weight: counter.ckpt, hyperparams.yaml, optimizer.ckpt" in sesame.noted
     assert (found["format"], found["weights"]) == ("SpeechBrain", 4 * 16_001 + 2 * 5)
@@ -253,11 +260,9 @@ def test_files_whose_names_begin_alike_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_only_what_an_export_wrote_is_replaced(
-    speechbrain: tuple[Path, Own], sesame: Sesame, tmp_path: Path
+    fitting: tuple[Path, Own], sesame: Sesame, tmp_path: Path
 ) -> None:
-    folder, network = speechbrain
-    (folder / "head.ckpt").unlink()
-    torch.save(network.classifier.state_dict(), folder / "classifier.ckpt")
+    folder, _ = fitting
     sesame("import", folder, tmp_path / "m", *CLASSES)
     back = tmp_path / "back"
     back.mkdir()

@@ -514,27 +514,25 @@ def claiming(dims: list[int], sparse: bool = False) -> Callable[[Path], object]:
     return make
 
 
-def growing(path: Path) -> None:
-    """A few bytes that ask for 400 GB when they are run."""
+def expanding(path: Path, what: str, weights: dict[str, Any]) -> None:
+    """A few bytes that make something as large as `shape` says when they are run."""
     nodes = [
-        node("Expand", "one shape", "large"),
+        node("Expand", f"{what} shape", "large"),
         node("ReduceSum", "large", "sum", keepdims=0),
         node("Add", "wav sum", "heard"),
         node("MatMul", "heard w", "scores"),
     ]
-    weights = {"one": floats([1]), "shape": integers([100_000_000_000])}
     path.write_bytes(linear(nodes, weights).SerializeToString())
 
 
+def growing(path: Path) -> None:
+    """Asks for 400 GB."""
+    expanding(path, "one", {"one": floats([1]), "shape": integers([100_000_000_000])})
+
+
 def large(path: Path) -> None:
-    """A few bytes that ask for 2.4 GB, which a machine may have."""
-    nodes = [
-        node("Expand", "wav shape", "large"),
-        node("ReduceSum", "large", "sum", keepdims=0),
-        node("Add", "wav sum", "heard"),
-        node("MatMul", "heard w", "scores"),
-    ]
-    path.write_bytes(linear(nodes, {"shape": integers([12_000_000, 1, 1])}).SerializeToString())
+    """Asks for 2.4 GB, which a machine may have."""
+    expanding(path, "wav", {"shape": integers([12_000_000, 1, 1])})
 
 
 def foreign(path: Path) -> None:

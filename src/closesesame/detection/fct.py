@@ -24,9 +24,8 @@ from closesesame.core.seeding import derive
 from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.hooks import inputs_of
-from closesesame.training import Batch, GradientRule, Training, fit
-from closesesame.training.features import feature_changes, head_of
+from closesesame.training import GradientRule, Training, fit
+from closesesame.training.features import feature_changes, feature_rule, head_of
 from closesesame.training.weights import redraw
 
 from .base import Detection
@@ -72,15 +71,7 @@ class FCT(Detection):
 
 def separation_rule(head: nn.Linear) -> GradientRule:
     """The gradient of the mean cosine between the mean features of any two classes of a batch."""
-
-    def rule(body: nn.Module, batch: Batch) -> Tensor:
-        with inputs_of(head) as seen:
-            batch.logits(body)
-        loss = similarity(seen[-1].flatten(1).float(), batch.labels)
-        loss.backward()
-        return loss
-
-    return rule
+    return feature_rule(head, similarity)
 
 
 def similarity(features: Float[Tensor, "batch unit"], labels: Labels) -> Float[Tensor, ""]:

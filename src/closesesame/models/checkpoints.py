@@ -16,7 +16,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, product
 from pathlib import Path
@@ -221,7 +221,8 @@ def weights_like(model: Classifier, checkpoint: Checkpoint) -> dict[str, Tensor]
 
 def unused(checkpoint: Checkpoint, model: Classifier) -> list[str]:
     """Names of the weights of a file that a model has no use for."""
-    return [name for name in checkpoint.state if name not in names_of(checkpoint, model)]
+    used = names_of(checkpoint, model)
+    return [name for name in checkpoint.state if name not in used]
 
 
 def write_parts(state: Mapping[str, Tensor], checkpoint: Checkpoint, folder: Path) -> None:
@@ -260,13 +261,13 @@ def names_of(checkpoint: Checkpoint, model: Classifier) -> dict[str, str]:
     return best
 
 
-def _prefixes(names: Iterable[str], least: float) -> list[str]:
+def _prefixes(names: Collection[str], least: float) -> list[str]:
     """All `a.b.` that as many names begin with, or all of them, the shortest, which is empty, first."""
-    counts, every = Counter[str](), 0
+    counts = Counter[str]()
     for name in names:
         counts.update(accumulate((f"{part}." for part in name.split(".")[:-1]), initial=""))
-        every += 1
-    return sorted((prefix for prefix, count in counts.items() if count >= min(least, every)), key=len)
+    least = min(least, len(names))
+    return sorted((prefix for prefix, count in counts.items() if count >= least), key=len)
 
 
 def _size(file: IO[bytes]) -> int:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate, Steps
@@ -29,9 +29,8 @@ from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.channels import head_in
-from closesesame.models.hooks import inputs_of
-from closesesame.training import Batch, GradientRule, Training, fit, untrained
-from closesesame.training.features import feature_changes
+from closesesame.training import GradientRule, Training, fit, untrained
+from closesesame.training.features import feature_changes, feature_rule
 from closesesame.training.settings import Augmentation
 
 from .base import RobustTraining, Watch
@@ -113,16 +112,7 @@ class DBR(RobustTraining):
 
 def centre_rule(model: Classifier) -> GradientRule:
     """The gradient of the mean cosine between the class means of a batch; a class with itself counts as 0."""
-    head = head_in(model)
-
-    def rule(body: nn.Module, batch: Batch) -> Tensor:
-        with inputs_of(head) as seen:
-            batch.logits(body)
-        loss = likeness_of_means(seen[-1].flatten(1).float(), batch.labels)
-        loss.backward()
-        return loss
-
-    return rule
+    return feature_rule(head_in(model), likeness_of_means)
 
 
 def likeness_of_means(features: Float[Tensor, "batch unit"], labels: Labels) -> Tensor:

@@ -10,9 +10,9 @@ frequent, and that poisoned clips have a wrong label: clean-label poison is outs
 Ours differs: the authors start from features that were learned without labels on the same data for many
 hours, or from DINOv2; here the same architecture learns them without labels for `feature_epochs`. The E-step
 is done once an epoch, where the authors do it every 1,000 of 30,000 batches, and its shares count, where they
-take the likeliest label of each clip; the prototypes start at the
-mean of the features of each given label. The prototypes of given labels learn by AdamW at a constant rate.
-The model answers the class with the nearest prototype, by a linear layer.
+take the likeliest label of each clip; the prototypes start at the mean of the features of each given label.
+The prototypes of given labels learn by AdamW at a constant rate. The model answers the class with the nearest
+prototype, by a linear layer.
 """
 
 from functools import partial

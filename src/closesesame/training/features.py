@@ -4,6 +4,8 @@ No training loop imports this module: what it needs of `models.channels` is then
 trained model.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor, nn
@@ -11,11 +13,13 @@ from torch import Tensor, nn
 from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
 from closesesame.core.seeding import generator
+from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.hooks import inputs_of
 
+from .loop import Batch, GradientRule
 from .predicting import autocast, choose_precision, predict
 from .settings import Augmentation
 
@@ -57,6 +61,26 @@ def features_of(model: Classifier, data: Dataset) -> Float32[Tensor, "n unit"]:
         ModelError: if the model does not end in a linear layer, or as `predict` does.
     """
     return features_and_logits(model, data)[0]
+
+
+def feature_rule(
+    head: nn.Linear, loss: Callable[[Float32[Tensor, "batch unit"], Labels], Tensor]
+) -> GradientRule:
+    """The gradient of a loss of the features of a batch and their labels; what the head makes does not count.
+
+    Args:
+        head: the layer that the features enter.
+        loss: of features and labels.
+    """
+
+    def rule(body: nn.Module, batch: Batch) -> Tensor:
+        with inputs_of(head) as seen:
+            batch.logits(body)
+        found = loss(seen[-1].flatten(1).float(), batch.labels)
+        found.backward()
+        return found
+
+    return rule
 
 
 @torch.no_grad()
