@@ -74,8 +74,10 @@ def test_choices_stand_beside_the_figures_of_the_same_rate_sound_or_threshold() 
         ("vsvc", 0.01, "asap: T 0.2", "100.00 / 27.14 / 12.29"),
         ("vsvc", 0.05, "asap: T 0.2", ""),
         ("pbsm", 0.01, "asap: T 0.6", "99.71 / 24.29 / 16.00"),
-        ("badnets: train", 0.05, "asap", "98.86 / 2.14 / 90.23"),
-        ("badnets: train", 0.05, "asap: T 0.6", ""),
+        ("vsvc", 0.01, "asap: T 0.4", "100.00 / 27.43 / 12.29"),
+        ("badnets: train", 0.01, "asap", "98.86 / 2.14 / 90.23"),
+        ("badnets: train", 0.05, "asap", ""),
+        ("badnets: train", 0.01, "asap: T 0.6", ""),
         ("pbsm", 0.01, "none", ""),
         ("pbsm", 0.01, "asap: T 0.2 of activity", ""),
     ]

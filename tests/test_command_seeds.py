@@ -124,7 +124,7 @@ def test_of_screen(sesame: Sesame, model: Path, clips: Path, parts: Splits, tmp_
     examples, known = (data_for(card, part) for part in (parts.train, parts.validation))
     for_method, beside = known.hold_out(0.5, 5)
     ((scored, clean, seed),) = given
-    assert (set(scored), clean, seed) == ({*examples.ids, *beside.ids}, for_method.ids, 5)
+    assert (set(scored), set(clean), seed) == ({*examples.ids, *beside.ids}, set(for_method.ids), 5)
 
 
 @pytest.mark.parametrize("method", [None, f"{HERE}:Learns"])

@@ -48,6 +48,8 @@ BY_RATE = {
 }
 BY_THRESHOLD = {
     "asap: T 0.2": ("99.43 / 1.71 / 91.71", "99.71 / 22.86 / 12.29", "100.00 / 27.14 / 12.29"),
+    "asap: T 0.3": ("99.43 / 1.71 / 92.00", "99.71 / 23.71 / 16.29", "100.00 / 27.14 / 12.29"),
+    "asap: T 0.4": ("99.43 / 1.71 / 92.29", "99.71 / 24.29 / 16.00", "100.00 / 27.43 / 12.29"),
     "asap: T 0.6": ("99.43 / 1.71 / 92.29", "99.71 / 24.29 / 16.00", "99.71 / 28.29 / 12.29"),
 }
 """At 1 % poisoned, like the table of sounds; T is 0.5 by default."""
@@ -114,7 +116,7 @@ def over_all(rows: Rows) -> str:
 
 
 def choices(content: Mapping[str, Any]) -> list[str]:
-    """What ASAP leaves by the sound of the trigger, the poisoning rate and the threshold."""
+    """What ASAP leaves by the sound of the trigger, the poisoning rate or the threshold."""
     rows = measured(content["rows"])
     names = [attack for (attack,) in distinct(rows, "attack")]
     cells = sorted(
@@ -137,6 +139,6 @@ def choices(content: Mapping[str, Any]) -> list[str]:
 def _paper_of(attack: str, rate: float, method: str) -> str:
     """What the paper prints of such a cell; empty if it prints nothing."""
     if attack not in ATTACKS:
-        return BY_SOUND[attack] if method == "asap" else ""
+        return BY_SOUND[attack] if method == "asap" and rate == 0.01 else ""
     by = BY_RATE.get(rate) if method == "asap" else BY_THRESHOLD.get(method) if rate == 0.01 else None
     return by[list(ATTACKS).index(attack)] if by else ""

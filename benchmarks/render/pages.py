@@ -210,7 +210,8 @@ SECTIONS = {"canaries": canaries, "courses": courses, "why_restore": with_figure
 """What makes a section of a plain file that is not its table alone."""
 ASAP = {
     "asap": ("The main table of ASAP, on our data", main_table),
-    "asap_choices": ("ASAP by the sound of the trigger, the poisoning rate and its threshold", choices),
+    "asap_choices": ("ASAP by the sound of the trigger and the poisoning rate", choices),
+    "asap_thresholds": ("ASAP by its threshold", choices),
 }
 """Grids that repeat tables of a paper: the title of a section, and what makes it."""
 
