@@ -10,6 +10,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from closesesame.core.memory import keep_freed
+
 HERE = Path(__file__).parent
 
 
@@ -28,6 +30,7 @@ def main() -> int:
         for name, path in known.items():
             print(f"{name:10} {(ast.get_docstring(ast.parse(path.read_text())) or '').splitlines()[0]}")
         return int(len(sys.argv) > 1)
+    keep_freed()
     name = sys.argv.pop(1)
     where = known[name].relative_to(HERE.parent).with_suffix("")
     module = importlib.import_module(".".join(where.parts).removesuffix(".__init__"))

@@ -16,6 +16,7 @@ from types import FrameType
 from cyclopts import CycloptsError, UnusedCliTokensError
 
 from closesesame.core.errors import ClosesesameError, SettingError, listed, plain, short
+from closesesame.core.memory import keep_freed
 from closesesame.core.method import import_by_name
 
 from . import verbs
@@ -36,6 +37,7 @@ RENAMED = {
 def run() -> None:
     """Runs the command of `sys.argv`; an error is one sentence on standard error and exit status 2."""
     _mend_streams()
+    keep_freed()
     words = sys.argv[1:]
     debug = DEBUG in words
     try:

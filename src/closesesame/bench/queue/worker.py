@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from closesesame.core.errors import ClosesesameError, DataError
+from closesesame.core.memory import keep_freed, release_freed
 from closesesame.core.method import import_by_name
 
 from .artifacts import ArtifactStore
@@ -112,8 +113,9 @@ def perform(job: Job, artifacts: ArtifactStore, tasks: Tasks) -> Outcome:
     Raises:
         DataError: if the disk is full, for which no job is to blame.
     """
-    started = time.perf_counter()
+    keep_freed()
     forget_peak()
+    started = time.perf_counter()
     outcome = Outcome()
     try:
         result = tasks.find(job.task)(job, artifacts)
@@ -168,6 +170,7 @@ def _heartbeat(folder: Path, owner: str, parent: int) -> None:
 
 def forget_peak() -> None:
     """Starts the high-water mark of memory anew, where the system allows it (Linux)."""
+    release_freed()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
