@@ -268,7 +268,7 @@ def test_a_failed_save_leaves_the_old_model(
         ({"input_shape": [10**9]}, "input_shape"),
         ({"input_shape": [4000, 4000]}, "input_shape|takes waveforms"),
         ({"input_shape": [40]}, "duration_s must be 0.05 to 60 s, got 0.005"),
-        ({"classes": ["one"]}, "1 classes; 2 to 10,000 are possible"),
+        ({"classes": ["one"]}, "is 1; 2 to 10,000 are possible"),
         ({"classes": ["low", "low", "high", "top"]}, "two classes called 'low'"),
         ({"classes": ["low", "\u001b[31m", "high", "top"]}, "printable characters"),
         ({"classes": [1, 2, 3, 4]}, r"classes\[0\]"),

@@ -129,7 +129,7 @@ PAGES = {
             "engine_workers": "One worker against two",
             "engine_memory": "Peak memory over 100,000 one-second clips",
             "speed_epoch": "One epoch of the default suspect, by precision and memory format",
-            "speed_freed": "One epoch where memory that is freed goes back to the system, and where it is kept",
+            "speed_freed": "One epoch where freed memory goes back to the system, and where it is kept",
             "speed_stamping": "Triggers put into clips: one-second clips per second on one thread",
             "gate": "A gate on sound through a pipe, on one thread; killed in the middle and started again",
             "screen": "Screening by size of the data set, with a given model; and the same again",

@@ -71,7 +71,9 @@ def check_classes(classes: Sequence[str], where: object) -> None:
         DataError: naming the first that cannot be used.
     """
     if not 2 <= len(classes) <= MOST_CLASSES:
-        raise DataError(f"{where} has {len(classes):,} classes; 2 to {MOST_CLASSES:,} are possible")
+        raise DataError(
+            f"the number of classes of {where} is {len(classes):,}; 2 to {MOST_CLASSES:,} are possible"
+        )
     seen = set()
     for name in classes:
         if not name or len(name) > LONGEST_NAME or not name.isprintable():

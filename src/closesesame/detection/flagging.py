@@ -68,8 +68,7 @@ def refuse_few(clean: int, rate: float) -> None:
     if clean < least_clean(rate):
         raise DataError(
             f"a threshold that {100 * rate:g} % of clean clips exceed needs {least_clean(rate):,} of them or "
-            f"more, and there are {clean:,}; name more with --clean, allow more with --fpr, or flag a share "
-            "with --flag"
+            f"more, and there are {clean:,}; name more with --clean, or allow more with --fpr"
         )
 
 
