@@ -12,6 +12,7 @@ import torch
 
 from closesesame.attacks import BadNets
 from closesesame.core import machine
+from closesesame.core.memory import keep_freed
 from closesesame.data import Splits
 from closesesame.models import Classifier, save_model
 from closesesame.testing import examples
@@ -24,6 +25,7 @@ __all__ = ["QUICK", "RATE", "SMALL", "WORDS", "make_tones"]
 
 # Sums of floats depend on the number of threads, and small trainings on sums: it is one in every run.
 torch.set_num_threads(1)
+keep_freed()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
