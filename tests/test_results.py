@@ -226,6 +226,18 @@ def test_a_grid_names_the_machine_that_it_ran_on() -> None:
     assert "torch 2.0 on a card" in pages.render("removals", {"small": found})
 
 
+def test_lengths_of_removals_are_said_of_removals_alone() -> None:
+    about = {"version": "v1", "clean_from": "validation", "budgets": ["published", "ours"]}
+    said = {"protocol": about | {"steps": 7, "batch_size": 8}, "tuned_on": "Tuned elsewhere."}
+    removal = content(row("removal", "ft", acc=0.8, asr=0.25, ra=0.5)) | said
+    training = content(row("robust_training", "abl", acc=0.8, asr=0.2, ra=0.5, clean_fraction=None)) | said
+    length = "as long as its authors run it, and once more for 7 batches of 8. Tuned elsewhere."
+    assert length in pages.render("removals", {"small": removal})
+    page = pages.render("untrusted", {"small": training})
+    assert "where a method needs any, from speakers the suspect never heard. Tuned elsewhere." in page
+    assert "7 batches" not in page
+
+
 def test_rows_that_were_measured_again_are_compared_and_counted_on_their_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

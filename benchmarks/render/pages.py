@@ -102,8 +102,9 @@ PAGES = {
     ),
     "untrusted": Page(
         "Untrusted data: robust training, and detection of poisoned clips",
-        f"{RATES} A robust training gets the poisoned training set. A detection judges every clip of it; "
-        "poisoned is positive.",
+        f"{RATES} A robust training gets the poisoned training set. It lasts as many epochs as its "
+        "description says; where authors have more clips and nothing else is said, theirs are more batches. "
+        "A detection judges every clip; poisoned is positive.",
         {
             "courses": "What is learned first: robust trainings epoch by epoch",
             "peers_art": "Beside the detectors of ART, on embedded speech",
@@ -250,7 +251,7 @@ def of_family(family: Family, content: Mapping[str, Any]) -> list[str]:
     """The methods of one family in one grid: a line each, then all rows, then what failed."""
     every = [row for row in content["rows"] if row["family"] in {family.name, BARE}]
     rows = measured(every)
-    parts = [f"{_about(content, rows)} {_protocol(content)} {measured_again(content)}".strip()]
+    parts = [f"{_about(content, rows)} {_protocol(content, rows)} {measured_again(content)}".strip()]
     parts += [legend(family), overview(family, rows)]
     details = all_rows(family, rows)
     parts.append(f"<details><summary>All rows</summary>\n\n{details}\n\n</details>")
@@ -353,8 +354,8 @@ def _about(content: Mapping[str, Any], rows: Rows) -> str:
     )
 
 
-def _protocol(content: Mapping[str, Any]) -> str:
-    """How a grid was run, and what the defaults of its methods were chosen on."""
+def _protocol(content: Mapping[str, Any], rows: Rows) -> str:
+    """How rows of a grid were made, and what the defaults of their methods were chosen on."""
     about = content.get("protocol")
     if about is None:
         return ""
@@ -364,10 +365,13 @@ def _protocol(content: Mapping[str, Any]) -> str:
         "ours": f"for {about['steps']} batches of {about['batch_size']}",
     }
     lengths = ", and once more ".join(length[name] for name in about["budgets"])
-    return (
-        f"Protocol {about['version']}: clean clips from {source[about['clean_from']]}, held out by speaker "
-        f"(by restore one by one); each method {lengths}. {content['tuned_on']}"
-    ).strip()
+    how = f"clean clips, where a method needs any, from {source[about['clean_from']]}"
+    if any(row["clean_fraction"] for row in rows):  # there are removals
+        how = (
+            f"clean clips from {source[about['clean_from']]}, held out by speaker (by restore one by one); "
+            f"each method {lengths}"
+        )
+    return f"Protocol {about['version']}: {how}. {content['tuned_on']}".strip()
 
 
 def development_rows(contents: Contents) -> list[Row]:
