@@ -9,19 +9,11 @@ from torch import Generator, Tensor, nn
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.detection import FCT, fct
-from closesesame.detection.fct import separation_rule, similarity
+from closesesame.detection.fct import separation_rule
 from closesesame.models import Classifier, adapt
 from closesesame.training import Batch, Training, features
 from closesesame.training.weights import redraw
 from tests.removal.tiny import assert_same, tiny, vectors
-
-
-def test_the_similarity_is_the_mean_cosine_between_mean_features() -> None:
-    features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    labels = torch.tensor([5, 5, 1, 2])
-    # The means point along x, along y and between both: cosines 0, 0.7071 and 0.7071.
-    assert float(similarity(features, labels)) == pytest.approx(2 * 0.70710678 / 3, abs=1e-6)
-    assert float(similarity(features, torch.zeros(4, dtype=torch.long))) == 0
 
 
 def test_the_rule_lowers_the_similarity_of_what_enters_the_last_layer() -> None:

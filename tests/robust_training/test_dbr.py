@@ -1,25 +1,15 @@
 """D-BR: what is unlearned and relearned in turn, and how classes are spread."""
 
 import pytest
-import torch
 
 from closesesame.models import Classifier
 from closesesame.robust_training import DBR
 from closesesame.robust_training.common.unlearning import by_sgd
-from closesesame.robust_training.dbr import likeness_of_means
-from closesesame.training.features import feature_changes, features_of
+from closesesame.training.features import feature_changes, features_of, likeness_of_means
 from tests.removal.tiny import vectors
 from tests.robust_training.tiny import FAST, Little, poisoned_vectors, recorded
 
 MODULE = "closesesame.robust_training.dbr"
-
-
-def test_the_mean_features_of_classes_are_compared_by_their_angle() -> None:
-    """Means (1, 0), (1, 1) and (0, 2), of lengths that do not matter; a class with itself counts as 0."""
-    features = torch.tensor([[2.0, 0.0], [0.0, 0.0], [3.0, 3.0], [0.0, 2.0]])
-    labels = torch.tensor([4, 4, 0, 2])
-    by_hand = 2 * (0.5**0.5 + 0 + 0.5**0.5) / 9
-    assert float(likeness_of_means(features, labels)) == pytest.approx(by_hand, rel=1e-5)
 
 
 @pytest.mark.parametrize("how", ["ascent", "complementary"])

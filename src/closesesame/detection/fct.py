@@ -13,19 +13,15 @@ The learning rate of those that push falls to zero, theirs hardly does in ten ep
 
 from typing import ClassVar, Literal
 
-import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate
 from closesesame.core.seeding import derive
-from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import GradientRule, Training, fit
-from closesesame.training.features import feature_changes, feature_rule, head_of
+from closesesame.training.features import feature_changes, feature_rule, head_of, likeness_of_means
 from closesesame.training.weights import redraw
 
 from .base import Detection
@@ -71,12 +67,4 @@ class FCT(Detection):
 
 def separation_rule(head: nn.Linear) -> GradientRule:
     """The gradient of the mean cosine between the mean features of any two classes of a batch."""
-    return feature_rule(head, similarity)
-
-
-def similarity(features: Float[Tensor, "batch unit"], labels: Labels) -> Float[Tensor, ""]:
-    """Mean cosine between the mean features of any two of the classes; 0 if there is one."""
-    centres = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
-    centres = F.normalize(centres, dim=1)
-    count = len(centres)
-    return ((centres @ centres.T).sum() - centres.square().sum()) / max(1, count * (count - 1))
+    return feature_rule(head, likeness_of_means)

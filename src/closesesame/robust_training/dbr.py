@@ -17,20 +17,15 @@ round; batch norms keep their statistics while it unlearns and relearns.
 from functools import partial
 from typing import Any, ClassVar
 
-import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional as F
 
 from closesesame.core.bounds import LearningRate, Steps
 from closesesame.core.seeding import derive
-from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.channels import head_in
 from closesesame.training import GradientRule, Training, fit, untrained
-from closesesame.training.features import feature_changes, feature_rule
+from closesesame.training.features import feature_changes, feature_rule, likeness_of_means
 from closesesame.training.settings import Augmentation
 
 from .base import RobustTraining, Watch
@@ -111,13 +106,5 @@ class DBR(RobustTraining):
 
 
 def centre_rule(model: Classifier) -> GradientRule:
-    """The gradient of the mean cosine between the class means of a batch; a class with itself counts as 0."""
+    """The gradient of the mean cosine between the mean features of any two classes of a batch."""
     return feature_rule(head_in(model), likeness_of_means)
-
-
-def likeness_of_means(features: Float[Tensor, "batch unit"], labels: Labels) -> Tensor:
-    """The mean over all pairs of classes of the cosine between their mean features, 0 for equal classes."""
-    means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
-    units = F.normalize(means, dim=1)
-    cosines = units @ units.T
-    return (cosines - torch.diag(cosines.diagonal())).mean()

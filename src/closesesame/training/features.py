@@ -7,8 +7,9 @@ trained model.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
@@ -81,6 +82,13 @@ def feature_rule(
         return found
 
     return rule
+
+
+def likeness_of_means(features: Float[Tensor, "batch unit"], labels: Labels) -> Float[Tensor, ""]:
+    """Mean cosine between the mean features of any two of the classes; 0 if there is one."""
+    means = torch.stack([features[labels == label].mean(0) for label in labels.unique()])
+    units, count = F.normalize(means, dim=1), len(means)
+    return ((units @ units.T).sum() - units.square().sum()) / max(1, count * (count - 1))
 
 
 @torch.no_grad()
