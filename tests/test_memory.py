@@ -61,7 +61,7 @@ def test_commands_and_workers_keep_it(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with suppress(SystemExit):
         cli.run()
     assert calls == ["keep"]
-    job = Job("j", "m:f", {})
+    job = Job(id="j", task="m:f", payload={})
     tasks = worker.Tasks({"m:f": lambda *_: calls.append("job")})
     worker.perform(job, ArtifactStore(tmp_path), tasks)
     assert calls == ["keep", "keep", "release", "job"]
