@@ -7,13 +7,9 @@ from closesesame.evaluation.measures import ADVERSARIES
 
 
 def row(method: str, asr: float, again: float | None, **more: Any) -> dict[str, Any]:
-    """A poisoned row; attacks leave `again` of the model, and 0.01 to 0.04 less of the reference."""
+    """A poisoned row; attacks leave `again` of the model."""
     bare = method == "none"
-    measured = {
-        key: value
-        for number, (own, other) in enumerate(ADVERSARIES.items(), 1)
-        for key, value in ((own.key, again), (other.key, None if again is None else again - 0.01 * number))
-    }
+    measured = {measure.key: again for pair in ADVERSARIES.items() for measure in pair}
     return {
         "data": "words",
         "task": "word",
@@ -35,9 +31,22 @@ def row(method: str, asr: float, again: float | None, **more: Any) -> dict[str, 
     }
 
 
-def lines(*rows: dict[str, Any]) -> list[str]:
-    """The table below its head."""
-    grids: dict[str, Any] = {"removals_test": {"rows": rows[:3]}, "removals_test_more": {"rows": rows[3:]}}
+def clean(of: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The row of the model that was never poisoned; attacks leave 0.01 to 0.04 less of it."""
+    less = {
+        own.key: None if of[own.key] is None else of[own.key] - 0.01 * number
+        for number, own in enumerate(ADVERSARIES, 1)
+    }
+    return of | less | {"poisoning_rate": 0.0, "asr": 0.0} | more
+
+
+def lines(*rows: dict[str, Any], clean_too: bool = True) -> list[str]:
+    """The table below its head; beside each row stands that of the model that was never poisoned."""
+    parts: list[list[dict[str, Any]]] = [list(rows[:3]), list(rows[3:])]
+    if clean_too:
+        parts = [[*part, *map(clean, part)] for part in parts]
+    first, second = parts
+    grids: dict[str, Any] = {"removals_test": {"rows": first}, "removals_test_more": {"rows": second}}
     elsewhere = {"removals_development": {"rows": [row("none", 1, 1, seed=7), row("restore", 1, 1, seed=7)]}}
     return attacked_again(grids | elsewhere).splitlines()[2:]
 
@@ -73,9 +82,12 @@ def test_each_attack_has_its_column() -> None:
     keys = [own.key for own in ADVERSARIES]
     marked = row("restore", 0.04, 0.3, **{key: 0.1 * number for number, key in enumerate(keys, 1)})
     [first, _] = lines(row("none", 0.9, 0.95), marked)
-    assert first.startswith("| `restore` | 1 | 4.0 | 10.0 (29.0) | 20.0 (28.0) | 30.0 (27.0) | 40.0 (26.0) |")
+    assert first.startswith("| `restore` | 1 | 4.0 | 10.0 (9.0) | 20.0 (18.0) | 30.0 (27.0) | 40.0 (36.0) |")
     assert keys == ["retune_1", "retune_5", "retune_20", "reactivate"]
 
 
 def test_without_such_rows_there_is_no_table() -> None:
     assert lines(row("none", 0.9, None), row("restore", 0.04, None)) == []
+    found = row("none", 0.9, 0.95), row("restore", 0.04, 0.3)
+    assert len(lines(*found)) == 2
+    assert lines(*found, clean_too=False) == []

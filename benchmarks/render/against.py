@@ -32,7 +32,8 @@ MAIN = ""
 """The grid of the ResNet with twelve attacks."""
 PARTS = {
     "_seeds": "two more seeds",
-    "_new_triggers": "triggers in no paper",
+    "_new_triggers": "triggers in no paper, before the change",
+    "_later_triggers": "triggers in no paper, after it",
     "_models": "KWT, small CNN, LSTM",
     "_tasks": "speakers, digits",
     "_few": "1 % clean clips",
@@ -151,13 +152,18 @@ def _of_model(model: str) -> str:
 
 
 def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The ASR of the victims that are no cases, since their backdoor was hardly planted."""
-    rows = [row for grid in of_bench(contents).values() for row in poisoned(measured(grid["rows"]))]
-    return {
-        f"{row['attack']} on {task_of(row['data'], row['task'])}{_of_model(row['model'])}": row["asr"]
-        for row in rows
-        if row["method"] == BARE and row["asr"] < PLANTED
-    }
+    """The ASR of the victims that are no cases, since their backdoor was hardly planted.
+
+    Those of the published removals are victims of their own, and are named as such.
+    """
+    found: dict[str, list[float]] = {}
+    for part, grid in of_bench(contents).items():
+        for row in poisoned(measured(grid["rows"])):
+            if row["method"] == BARE and row["asr"] < PLANTED:
+                name = f"{row['attack']} on {task_of(row['data'], row['task'])}{_of_model(row['model'])}"
+                own = " (as published removals met it)" if part in PUBLISHED else ""
+                found.setdefault(name + own, []).append(row["asr"])
+    return {name: statistics.fmean(values) for name, values in found.items()}
 
 
 def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -402,9 +408,12 @@ def shares(
     if not met:
         return f"No other of the {kind} was measured."
     lowest, at_its_acc = (unbeaten(met, others, at_its_acc=wanted) for wanted in (False, True))
+    ties = lowest - sum(
+        all(key not in other or other[key].asr > case.asr for other in others) for key, case in met.items()
+    )
     return (
         f"In {lowest} of the {len(met)} cases of `{name}` that other {kind} met, none of these leaves a "
-        f"lower ASR; in {at_its_acc}, none that keeps as much ACC does. Most cases met "
+        f"lower ASR ({ties} of them ties); in {at_its_acc}, none that keeps as much ACC does. Most cases met "
         f"{counted(_usual_number(met, others), 'other')}."
     )
 

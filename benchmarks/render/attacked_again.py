@@ -1,4 +1,7 @@
-"""What an attacker who has the trigger makes of a repaired model, and of one that was never poisoned."""
+"""What an attacker who has the trigger makes of a repaired model, and of one that was never poisoned.
+
+The latter was repaired in the same way: a repair alone may make a model learn faster or slower.
+"""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -9,12 +12,13 @@ from closesesame.evaluation.measures import ADVERSARIES, RETUNE
 from .against import OURS, PLANTED, has_usual_clips, of_bench, place
 from .rows import BARE, Row, measured, method_of, poisoned, table
 
-Victims = dict[tuple[Any, ...], Row]
+Victims = dict[tuple[Any, ...], tuple[Row, Row]]
+"""By case, the row of the model and that of the one that was never poisoned."""
 HEAD = ["model", "cases", "ASR", *(f"retuned on {clips}" for clips in RETUNE), "perturbed"]
 
 
 def attacked_again(contents: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table of the test bench: means over the cases, in brackets those of the clean reference models.
+    """The table of the test bench: means over the cases, in brackets those of models never poisoned.
 
     Args:
         contents: all result files by their names.
@@ -32,8 +36,8 @@ def attacked_again(contents: Mapping[str, Mapping[str, Any]]) -> str:
             str(len(found[name])),
             f"{100 * _mean(found[name], 'asr'):.1f}",
             *(
-                f"{100 * _mean(found[name], own.key):.1f} ({100 * _mean(found[name], other.key):.1f})"
-                for own, other in ADVERSARIES.items()
+                f"{100 * _mean(found[name], own.key):.1f} ({100 * _mean(found[name], own.key, 1):.1f})"
+                for own in ADVERSARIES
             ),
         ]
         for name in order
@@ -49,15 +53,16 @@ def _attacked(grids: Iterable[Mapping[str, Any]]) -> dict[str, Victims]:
     """
     first, found = next(iter(ADVERSARIES)).key, dict[str, Victims]()
     for grid in grids:
-        rows = poisoned(measured(grid["rows"]))
+        rows = [row for row in measured(grid["rows"]) if row.get(first) is not None]
         bare = {_case(row): row for row in rows if row["method"] == BARE}
-        for row in rows:
-            key, victim = _case(row), bare.get(_case(row))
-            planted = victim is not None and victim["asr"] >= PLANTED
-            if has_usual_clips(row) and planted and row.get(first) is not None:
-                found.setdefault(method_of(row), {})[key] = row
+        clean = {_alike(row): row for row in poisoned(rows, wanted=False)}
+        for row in poisoned(rows):
+            key = _case(row)
+            planted = key in bare and bare[key]["asr"] >= PLANTED
+            if has_usual_clips(row) and planted and _alike(row) in clean:
+                found.setdefault(method_of(row), {})[key] = row, clean[_alike(row)]
                 if row["method"] == OURS:
-                    found.setdefault(BARE, {})[key] = bare[key]
+                    found.setdefault(BARE, {})[key] = bare[key], clean[_alike(bare[key])]
     return found
 
 
@@ -65,5 +70,10 @@ def _case(row: Row) -> tuple[Any, ...]:
     return (row["poisoning_rate"], *place(row))
 
 
-def _mean(rows: Victims, figure: str) -> float:
-    return statistics.fmean(row[figure] for row in rows.values())
+def _alike(row: Row) -> tuple[Any, ...]:
+    """What a row and that of the model that was never poisoned have in common."""
+    return (*place(row), method_of(row), row["clean_fraction"], row["clean_from"])
+
+
+def _mean(rows: Victims, figure: str, which: int = 0) -> float:
+    return statistics.fmean(pair[which][figure] for pair in rows.values())
