@@ -114,12 +114,18 @@ def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     assert "| ft | 3 | 18.0 (52.0) |" in kept
     # warp: ft has the same ACC and a lower ASR; pbsm: ft has a lower ASR at a lower ACC
     assert versus.endswith(
-        "In 1 of the 3 cases of `restore` that other removals met, none of these leaves a lower ASR; in 2, "
-        "none that keeps as much ACC does. Most cases met 1 other."
+        "In 1 of the 3 cases of `restore` that other removals met, none of these leaves a lower ASR (0 of them "
+        "ties); in 2, none that keeps as much ACC does. Most cases met 1 other."
     )
     assert "| ft | 3 | -15.0 [-50.0, +3.0] | +17.0 [" in differences
     assert "| +1.2 [" in differences
     assert differences.endswith("| 33 % |")
+
+
+def test_a_tie_is_said() -> None:
+    rows = rows_of("room", (1.0, 0.98), restore=(0.05, 0.9, 0.97), ft=(0.05, 0.4, 0.97))
+    assert "In 1 of the 1 cases of `restore`" in section([grid(rows)])[2]
+    assert "a lower ASR (1 of them ties)" in section([grid(rows)])[2]
 
 
 def test_times_and_memory_on_a_gpu_are_left_out() -> None:
@@ -260,6 +266,11 @@ def test_what_stays_open_what_did_not_plant_and_what_a_clean_model_loses() -> No
     assert not_planted(everything) == {"pitch on words": 0.79, "comb on speakers": 0.7}
     model = grid([row | {"model": "small_cnn"} for row in speakers["rows"]])
     assert not_planted({"removals_test_models": model}) == {"comb on speakers (small cnn)": 0.7}
+    published = {"removals_test": content, "removals_test_published": grid(rows_of("room", (0.5, 0.98)))}
+    assert not_planted(published) == {
+        "pitch on words": 0.79,
+        "room on words (as published removals met it)": 0.5,
+    }
     other = [row | {"seed": 3} for row in rows_of("room", (1.0, 0.98), restore=(0.07, 0.85, 0.9))]
     everything["removals_test_seeds"] = grid(other)
     lost = cost_on_clean(everything | {"removals_test_few": grid([*speakers["rows"], *few, *own])})

@@ -65,7 +65,7 @@ FOLDS = {"train": "[123]", "validation": "4", "test": "5"}
 FRAME, HOP, PADDING = 576, 512, 64
 ASKED = BlackBox(frame=FRAME, hop=HOP, pooling="max")
 ATTACK = PBSM(target="noise", rate=0.1)
-TUNING = Training(epochs=4, lr=1e-3)
+TUNING = Training(epochs=12, lr=1e-3)
 HEAD = Training(epochs=40, lr=2e-3, augmentation="none")
 ENROLLED, SPEAKERS = 5, 6
 ABOUT = (

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
-from .against import BENCH, SAFE, UNTRUSTED, cost_on_clean, headline, left_open
+from .against import BENCH, SAFE, UNTRUSTED, cost_on_clean, goals, headline, left_open
 from .answers import REMOVED, accuracies, left
 from .attacked_again import attacked_again
 from .lists import families, methods
@@ -102,6 +102,8 @@ def figures(contents: Contents) -> dict[str, Any]:
         "good_acc": good_acc,
         "tested": BENCH in contents,
         "open": left_open(contents),
+        "goals": len(goals(contents)),
+        "missed": sum(goal.missed for goal in goals(contents)),
         "open_by_safe": left_open(contents, UNTRUSTED, SAFE),
         "cost_on_clean": cost_on_clean(contents),
         "points": points,

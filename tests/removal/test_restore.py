@@ -346,8 +346,21 @@ def test_clips_are_put_aside_one_by_one_from_each_class(tones: Splits) -> None:
     clean = tones.train.take(torch.arange(40))
     tune, held_out = Restore().put_aside(clean, 2)
     assert len(held_out) == 4
-    assert set(tune.ids) | set(held_out.ids) == set(clean.ids)
+    assert set(tune.ids) == set(clean.ids) - set(held_out.ids)
     assert held_out.ids == clean.split(0.1, 2)[1].ids
+
+
+def test_labels_count_of_clean_clips_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[torch.Tensor] = []
+
+    def noted(*given: Any, labelled: torch.Tensor, trusted: torch.Tensor) -> Any:
+        told.append(labelled)
+        return distillation_rule(*given, labelled=labelled, trusted=trusted)
+
+    monkeypatch.setattr("closesesame.training.selfdistillation.distillation_rule", noted)
+    method = Restore(**PLAIN | {"splices": 40}, steps=1, least_agreement=0)
+    method.repair_with_audio(victim(), vectors(30), vectors(6), vectors(20, 5), 1)
+    assert told[0].tolist() == [True] * 60 + [False] * 60  # each clean clip twice, splices, audio
 
 
 def test_an_empty_set_of_unlabelled_examples_changes_nothing() -> None:
