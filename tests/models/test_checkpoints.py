@@ -169,7 +169,7 @@ def truncated(path: Path, state: State) -> None:
 def scripted(path: Path, state: State) -> None:
     torch.save(state, path)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("weights/code/__torch__.py", "class Net(Module): ...")
+        archive.writestr("weights/code/__torch__.py", "class Net(Module): ...", zipfile.ZIP_DEFLATED)
 
 
 def without_bias(path: Path, state: State) -> None:

@@ -283,13 +283,13 @@ def _refuse_unsafe(file: IO[bytes], path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
         raise ModelError(f"{path} is damaged ({short(error)}); get the file again") from None
-    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
-    if packed or sum(entry.file_size for entry in entries) > _size(file):
-        raise ModelError(f"{path} is refused: it unpacks to more than it holds ({listed(packed)})")
     if any(entry.filename.split("/")[1:2] == ["code"] for entry in entries):
         raise ModelError(
             f"{path} is refused: it holds TorchScript, which is a program; save its state_dict instead"
         )
+    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(entry.file_size for entry in entries) > _size(file):
+        raise ModelError(f"{path} is refused: it unpacks to more than it holds ({listed(packed)})")
 
 
 def _unpickled(file: IO[bytes], path: Path) -> Any:
