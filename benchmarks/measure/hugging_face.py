@@ -29,7 +29,7 @@ from closesesame.models import Classifier, fit_weights
 from closesesame.models.huggingface import HuggingFace, Kind
 from closesesame.models.pretrained import read_pretrained, write_pretrained
 from closesesame.removal import Restore
-from closesesame.training import Training, predict
+from closesesame.training import Training, accuracy, predict
 
 from . import RESULTS
 
@@ -37,6 +37,7 @@ T = TypeVar("T")
 OUT = RESULTS / "hugging_face.json"
 TRAINING = Training(epochs=15, lr=2e-3)
 FRACTION, SEED, COMPARED = 0.05, 0, 64
+TRIES, LEAST_LEARNT = 4, 0.7
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 WAVEFORM = {
@@ -66,8 +67,9 @@ SIZES: dict[Kind, tuple[dict[str, Any], str, dict[str, Any]]] = {
 }
 """Sizes, and the extractor of transformers with its options."""
 ABOUT = (
-    f"Random tiny networks of transformers, trained on keywords10 for {TRAINING.epochs} epochs, one thread, "
-    "bf16 in trainings where the processor has it, fp32 in what is measured. `badnets: airplane` is an "
+    f"Random tiny networks of transformers, trained on keywords10 for {TRAINING.epochs} epochs, and again "
+    f"from other weights if they get less than {100 * LEAST_LEARNT:g} % of these right; one thread, bf16 "
+    "in trainings where the processor has it, fp32 in what is measured. `badnets: airplane` is an "
     "attack of the development bench, `blended` of the test bench. `restore` gets 116 clean clips of other "
     "speakers. "
     "Difference: the largest between logits of the repaired model and those that transformers, with its own "
@@ -121,10 +123,17 @@ def measured(work: Callable[[], T]) -> tuple[T, float, float]:
 
 
 def handed_over(folder: Path, kind: Kind, data: Dataset, like: Dataset) -> Classifier:
-    """A model that was trained on the data, written as a vendor does, and imported."""
+    """A model that was trained on the data, written as a vendor does, and imported.
+
+    A vendor hands over what has learned: from weights that do not, it is trained again from others.
+    """
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        write_pretrained(train(architecture(kind), data, TRAINING, seed=SEED), folder)
+        for seed in range(SEED, SEED + TRIES):
+            model = train(architecture(kind), data, TRAINING, seed=seed)
+            if accuracy(model, data) >= LEAST_LEARNT:
+                break
+        write_pretrained(model, folder)
     return imported(folder, like)
 
 
