@@ -223,7 +223,7 @@ def test_a_trigger_with_a_broken_sound_is_refused(value: float, tones: Splits, t
         ({"domain": "pictures"}, "needs a sample_rate for speech"),
         ({"domain": "smells"}, "domain must be one of"),
         ({"classes": ["low", "low"]}, "two classes called 'low'"),
-        ({"classes": []}, "0 classes"),
+        ({"classes": []}, "is 0; 2 to 10,000 are possible"),
         ({"classes": "low"}, "classes"),
         ({"settings": []}, "settings"),
         ({"attack": "os:system"}, "import 'os' first|must be a subclass"),
