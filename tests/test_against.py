@@ -114,8 +114,8 @@ def test_the_section_says_what_each_leaves_and_how_they_differ() -> None:
     assert "| ft | 3 | 18.0 (52.0) |" in kept
     # warp: ft has the same ACC and a lower ASR; pbsm: ft has a lower ASR at a lower ACC
     assert versus.endswith(
-        "In 1 of the 3 cases of `restore` that other removals met, none of these leaves a lower ASR (0 of them "
-        "ties); in 2, none that keeps as much ACC does. Most cases met 1 other."
+        "In 1 of the 3 cases of `restore` that other removals met, none of these leaves a lower ASR (0 of "
+        "them ties); in 2, none that keeps as much ACC does. Most cases met 1 other."
     )
     assert "| ft | 3 | -15.0 [-50.0, +3.0] | +17.0 [" in differences
     assert "| +1.2 [" in differences
