@@ -36,7 +36,8 @@ ABOUT = (
     f"Audio: at most {MOST_CLIPS} clips of unlabelled speech beside the clean clips: other words (Speech "
     "Commands), digits (FSDD), or words that espeak-ng speaks. Believed: those on which the suspect agrees "
     "with itself. That `sesame remove` takes synthetic words where clean clips are few was decided by the "
-    "rows of airplane, an attack of the development bench; the others are of the test bench."
+    "rows of airplane, an attack of the development bench, as they were before pieces of other clips were "
+    "in the augmentation of restore; the others are of the test bench."
 )
 
 
