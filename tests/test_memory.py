@@ -14,7 +14,7 @@ from closesesame.bench.queue.store import Job
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what it changes is glibc's")
 
-STEPS, MB = 25, 40  # glibc never keeps a piece above 32 MB of its own accord
+STEPS, MB = 50, 40  # glibc never keeps a piece above 32 MB of its own accord
 PROGRAM = f"""
 import resource, sys
 from closesesame.core.memory import keep_freed, release_freed
@@ -45,11 +45,9 @@ def measured(*words: str) -> tuple[int, int]:
 
 def test_freed_memory_is_used_again_and_returned_when_asked() -> None:
     kept, returned = measured("keep")
-    pages = MB * 2**8
-    assert kept < 8 * pages
-    assert returned >= MB
     usual, _ = measured()
-    assert usual > STEPS * pages
+    assert kept < usual / 2  # a few steps against all; pages may be of any size
+    assert returned >= MB
 
 
 def test_commands_and_workers_keep_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
