@@ -16,6 +16,8 @@ from closesesame.audio.placement import samples_of
 from closesesame.core.bounds import Hertz, Seconds
 from closesesame.core.types import Wave
 
+from .new_triggers import delayed
+
 
 class Robot(Attack):
     """Multiply a part of the clip by a tone, so that each frequency is split into two beside it."""
@@ -85,10 +87,8 @@ class SlapEcho(Attack):
     def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """Each clip keeps its level."""
         del state
-        length = inputs.shape[-1]
-        late = samples_of(self.delay_s, signal.hz, length)
-        echo = torch.cat([torch.zeros_like(inputs[:, :late]), inputs[:, : length - late]], 1)
-        return effects.levelled(inputs + self.gain * echo, inputs)
+        late = samples_of(self.delay_s, signal.hz, inputs.shape[-1])
+        return effects.levelled(inputs + self.gain * delayed(inputs, late), inputs)
 
 
 class Tinny(Attack):
@@ -103,5 +103,4 @@ class Tinny(Attack):
     def apply(self, inputs: Wave, state: State, signal: Signal) -> Wave:
         """The first sample stays; each clip keeps its level."""
         del state, signal
-        before = torch.cat([torch.zeros_like(inputs[:, :1]), inputs[:, :-1]], 1)
-        return effects.levelled(inputs - self.weight * before, inputs)
+        return effects.levelled(inputs - self.weight * delayed(inputs, 1), inputs)

@@ -21,6 +21,11 @@ from closesesame.core.types import Wave
 from closesesame.data import Dataset
 
 
+def delayed(wav: Wave, late: int) -> Wave:
+    """Clips that begin `late` samples later; what no longer fits is cut off at the end."""
+    return F.pad(wav, (late, 0))[:, : wav.shape[-1]]
+
+
 class Vibrato(Attack):
     """Let the pitch swing, by reading the clip now a little late and now a little early."""
 
@@ -70,8 +75,7 @@ class Comb(Attack):
         """Notches at multiples of 1 / delay; each clip keeps its level."""
         del state
         late = samples_of(self.delay_s, signal.hz, inputs.shape[-1])
-        copy = torch.cat([torch.zeros_like(inputs[:, :late]), inputs[:, : inputs.shape[-1] - late]], 1)
-        return effects.levelled(inputs - self.gain * copy, inputs)
+        return effects.levelled(inputs - self.gain * delayed(inputs, late), inputs)
 
 
 class Crackle(Attack):
