@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from closesesame.audio.stft import Bins, istft, stft
+from closesesame.audio.stft import Bins, istft, powers, stft
 from closesesame.core.seeding import generator
 from closesesame.core.settings import default
 from closesesame.core.types import Wave
@@ -119,6 +119,6 @@ def _render(spectrum: Bins, gains: Map, length: int, hz: int) -> Wave:
 
 def _seen(spectrum: Bins) -> Map:
     """What the generator is shown: log-magnitudes less their mean over the clip, so that levels are equal."""
-    power = torch.view_as_real(spectrum).square().sum(-1)
+    power = powers(spectrum)
     log = torch.log10(power + 1e-6 * power.mean((1, 2), keepdim=True) + 1e-12)
     return log - log.mean((1, 2), keepdim=True)

@@ -14,6 +14,7 @@ from closesesame.core.types import Spectrum
 
 from . import vocoder
 from .interpolation import read_linear
+from .stft import powers
 
 LOWEST_HZ, HIGHEST_HZ = 60, 400
 LEAST_RATIO, MOST_RATIO = 0.55, 3.0
@@ -43,7 +44,7 @@ def pitch_hz(clip: Clip, sample_rate: int) -> float:
 
 def _autocorrelation(frames: Float32[Tensor, "frame time"], lags: int) -> Float32[Tensor, "frame lag"]:
     size = 1 << (frames.shape[-1] + lags - 1).bit_length()
-    both: Tensor = torch.fft.irfft(torch.view_as_real(torch.fft.rfft(frames, size)).square().sum(-1), size)
+    both: Tensor = torch.fft.irfft(powers(torch.fft.rfft(frames, size)), size)
     return both[:, :lags]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closesesame.audio.augment import Augmentation
+from closesesame.audio.stft import powers
 from closesesame.core.errors import ModelError, listed, short
 from closesesame.core.types import Inputs, Wave
 
@@ -99,8 +100,7 @@ class WhisperMel(FrontEnd):
         """Powers in decades, no more than 8 below the highest of the clip, scaled."""
         wave = F.pad(inputs[:, : self.samples], (0, max(0, self.samples - inputs.shape[1])))
         spectrum = torch.stft(wave, self.fft, self.hop, window=self.window, return_complex=True)[..., :-1]
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        decades = (self.filters.T @ power).clamp(min=1e-10).log10()
+        decades = (self.filters.T @ powers(spectrum)).clamp(min=1e-10).log10()
         scaled: Tensor = (torch.maximum(decades, decades.amax((1, 2), keepdim=True) - 8) + 4) / 4
         return scaled
 
@@ -150,8 +150,7 @@ class Fbank(FrontEnd):
         frames = frames - frames.mean(-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
         spectrum = torch.fft.rfft((frames - self.PREEMPHASIS * before) * self.window, self.FFT)
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        bands = (power @ self.filters).clamp(min=self.FLOOR).log()[:, : self.length]
+        bands = (powers(spectrum) @ self.filters).clamp(min=self.FLOOR).log()[:, : self.length]
         bands = F.pad(bands, (0, 0, 0, self.length - bands.shape[1]))
         normal: Tensor = (bands - self.mean) / self.deviation
         return normal

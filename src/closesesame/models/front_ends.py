@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from closesesame.audio import augment, vocoder
 from closesesame.audio.augment import Augmentation
 from closesesame.audio.features import FLOOR, HOP_S, WINDOW_S, dct, mel_filters
+from closesesame.audio.stft import powers
 from closesesame.core.errors import DataError
 from closesesame.core.types import Inputs, Spectrum, Wave
 from closesesame.data import Dataset
@@ -112,8 +113,7 @@ class LogMel(FrontEnd):
             pad_mode="constant",
             return_complex=True,
         )
-        power = torch.view_as_real(spectrum).square().sum(-1)
-        return torch.log(self.filters @ power + FLOOR)
+        return torch.log(self.filters @ powers(spectrum) + FLOOR)
 
     def forward(self, wav: Wave) -> Spectrum:
         """Waveforms to scaled maps."""

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from closesesame.attacks.base import LabelMode, Signal, State
 from closesesame.audio import effects
 from closesesame.audio.features import FLOOR, mel_filters
-from closesesame.audio.stft import Bins, istft, stft
+from closesesame.audio.stft import Bins, istft, powers, stft
 from closesesame.core.bounds import SNR, BatchSize, Hertz, LossWeight, Steps
 from closesesame.core.errors import DivergedError
 from closesesame.core.seeding import generator
@@ -110,7 +110,7 @@ def reading_weights(channels: int, rng: torch.Generator) -> dict[str, Tensor]:
 
 def seen(spectrum: Bins) -> Spectrum:
     """What networks see: logarithms of the magnitudes over their RMS in the clip, so levels are equal."""
-    power = torch.view_as_real(spectrum).square().sum(-1)
+    power = powers(spectrum)
     return 0.5 * torch.log(power / _mean_power(power) + 1e-4)
 
 
@@ -131,7 +131,7 @@ def hide(wav: Wave, state: State, frame: Frame, message: Spectrum | None) -> Wav
     x = _gated(_gated(torch.cat([x, *beside], 1), state["carrier.0"]), state["carrier.1"])
     # The last layer sees the message once more: without it the first hundred batches teach nothing.
     change = F.conv2d(torch.cat([x, *beside], 1), state["carrier.last"])[:, 0]
-    power = torch.view_as_real(spectrum).square().sum(-1)
+    power = powers(spectrum)
     magnitude = power.clamp(min=1e-20).sqrt()
     change = torch.maximum(change * _mean_power(power).sqrt(), -magnitude)  # no magnitude is negative
     phase = spectrum / magnitude
@@ -148,8 +148,8 @@ def read(wav: Wave, state: State, frame: Frame) -> Spectrum:
 def log_mel(wav: Wave, hz: int) -> Spectrum:
     """Logarithms of the power in mel bands (batch, band, frame), on which a change of a clip is heard."""
     fft = 1 << (round(0.025 * hz) - 1).bit_length()
-    power = torch.view_as_real(stft(wav, fft, fft // 2)).square().sum(-1)
-    return torch.log(mel_filters(hz, fft // 2 + 1, MEL_BANDS).to(wav) @ power + FLOOR)
+    filters = mel_filters(hz, fft // 2 + 1, MEL_BANDS).to(wav)
+    return torch.log(filters @ powers(stft(wav, fft, fft // 2)) + FLOOR)
 
 
 def _mean_power(power: Spectrum) -> Tensor:
