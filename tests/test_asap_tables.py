@@ -51,12 +51,13 @@ def test_each_defence_stands_beside_its_figures_in_the_paper() -> None:
 
 def test_asr_is_counted_as_in_the_paper_beside_ours() -> None:
     rows = [row("pbsm", "asap", 0.05, 3, asr=0.5), row("pbsm", "asap", 0.05, 4, asr=0.25)]
-    [acc, asr, counted, ra, paper] = lines_of(main_table(content(*rows)))[-1][3:]
+    [acc, asr, counted, ra, bac, paper] = lines_of(main_table(content(*rows)))[-1][3:]
     assert acc.startswith("98.0 [")
     assert asr.startswith("37.5 [")
     assert asr.endswith("(25.0 to 50.0)")
     assert counted == "30.0 (20.0 to 40.0)"
     assert ra.startswith("25.0 [")
+    assert bac == "20.0 to 40.0"  # a fifth of the clips is of the target label
     assert paper == "99.71 / 22.57 / 17.14"
 
 
@@ -74,6 +75,7 @@ def test_choices_stand_beside_the_figures_of_the_same_rate_sound_or_threshold() 
         ("vsvc", 0.01, "asap: T 0.2", "100.00 / 27.14 / 12.29"),
         ("vsvc", 0.05, "asap: T 0.2", ""),
         ("pbsm", 0.01, "asap: T 0.6", "99.71 / 24.29 / 16.00"),
+        ("pbsm", 0.01, "asap: T 0.3", "99.71 / 23.71 / 16.29"),
         ("vsvc", 0.01, "asap: T 0.4", "100.00 / 27.43 / 12.29"),
         ("badnets: train", 0.01, "asap", "98.86 / 2.14 / 90.23"),
         ("badnets: train", 0.05, "asap", ""),
@@ -84,7 +86,7 @@ def test_choices_stand_beside_the_figures_of_the_same_rate_sound_or_threshold() 
     for attack, rate, method, expected in cells:
         [line] = lines_of(choices(content(row(attack, method, rate))))
         assert line[:2] == [attack, f"{100 * rate:g} %"]
-        assert (line[7] if len(line) > 7 else "") == expected, (attack, rate, method)
+        assert (line[8] if len(line) > 8 else "") == expected, (attack, rate, method)
 
 
 def test_choices_show_the_clean_model_and_no_repair_of_it() -> None:

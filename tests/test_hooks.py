@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from closesesame.models import Classifier
-from closesesame.models.channels import channels_in
 from closesesame.models.hooks import inputs_of, on_input, on_output, outputs_of
-from closesesame.removal.common.pruning import mean_activation, mean_output
+from closesesame.removal.common.pruning import mean_activation
 from closesesame.removal.ngf import per_example
 from tests.removal.rules import scripted
 from tests.removal.tiny import BrokenError, breaks, tiny, vectors
@@ -24,7 +23,6 @@ def hooks_on(body: nn.Module) -> int:
     [
         lambda model: per_example(model.body.head, model.body, scripted(breaks)),
         lambda model: mean_activation(model, model.body.head, vectors(4)),
-        lambda model: mean_output(model, channels_in(model)[0], vectors(4)),
     ],
 )
 def test_no_hook_stays_when_the_run_breaks(

@@ -2,10 +2,12 @@
 
 As its figures show, which are multiples of 1/350 of ten classes with 35 clips and never above 90 %, its ASR
 counts all triggered clips, those of the target label too, and of these none as hit. Its BAC is the share of
-all triggered clips that get their true label; RA leaves those of the target label out.
+all triggered clips that get their true label; RA leaves those of the target label out, and they are not
+triggered here, so all that is known of BAC is a range.
 """
 
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
 from closesesame.evaluation.measures import ACC, ASR, RA
@@ -17,7 +19,7 @@ DEFENCES = {
     "autoencoder": "Aut.",
     "gangsweep": "GS",
     "fine_pruning": "Prune",
-    "deepsweep": "DS",
+    "deepsweep_ft": "DS",
     "activation_clustering": "AC",
     "asa": "ASA",
     "asap": "ASAP",
@@ -48,6 +50,7 @@ BY_RATE = {
 }
 BY_THRESHOLD = {
     "asap: T 0.2": ("99.43 / 1.71 / 91.71", "99.71 / 22.86 / 12.29", "100.00 / 27.14 / 12.29"),
+    "asap: T 0.3": ("99.43 / 1.71 / 92.00", "99.71 / 23.71 / 16.29", "100.00 / 27.14 / 12.29"),
     "asap: T 0.4": ("99.43 / 1.71 / 92.29", "99.71 / 24.29 / 16.00", "100.00 / 27.43 / 12.29"),
     "asap: T 0.6": ("99.43 / 1.71 / 92.29", "99.71 / 24.29 / 16.00", "99.71 / 28.29 / 12.29"),
 }
@@ -55,10 +58,11 @@ BY_THRESHOLD = {
 COUNTED = (
     "The last column is what the paper prints: ACC / ASR / BAC. As its figures show, its ASR counts all "
     "triggered clips, and those of the target label as not hit; ours, counted so, stands behind ours. Its "
-    "BAC is RA with the clips of the target label. Behind a mean stands its Wilson 95 % interval on the "
-    "clips of one seed, and the range over the seeds."
+    "BAC is RA with the clips of the target label. These are not triggered here, so ours is a range, from "
+    "none to all of them right. Behind a mean stands its Wilson 95 % interval on the clips of one seed, and "
+    "the range over the seeds. The paper's main table is that of 1 % poisoned, as its table by p shows."
 )
-FIGURES = [ACC.heading, ASR.heading, "ASR counted as there", RA.heading]
+FIGURES = [ACC.heading, ASR.heading, "ASR counted as there", RA.heading, "BAC counted as there"]
 HEAD = ["attack", "defence", "in the paper", *FIGURES, "paper"]
 
 
@@ -100,10 +104,10 @@ def _said(method: str) -> str:
 
 
 def figures(rows: Rows) -> list[str]:
-    """ACC, ASR, ASR over all triggered clips, and RA, of rows that differ by their seed."""
+    """ACC, ASR, ASR over all triggered clips, RA and BAC, of rows that differ by their seed."""
     if not rows:
-        return [""] * 4
-    return [interval(rows, ACC), interval(rows, ASR), over_all(rows), interval(rows, RA)]
+        return [""] * len(FIGURES)
+    return [interval(rows, ACC), interval(rows, ASR), over_all(rows), interval(rows, RA), bac(rows)]
 
 
 def over_all(rows: Rows) -> str:
@@ -112,6 +116,13 @@ def over_all(rows: Rows) -> str:
         row | {ASR.key: row[ASR.key] * row["triggered_clips"] / row["test_clips"]} for row in rows
     ]
     return shown(counted, ASR) + spread(counted, ASR)
+
+
+def bac(rows: Rows) -> str:
+    """BAC, the mean over the seeds, if none of the clips of the target label is right, and if all are."""
+    shares = [row["triggered_clips"] / row["test_clips"] for row in rows]
+    least = fmean(row[RA.key] * share for row, share in zip(rows, shares, strict=True))
+    return f"{100 * least:.1f} to {100 * (least + 1 - fmean(shares)):.1f}"
 
 
 def choices(content: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from closesesame.purification import PURIFICATIONS, Autoencoder, Lowpass, Purifi
 from closesesame.purification.files import Purified, load_purifier
 from closesesame.removal import FT
 from closesesame.testing import architecture, method
-from closesesame.training import accuracy, predict
+from closesesame.training import Training, accuracy, fit, predict
 from closesesame.training.weights import redraw
 
 LOWPASS = Lowpass(cutoff_hz=3_500)
@@ -258,3 +258,32 @@ def test_a_purifier_is_rebuilt_with_its_weights_and_a_name_imports_nothing(
     (folder / "other.txt").write_text("mine")
     with pytest.raises(DataError, match="holds something else than purifier.json and purifier.safetensors"):
         purifier.save(folder)
+
+
+class Counting(nn.Module):
+    """Changes nothing, but counts what it hears in training mode, as a batch norm does."""
+
+    heard: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("heard", torch.zeros(()))
+
+    def forward(self, wav: Tensor) -> Tensor:
+        if self.training:
+            self.heard += len(wav)
+        return wav
+
+
+@pytest.mark.parametrize("kept_bytes", [2**29, 0])
+def test_training_a_model_changes_nothing_in_the_purifier_in_front_of_it(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", kept_bytes)
+    card = clean_model.card
+    purifier = Purifier(Lowpass(), Counting(), card.sample_rate, card.input_shape, {}, 0.0)
+    model = purifier.before(copy.deepcopy(clean_model))
+    fit(model, tones.validation, Training(steps=2), seed=0)
+    assert model.training is False
+    counted = {name: value for name, value in model.state_dict().items() if name.endswith("heard")}
+    assert [float(value) for value in counted.values()] == [0]

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
+from closesesame.models.channels import head_in
 from closesesame.removal import ASAP
 from closesesame.removal.common import pruning
-from closesesame.removal.common.pruning import last_convolution, mean_output
+from closesesame.removal.common.pruning import mean_activation
 from closesesame.training import accuracy
 from tests.removal.test_fine_pruning import CLIPS, Ladder, ladder
 
@@ -54,12 +55,11 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"threshold": 0.8, "threshold_of": "activity", "tolerance": 0.65}, 3, 4),
     ],
 )
-@pytest.mark.parametrize("layer", ["head", "convolution"])
 def test_the_idlest_units_go_as_far_as_threshold_and_tolerance_let_them(
-    changes: dict[str, Any], pruned: int, free: int, layer: str
+    changes: dict[str, Any], pruned: int, free: int
 ) -> None:
     model = ladder()
-    method = ASAP.model_validate({"step": 0.2, "steps": 0, "layer": layer} | changes)
+    method = ASAP.model_validate({"step": 0.2, "steps": 0} | changes)
     chosen = method.repair(model, CLIPS, CLIPS.take(torch.arange(10)), 0)
     assert chosen == {"enhancer": "nothing", "pruned_units": pruned, "below_threshold": free, "of": 5}
     gone = [unit for unit in range(5) if float(model(5 * torch.eye(5))[unit, unit].detach()) < 0.1]
@@ -70,10 +70,10 @@ def test_the_idlest_units_go_as_far_as_threshold_and_tolerance_let_them(
 @pytest.mark.usefixtures("bare")
 def test_activity_is_of_the_tuning_examples_and_the_limit_of_the_held_out_ones() -> None:
     tune = CLIPS.where(CLIPS.labels != 1)  # nobody says class 1, so its unit is the idlest
-    model: Any = ladder()
+    model = ladder()
     chosen = ASAP(tolerance=0.15, step=0.2, steps=0).repair(model, tune, CLIPS, 0)
     assert chosen["pruned_units"] == 1  # what no unit says is class 1, so its own is free; the next costs 0.2
-    assert float(model.body.first.weight[1, 1].detach()) == 0
+    assert head_in(model).weight[:, 1].tolist() == [0] * 5
     for held_out, pruned in ((CLIPS, 1), (tune, 0)):  # a class is a fifth of the one, a quarter of the other
         chosen = ASAP(tolerance=0.22, step=0.2, steps=0).repair(ladder(), CLIPS, held_out, 0)
         assert chosen["pruned_units"] == pruned
@@ -86,24 +86,23 @@ def test_units_are_judged_on_enhanced_clips_and_stay_pruned_while_the_rest_is_tu
     tune, _ = clean.hold_out(0.2, 0)
     judged: list[tuple[str, Tensor]] = []
 
-    def noted(model: Classifier, channels: Any, data: Dataset) -> Tensor:
-        found = mean_output(model, channels, data)
+    def noted(model: Classifier, layer: Any, data: Dataset) -> Tensor:
+        found = mean_activation(model, layer, data)
         judged.append((model.card.architecture, found))
         assert len(data) == len(tune)
         return found
 
-    monkeypatch.setattr(pruning, "mean_output", noted)
+    monkeypatch.setattr(pruning, "mean_activation", noted)
     repair = ASAP(steps=3, step=0.1, tolerance=0.9).remove(clean_model, clean, 0)
     ((architecture, activity),) = judged
     assert architecture == "purified"
-    plain = mean_output(clean_model, last_convolution(clean_model), tune)
+    plain = mean_activation(clean_model, head_in(clean_model), tune)
     assert not torch.allclose(activity, plain, rtol=1e-3)
     pruned = repair.chosen["pruned_units"]
     assert 0 < pruned <= repair.chosen["below_threshold"] == round(0.5 * repair.chosen["of"])
-    norm = last_convolution(repair.model).norm
-    assert isinstance(norm, nn.BatchNorm2d)
     dead = activity.argsort()[:pruned]
-    assert sorted(dead.tolist()) == (norm.weight == 0).nonzero().flatten().tolist()
+    weight = head_in(repair.model).weight
+    assert sorted(dead.tolist()) == (weight == 0).all(0).nonzero().flatten().tolist()
     bare = ASAP(steps=0, step=0.1, tolerance=0.9).remove(clean_model, clean, 0).model
     assert not torch.equal(repair.model(tones.test.inputs[:3]), bare(tones.test.inputs[:3]))
 

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from closesesame.core.errors import ModelError
 from closesesame.data import Dataset, Splits
-from closesesame.models import Classifier, SmallCNN, adapt
-from closesesame.models.channels import channels_in, head_in
+from closesesame.models import Classifier, adapt
+from closesesame.models.channels import head_in
+from closesesame.models.hooks import on_output, outputs_of
 from closesesame.removal import FinePruning
-from closesesame.removal.common.pruning import last_convolution, mean_activation, mean_output
-from closesesame.training import accuracy
-from tests.conftest import WORDS
-from tests.removal.pictures import pictures, plain
+from closesesame.removal.common.pruning import Units, mean_activation
+from closesesame.training import accuracy, predict
 from tests.removal.tiny import BARE, asr, assert_same, moved, state, vectors, victim
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
@@ -49,12 +48,9 @@ def ladder() -> Classifier:
 
 # A pruned unit costs its class, a fifth of the held-out examples, which then count as class 1.
 @pytest.mark.parametrize(("tolerance", "units"), [(0.1, 0), (0.25, 1), (0.45, 2), (0.65, 3), (0.79, 3)])
-@pytest.mark.parametrize("layer", ["head", "convolution"])
-def test_the_idlest_units_go_while_the_held_out_examples_allow_it(
-    tolerance: float, units: int, layer: str
-) -> None:
+def test_the_idlest_units_go_while_the_held_out_examples_allow_it(tolerance: float, units: int) -> None:
     model = ladder()
-    method = FinePruning.model_validate({"tolerance": tolerance, "step": 0.2, "steps": 0, "layer": layer})
+    method = FinePruning.model_validate({"tolerance": tolerance, "step": 0.2, "steps": 0})
     chosen = method.repair(model, CLIPS, CLIPS.take(torch.arange(10)), 0)
     assert chosen == {"pruned_units": units, "of": 5}
     gone = [unit for unit in range(5) if float(model(5 * torch.eye(5))[unit, unit].detach()) < 0.1]
@@ -84,17 +80,15 @@ def test_so_many_units_go_at_a_time(step: float) -> None:
     assert chosen["pruned_units"] == {0.2: 3, 0.4: 2}[step]
 
 
-@pytest.mark.parametrize("layer", ["head", "convolution"])
-def test_pruned_units_stay_pruned_while_the_rest_is_tuned(layer: str) -> None:
+def test_pruned_units_stay_pruned_while_the_rest_is_tuned() -> None:
     start = ladder()
     model, bare = copy.deepcopy(start), copy.deepcopy(start)
-    settings = {"tolerance": 0.45, "step": 0.2, "layer": layer, "augmentation": "none", "lr": 0.1}
+    settings = {"tolerance": 0.45, "step": 0.2, "augmentation": "none", "lr": 0.1}
     for twin, steps in ((model, 5), (bare, 0)):
         FinePruning.model_validate(settings | {"steps": steps}).repair(twin, CLIPS, CLIPS, 0)
     body = model.body
     assert isinstance(body, Ladder)
-    pruned = body.head.weight[:, [3, 0]] if layer == "head" else body.first.weight[[3, 0]]
-    assert float(pruned.detach().abs().max()) == 0
+    assert float(body.head.weight[:, [3, 0]].detach().abs().max()) == 0
     assert moved(body, state(bare.body)) == {"first.weight", "head.weight", "head.bias"}
 
 
@@ -175,28 +169,22 @@ def test_fine_pruning_needs_a_linear_layer(clean_model: Classifier, tones: Split
         FinePruning().remove(model, tones.train.sample(0.2, 0), 0)
 
 
-def test_fine_pruning_of_the_last_convolution(tones: Splits, clean_model: Classifier) -> None:
-    clean = tones.train.sample(0.3, 0)
-    last = last_convolution(clean_model)
-    assert last.name == "blocks.1.skip"
-    repair = FinePruning(layer="convolution", step=0.1, steps=2).remove(clean_model, clean, 0)
-    norm = last_convolution(repair.model).norm
-    assert isinstance(norm, nn.BatchNorm2d)
-    tune, _ = clean.hold_out(0.2, 0)
-    order = mean_output(clean_model, last, tune).argsort()
-    dead = order[: repair.chosen["pruned_units"]]
-    assert sorted(dead.tolist()) == (norm.weight == 0).nonzero().flatten().tolist() != []
-    assert float(norm.bias[dead].detach().abs().max()) == 0
+def test_units_of_a_residual_network_are_the_channels_of_its_last_map(
+    tones: Splits, clean_model: Classifier
+) -> None:
+    # That map is a sum of two convolutions: to silence one of them leaves the other.
+    data, blocks = tones.validation, clean_model.body.get_submodule("blocks")
+    with outputs_of(blocks) as maps:
+        predict(clean_model, data)
+    units = Units.of(clean_model, data)
+    assert torch.allclose(units.activity, torch.cat(maps).mean((0, 2, 3)), rtol=1e-4)
+    pruned, dead = copy.deepcopy(clean_model), units.order[:5]
+    Units.of(pruned, data).prune(dead)
 
+    def silenced(value: Tensor) -> Tensor:
+        return value.index_fill(1, dead, 0)
 
-def test_fine_pruning_ranks_channels_by_their_positive_part() -> None:
-    model, net = plain()
-    with torch.no_grad():
-        net.norm.weight.fill_(1)
-        net.norm.bias.copy_(torch.linspace(-30, 30, 24))  # the first are never on, though far from zero
-    (layer,) = channels_in(model)
-    found = mean_output(model, layer, pictures(20))
-    values = net.norm.eval()(net.conv(pictures(20).inputs[:])).detach().relu().mean((0, 2, 3))
-    assert torch.allclose(found, values, rtol=0.02, atol=0.02)
-    assert float(found[0]) < float(found[23])
-    assert last_convolution(SmallCNN().build(WORDS, (4000,), 8000, seed=0)).name == "9"
+    with on_output(blocks, silenced):
+        wanted = predict(clean_model, data)
+    assert torch.allclose(predict(pruned, data), wanted, atol=1e-4)
+    assert not torch.allclose(predict(clean_model, data), wanted, atol=1e-2)

@@ -146,6 +146,11 @@ class Purifier(nn.Module):
         domain = domain_of(self.sample_rate)
         return domain.low, domain.high
 
+    def train(self, mode: bool = True) -> "Purifier":
+        """Stays in evaluation mode: training a model behind it changes nothing in it."""
+        del mode
+        return super().train(False)
+
     def forward(self, inputs: Inputs) -> Inputs:
         """Purifies inputs, each by itself.
 

@@ -11,9 +11,9 @@ authors' code.
 Ours differs: the lists are for sound. The resolution is the sample rate, and medians are of samples. Optical
 distortion plays a clip faster at one end and slower at the other. Gamma bends the amplitude within the clip's
 peak, at which the gain clips. Resizing and padding play the clip faster amid silence, and the affine change
-shifts it in time and sets its speed. A purifier does not fine-tune: a removal repairs the model behind an
-intensive purifier, and its body then goes behind a light one. What is random is drawn by the content of the
-clip, so that an answer repeats.
+shifts it in time and sets its speed. A purifier does not fine-tune; the removal `deepsweep_ft` does,
+and puts the light list in front. What is random is drawn by the content of the clip, so that an answer
+repeats.
 """
 
 import math
@@ -41,6 +41,8 @@ PADDING = 1.1
 LEAST = 1e-6
 """Amplitude, as a share of the peak, below which gamma has no slope; at 0 it would be infinite."""
 Draw = Float32[Tensor, "batch 1"]
+Draws = Float32[Tensor, "five batch 1"]
+"""Five numbers from -1 to 1 for each clip."""
 
 
 class DeepSweep(Purification):
@@ -78,9 +80,9 @@ def light(wav: Wave, method: DeepSweep) -> Wave:
     return affine(softened(wav, method.taps), draws(wav), method)
 
 
-def intensive(wav: Wave, method: DeepSweep) -> Wave:
-    """The list for fine-tuning a model."""
-    drawn = draws(wav)
+def intensive(wav: Wave, method: DeepSweep, drawn: Draws | None = None) -> Wave:
+    """The list for fine-tuning a model; what is random follows from `drawn`, or from the clips."""
+    drawn = draws(wav) if drawn is None else drawn
     peak = wav.detach().abs().amax(1, keepdim=True).clamp(min=1e-9)
     heard = gamma(distorted(wav, drawn[2]) / peak, GAMMAS[0])
     heard = (GAIN * median(heard, method.taps)).clamp(-1, 1)
@@ -89,7 +91,7 @@ def intensive(wav: Wave, method: DeepSweep) -> Wave:
     return affine(heard, drawn, method)
 
 
-def draws(wav: Wave) -> Float32[Tensor, "five batch 1"]:
+def draws(wav: Wave) -> Draws:
     """Five numbers from -1 to 1 for each clip, which follow from the clip."""
     drawn = [2 * torch.rand(5, generator=own_rng(clip)) - 1 for clip in wav]
     return torch.stack(drawn, 1)[..., None].to(wav)
@@ -119,7 +121,7 @@ def amid_silence(wav: Wave, size: Draw, place: Draw) -> Wave:
     return played(wav, faster * _at(wav) - (faster - 1) * (1 + place) / 2)
 
 
-def affine(wav: Wave, drawn: Float32[Tensor, "five batch 1"], method: DeepSweep) -> Wave:
+def affine(wav: Wave, drawn: Draws, method: DeepSweep) -> Wave:
     """Clips shifted in time and faster or slower, about their middle."""
     shift, faster = method.shift * drawn[0], 1 + method.speed * drawn[1]
     return played(wav, 0.5 + faster * (_at(wav) - 0.5) - shift)

@@ -11,6 +11,7 @@ from .bti_dbf import BTIDBF
 from .choice import Choice, choose_removal
 from .clp import CLP
 from .dbrpu import DBRPU
+from .deepsweep_ft import DeepSweepFT
 from .ep import EP
 from .fine_pruning import FinePruning
 from .fip import FIP
@@ -62,6 +63,7 @@ REMOVALS: Registry[Removal] = Registry(
     BTIDBF,
     GangSweep,
     DBRPU,
+    DeepSweepFT,
     ASA,
     ASAP,
     Refine,
@@ -91,6 +93,7 @@ __all__ = [
     "SAU",
     "TSBD",
     "Choice",
+    "DeepSweepFT",
     "FETuning",
     "FTAugmented",
     "FTInit",

@@ -13,7 +13,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.training import fit
 
-from .common.enhanced import Enhanced
+from .common.in_front import Enhanced
 
 
 class ASA(Enhanced):

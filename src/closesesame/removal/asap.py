@@ -4,7 +4,8 @@ Sun, Zhong, Qi, Fang, Shi, Cui, "Towards Robust Speech Models: Mitigating Backdo
 Enhancement and Fine-Pruning Techniques", Mathematics 2025, 13(6), 984. Both the activity of units and the
 fine-tuning are of enhanced clean clips. T is 0.5 in its tables, where 0.2 to 0.6 are compared.
 
-Ours differs, since the paper leaves open: which units (ours: the channels of the last convolution); what T is
+Ours differs, since the paper leaves open: which units (ours: those that enter the last linear layer, which
+for a network with a mean over the map in front of it are the channels of the last map); what T is
 (ours: of the least active units the share T may go, or those go whose mean activity, scaled from 0 to 1 over
 the layer, is below T); what adapts (ours: units go in steps, of 1 % as p in its tables, which may also be the
 poisoning rate, and no further than held-out accuracy bears); how it fine-tunes (ours: as `ft`). Its enhancer
@@ -19,8 +20,8 @@ from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 
-from .common.enhanced import Enhanced
-from .common.pruning import Layer, Units, prune_within, tune_without
+from .common.in_front import Enhanced
+from .common.pruning import Units, prune_within, tune_without
 
 
 class ASAP(Enhanced):
@@ -40,15 +41,11 @@ class ASAP(Enhanced):
     tolerance: float = Field(
         0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed"
     )
-    layer: Layer = Field(
-        "convolution",
-        description="prune what enters the last linear layer, or what the last convolution makes",
-    )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:
         """Gives the model the enhancer; chooses how many units to prune on `held_out`."""
         network = self.put_in_front(model, seed)
-        units = Units.of(model, self.layer, tune)
+        units = Units.of(model, tune)
         most = self.may_go(units.activity)
         size = max(1, round(self.step * len(units.activity)))
         ends = [*range(size, most, size), *[most] * (most > 0)]

@@ -3,31 +3,29 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.errors import ModelError
 from closesesame.core.progress import Track
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
 from closesesame.models import Classifier
-from closesesame.models.channels import Channels, channels_in, head_in
-from closesesame.models.hooks import on_input, on_output
+from closesesame.models.channels import head_in
+from closesesame.models.hooks import on_input
 from closesesame.training import Batch, Training, accuracy, backpropagate, fit, predict
-
-Layer = Literal["head", "convolution"]
-"""Whether what enters the last linear layer is pruned, or what the last convolution makes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Units of one layer.
+    """What enters the last linear layer of a model.
+
+    Where a mean over the map stands in front of that layer, these are the channels of the last map. In a
+    residual network several convolutions are added up in it, so none of them makes a channel alone.
 
     Attributes:
-        module: whose weights are changed when units are pruned.
-        activity: mean of each unit over clean examples.
+        module: the layer, whose weights are changed when units are pruned.
+        activity: mean absolute value of each unit over clean examples.
         prune: sets the units of these indices to zero.
     """
 
@@ -41,17 +39,14 @@ class Units:
         return self.activity.argsort()
 
     @classmethod
-    def of(cls, model: Classifier, layer: Layer, clean: Dataset) -> "Units":
-        """The units of a layer, and how active they are.
+    def of(cls, model: Classifier, clean: Dataset) -> "Units":
+        """The units of a model, and how active they are.
 
         Raises:
-            ModelError: if there is no such layer.
+            ModelError: if the model does not end in a linear layer.
         """
-        if layer == "head":
-            head = head_in(model)
-            return cls(head, mean_activation(model, head, clean), _prune_inputs(head))
-        channels = last_convolution(model)
-        return cls(channels.module, mean_output(model, channels, clean), channels.prune)
+        head = head_in(model)
+        return cls(head, mean_activation(model, head, clean), _prune_inputs(head))
 
 
 def prune_within(
@@ -107,50 +102,19 @@ def tune_without(
     prune(dead)
 
 
-def last_convolution(model: Classifier) -> Channels:
-    """The channels of the convolution that runs last, or of the layer that does if there is none.
-
-    Raises:
-        ModelError: if there is no layer before the logits.
-    """
-    layers = [layer for layer in channels_in(model) if layer.producer is not None]
-    if not layers:
-        raise ModelError("fine-pruning needs a layer before the logits; this model has none")
-    convolutions = [layer for layer in layers if isinstance(layer.producer, nn.Conv1d | nn.Conv2d)]
-    return (convolutions or layers)[-1]
-
-
 def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUnit:
     """Mean absolute input of each unit of a layer over all examples."""
-    total = _Mean(-1)
-    with on_input(layer, lambda value: total.add(value.abs())):
+    sums: list[Tensor] = []
+    counts: list[int] = []
+
+    def add(value: Tensor) -> None:
+        units = value.detach().float().abs().flatten(0, -2)
+        sums.append(units.sum(0).cpu())
+        counts.append(len(units))
+
+    with on_input(layer, add):
         predict(model, data)
-    return total.value()
-
-
-def mean_output(model: nn.Module, channels: Channels, data: Dataset) -> PerUnit:
-    """Mean of the positive part of each channel, which is what a rectifier lets through."""
-    total = _Mean(channels.axis)
-    with on_output(channels.module, lambda value: total.add(value.relu())):
-        predict(model, data)
-    return total.value()
-
-
-class _Mean:
-    """A mean over everything but one axis, batch by batch."""
-
-    def __init__(self, axis: int) -> None:
-        self._axis = axis
-        self._sums: Tensor | float = 0.0
-        self._count = 0
-
-    def add(self, value: Tensor) -> None:
-        units = value.detach().float().movedim(self._axis, -1).flatten(0, -2)
-        self._sums = self._sums + units.sum(0).cpu()
-        self._count += len(units)
-
-    def value(self) -> PerUnit:
-        return torch.as_tensor(self._sums / self._count)
+    return torch.stack(sums).sum(0) / sum(counts)
 
 
 def _prune_inputs(layer: nn.Linear) -> Callable[[Tensor], None]:

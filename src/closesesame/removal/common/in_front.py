@@ -1,12 +1,18 @@
-"""What removals share that put a speech enhancer in front of the model before they tune it."""
+"""What removals share that put a purifier, such as a speech enhancer, in front of the model."""
 
 from abc import ABC
 
 from closesesame.core.settings import default
 from closesesame.models import Classifier
-from closesesame.purification import Enhance
+from closesesame.purification import Enhance, Purifier
 from closesesame.purification.enhance import SHIPS
 from closesesame.removal.base import FineTuning
+
+
+def put_in_front(purifier: Purifier, model: Classifier) -> None:
+    """Puts a purifier in front of a model, in place; the body stays as it is."""
+    purified = purifier.before(model)
+    model.front_end, model.card = purified.front_end, purified.card
 
 
 class Enhanced(FineTuning, ABC):
@@ -24,8 +30,7 @@ class Enhanced(FineTuning, ABC):
             ModelError: if there is no such enhancer, or the model takes no waveforms.
         """
         purifier = Enhance(enhancer=self.enhancer).fit(None, seed, card=model.card)
-        purified = purifier.before(model)
-        model.front_end, model.card = purified.front_end, purified.card
+        put_in_front(purifier, model)
         assert isinstance(purifier.purification, Enhance)
         assert purifier.purification.kept is not None
         return purifier.purification.kept.network
