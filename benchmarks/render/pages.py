@@ -95,6 +95,8 @@ PAGES = {
             "hugging_face": "Models of transformers: handed over with a backdoor, repaired and handed back",
             "few_clips": "Few clean clips: what unlabelled speech adds to restore",
             "cost": "Cost of the removals",
+            "enhancer": "Enhancers on noises and speakers that they never heard",
+            "enhancer_alone": "Enhancers on clean clips, and their time",
             "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",
             "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
         },
