@@ -60,10 +60,10 @@ NOISY = (
     f"{JUDGED} clips, mixed and enhanced."
 )
 BARE = (
-    f"{CLIPS} clean clips of test speakers of keywords10 through each enhancer; ACC is that of a ResNet trained "
-    "on clean clips, on all 600 of them, without and with the enhancer in front. Real-time factors are seconds of work a second of "
-    "sound, on one thread: of whole clips, 20 at once, and of one window of 1 s after another. What is "
-    "untrained has fresh weights, which take as long as others."
+    f"{CLIPS} clean clips of test speakers of keywords10 through each enhancer; ACC is that of a ResNet "
+    "trained on clean clips, on all 600 of them, without and with the enhancer in front. Real-time factors "
+    "are seconds of work a second of sound, on one thread: of whole clips, 20 at once, and of one window of "
+    "1 s after another. What is untrained has fresh weights, which take as long as others."
 )
 
 Sound = Float32[Tensor, " _time"]
