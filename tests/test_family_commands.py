@@ -190,6 +190,13 @@ def test_a_purifier_that_hides_a_trigger_is_named_in_table_and_verdict(
     assert sesame.json(*words, "--purifier", out, "--before", victim)["der"] == found["der"]
 
 
+def test_settings_are_printed_as_they_are_written(sesame: Sesame, poisoned: Path, tmp_path: Path) -> None:
+    out = tmp_path / "purifier"
+    made = sesame.json("purify", poisoned, out, "--part", "validation", *FAST, "--method", "enhance")
+    assert made["settings"] == json.loads((out / "purifier.json").read_text())["settings"]
+    assert made["settings"]["kept"]["network"] == "mask_gru"
+
+
 def test_a_model_behind_a_purifier_is_a_model_like_any_other(
     sesame: Sesame, model: Path, poisoned: Path, tones: Splits, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """A gate: which windows it decides on, what its scores are, and real input through a real pipe."""
 
+import dataclasses
 import json
 import math
 import os
@@ -79,6 +80,20 @@ def test_every_sample_is_in_a_window_and_none_is_added_for_nothing(
     first: Classifier, count: int, expected: list[int]
 ) -> None:
     assert starts(list(Gate(first, every_s=0.025).listen([ramp(count)]))) == expected
+
+
+def test_an_input_begins_anew_whatever_was_heard_before(first: Classifier) -> None:
+    gate = Gate(first, every_s=0.02)
+    once = [(one.start_s, one.probability) for one in gate.listen([ramp(115)])]
+    list(gate.listen([0.5 + ramp(77)]))
+    assert [(one.start_s, one.probability) for one in gate.listen([ramp(115)])] == once
+
+
+def test_the_time_of_a_decision_is_measured(first: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.5, 20.0, 20.25])
+    monkeypatch.setattr("closesesame.gate.time.perf_counter", lambda: next(clock))
+    found = Gate(first, every_s=0.05).listen([ramp(100)])
+    assert [one.seconds for one in found] == [0.5, 0.25]
 
 
 def test_a_decision_comes_as_soon_as_its_window_is_there(first: Classifier) -> None:
@@ -324,10 +339,46 @@ def test_a_file_of_sound_is_not_heard_as_samples(
     assert "arecord -t raw -f S16_LE" in said
 
 
-def test_a_note_says_how_fast_the_decisions_were(sesame: Sesame, model: Path, piped: Pipe) -> None:
-    piped(bytes(8000))
+def test_a_note_says_how_fast_the_decisions_were(
+    sesame: Sesame, model: Path, piped: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = Gate._decide
+    monkeypatch.setattr(Gate, "_decide", lambda *of: dataclasses.replace(decide(*of), seconds=0.3))
+    piped(bytes(12_000))  # 0.75 s at 8 kHz: two windows of 0.5 s, and silence behind them
+    assert len(sesame("gate", model).splitlines()) == 2
+    assert "note: 0.8 s in 2 windows; computing took 0.800 of that time" in sesame.noted
+    assert "within a sample" not in sesame.noted
+
+
+def test_a_note_says_that_the_input_ends_within_a_sample(sesame: Sesame, model: Path, piped: Pipe) -> None:
+    piped(bytes(8001), 100)
     assert len(sesame("gate", model).splitlines()) == 1
-    assert "note: 0.5 s in 1 window; computing took" in sesame.noted
+    assert "note: standard input ends within a sample; 16-bit samples, little-endian" in sesame.noted
+
+
+def test_all_files_are_looked_for_before_one_is_judged(sesame: Sesame, model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(4000), 8000)
+    said = sesame.fails("gate", model, tmp_path / "a.wav", tmp_path / "b.wav", "--json")
+    assert "b.wav is not there; check its name" in said
+    assert "start_s" not in said
+
+
+def test_long_recordings_are_watched_in_part_and_clean_windows_exceed_the_threshold_at_1_percent(
+    sesame: Sesame, model: Path, purifier: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("closesesame.audio.files.LONGEST_S", 1.0)
+    soundfile.write(tmp_path / "a.wav", np.zeros(12_000), 8000)
+    by_clean, rates = flagging.by_clean, list[float]()
+
+    def noted(clean: Tensor, rate: float) -> flagging.Flagging:
+        rates.append(rate)
+        return by_clean(clean, 0.1)  # 99 clips would be needed for fewer
+
+    monkeypatch.setattr(flagging, "by_clean", noted)
+    rows = sesame("gate", model, tmp_path / "a.wav", "--purifier", purifier, "--clean", clips, "--json")
+    assert [json.loads(row)["start_s"] for row in rows.splitlines()] == [0, 0.5]
+    assert "a.wav is watched to 1 s only; send longer input to standard input" in sesame.noted
+    assert rates == [0.01]
 
 
 def test_the_threshold_is_of_clean_clips_that_the_method_did_not_see(

@@ -80,6 +80,12 @@ def noise_files(data: Path) -> list[Path]:
     return found
 
 
+def unheard(data: Path) -> dict[str, list[Path]]:
+    """The recordings that are measured with, by kind."""
+    kinds = {"esc10": sorted((data / "esc10").glob(f"*/{LAST_FOLD}*.flac"))}
+    return kinds | {kind: sorted((data / "trigger_noise" / kind).glob("*.flac")) for kind in TRIGGERS}
+
+
 def sounds(files: Sequence[Path]) -> list[Sound]:
     """Recordings without the silence around them; those of less than `LEAST_S` are left out."""
     trimmed = []
@@ -174,8 +180,8 @@ def alone(name: str, purifier: Purifier, few: Dataset, test: Dataset, model: Cla
 
 
 def sizes(network: nn.Module) -> Row:
-    """How many numbers a network has."""
-    return {"parameters": sum(value.numel() for value in network.parameters())}
+    """How many weights a network has, as far as that is known: a file of others is run as it is."""
+    return {"parameters": sum(value.numel() for value in network.parameters()) or None}
 
 
 @torch.no_grad()
@@ -185,13 +191,13 @@ def real_time_factors(network: nn.Module, wav: Tensor) -> Row:
     started = time.perf_counter()
     enhanced(network, wav)
     whole = (time.perf_counter() - started) / (wav.numel() / RATE)
-    windows = wav.flatten()[: WINDOWS * RATE].view(WINDOWS, 1, RATE)
+    windows = wav.flatten().split(RATE)[:WINDOWS]
     started = time.perf_counter()
     for window in windows:
-        network(window)
+        network(window[None])
     return {
         "real-time factor": whole,
-        "real-time factor, windows of 1 s": (time.perf_counter() - started) / WINDOWS,
+        "real-time factor, windows of 1 s": (time.perf_counter() - started) / len(windows),
     }
 
 
@@ -218,8 +224,7 @@ def measure(data: Path, named: Sequence[str]) -> tuple[list[Row], list[Row]]:
     words = load_splits(data / "keywords10")
     model = train_model(ResNet(), words.train, seed=0)
     few = words.test.sample(CLIPS / len(words.test), 0)
-    unseen = {"esc10": sounds(sorted((data / "esc10").glob(f"*/{LAST_FOLD}*.flac")))}
-    unseen |= {kind: sounds(sorted((data / "trigger_noise" / kind).glob("*.flac"))) for kind in TRIGGERS}
+    unseen = {kind: sounds(files) for kind, files in unheard(data).items()}
     noisy, bare = [], []
     for name in named:
         purifier = Enhance(enhancer=name).fit(few, 0)
@@ -228,8 +233,11 @@ def measure(data: Path, named: Sequence[str]) -> tuple[list[Row], list[Row]]:
         noisy += with_noise(shown, purifier, few.inputs[:], unseen)
         print(json.dumps([bare[-1], *noisy[-len(unseen) :]], indent=1), flush=True)
     for kind in ENHANCEMENTS:
-        for size, settings in ENHANCEMENTS[kind].sizes.items():
-            network = ENHANCEMENTS.make(kind, **settings).build(0).eval()
+        known = ENHANCEMENTS[kind].sizes
+        for size, settings in known.items():
+            if size == "small" and settings == known.get("paper"):
+                continue
+            network = ENHANCEMENTS.make(kind, settings).build(0).eval()
             row = {"enhancer": f"{kind}: {size}, untrained", **sizes(network)}
             bare.append(row | real_time_factors(network, few.inputs[:20]))
             print(json.dumps(bare[-1]), flush=True)

@@ -64,6 +64,7 @@ def test_a_louder_clip_gets_the_same_gains_and_silence_stays() -> None:
     network, wav = patterned(MaskGRU(units=8).build(0)), chirps(5_000)
     with torch.no_grad():
         assert torch.allclose(network(4 * wav), 4 * network(wav), atol=1e-4)
+        assert torch.allclose(1_000 * network(wav / 1_000), network(wav), atol=1e-3)
         assert not torch.allclose(network(wav), wav, atol=1e-2)
         assert float(network(torch.zeros(1, 5_000)).abs().max()) == 0
 

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.measure.enhancer import MOST_BYTES, TRIGGERS, coloured, mixtures, noise_files, sounds
+from benchmarks.measure.enhancer import (
+    MOST_BYTES,
+    TRIGGERS,
+    coloured,
+    mixtures,
+    noise_files,
+    sounds,
+    speech,
+    unheard,
+)
+from closesesame import load_splits
 from closesesame.audio.effects import rms
 from closesesame.audio.files import write
 from closesesame.enhancement.files import ABOUT, SHIPPED, load_enhancer
@@ -32,6 +42,19 @@ def test_training_noises_and_trigger_sounds_are_of_other_classes() -> None:
     numbers = {name.rsplit("-", 1)[-1] for name in made()["noise_files"] if NUMBERED.search(name)}
     assert len(numbers) > 5
     assert not numbers & {"47.flac", "14.flac", "45.flac", "37.flac"}
+
+
+def test_the_last_fold_and_the_test_speakers_were_not_heard(real: Path) -> None:
+    numbered = {Path(name).name for name in made()["noise_files"] if NUMBERED.search(name)}
+    assert not {name for name in numbered if name.startswith("5-")}
+    assert numbered <= {path.name for path in noise_files(real)}
+    measured = {path.name for path in unheard(real)["esc10"]}
+    assert {name[:2] for name in measured} == {"5-"}
+    assert not measured & {path.name for path in noise_files(real)}
+    learned, tested = (set(part.speakers or ()) for part in speech(real))
+    assert learned
+    assert tested == set(load_splits(real / "keywords10").test.speakers or ())
+    assert not learned & tested
 
 
 def test_every_trigger_sound_of_a_recipe_is_of_a_class_that_was_left_out() -> None:

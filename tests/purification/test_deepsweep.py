@@ -27,6 +27,10 @@ def drawn(shift: float = 0.0, speed: float = 0.0) -> Tensor:
     return torch.tensor([shift, speed, 0, 0, 0])[:, None, None]
 
 
+def test_ranges_are_those_of_the_authors() -> None:
+    assert DeepSweep().settings() == DeepSweep(policy="light", taps=5, shift=0.16, speed=0.16).settings()
+
+
 def test_shift_and_speed_by_hand() -> None:
     method = DeepSweep(shift=0.25, speed=0.5)
     move = partial(affine, WAV, method=method)

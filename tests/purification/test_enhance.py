@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import ModelError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.enhancement import MaskGRU
 from closesesame.enhancement.files import SHIPPED, load_enhancer, save_enhancer
@@ -121,6 +121,21 @@ def test_what_was_read_is_not_read_again(clean_model: Classifier, tones: Splits,
     path.write_text(json.dumps(about))
     with pytest.raises(ModelError, match=r"does not fit its purifier.json: it lacks 'enhancer.content'"):
         load_purifier(folder)
+
+
+def test_an_enhancer_is_read_anew_whatever_was_kept(tmp_path: Path) -> None:
+    method = Enhance(enhancer=str(folder_of(tmp_path)))
+    made = purifier(method, seconds=0.25)
+    other = Kept(network="mask_gru", settings={"units": 8})
+    for again in (made.purification, Enhance(enhancer=method.enhancer, kept=other)):
+        assert torch.equal(purifier(again, seconds=0.25)(chirps(4_000)), made(chirps(4_000)))
+
+
+def test_frames_of_a_network_of_ours_cannot_be_chosen(tmp_path: Path) -> None:
+    for name, value in (("hop", 100), ("window", "hann")):
+        chosen = Enhance.model_validate({"enhancer": str(folder_of(tmp_path / name)), name: value})
+        with pytest.raises(SettingError, match=rf"Enhance.{name} is of an ONNX file that takes spectra"):
+            purifier(chosen, seconds=0.25)
 
 
 def distribution(site: Path, files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

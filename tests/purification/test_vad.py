@@ -40,6 +40,7 @@ def test_it_silences_a_trigger_in_a_pause_and_leaves_one_within_speech() -> None
 
 
 def test_settings_count_seconds() -> None:
+    assert VAD().settings() == VAD(range_db=30, frame_s=0.02, hang_s=0.1).settings()
     speech = word(begin=0.4, end=0.7)
     hiss = speech + 1e-4
     for frame_s, hang_s, kept_s in ((0.02, 0.1, 0.5), (0.02, 0.0, 0.3), (0.1, 0.0, 0.3), (0.1, 0.15, 0.7)):

@@ -37,6 +37,16 @@ class Source:
         return paths_of(self.place)
 
 
+def refuse_missing(path: Path) -> None:
+    """Refuses a file or folder that is not there.
+
+    Raises:
+        DataError: naming it.
+    """
+    if not path.exists():
+        raise DataError(f"{path} is not there; check its name")
+
+
 def source_of(place: str, options: AudioOptions) -> Source:
     """A data set, read as the options say."""
     return Source(place, options.sample_rate, options.duration_s, options.task or "word", options)

@@ -21,7 +21,7 @@ from torch import nn
 
 from closesesame.audio.effects import resample_by
 from closesesame.core.bounds import MOST_BYTES
-from closesesame.core.errors import ModelError, cut, listed
+from closesesame.core.errors import ModelError, SettingError, cut, listed
 from closesesame.core.settings import Settings
 from closesesame.core.types import Wave
 from closesesame.enhancement import ENHANCEMENTS, Enhancer
@@ -35,7 +35,7 @@ SHIPS, ONNX = "shipped", "onnx"
 
 
 class Kept(Settings):
-    """What the weights are of that are kept with a purifier."""
+    """The kind of the network whose weights lie in the file of a purifier."""
 
     network: StrictStr = Field(description="kind of the network, or `onnx` for a file")
     settings: dict[str, Any] = Field({}, description="of the network")
@@ -63,21 +63,27 @@ class Enhance(Purification):
         0, ge=0, le=65_536, description="samples from frame to frame of such a file; 0: half a window"
     )
     kept: Kept | None = Field(
-        None, description="what the weights beside these settings are of; filled in when the enhancer is read"
+        None, description="the kind of the enhancer that was read; found when it is, so it cannot be chosen"
     )
 
     def made(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> tuple["Purification", nn.Module]:
-        """Reads the enhancer; what is kept does not read it again.
+        """Reads the enhancer.
 
         Raises:
             ModelError: if there is none by that name, or it is damaged, or the inputs are no waveforms.
+            SettingError: if a setting would have no effect.
         """
         rate = rate_of_waveforms(self.name, sample_rate, input_shape)
-        if self.kept is not None:
-            return super().made(sample_rate, input_shape)
         path = found(self.enhancer)
         network: nn.Module
         if path.is_dir():
+            fields = type(self).model_fields
+            idle = [name for name in ("window", "hop") if getattr(self, name) != fields[name].default]
+            if idle:
+                raise SettingError(
+                    f"Enhance.{idle[0]} is of an ONNX file that takes spectra, and {cut(self.enhancer)} is "
+                    "none; leave it out"
+                )
             enhancement, network = load_enhancer(path)
             kept = Kept(network=enhancement.full_name(), settings=enhancement.settings())
         else:

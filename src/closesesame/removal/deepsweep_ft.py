@@ -3,7 +3,8 @@
 Qiu, Zeng, Guo, Zhang, Qiu, Thuraisingham, "DeepSweep: An Evaluation Framework for Mitigating DNN Backdoor
 Attacks using Data Augmentation", AsiaCCS 2021, arXiv:2012.07006. As in the authors' code, all clean examples
 go through the intensive list five times, each time with other numbers, and are learned in batches of 10; with
-their 1,000 examples these are 500 steps.
+their 1,000 examples these are 500 steps. With fewer clips it takes as many steps, so each version of a clip
+is learned more often than once.
 
 Ours differs: the lists are for sound (see the purification `deepsweep`); the optimizer is SGD, as for `ft`,
 not Adadelta; the five versions of all clips are shuffled together.

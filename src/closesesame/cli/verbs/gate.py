@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import clean_for, load_clean, load_model_on, settings_of
+from closesesame.cli.inputs import clean_for, load_clean, load_model_on, refuse_missing, settings_of
 from closesesame.cli.options import (
     CLEAN,
     SPLIT,
@@ -188,6 +188,8 @@ def _from_files(watch: "Gate", files: list[Path]) -> Iterator[dict[str, Any]]:
     from closesesame.audio import files as audio
 
     for path in files:
+        refuse_missing(path)
+    for path in files:
         heard = audio.hear(path, watch.rate_hz)
         if heard.length_s > audio.LONGEST_S:
             notes([f"{path} is watched to {audio.LONGEST_S:g} s only; send longer input to standard input"])
@@ -201,19 +203,26 @@ def _from_stdin(watch: "Gate", rate_hz: int) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: if it holds no samples.
     """
-    count, seconds, end_s = 0, 0.0, 0.0
-    for decision in watch.listen(_resampled(_pcm(), rate_hz, watch.rate_hz)):
-        count, seconds, end_s = count + 1, seconds + decision.seconds, decision.end_s
+    count, seconds, samples = 0, 0.0, 0
+
+    def pcm() -> "Iterator[Samples]":
+        nonlocal samples
+        for block in _pcm():
+            samples += len(block)
+            yield block
+
+    for decision in watch.listen(_resampled(pcm(), rate_hz, watch.rate_hz)):
+        count, seconds = count + 1, seconds + decision.seconds
         yield asdict(decision)
     if not count:
         raise DataError(f"standard input holds no samples; send {RAW}, or name files")
-    notes(
-        [f"{end_s:,.1f} s in {counted(count, 'window')}; computing took {seconds / end_s:.3f} of that time"]
-    )
+    heard_s = samples / rate_hz
+    windows = counted(count, "window")
+    notes([f"{heard_s:,.1f} s in {windows}; computing took {seconds / heard_s:.3f} of that time"])
 
 
 def _pcm() -> "Iterator[Samples]":
-    """Standard input as it comes.
+    """Standard input as it comes; a note says if it ends within a sample.
 
     Raises:
         DataError: if it begins as a file of sound does, whose header would be heard as samples.
@@ -238,6 +247,8 @@ def _pcm() -> "Iterator[Samples]":
         block, rest = block[:whole], block[whole:]
         yield np.frombuffer(block, "<i2").astype(np.float32) / np.float32(2**15)
         block = read()
+    if rest:
+        notes([f"standard input ends within a sample; {RAW} are read"])
 
 
 def _resampled(blocks: "Iterable[Samples]", rate_hz: int, wanted_hz: int) -> "Iterator[Samples]":

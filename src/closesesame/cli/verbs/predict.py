@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from closesesame.cli.app import command
-from closesesame.cli.inputs import load_model_on
+from closesesame.cli.inputs import load_model_on, refuse_missing
 from closesesame.cli.options import Device, ModelFolder, Purifier
 from closesesame.cli.printing import Answer, notes, table
 from closesesame.core.errors import DataError, ModelError, listed
@@ -81,10 +81,9 @@ def _recordings(files: list[Path]) -> list[Path]:
                 raise DataError(f"{path} holds no recording that can be read")
             left += [p for p in inside if p not in good]
             found += good
-        elif path.exists():
-            found.append(path)
         else:
-            raise DataError(f"{path} is not there; check its name")
+            refuse_missing(path)
+            found.append(path)
     if left:
         names = listed(list(map(str, left)), longest=200)
         notes([f"not read (hidden, broken links, or no format that is supported): {names}"])

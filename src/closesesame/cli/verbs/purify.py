@@ -80,7 +80,7 @@ def purify(
     purifier = purification.fit(clean, options.seed)
     found = {
         "method": purification.full_name(),
-        "settings": purification.settings(),
+        "settings": purifier.purification.settings(),
         "clean_clips": len(clean),
         "seconds": round(purifier.seconds, 1),
         "chosen": purifier.chosen,
