@@ -27,7 +27,7 @@ FLOOR = 1e-6
 LEAST_POWER = 1e-10
 """Of a clip; silence has no level."""
 SLOPE = 0.3
-"""Makes the logarithms of magnitudes, from about -14 to 5, numbers that a network likes."""
+"""Brings the logarithms of magnitudes, which are from about -14 to 5, nearer to 1."""
 OPEN = 1.0
 """Bias of the gains at the start: most of a clip passes."""
 BEST_DB = 35.0

@@ -1,4 +1,4 @@
-"""DeepSweep: two lists of transformations that a model bears and a trigger does not.
+"""DeepSweep: two lists of transformations under which clips keep their label and triggers fail.
 
 Qiu, Zeng, Guo, Zhang, Qiu, Thuraisingham, "DeepSweep: An Evaluation Framework for Mitigating DNN Backdoor
 Attacks using Data Augmentation", AsiaCCS 2021, arXiv:2012.07006. The model is fine-tuned on clean examples
@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float32
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from closesesame.audio.effects import resample_by
@@ -31,7 +31,7 @@ from closesesame.audio.placement import own_rng
 from closesesame.core.types import Wave
 
 from .base import Purification
-from .common.waveforms import Fixed, down_and_up, median, rate_of_waveforms
+from .common.waveforms import Fixed, Odd, down_and_up, median, rate_of_waveforms
 
 GAMMAS = (0.6, 2.6)
 GAIN = 1.53
@@ -55,15 +55,9 @@ class DeepSweep(Purification):
     policy: Literal["light", "intensive"] = Field(
         "light", description="the list for inputs of a model, or the one for fine-tuning it"
     )
-    taps: int = Field(5, ge=3, le=31, description="length of the median filters in samples, odd")
+    taps: Odd = Field(5, ge=3, le=31, description="length of the median filters in samples, odd")
     shift: float = Field(0.16, ge=0, le=1, description="largest shift in time, as a share of the clip")
     speed: float = Field(0.16, ge=0, lt=1, description="largest change of the speed, as a share of it")
-
-    @model_validator(mode="after")
-    def _is_symmetric(self) -> "DeepSweep":
-        if self.taps % 2 == 0:
-            raise ValueError(f"taps must be odd, got {self.taps}")
-        return self
 
     def network(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> nn.Module:
         """Transformations without weights to learn.

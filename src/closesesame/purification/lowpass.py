@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float32
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +18,7 @@ from closesesame.core.bounds import Hertz
 from closesesame.core.types import Wave
 
 from .base import Purification
-from .common.waveforms import rate_of_waveforms
+from .common.waveforms import Odd, rate_of_waveforms
 
 
 class Lowpass(Purification):
@@ -30,15 +30,9 @@ class Lowpass(Purification):
     quick: ClassVar[dict[str, Any]] = {"cutoff_hz": 2000}
 
     cutoff_hz: Hertz = Field(4000, description="where half the amplitude passes, in Hz")
-    taps: int = Field(
+    taps: Odd = Field(
         101, ge=3, le=4001, description="length of the filter in samples, odd; more make it steeper"
     )
-
-    @model_validator(mode="after")
-    def _is_symmetric(self) -> "Lowpass":
-        if self.taps % 2 == 0:
-            raise ValueError(f"taps must be odd, got {self.taps}")
-        return self
 
     def network(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> nn.Module:
         """A filter without weights to learn.

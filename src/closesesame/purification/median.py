@@ -8,11 +8,11 @@ as a click, is gone; of a tone the less is left the closer its period comes to t
 from functools import partial
 from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import nn
 
 from .base import Purification
-from .common.waveforms import Fixed, median, rate_of_waveforms
+from .common.waveforms import Fixed, Odd, median, rate_of_waveforms
 
 
 class Median(Purification):
@@ -22,13 +22,7 @@ class Median(Purification):
     cite: ClassVar[str] = "arXiv:1809.10875"
     data_free: ClassVar[bool] = True
 
-    taps: int = Field(3, ge=3, le=31, description="length of the window in samples, odd")
-
-    @model_validator(mode="after")
-    def _is_symmetric(self) -> "Median":
-        if self.taps % 2 == 0:
-            raise ValueError(f"taps must be odd, got {self.taps}")
-        return self
+    taps: Odd = Field(3, ge=3, le=31, description="length of the window in samples, odd")
 
     def network(self, sample_rate: int | None, input_shape: tuple[int, ...]) -> nn.Module:
         """A filter without weights to learn.

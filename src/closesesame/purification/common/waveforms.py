@@ -1,13 +1,25 @@
 """What purifiers of waveforms share: their inputs, a module without weights, and two changes to a clip."""
 
 from collections.abc import Callable
+from typing import Annotated
 
+from pydantic import AfterValidator
 from torch import nn
 from torch.nn import functional as F
 
 from closesesame.audio.effects import resample_by
 from closesesame.core.errors import ModelError
 from closesesame.core.types import Wave
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"must be odd, got {number}")
+    return number
+
+
+Odd = Annotated[int, AfterValidator(_odd)]
+"""The length of a filter that has a middle."""
 
 
 def rate_of_waveforms(name: str, sample_rate: int | None, input_shape: tuple[int, ...]) -> int:
