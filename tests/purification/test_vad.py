@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from closesesame.audio.effects import tone
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import ModelError, SettingError
 from closesesame.purification import VAD
 from closesesame.purification.vad import speech_of
 
@@ -37,6 +37,12 @@ def test_it_silences_a_trigger_in_a_pause_and_leaves_one_within_speech() -> None
     assert float(cleaned[0, : inside.start].abs().max()) == float(cleaned[0, inside.stop :].abs().max()) == 0
     louder = purifier(VAD(range_db=40))(speech + trigger)
     assert torch.equal(louder, speech + trigger)
+
+
+def test_a_frame_is_shorter_than_a_clip() -> None:
+    assert purifier(VAD(frame_s=0.2), seconds=0.25)
+    with pytest.raises(SettingError, match="VAD.frame_s must be below the 0.25 s of a clip, got 0.25"):
+        purifier(VAD(frame_s=0.25), seconds=0.25)
 
 
 def test_settings_count_seconds() -> None:

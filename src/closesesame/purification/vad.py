@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from closesesame.core.bounds import Seconds
+from closesesame.core.errors import SettingError
 from closesesame.core.types import Wave
 
 from .base import Purification
@@ -38,8 +39,11 @@ class VAD(Purification):
 
         Raises:
             ModelError: if the inputs are no waveforms.
+            SettingError: if a frame is as long as a clip, of which all would be speech.
         """
         rate = rate_of_waveforms(self.name, sample_rate, input_shape)
+        if (clip_s := input_shape[0] / rate) <= self.frame_s:
+            raise SettingError(f"VAD.frame_s must be below the {clip_s:g} s of a clip, got {self.frame_s:g}")
         hang = math.ceil(round(self.hang_s / self.frame_s, 6))
         change = partial(speech_of, frame=round(self.frame_s * rate), hang=hang, range_db=self.range_db)
         return Fixed(change)

@@ -54,7 +54,8 @@ def purify(
     which every command takes, 'sesame remove' too.
 
     Args:
-        source: Recordings known to be clean, as a data set.
+        source: Recordings known to be clean, as a data set. A method that learns nothing takes their sample
+            rate and length alone.
         out: Folder for the purifier, or for the model behind it.
         method: Purification; see 'sesame list purification' and 'sesame show METHOD'.
 
