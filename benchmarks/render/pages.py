@@ -216,6 +216,7 @@ ASAP = {
     "asap": ("The main table of ASAP, on our data", main_table),
     "asap_choices": ("ASAP by the sound of the trigger and the poisoning rate", choices),
     "asap_thresholds": ("ASAP by its threshold", choices),
+    "asap_enhancers": ("ASAP with another enhancer", choices),
 }
 """Grids that repeat tables of a paper: the title of a section, and what makes it."""
 
