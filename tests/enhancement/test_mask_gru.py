@@ -48,8 +48,9 @@ def test_it_starts_by_letting_most_pass() -> None:
     assert torch.equal(network.end.bias, torch.ones(257))
 
 
-def test_the_grus_hear_logarithms_of_magnitudes_relative_to_the_level() -> None:
-    network, wav = with_gains(torch.full((257,), 0.5)), chirps(4_000)
+@pytest.mark.parametrize("loudness", [1.0, 0.01])
+def test_the_grus_hear_logarithms_of_magnitudes_relative_to_the_level(loudness: float) -> None:
+    network, wav = with_gains(torch.full((257,), 0.5)), loudness * chirps(4_000)
     heard: list[Tensor] = []
     network.start.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     network(wav)
@@ -64,7 +65,6 @@ def test_a_louder_clip_gets_the_same_gains_and_silence_stays() -> None:
     network, wav = patterned(MaskGRU(units=8).build(0)), chirps(5_000)
     with torch.no_grad():
         assert torch.allclose(network(4 * wav), 4 * network(wav), atol=1e-4)
-        assert torch.allclose(1_000 * network(wav / 1_000), network(wav), atol=1e-3)
         assert not torch.allclose(network(wav), wav, atol=1e-2)
         assert float(network(torch.zeros(1, 5_000)).abs().max()) == 0
 
