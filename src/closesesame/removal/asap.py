@@ -50,7 +50,7 @@ class ASAP(Enhanced):
         size = max(1, round(self.step * len(units.activity)))
         ends = [*range(size, most, size), *[most] * (most > 0)]
         pruned = prune_within(model, units, ends, self.tolerance, held_out)
-        tune_without(model, units.order[:pruned], units.prune, tune, self.training(), seed)
+        tune_without(model, units, units.order[:pruned], tune, self.training(), seed)
         return {
             "enhancer": network,
             "pruned_units": pruned,

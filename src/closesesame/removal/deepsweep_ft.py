@@ -1,4 +1,4 @@
-"""DeepSweep: the model is fine-tuned on clean clips after an intensive list, and hears all after a light one.
+"""DeepSweep: fine-tuning on clips that an intensive list changed, and a light list in front of the model.
 
 Qiu, Zeng, Guo, Zhang, Qiu, Thuraisingham, "DeepSweep: An Evaluation Framework for Mitigating DNN Backdoor
 Attacks using Data Augmentation", AsiaCCS 2021, arXiv:2012.07006. As in the authors' code, all clean examples

@@ -39,5 +39,5 @@ class FinePruning(FineTuning):
         count = len(units.activity)
         size = max(1, round(self.step * count))
         pruned = prune_within(model, units, range(size, count, size), self.tolerance, held_out)
-        tune_without(model, units.order[:pruned], units.prune, tune, self.training(), seed)
+        tune_without(model, units, units.order[:pruned], tune, self.training(), seed)
         return {"pruned_units": pruned, "of": count}

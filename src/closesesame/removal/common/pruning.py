@@ -1,7 +1,7 @@
 """What removals share that prune units by their activity on clean examples, and tune what is left."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +24,12 @@ class Units:
     residual network several convolutions are added up in it, so none of them makes a channel alone.
 
     Attributes:
-        module: the layer, whose weights are changed when units are pruned.
+        layer: that layer.
         activity: mean absolute value of each unit over clean examples.
-        prune: sets the units of these indices to zero.
     """
 
-    module: nn.Module
+    layer: nn.Linear
     activity: PerUnit
-    prune: Callable[[Tensor], None]
 
     @property
     def order(self) -> Tensor:
@@ -46,7 +44,12 @@ class Units:
             ModelError: if the model does not end in a linear layer.
         """
         head = head_in(model)
-        return cls(head, mean_activation(model, head, clean), _prune_inputs(head))
+        return cls(head, mean_activation(model, head, clean))
+
+    @torch.no_grad()
+    def prune(self, index: Tensor) -> None:
+        """Cuts the units at `index` (k,) off from the layer that they enter."""
+        self.layer.weight[:, index] = 0
 
 
 def prune_within(
@@ -65,41 +68,36 @@ def prune_within(
         How many units are pruned.
     """
     allowed = accuracy(model, held_out) * (1 - tolerance)
-    kept, pruned, order = copy.deepcopy(units.module.state_dict()), 0, units.order
+    kept, pruned, order = copy.deepcopy(units.layer.state_dict()), 0, units.order
     for end in Track(ends, "pruning", len(ends)):
         units.prune(order[:end])
         if accuracy(model, held_out) < allowed:
             break
-        kept, pruned = copy.deepcopy(units.module.state_dict()), end
-    units.module.load_state_dict(kept)
+        kept, pruned = copy.deepcopy(units.layer.state_dict()), end
+    units.layer.load_state_dict(kept)
     return pruned
 
 
 def tune_without(
-    model: Classifier,
-    dead: Tensor,
-    prune: Callable[[Tensor], None],
-    tune: Dataset,
-    training: Training,
-    seed: int,
+    model: Classifier, units: Units, dead: Tensor, tune: Dataset, training: Training, seed: int
 ) -> None:
     """Fine-tunes in place, while pruned units stay pruned.
 
     Args:
         model: with the units pruned.
-        dead: their indices.
-        prune: sets them to zero.
+        units: of it.
+        dead: the indices of those that are pruned.
         tune: clean examples.
         training: the settings.
         seed: of everything drawn.
     """
 
     def rule(body: nn.Module, batch: Batch) -> Tensor:
-        prune(dead)  # before each batch, since the last step has moved them
+        units.prune(dead)  # before each batch, since the last step has moved them
         return backpropagate(body, batch)
 
     fit(model, tune, training, seed=seed, gradient=rule)
-    prune(dead)
+    units.prune(dead)
 
 
 def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUnit:
@@ -115,11 +113,3 @@ def mean_activation(model: nn.Module, layer: nn.Linear, data: Dataset) -> PerUni
     with on_input(layer, add):
         predict(model, data)
     return torch.stack(sums).sum(0) / sum(counts)
-
-
-def _prune_inputs(layer: nn.Linear) -> Callable[[Tensor], None]:
-    @torch.no_grad()
-    def prune(index: Tensor) -> None:
-        layer.weight[:, index] = 0
-
-    return prune
