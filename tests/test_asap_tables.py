@@ -73,7 +73,7 @@ def test_choices_stand_beside_the_figures_of_the_same_rate_sound_or_threshold() 
         ("badnets: airplane", 0.05, "asap", "99.71 / 2.00 / 90.57"),
         ("pbsm", 0.1, "asap", "97.43 / 24.00 / 18.29"),
         ("vsvc", 0.01, "asap: T 0.2", "100.00 / 27.14 / 12.29"),
-        ("vsvc", 0.05, "asap: T 0.2", ""),
+        ("vsvc", 0.05, "asap: T 0.2", "100.00 / 27.14 / 12.29"),
         ("pbsm", 0.01, "asap: T 0.6", "99.71 / 24.29 / 16.00"),
         ("pbsm", 0.01, "asap: T 0.3", "99.71 / 23.71 / 16.29"),
         ("vsvc", 0.01, "asap: T 0.4", "100.00 / 27.43 / 12.29"),

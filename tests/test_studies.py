@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import render
 from benchmarks.__main__ import main as benchmarks
-from benchmarks.measure import canaries, courses, few_clips, studies, why_restore
+from benchmarks.measure import canaries, courses, few_clips, studies, why_asap, why_restore
 from benchmarks.measure.canaries import canaries_in, jobs
 from benchmarks.render import canaries as shown
 from benchmarks.render import courses as drawn_courses
@@ -23,6 +23,7 @@ from benchmarks.render.why import why
 from closesesame.attacks import BadNets
 from closesesame.bench.grid import open_store
 from closesesame.bench.identity import Machine
+from closesesame.bench.judging import Truth
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.runner import Watcher, only_driver
 from closesesame.bench.queue.store import Job
@@ -38,7 +39,10 @@ from closesesame.evaluation import canaries as examination
 from closesesame.evaluation.canaries import Measured
 from closesesame.models import Classifier, load_model
 from closesesame.models.files import sha256_of
+from closesesame.purification import Lowpass, Purifier
+from closesesame.purification.common.waveforms import Fixed
 from closesesame.removal import Removal
+from closesesame.robust_training import Screened
 from closesesame.training.features import features_of
 
 RECIPE = """
@@ -110,6 +114,69 @@ def test_a_study_of_why_has_a_row_a_model_and_points_to_draw(run: Callable[..., 
     points = sum(len(drawn[kind]) for drawn in content["drawn"] for kind in ("other", "target", "triggered"))
     assert drawing.count("<circle") == points + 3
     assert "ft, weak</text>" in drawing
+
+
+ASAP = (
+    RECIPE.partition("removal")[0]
+    + """
+purification = [{ name = "lowpass", settings = { cutoff_hz = 1000 } }]
+removal = [
+    { name = "asap", settings = { steps = 2, threshold = 0.3, tolerance = 0.9, step = 0.1 } },
+    { name = "ft", settings = { steps = 2 } },
+]
+robust_training = [{ name = "screened", settings = { detection = "training_loss", dropped_share = 0.25 } }]
+"""
+)
+
+
+def test_a_study_of_asap_has_a_row_a_defence(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "run", in_this_process)
+    content = run("why_asap", "--workers", "1", recipe=ASAP)
+    rows = {row.pop("defence"): row for row in content["rows"]}
+    assert list(rows) == ["asap", "ft", "screened", "lowpass"]
+    where = {"data": "words", "attack": "ultrasonic", "seed": 0}
+    assert rows["ft"] == where | {"pruned": 0, "units": rows["asap"]["units"]}
+    assert rows["lowpass"] == where | {"lowered_dB": rows["lowpass"]["lowered_dB"]}
+    assert rows["lowpass"]["lowered_dB"] > 20  # the trigger is at 3,500 Hz
+    assert rows["asap"]["lowered_dB"] < rows["lowpass"]["lowered_dB"]
+    assert (rows["asap"]["pruned"], rows["asap"]["units"]) == (5, 16)
+    dropped = rows["screened"]
+    assert dropped["dropped"] == 20
+    assert 0 <= dropped["poisoned_and_dropped"] <= dropped["poisoned"] < dropped["dropped"]
+
+
+def test_poisoned_clips_among_those_that_the_victim_has_dropped_are_counted(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    labels = tones.train.labels.clone()
+    labels[:6] = (labels[:6] + 1) % 4  # the model finds these most suspicious
+    untrusted = tones.train.with_labels(labels)
+    poisoned = {name: row in {0, 1, 2, 8} for row, name in enumerate(untrusted.ids)}
+    truth = Truth(
+        make_exam=pytest.fail,
+        load_suspect=lambda: clean_model,
+        read_mask=lambda: poisoned,
+        read_target=pytest.fail,
+        backdoored=True,
+    )
+    screened = Screened(detection="confident_learning", dropped_share=6 / len(untrusted))
+    found = why_asap.dropped(screened, truth, untrusted, 0)
+    assert found == {"dropped": 6, "poisoned": 4, "poisoned_and_dropped": 3}
+
+
+def test_what_a_trigger_adds_is_lowered_by_the_median_clip(clean_model: Classifier, tones: Splits) -> None:
+    exam = Exam(tones.test, BadNets(target=2, strength=3).trigger(tones.train, 0))
+    card = clean_model.card
+
+    def half(clips: torch.Tensor) -> torch.Tensor:
+        louder = clips.clone()
+        louder[len(clips) // 2 + 1 :] = 0  # nothing is left of a trigger in the last clips
+        return louder / 2
+
+    purifier = Purifier(Lowpass(), Fixed(half), card.sample_rate, card.input_shape, {}, 0.0)
+    assert why_asap.lowered_db(purifier, exam) == pytest.approx(20 * math.log10(2), abs=1e-3)
 
 
 def test_models_are_trained_where_the_study_is_told(

@@ -147,14 +147,14 @@ def with_noise(name: str, network: nn.Module, wav: Tensor, unseen: dict[str, lis
         row: Row = {"enhancer": name, "noise": kind}
         for level in LEVELS_DB:
             mixed = mixtures(wav, noises, level, generator(0, "measured", kind, level))
-            heard, speech_ = mixed.heard, mixed.speech
-            left = enhanced(network, heard)
-            gain = si_snr(left, speech_) - si_snr(heard, speech_)
+            noisy, speech_ = mixed.noisy, mixed.speech
+            left = enhanced(network, noisy)
+            gain = si_snr(left, speech_) - si_snr(noisy, speech_)
             row[f"SI-SDR improvement at {level:g} dB_dB"] = float(gain.mean())
             if level == min(LEVELS_DB):
                 judged = spread(len(wav), JUDGED)
                 before, after = (
-                    measure_stealth(speech_[judged], clips[judged], RATE) for clips in (heard, left)
+                    measure_stealth(speech_[judged], clips[judged], RATE) for clips in (noisy, left)
                 )
                 for measure in ("pesq", "stoi"):
                     row[f"{measure.upper()} at {level:g} dB"] = getattr(before, measure)

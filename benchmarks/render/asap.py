@@ -150,5 +150,5 @@ def _paper_of(attack: str, rate: float, method: str) -> str:
     """What the paper prints of such a cell; empty if it prints nothing."""
     if attack not in ATTACKS:
         return BY_SOUND[attack] if method == "asap" and rate == 0.01 else ""
-    by = BY_RATE.get(rate) if method == "asap" else BY_THRESHOLD.get(method) if rate == 0.01 else None
+    by = BY_RATE.get(rate) if method == "asap" else BY_THRESHOLD.get(method) if rate else None
     return by[list(ATTACKS).index(attack)] if by else ""

@@ -94,6 +94,8 @@ PAGES = {
             "real_models": "Real models from packages: opened, measured, and one of them repaired",
             "hugging_face": "Models of transformers: handed over with a backdoor, repaired and handed back",
             "few_clips": "Few clean clips: what unlabelled speech adds to restore",
+            "why_asap": "Why rows of ASAP's main table equal the victim's",
+            "why_asap_sounds": "What ASAP's enhancer takes off each trigger sound",
             "cost": "Cost of the removals",
             "enhancer": "Enhancers on noises and speakers that they never heard",
             "enhancer_alone": "Enhancers on clean clips, and their time",

@@ -115,14 +115,14 @@ class Gate:
         Args:
             blocks: of any lengths, at the sample rate of the model, one behind the other.
         """
-        kept, start, heard = np.zeros(0, np.float32), 0, 0
+        kept, start, end = np.zeros(0, np.float32), 0, 0
         for block in blocks:
             kept = np.concatenate([kept, block])
             while len(kept) >= self.length:
                 yield self._decide(kept[: self.length], start)
-                heard = start + self.length
+                end = start + self.length
                 kept, start = kept[self.step :], start + self.step
-        if start + len(kept) > heard:  # the end is in no window yet
+        if start + len(kept) > end:  # the end is in no window yet
             yield self._decide(np.pad(kept, (0, self.length - len(kept))), start)
 
     def _decide(self, window: Samples, start: int) -> Decision:

@@ -146,11 +146,11 @@ class TestEveryNetwork:
     def test_the_loss_compares_with_the_speech(self, settings: Enhancement) -> None:
         network, sounds = settings.build(0), mixture(3_000)
         swapped = Mixture(sounds.noise, sounds.speech)
-        assert torch.equal(sounds.heard, swapped.heard)
+        assert torch.equal(sounds.noisy, swapped.noisy)
         assert float(network.loss(sounds)) != pytest.approx(float(network.loss(swapped)), rel=1e-3)
 
 
 def test_a_mixture_is_the_sum_of_its_sounds() -> None:
     speech, noise, music = (torch.full((1, 2), value) for value in (1.0, 10.0, 100.0))
-    assert Mixture(speech, noise).heard.tolist() == [[11, 11]]
-    assert Mixture(speech, noise, music).heard.tolist() == [[111, 111]]
+    assert Mixture(speech, noise).noisy.tolist() == [[11, 11]]
+    assert Mixture(speech, noise, music).noisy.tolist() == [[111, 111]]

@@ -104,7 +104,7 @@ def test_mixtures_are_at_the_level_and_within_full_scale() -> None:
     noise = [sound[:30_000] for sound in coloured(0)[:3]]
     mixed = mixtures(4 * chirps(16_000), noise, 6.0, torch.Generator().manual_seed(0))
     assert torch.allclose(20 * (rms(mixed.speech) / rms(mixed.noise)).log10(), torch.tensor(6.0), atol=1e-3)
-    assert float(mixed.heard.abs().max()) <= 1.0001
+    assert float(mixed.noisy.abs().max()) <= 1.0001
 
 
 def test_coloured_noises_fall_by_up_to_6_db_an_octave() -> None:

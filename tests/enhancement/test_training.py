@@ -49,7 +49,7 @@ class Gain(Enhancer):
         assert self.training
         self.seen.append(mixture)
         self.drawn.append(float(torch.rand(())))  # as dropout would
-        made: Tensor = (self(mixture.heard) - mixture.speech).square().mean()
+        made: Tensor = (self(mixture.noisy) - mixture.speech).square().mean()
         return made
 
 
@@ -103,7 +103,7 @@ def test_a_mixture_is_drawn_from_clips_and_stretches() -> None:
 def test_a_mixture_never_passes_full_scale() -> None:
     loud = Sounds(speech(), noises(), ())
     made = loud.mixtures(50, (-20.0, -20.0), rng())
-    assert made.heard.abs().amax(1).tolist() == pytest.approx([1] * 50)
+    assert made.noisy.abs().amax(1).tolist() == pytest.approx([1] * 50)
     ratios = 10 * (made.speech.square().sum(1) / made.noise.square().sum(1)).log10()
     assert ratios.tolist() == pytest.approx([-20] * 50, abs=0.01)
     soft = loud.mixtures(50, (60.0, 60.0), rng())
@@ -123,7 +123,7 @@ def test_improvement_by_hand() -> None:
         return made
 
     network.forward = better  # type: ignore[method-assign]
-    wanted = (si_snr(mixture.heard + clips, clips) - si_snr(mixture.heard, clips)).mean()
+    wanted = (si_snr(mixture.noisy + clips, clips) - si_snr(mixture.noisy, clips)).mean()
     assert improvement_db(network, mixture, 3) == pytest.approx(float(wanted))
     assert float(wanted) > 3
     assert modes == [False]
@@ -150,7 +150,7 @@ def test_validation_hears_other_speakers_and_other_noises(monkeypatch: pytest.Mo
         return speakers, noise, music
 
     assert len(validated) == 3
-    assert all(torch.equal(mixture.heard, validated[0].heard) for mixture in validated)
+    assert all(torch.equal(mixture.noisy, validated[0].noisy) for mixture in validated)
     everything = ({0, 1, 2}, {20, 40, 60}, {80, 100, 120})
     for trained_on, heard, all_there_is in zip(
         known(network.seen), known(validated), everything, strict=True

@@ -30,7 +30,7 @@ class Mixture:
     music: Wave | None = None
 
     @property
-    def heard(self) -> Wave:
+    def noisy(self) -> Wave:
         """All sounds together."""
         mixed: Wave = self.speech + self.noise
         return mixed if self.music is None else mixed + self.music

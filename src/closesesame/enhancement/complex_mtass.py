@@ -119,12 +119,12 @@ class _ComplexMTASS(Enhancer):
 
     def loss(self, mixture: Mixture) -> Tensor:
         """Mean squared error of the spectra minus a hundredth of the SNR in dB, summed over the tracks."""
-        heard, music = mixture.heard, mixture.music
-        silence = torch.zeros_like(heard)
+        noisy, music = mixture.noisy, mixture.music
+        silence = torch.zeros_like(noisy)
         waves = torch.stack([mixture.speech, mixture.noise, silence if music is None else music], 1)
-        estimate = self.spectra(self.to_parts(heard[:, None])[:, 0])
+        estimate = self.spectra(self.to_parts(noisy[:, None])[:, 0])
         error = (estimate - self.to_parts(waves)).square().mean((0, 2, 3)).sum()
-        ratio = snr(self.to_waves(estimate, heard.shape[-1]), waves).mean(0).sum()
+        ratio = snr(self.to_waves(estimate, noisy.shape[-1]), waves).mean(0).sum()
         return error - SNR_WEIGHT * ratio
 
 

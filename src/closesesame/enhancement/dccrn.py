@@ -2,7 +2,7 @@
 
 Hu, Liu, Lv et al., "DCCRN: Deep Complex Convolution Recurrent Network for Phase-Aware Speech Enhancement",
 Interspeech 2020, arXiv:2008.00264; sizes as in the first author's code (huyanxin/DeepComplexCRN). Frames of
-25 ms every 6.25 ms; the decoder hears one frame ahead a layer, 37.5 ms in all. Ours differs: plain batch norm
+25 ms every 6.25 ms; the decoder looks one frame ahead a layer, 37.5 ms in all. Ours differs: plain batch norm
 of real and imaginary parts and plain PReLU, as in that code (the paper normalises complex numbers); waveforms
 are not cut at full scale; the inverse transform counts all bins but the first and the last twice, as a real
 signal has them (theirs counts all once).
@@ -99,7 +99,7 @@ class _DCCRN(Enhancer):
 
     def loss(self, mixture: Mixture) -> Tensor:
         """Negative SI-SNR in dB."""
-        return -si_snr(self(mixture.heard), mixture.speech).mean()
+        return -si_snr(self(mixture.noisy), mixture.speech).mean()
 
 
 def masked_by(mode: str, spectrum: Bins, mask: Bins) -> Bins:

@@ -2,7 +2,7 @@
 
 Rong, Sun, Zhang et al., "GTCRN: A Speech Enhancement Model Requiring Ultralow Computational Resources",
 ICASSP 2024; sizes and loss as in the authors' code (Xiaobin-Rong/gtcrn), which leaves out the shuffle between
-the two groups of a GRU that the paper has. Causal: it hears the rest of its frame of 32 ms. Ours differs:
+the two groups of a GRU that the paper has. Causal: it takes the rest of its frame of 32 ms. Ours differs:
 there is silence before and behind a clip, not its reflection, and the decoder's convolutions without stride
 are written as plain ones, whose kernels are those of transposed ones in reverse order.
 """
@@ -84,9 +84,9 @@ class _GTCRN(Enhancer):
 
     def enhanced(self, spectrum: Bins) -> Bins:
         """The spectrum times a complex mask, whose parts lie between -1 and 1."""
-        heard = spectrum.mT
-        magnitude = (heard.abs().square() + 1e-12).sqrt()
-        x = with_neighbours(self.to_bands(torch.stack([magnitude, heard.real, heard.imag], 1)))
+        noisy = spectrum.mT
+        magnitude = (noisy.abs().square() + 1e-12).sqrt()
+        x = with_neighbours(self.to_bands(torch.stack([magnitude, noisy.real, noisy.imag], 1)))
         seen = []
         for layer in self.encoder:
             x = layer(x)
@@ -95,7 +95,7 @@ class _GTCRN(Enhancer):
         for layer in self.decoder:
             x = layer(x + seen.pop())
         real, imag = self.to_bins(x).unbind(1)
-        return (heard * torch.complex(real, imag)).mT
+        return (noisy * torch.complex(real, imag)).mT
 
     def to_bands(self, x: Map) -> Map:
         """257 bins to 129 bands."""
@@ -108,7 +108,7 @@ class _GTCRN(Enhancer):
     def loss(self, mixture: Mixture) -> Tensor:
         """Distances of compressed spectra, and the negative SI-SNR, in tens of dB."""
         length = mixture.speech.shape[-1]
-        spectrum = self.enhanced(self.stft(mixture.heard))
+        spectrum = self.enhanced(self.stft(mixture.noisy))
         parts, magnitudes = compressed_distance(spectrum, self.stft(mixture.speech), POWER)
         ratio = si_snr(self.stft.inverse(spectrum, length), mixture.speech).mean() / 10
         return PARTS_WEIGHT * parts + MAGNITUDE_WEIGHT * magnitudes - ratio

@@ -1,8 +1,8 @@
-"""MaskGRU: two layers of GRUs, which hear the clip forwards and backwards, give each bin a gain.
+"""MaskGRU: two layers of GRUs, which read the clip forwards and backwards, give each bin a gain.
 
 A mask of magnitudes by a recurrent network, as in Weninger et al., "Speech Enhancement with LSTM Recurrent
 Neural Networks and its Application to Noise-Robust ASR", LVA/ICA 2015; phases are those of the mixture. The
-network hears logarithms of magnitudes relative to the level of the clip: a louder clip gets the same gains.
+network takes logarithms of magnitudes relative to the level of the clip: a louder clip gets the same gains.
 Ours differs: GRUs for LSTMs, all bins for mel bands, and the loss is the negative SNR in dB up to 35 dB, so
 that a clip without noise must pass as it is. It is the network that the project trains and ships: it learns
 in an hour on one processor.
@@ -23,7 +23,7 @@ from .losses import snr
 WINDOW, HOP = 512, 256
 BINS = WINDOW // 2 + 1
 FLOOR = 1e-6
-"""Magnitude, relative to the level of the clip, below which nothing is heard."""
+"""Magnitude, relative to the level of the clip, below which nothing counts."""
 LEAST_POWER = 1e-10
 """Of a clip; silence has no level."""
 SLOPE = 0.3
@@ -46,7 +46,7 @@ class MaskGRU(Enhancement):
 
     @property
     def ahead_samples(self) -> None:
-        """It hears the whole clip."""
+        """It takes the whole clip."""
         return
 
     def network(self) -> Enhancer:
@@ -68,10 +68,10 @@ class _MaskGRU(Enhancer):
     def forward(self, wav: Wave) -> Wave:
         level = (wav.square().mean(-1) + LEAST_POWER).sqrt()
         spectrum = self.stft(wav)
-        heard = SLOPE * (spectrum.abs() / level[:, None, None] + FLOOR).log().mT
-        states, _ = self.grus(self.start(heard).relu())
+        logs = SLOPE * (spectrum.abs() / level[:, None, None] + FLOOR).log().mT
+        states, _ = self.grus(self.start(logs).relu())
         return self.stft.inverse(spectrum * self.end(states).sigmoid().mT, wav.shape[-1])
 
     def loss(self, mixture: Mixture) -> Tensor:
         """The negative SNR in dB, up to `BEST_DB`."""
-        return -snr(self(mixture.heard), mixture.speech).clamp(max=BEST_DB).mean()
+        return -snr(self(mixture.noisy), mixture.speech).clamp(max=BEST_DB).mean()

@@ -53,7 +53,7 @@ class EnhancerTraining(Settings):
         None, description="lowest and highest SNR of a mixture in dB; that of the network's authors if none"
     )
     hold_out: float = Field(
-        0.1, gt=0, lt=1, description="share of the speakers and of the noises that only validation hears"
+        0.1, gt=0, lt=1, description="share of the speakers and of the noises that only validation uses"
     )
     validate_every: int = Field(500, ge=1, le=1_000_000, description="batches between validations")
     validation_mixtures: int = Field(100, ge=1, le=100_000, description="mixtures that it is validated on")
@@ -146,10 +146,10 @@ def improvement_db(network: Enhancer, mixture: Mixture, batch_size: int) -> floa
     """
     training, device = network.training, device_of(network)
     network.eval()
-    heard = mixture.heard
-    enhanced = torch.cat([network(clips.to(device)).cpu() for clips in heard.split(batch_size)])
+    noisy = mixture.noisy
+    enhanced = torch.cat([network(clips.to(device)).cpu() for clips in noisy.split(batch_size)])
     network.train(training)
-    return float((si_snr(enhanced, mixture.speech) - si_snr(heard, mixture.speech)).mean())
+    return float((si_snr(enhanced, mixture.speech) - si_snr(noisy, mixture.speech)).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +177,7 @@ class Sounds:
         music = None
         if self.music:
             music = below(speech, _stretches(self.music, speech.shape, rng), snr_range_db, rng)
-        peak = Mixture(speech, noise, music).heard.abs().amax(-1, keepdim=True).clamp(min=1)
+        peak = Mixture(speech, noise, music).noisy.abs().amax(-1, keepdim=True).clamp(min=1)
         return Mixture(speech / peak, noise / peak, None if music is None else music / peak)
 
 

@@ -31,7 +31,7 @@ from .common.waveforms import rate_of_waveforms
 
 POWER = 0.3
 FLOOR = 1e-6
-"""Magnitude below which nothing is heard; it keeps slopes finite."""
+"""Magnitude below which nothing counts; it keeps slopes finite."""
 STRIDE = 4
 """Frames for which there is one vector of the code."""
 CHECKS = 10

@@ -78,11 +78,11 @@ def intensive(wav: Wave, method: DeepSweep, drawn: Draws | None = None) -> Wave:
     """The list for fine-tuning a model; what is random follows from `drawn`, or from the clips."""
     drawn = draws(wav) if drawn is None else drawn
     peak = wav.detach().abs().amax(1, keepdim=True).clamp(min=1e-9)
-    heard = gamma(distorted(wav, drawn[2]) / peak, GAMMAS[0])
-    heard = (GAIN * median(heard, method.taps)).clamp(-1, 1)
-    heard = down_and_up(gamma(heard, GAMMAS[1]), COARSE) * peak
-    heard = amid_silence(softened(heard, method.taps), drawn[3], drawn[4])
-    return affine(heard, drawn, method)
+    changed = gamma(distorted(wav, drawn[2]) / peak, GAMMAS[0])
+    changed = (GAIN * median(changed, method.taps)).clamp(-1, 1)
+    changed = down_and_up(gamma(changed, GAMMAS[1]), COARSE) * peak
+    changed = amid_silence(softened(changed, method.taps), drawn[3], drawn[4])
+    return affine(changed, drawn, method)
 
 
 def draws(wav: Wave) -> Draws:
@@ -123,8 +123,8 @@ def affine(wav: Wave, drawn: Draws, method: DeepSweep) -> Wave:
 
 def played(wav: Wave, place: Float32[Tensor, "batch time"]) -> Wave:
     """Clips read at these places, from 0 at their beginning to 1 at their end; around them is silence."""
-    heard: Wave = read_linear(wav, place * (wav.shape[-1] - 1)) * ((place >= 0) & (place <= 1))
-    return heard
+    changed: Wave = read_linear(wav, place * (wav.shape[-1] - 1)) * ((place >= 0) & (place <= 1))
+    return changed
 
 
 def _at(wav: Wave) -> Float32[Tensor, " time"]:

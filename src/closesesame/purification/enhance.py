@@ -3,12 +3,12 @@
 The enhancement step of Sun, Zhong, Qi, Fang, Shi, Cui, "Towards Robust Speech Models: Mitigating Backdoor
 Attacks via Audio Signal Enhancement and Fine-Pruning Techniques", Mathematics 2025, 13(6), 984 (ASAP).
 
-Ours differs: there the enhancer is ComplexMTASS, here it is any. The project ships a small one that never
-heard a trigger sound of its benchmarks. A folder that `save_enhancer` wrote is another, and so is an ONNX
-file for sound at 16 kHz, by its path or in an installed distribution, which is not imported. Inputs at
-another sample rate are read at 16 kHz and back, so what lies above 8 kHz is lost. What enhances is kept with
-the purifier, which so needs no other file. No enhancer takes out a trigger that is a change of the speech,
-such as its pitch, voice, rhythm or filter.
+Ours differs: there the enhancer is ComplexMTASS, here it is any. The project ships a small one that was
+never trained on a trigger sound of its benchmarks. A folder that `save_enhancer` wrote is another, and so is
+an ONNX file for sound at 16 kHz, by its path or in an installed distribution, which is not imported. Inputs
+at another sample rate are read at 16 kHz and back, so what lies above 8 kHz is lost. What enhances is kept
+with the purifier, which so needs no other file. No enhancer takes out a trigger that is a change of the
+speech, such as its pitch, voice, rhythm or filter.
 """
 
 from importlib import metadata
@@ -153,5 +153,5 @@ class _AtItsRate(nn.Module):
         if self.ratio == 1:
             return self.enhancer(wav)  # type: ignore[no-any-return]
         length = wav.shape[-1]
-        heard: torch.Tensor = self.enhancer(resample_by(wav, self.ratio, round(length * self.ratio)))
-        return resample_by(heard, 1 / self.ratio, length)
+        enhanced: torch.Tensor = self.enhancer(resample_by(wav, self.ratio, round(length * self.ratio)))
+        return resample_by(enhanced, 1 / self.ratio, length)

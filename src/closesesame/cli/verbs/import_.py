@@ -68,7 +68,7 @@ def import_(
     'onnx' and 'tflite' install. It can be measured, and a purifier can stand in front of it; a repair needs
     weights. What is noteworthy in an ONNX graph besides its weights is said. Settings say how it is asked
     where that cannot be found out: 'input', 'output', 'answers' (logits or probabilities), and 'frame', 'hop'
-    and 'pooling' (last, mean or max) for a model that hears a clip frame by frame. One score for two classes
+    and 'pooling' (last, mean or max) for a model that takes a clip frame by frame. One score for two classes
     is that of the second.
 
     Args:
