@@ -104,6 +104,14 @@ def test_a_clip_is_told_with_all_that_is_known_of_it() -> None:
     assert loudness_of(silent).tolist() == pytest.approx([-120, 10 * math.log10(0.005)], abs=0.01)
 
 
+def test_levels_are_those_of_their_clips_over_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_scores, "CHUNK", 2)
+    clips = Dataset.of(
+        torch.tensor([[1.0], [0.1], [0.01], [0.1], [1.0]]), torch.zeros(5).long(), sample_rate=8000
+    )
+    assert loudness_of(clips).tolist() == pytest.approx([0, -20, -40, -20, 0], abs=0.01)
+
+
 def test_long_clips_are_fewer(monkeypatch: Any) -> None:
     monkeypatch.setattr(from_scores, "MOST_SOUND_BYTES", 4 * 800 * 5)
     assert len(screened().pairs) == 5

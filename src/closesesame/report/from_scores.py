@@ -89,10 +89,11 @@ def screening_of(
 
 def loudness_of(data: Dataset) -> Numbers:
     """The root mean square of each clip, dB of full scale."""
-    found = [torch.zeros(0, dtype=torch.float64)]
-    for inputs, _ in Track(data.batches(CHUNK), "measuring levels", -(-len(data) // CHUNK)):
-        found.append(inputs.double().square().flatten(1).mean(1))
-    power = torch.cat(found)
+    # One tensor: small ones, each kept where a batch was freed, would make the next batch take new memory.
+    power, chunks = torch.zeros(len(data), dtype=torch.float64), -(-len(data) // CHUNK)
+    for number, (inputs, _) in enumerate(Track(data.batches(CHUNK), "measuring levels", chunks)):
+        rows = slice(number * CHUNK, number * CHUNK + len(inputs))
+        power[rows] = inputs.double().square().flatten(1).mean(1)
     return (10 * power.clamp(min=1e-30).log10()).clamp(min=SILENCE_DB)
 
 
