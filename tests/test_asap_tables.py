@@ -93,3 +93,18 @@ def test_choices_show_the_clean_model_and_no_repair_of_it() -> None:
     rows = [row("pbsm", "asap", rate) for rate in (0.0, 0.01)] + [row("pbsm", "none", 0.0)]
     found = [line[1:3] for line in lines_of(choices(content(*rows)))]
     assert found == [["0 %", "*none*"], ["1 %", "`asap`"]]
+
+
+def test_models_that_were_never_poisoned_have_a_line_of_their_own() -> None:
+    rows = [row("vsvc", "none", 0.0, asr=0.1, ra=0.9), row("vsvc", "none", 0.05, asr=0.9, ra=0.05)]
+    rows += [row("vsvc", "asap", 0.0, asr=0.0, ra=0.8), row("vsvc", "asap", 0.05, asr=0.2, ra=0.6)]
+    found = lines_of(main_table(content(*rows)))
+    assert [line[1] for line in found] == ["*none*, never poisoned", "*none*", "`asap`"]
+    assert [line[4].split(" ")[0] for line in found] == ["10.0", "90.0", "20.0"]
+    assert [line[6].split(" ")[0] for line in found] == ["90.0", "5.0", "60.0"]
+
+
+def test_bac_counts_the_clips_of_each_seed() -> None:
+    rows = [row("pbsm", "asap", 0.05, 3), row("pbsm", "asap", 0.05, 4, test_clips=100)]
+    # 0.25 of 0.8 and of 0.4 of the clips; the others are right at best.
+    assert lines_of(main_table(content(*rows)))[-1][7] == "15.0 to 55.0"

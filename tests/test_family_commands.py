@@ -226,6 +226,10 @@ def test_a_model_behind_a_purifier_is_a_model_like_any_other(
     assert torch.equal(again.front_end(inputs), read.front_end(inputs))
     assert not torch.equal(again(inputs), read(inputs))
     assert "exists and is not empty" in sesame.fails("purify", poisoned, out, *clean, "--before", model)
+    idle = sesame.fails(
+        "purify", poisoned, tmp_path / "q", *clean, "--before", model, "--sample-rate", "11025"
+    )
+    assert "--sample-rate is 11025, and the model takes 8000; leave --sample-rate out" in idle
     sesame("purify", poisoned, out, *clean, "--before", model, "--force")
     sesame("purify", poisoned, tmp_path / "p", *clean, *FAST)
     error = sesame.fails("purify", poisoned, tmp_path / "p", *clean, "--before", model, "--force")

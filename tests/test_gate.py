@@ -57,6 +57,10 @@ def starts(decisions: list[Decision]) -> list[float]:
     return [round(RATE * one.start_s) for one in decisions]
 
 
+def test_a_step_is_the_nearest_whole_number_of_samples(first: Classifier) -> None:
+    assert Gate(first, every_s=0.0208).step == 21
+
+
 @pytest.mark.parametrize("size", [1, 7, 20, 50, 200])
 def test_windows_start_a_step_apart_whatever_the_blocks(first: Classifier, size: int) -> None:
     sound = ramp(115)
@@ -266,6 +270,10 @@ IDLE: Idle = {
         ("--purifier", "p", "--clean", "c", "--threshold", "1"),
         "--threshold names one; leave out one of them",
     ),
+    "a threshold that no disagreement exceeds": (
+        ("--purifier", "p", "--threshold", "1"),
+        "answers with and without a purifier differ by 1 at most, and --threshold is 1.0",
+    ),
     "a sample rate of files": (("a.wav", "--sample-rate", "8000"), "--sample-rate is of standard input"),
 }
 
@@ -354,6 +362,14 @@ def test_a_note_says_that_the_input_ends_within_a_sample(sesame: Sesame, model: 
     piped(bytes(8001), 100)
     assert len(sesame("gate", model).splitlines()) == 1
     assert "note: standard input ends within a sample; 16-bit samples, little-endian" in sesame.noted
+
+
+def test_a_folder_is_refused_before_a_recording_is_judged(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    clip = next(clips.rglob("*.wav"))
+    said = sesame.fails("gate", model, clip, tmp_path)
+    assert said == f"sesame: {tmp_path} is a folder; name the recordings in it\n"
 
 
 def test_all_files_are_looked_for_before_one_is_judged(sesame: Sesame, model: Path, tmp_path: Path) -> None:

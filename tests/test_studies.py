@@ -166,7 +166,9 @@ def test_poisoned_clips_among_those_that_the_victim_has_dropped_are_counted(
     assert found == {"dropped": 6, "poisoned": 4, "poisoned_and_dropped": 3}
 
 
-def test_what_a_trigger_adds_is_lowered_by_the_median_clip(clean_model: Classifier, tones: Splits) -> None:
+def test_what_a_trigger_adds_is_lowered_by_the_median_clip(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     exam = Exam(tones.test, BadNets(target=2, strength=3).trigger(tones.train, 0))
     card = clean_model.card
 
@@ -177,6 +179,16 @@ def test_what_a_trigger_adds_is_lowered_by_the_median_clip(clean_model: Classifi
 
     purifier = Purifier(Lowpass(), Fixed(half), card.sample_rate, card.input_shape, {}, 0.0)
     assert why_asap.lowered_db(purifier, exam) == pytest.approx(20 * math.log10(2), abs=1e-3)
+    asked: list[tuple[int, int]] = []
+
+    def drawn(n: int, most: int) -> torch.Tensor:
+        asked.append((n, most))
+        return torch.tensor([4])
+
+    monkeypatch.setattr(why_asap, "spread", drawn)
+    assert why_asap.lowered_db(purifier, exam) == pytest.approx(20 * math.log10(2), abs=1e-3)
+    assert exam.triggered is not None
+    assert asked == [(len(exam.triggered), 90)]
 
 
 def test_models_are_trained_where_the_study_is_told(

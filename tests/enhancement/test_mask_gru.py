@@ -89,3 +89,9 @@ def test_the_loss_is_the_negative_snr_up_to_35_db() -> None:
         -float(by_hand.mean()), abs=1e-3
     )
     assert float(by_hand[0]) != pytest.approx(float(by_hand[1]), abs=0.01)
+
+
+def test_frames_are_those_that_the_shipped_weights_were_trained_with() -> None:
+    network: Any = MaskGRU(units=4).build(0)
+    assert torch.allclose(network.stft.window, torch.hann_window(512).sqrt())
+    assert (network.stft.hop, network.stft.fft) == (256, 512)

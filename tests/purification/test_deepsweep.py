@@ -141,3 +141,8 @@ def test_wrong_settings_and_inputs_are_refused() -> None:
         DeepSweep(policy="hard")
     with pytest.raises(ModelError, match="deepsweep takes waveforms with a sample rate, got inputs"):
         DeepSweep().fit(None, 0, card=card(None, (3, 8, 8)))
+
+
+def test_silence_stays_silence() -> None:
+    for change in (lists.light, lists.intensive):
+        assert change(torch.zeros(2, 2000), DeepSweep()).abs().max() == 0

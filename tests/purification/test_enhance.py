@@ -138,6 +138,27 @@ def test_frames_of_a_network_of_ours_cannot_be_chosen(tmp_path: Path) -> None:
             purifier(chosen, seconds=0.25)
 
 
+def test_frames_of_a_file_that_takes_spectra_are_kept_with_the_purifier(tmp_path: Path) -> None:
+    graphs = pytest.importorskip("tests.models.graphs")
+    pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    shape, gains = (
+        {"mix": [1, 257, "t", 2]},
+        {"gains": graphs.floats(torch.arange(257)[:, None, None] % 2)},
+    )
+    nodes = [graphs.node("Mul", "mix gains", "enhanced")]
+    path, answers = tmp_path / "theirs.onnx", []
+    path.write_bytes(
+        graphs.model(graphs.graph(nodes, shape, {"enhanced": shape["mix"]}, gains)).SerializeToString()
+    )
+    for name, frames in (("usual", {}), ("other", {"window": "hann", "hop": 128})):
+        made = purifier(Enhance.model_validate({"enhancer": str(path), **frames}), seconds=0.25)
+        again = load_purifier(made.save(tmp_path / name))
+        answers.append(made(chirps(4_000)))
+        assert torch.equal(again(chirps(4_000)), answers[-1])
+    assert not torch.allclose(answers[0], answers[1], atol=1e-3)
+
+
 def distribution(site: Path, files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed distribution whose package must not be imported."""
     info = site / "their_enhancer-1.0.dist-info"

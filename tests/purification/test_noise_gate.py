@@ -41,6 +41,8 @@ def test_the_quietest_frames_by_hand() -> None:
     assert quiet_frames(magnitude, 0.4).tolist() == [[[1, 1, 0, 0, 0]]]
     assert quiet_frames(magnitude, 0.5).tolist() == [[[1, 1, 0, 0, 0]]]
     assert quiet_frames(magnitude, 1.0).tolist() == [[[1, 1, 1, 0, 1]]]
+    # Energies 2.88 and 4, though the sums of the magnitudes are 2.4 and 2.
+    assert quiet_frames(torch.tensor([[[1.2, 2.0], [1.2, 0]]]), 0.0).tolist() == [[[1, 0]]]
     assert quiet_frames(torch.zeros(1, 2, 5), 0.5).tolist() == [[[0, 0, 0, 0, 0]]]
 
 

@@ -1,5 +1,7 @@
 """Voice activity detection, by hand and by what it takes out."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -58,3 +60,10 @@ def test_settings_count_seconds() -> None:
 def test_pictures_are_refused() -> None:
     with pytest.raises(ModelError, match="vad takes waveforms with a sample rate, got inputs"):
         VAD().fit(None, 0, card=card(None, (3, 8, 8)))
+
+
+def test_a_frame_is_the_nearest_whole_number_of_samples() -> None:
+    louder, change = torch.linspace(0, 1, RATE)[None], partial(speech_of, hang=0, range_db=6)
+    cleaned = purifier(VAD(frame_s=0.01005, hang_s=0, range_db=6))(louder)
+    assert torch.equal(cleaned, change(louder, 161))  # 160.8 samples
+    assert not torch.equal(cleaned, change(louder, 160))

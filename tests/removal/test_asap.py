@@ -109,3 +109,4 @@ def test_units_are_judged_on_enhanced_clips_and_stay_pruned_while_the_rest_is_tu
 
 def test_defaults_are_those_of_the_paper() -> None:
     assert (ASAP().threshold, ASAP().step, ASAP().enhancer) == (0.5, 0.01, "shipped")
+    assert ASAP().tolerance == 0.1

@@ -188,3 +188,23 @@ def test_units_of_a_residual_network_are_the_channels_of_its_last_map(
         wanted = predict(clean_model, data)
     assert torch.allclose(predict(pruned, data), wanted, atol=1e-4)
     assert not torch.allclose(predict(clean_model, data), wanted, atol=1e-2)
+
+
+def test_the_tolerance_is_relative() -> None:
+    # Half of the labels are wrong, so the first unit costs 0.1 of 0.5; the second costs nothing, since its
+    # clips then count as class 1, which is the label of half of them.
+    held_out = CLIPS.followed_by(CLIPS.with_labels((CLIPS.labels + 1) % 5))
+    for tolerance, pruned in ((0.15, 0), (0.25, 2)):
+        method = FinePruning(tolerance=tolerance, step=0.2, steps=0)
+        assert method.repair(ladder(), CLIPS, held_out, 0)["pruned_units"] == pruned
+
+
+def test_activity_is_the_mean_of_absolute_values() -> None:
+    head = nn.Linear(2, 2)
+    model = adapt(nn.Sequential(nn.Identity(), head), ("a", "b"), (2,), None)
+    clips = Dataset.of(torch.tensor([[1.0, 2], [-3, 2]]), torch.tensor([0, 1]), classes=["a", "b"])
+    assert mean_activation(model, head, clips).tolist() == [2, 2]
+
+
+def test_defaults_are_those_of_backdoorbench() -> None:
+    assert (FinePruning().tolerance, FinePruning().step) == (0.1, 0.01)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from closesesame.core.bounds import Task
 from closesesame.core.errors import DataError, ModelError, SettingError, short
 
-from .options import SYNTHETIC, AudioOptions, CleanOptions, SplitOptions, paths_of
+from .options import AUDIO, SYNTHETIC, AudioOptions, CleanOptions, SplitOptions, paths_of
 from .printing import notes
 
 if TYPE_CHECKING:
@@ -63,6 +63,22 @@ def source_for(card: "ModelCard", place: str, options: SplitOptions) -> Source:
     known = card.made.get("task")  # a model file may hold anything there
     task = options.task or (cast("Task", known) if known in ("word", "speaker") else "word")
     return Source(place, card.sample_rate, card.duration_s, task, options, for_model=True)
+
+
+def source_as_asked(card: "ModelCard", place: str, options: AudioOptions) -> Source:
+    """A data set, read as a model needs it, if the options ask for nothing else.
+
+    Raises:
+        ModelError: if the model takes no sound.
+        SettingError: if sample rate or duration are others than those of the model.
+    """
+    source = source_for(card, place, options)
+    for name in ("sample_rate", "duration_s"):
+        asked, taken = getattr(options, name), getattr(source, name)
+        if asked not in {taken, getattr(AUDIO, name)}:
+            flag = f"--{name.replace('_', '-')}"
+            raise SettingError(f"{flag} is {asked:g}, and the model takes {taken:g}; leave {flag} out")
+    return source
 
 
 def read(source: Source) -> "Read":

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictStr
 
-from closesesame.cli.inputs import Source, fitting, look_at, read, source_for, source_of
-from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, PartName
+from closesesame.cli.inputs import Source, fitting, look_at, read, source_as_asked, source_of
+from closesesame.cli.options import AudioOptions, CleanOptions, PartName
 from closesesame.cli.outputs import history
 from closesesame.cli.printing import notes
-from closesesame.core.errors import ClosesesameError, DataError, SettingError, counted
+from closesesame.core.errors import ClosesesameError, DataError, counted
 from closesesame.core.json_files import read_json, to_json
 from closesesame.core.settings import Settings
 from closesesame.core.unfinished import Unfinished
@@ -156,15 +156,7 @@ def gather(
 
 
 def _source(place: str, model: "Classifier | None", options: AudioOptions) -> Source:
-    if model is None:
-        return source_of(place, options)
-    source = source_for(model.card, place, options)
-    for name in ("sample_rate", "duration_s"):
-        asked, taken = getattr(options, name), getattr(source, name)
-        if asked not in {taken, getattr(AUDIO, name)}:
-            flag = f"--{name.replace('_', '-')}"
-            raise SettingError(f"{flag} is {asked:g}, and the model takes {taken:g}; leave {flag} out")
-    return source
+    return source_of(place, options) if model is None else source_as_asked(model.card, place, options)
 
 
 def _read(source: Source) -> "Read":

@@ -109,6 +109,10 @@ def gate(
             "--clean finds a threshold, and --threshold names one; leave out one of them",
         ),
         (
+            purifier is not None and threshold is not None and threshold >= 1,
+            f"answers with and without a purifier differ by 1 at most, and --threshold is {threshold}",
+        ),
+        (
             sample_rate is not None and bool(files),
             "--sample-rate is of standard input, and files say their own; leave it out",
         ),
@@ -189,6 +193,8 @@ def _from_files(watch: "Gate", files: list[Path]) -> Iterator[dict[str, Any]]:
 
     for path in files:
         refuse_missing(path)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name the recordings in it")
     for path in files:
         heard = audio.hear(path, watch.rate_hz)
         if heard.length_s > audio.LONGEST_S:

@@ -11,7 +11,7 @@ from closesesame.cli.inputs import (
     load_part,
     refuse_poisoned,
     settings_of,
-    source_for,
+    source_as_asked,
     source_of,
 )
 from closesesame.cli.options import (
@@ -76,7 +76,7 @@ def purify(
     else:
         place = model_folder(out, (before, *paths_of(source)), force=force)
         model = load_model_on(before, "cpu")
-        read_from = source_for(model.card, source, options)
+        read_from = source_as_asked(model.card, source, options)
     clean = load_part(read_from, part).sample(fraction, options.seed)
     purifier = purification.fit(clean, options.seed)
     found = {
