@@ -312,3 +312,11 @@ def test_what_can_be_run_is_listed_with_a_sentence(
     assert all(line.endswith((".", "?")) for line in lines)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing"])
     assert run() == 1
+
+
+def test_small_figures_keep_two_digits_and_headings_name_their_unit_once() -> None:
+    given = [0.0028, 0.0996, 0.1, 0.00001, 0.0, -0.05, 12.345, 123.4, None, 7]
+    shown = ["0.0028", "0.1", "0.10", "0.00", "0.00", "-0.05", "12.35", "123", "", "7"]
+    assert [rows.plain(one) for one in given] == shown
+    lines = pages.as_they_are({"rows": [{"gain at 0 dB_dB": 1, "ACC_%": 2, "peak_mb": 3}], "host": HOST})
+    assert lines[1].splitlines()[0] == "| gain at 0 dB, dB | ACC, % | peak mb |"

@@ -327,6 +327,49 @@ def _best(rows: Rows, measure: Measure) -> tuple[str, list[Row]] | None:
     return name, groups[name]
 
 
+def _asap(contents: Contents) -> Iterator[Answer]:
+    rows = where(poisoned(measured(contents["asap"]["rows"])), data="words")
+    said = []
+    for (attack,) in distinct(rows, "attack"):
+        before, after = (where(rows, attack=attack, method=name) for name in (BARE, "asap"))
+        asr, ra = (_percent(_mean(after, measure)) for measure in (ASR, RA))
+        said.append(f"{attack} from {_percent(_mean(before, ASR))} to {asr} (RA {ra})")
+    yield Answer(
+        "What does ASAP leave: a speech enhancer in front, pruning and fine-tuning?",
+        f"On words of which 5 % are poisoned it lowers ASR under {', '.join(said)}.",
+        "removals",
+    )
+
+
+def _enhancer(contents: Contents) -> Iterator[Answer]:
+    (noisy,) = where(contents["enhancer"]["rows"], enhancer="shipped", noise="esc10")
+    (alone,) = where(contents["enhancer_alone"]["rows"], enhancer="shipped")
+    yield Answer(
+        "How good is the enhancer that ships?",
+        f"With speakers and noises that it never met, at 0 dB, it improves SI-SDR by "
+        f"{noisy['SI-SDR improvement at 0 dB_dB']:.1f} dB. Clean clips pass with an SI-SDR of "
+        f"{alone['clean SI-SDR_dB']:.0f} dB; a model knows {alone['ACC_%']:.1f} % of them without it and "
+        f"{alone['ACC enhanced_%']:.1f} % behind it.",
+        "removals",
+    )
+
+
+def _gate(contents: Contents) -> Iterator[Answer]:
+    rows = contents["gate"]["rows"]
+    said = [
+        f"behind {row['purifier']} a window takes {row['ms_a_window']:.0f} ms, and the process holds "
+        f"{row['memory_mb_early']:.0f} MB early and {row['memory_mb_late']:.0f} MB at the end"
+        for row in rows
+    ]
+    differ = sum(row["decisions_that_differ_after_a_kill"] for row in rows)
+    yield Answer(
+        "Can a gate keep up with a live input?",
+        f"Through a pipe, {rows[0]['seconds_of_sound'] / MINUTE_S:.0f} minutes of sound on one thread: "
+        f"{'; '.join(said)}. Killed in the middle and started again, it decides {differ} windows otherwise.",
+        "engine",
+    )
+
+
 def _peers(contents: Contents) -> Iterator[Answer]:
     rows = [row for row in contents["peers_art"]["rows"] if row["tpr"] is not None]
     last = max(row["poisoning_rate"] for row in rows)
@@ -375,6 +418,9 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _canaries,
     _cost,
     best_of_families,
+    _asap,
+    _enhancer,
+    _gate,
     _peers,
     _engine,
 )

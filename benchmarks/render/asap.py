@@ -1,9 +1,9 @@
 """The tables of ASAP (Sun et al., Mathematics 2025, 13(6), 984) on our data, beside its own figures.
 
-As its figures show, which are multiples of 1/350 of ten classes with 35 clips and never above 90 %, its ASR
-counts all triggered clips, those of the target label too, and of these none as hit. Its BAC is the share of
-all triggered clips that get their true label; RA leaves those of the target label out, and they are not
-triggered here, so all that is known of BAC is a range.
+Most figures of its baseline, ASA and ASAP are multiples of 1/350, as of ten classes with 35 clips, and no ASR
+is above 90 %: it counts all triggered clips, those of the target label too, and of these none as hit. Its BAC
+is the share of all triggered clips that get their true label; RA leaves those of the target label out, and
+they are not triggered here, so all that is known of BAC is a range.
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,7 +60,8 @@ COUNTED = (
     "triggered clips, and those of the target label as not hit; ours, counted so, stands behind ours. Its "
     "BAC is RA with the clips of the target label. These are not triggered here, so ours is a range, from "
     "none to all of them right. Behind a mean stands its Wilson 95 % interval on the clips of one seed, and "
-    "the range over the seeds. The paper's main table is that of 1 % poisoned, as its table by p shows."
+    "the range over the seeds. If p in its table by p is the poisoning rate, as we read it, the paper's main "
+    "table is that of 1 % poisoned: its rows of p = 1 % are those of ASAP there."
 )
 FIGURES = [ACC.heading, ASR.heading, "ASR counted as there", RA.heading, "BAC counted as there"]
 HEAD = ["attack", "defence", "in the paper", *FIGURES, "paper"]

@@ -97,7 +97,7 @@ PAGES = {
             "why_asap": "Why rows of ASAP's main table equal the victim's",
             "why_asap_sounds": "What ASAP's enhancer takes off each trigger sound",
             "cost": "Cost of the removals",
-            "enhancer": "Enhancers on noises and speakers that they never heard",
+            "enhancer": "Enhancers on mixtures of speech and noise",
             "enhancer_alone": "Enhancers on clean clips, and their time",
             "removals_mended": "Removals of version 0.1.0, and the same at the length of their authors",
             "neurons": "Median gradient norm of the clean loss, by what a neuron is for",
@@ -205,7 +205,7 @@ def with_figure(content: Mapping[str, Any]) -> list[str]:
 def as_they_are(content: Mapping[str, Any]) -> list[str]:
     """A table with the fields of the rows as they are."""
     columns = list(dict.fromkeys(key for row in content["rows"] for key in row))
-    head = [column.replace("_", " ") for column in columns]
+    head = [re.sub("_(dB|%)$", r", \1", column).replace("_", " ") for column in columns]
     lines = [[plain(row.get(column)) for column in columns] for row in content["rows"]]
     host = content["host"]
     place = f"{host['cores']} cores of {host['processor']}, torch {host['torch']}."

@@ -154,5 +154,6 @@ def plain(given: Any) -> str:
     if isinstance(given, list):
         return ", ".join(map(plain, given))
     if isinstance(given, float):
-        return f"{given:.2f}" if abs(given) < 100 else f"{given:.0f}"
+        digits = ".2g" if 1e-4 <= abs(given) < 0.1 else ".2f" if abs(given) < 100 else ".0f"
+        return f"{given:{digits}}"
     return "" if given is None else str(given)

@@ -18,7 +18,7 @@ from . import ENHANCEMENTS, Enhancement, Enhancer, training
 
 ABOUT, WEIGHTS = "enhancer.json", "enhancer.safetensors"
 SHIPPED = Path(__file__).parent / "shipped"
-"""A small network that the project trained; `python -m benchmarks enhancer` makes it anew."""
+"""A small network that the project trained; `python -m benchmarks enhancer` trains one like it."""
 
 
 class _About(Settings):
