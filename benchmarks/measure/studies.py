@@ -3,14 +3,14 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from closesesame.bench.cells import JudgeCell
 from closesesame.bench.grid import open_store
-from closesesame.bench.identity import Contents, Machine
+from closesesame.bench.identity import Code, Contents, Machine, identity
 from closesesame.bench.queue.runner import only_driver, run
 from closesesame.bench.queue.store import Job, Row, Store
 from closesesame.bench.queue.watch import watching
@@ -145,6 +145,24 @@ class Victim:
     judged: Job
     cell: JudgeCell
     repaired: dict[str, tuple[Job, JudgeCell]]
+
+    def job(self, task: str, cell: JudgeCell, made: Mapping[str, str], uses: Sequence[str]) -> Job:
+        """A job on this victim, and on what was made of it.
+
+        Args:
+            task: the module of a study and its function.
+            cell: what the function is given.
+            made: the jobs that it waits for, by what it calls them.
+            uses: modules whose code it runs, besides its own.
+        """
+        module, function = task.split(":")
+        return Job(
+            id=identity(module, self.judged.id, made, Code().of(*uses)),
+            task=task,
+            payload=cell.payload(),
+            needs=(*self.judged.needs, *made.values()),
+            label=f"{function}: {self.judged.label.removeprefix('none: ')}",
+        )
 
 
 def victims_in(planned: Iterable[Job]) -> list[Victim]:

@@ -16,7 +16,6 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from closesesame.bench.cells import JudgeCell, MethodPlan
-from closesesame.bench.identity import Code, identity
 from closesesame.bench.judging import KINDS, Truth
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import Job
@@ -56,7 +55,7 @@ class Defended(JudgeCell):
 
 def jobs(planned: list[Job]) -> list[Job]:
     """One job a victim, which waits for all its defences."""
-    code, made = Code().of(*USES), []
+    made = []
     for victim in victims_in(planned):
         defences = {
             label: (cell.family, cell.method, cell.judged)
@@ -64,15 +63,8 @@ def jobs(planned: list[Job]) -> list[Job]:
             if cell.method is not None
         }
         ran = {label: job for label, (_, _, job) in defences.items()}
-        made.append(
-            Job(
-                id=identity(NAME, victim.judged.id, ran, code),
-                task=f"{NAME}:left",
-                payload=Defended(**victim.cell.payload(), defences=defences).payload(),
-                needs=(*victim.judged.needs, *ran.values()),
-                label=f"left of the trigger: {victim.judged.label.removeprefix('none: ')}",
-            )
-        )
+        cell = Defended(**victim.cell.payload(), defences=defences)
+        made.append(victim.job(f"{NAME}:left", cell, ran, USES))
     return made
 
 

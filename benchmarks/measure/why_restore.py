@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from closesesame import __version__
 from closesesame.bench.cells import JudgeCell
-from closesesame.bench.identity import Code, identity
 from closesesame.bench.queue.artifacts import ArtifactStore
 from closesesame.bench.queue.store import Job
 from closesesame.bench.queue.worker import Task
@@ -55,19 +54,11 @@ class Compared(JudgeCell):
 
 def jobs(planned: list[Job]) -> list[Job]:
     """One job a victim, which waits for all its repairs."""
-    code, made = Code().of(*USES), []
+    made = []
     for victim in victims_in(planned):
         repaired = {name: cell.judged for name, (_, cell) in victim.repaired.items()}
-        name = identity(NAME, victim.judged.id, repaired, code)
-        made.append(
-            Job(
-                id=name,
-                task=f"{NAME}:compared",
-                payload=Compared(**victim.cell.payload(), repaired=repaired).payload(),
-                needs=(*victim.judged.needs, *repaired.values()),
-                label=f"compared: {victim.judged.label.removeprefix('none: ')}",
-            )
-        )
+        cell = Compared(**victim.cell.payload(), repaired=repaired)
+        made.append(victim.job(f"{NAME}:compared", cell, repaired, USES))
     return made
 
 
