@@ -179,6 +179,7 @@ def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
         row("detection", "strip", auroc=0.9, tpr_at_1=0.5),
         row("detection", "strip", auroc=0.7, tpr_at_1=0.3, attack="hiss"),
         row("detection", "spectre", auroc=0.85, tpr_at_1=0.2),
+        row("detection", "spectre", 0.0, attack="pitch"),  # a clean model has no AUROC
         row("purification", "low", asr=0.3, ra=0.6),
         row("purification", "low", 0.0, asr=0.0, ra=0.6),  # no backdoor, so none that was stopped
         row("purification", "high", asr=0.2, ra=0.7),

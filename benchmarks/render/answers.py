@@ -248,6 +248,7 @@ def best_of_families(contents: Contents) -> Iterator[Answer]:
         first, second, *_ = (measure for measure in family.measures if measure not in {ACC, DER})
         # On a clean model there is nothing to find, and nothing to stop.
         rows = rows if first.better == "higher" and first.of is None else poisoned(rows)
+        rows = [row for row in rows if row[first.key] is not None]
         best = _best(rows, first)
         if best is None:
             continue
