@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float32
-from torch import Tensor, nn
+from torch import nn
 
+from closesesame.audio.effects import rms
 from closesesame.bench.cells import JudgeCell, MethodPlan
 from closesesame.bench.judging import KINDS, Truth
 from closesesame.bench.queue.artifacts import ArtifactStore
@@ -23,7 +23,6 @@ from closesesame.bench.queue.worker import Task
 from closesesame.bench.results import write_measured
 from closesesame.bench.tasks import Result, as_planned, truth_of, untrusted_set
 from closesesame.core.seeding import derive
-from closesesame.core.types import Wave
 from closesesame.data import Dataset
 from closesesame.detection import DETECTIONS
 from closesesame.evaluation import Exam
@@ -117,14 +116,9 @@ def lowered_db(purifier: Purifier, exam: Exam) -> float:
     """By how much what a trigger adds to a clip is lower behind a purifier; a median over clips."""
     assert exam.triggered is not None
     clean, triggered = exam.pairs(spread(len(exam.triggered), CLIPS))
-    before = powers_of(triggered.inputs[:] - clean.inputs[:])
-    after = powers_of(purifier(triggered.inputs[:]) - purifier(clean.inputs[:]))
-    return float((10 * (before / after).log10()).median())
-
-
-def powers_of(wav: Wave) -> Float32[Tensor, " batch"]:
-    """The mean power of each clip."""
-    return wav.square().mean(-1)
+    before = rms(triggered.inputs[:] - clean.inputs[:])
+    after = rms(purifier(triggered.inputs[:]) - purifier(clean.inputs[:]))
+    return float((20 * (before / after).log10()).median())
 
 
 def write(rows: Rows, done: list[str], out: Path) -> None:

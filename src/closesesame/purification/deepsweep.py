@@ -123,8 +123,8 @@ def affine(wav: Wave, drawn: Draws, method: DeepSweep) -> Wave:
 
 def played(wav: Wave, place: Float32[Tensor, "batch time"]) -> Wave:
     """Clips read at these places, from 0 at their beginning to 1 at their end; around them is silence."""
-    changed: Wave = read_linear(wav, place * (wav.shape[-1] - 1)) * ((place >= 0) & (place <= 1))
-    return changed
+    found: Wave = read_linear(wav, place * (wav.shape[-1] - 1)) * ((place >= 0) & (place <= 1))
+    return found
 
 
 def _at(wav: Wave) -> Float32[Tensor, " time"]:
