@@ -157,12 +157,20 @@ def test_robust_training_and_purification_are_measured_as_removals_are(family: s
 
 def test_a_detector_shows_auroc_and_what_it_finds_at_three_rates_of_false_alarms() -> None:
     scores = {"auroc": 0.987, "tpr_at_1": 0.4, "tpr_at_5": 0.6, "tpr_at_10": 0.8}
-    text = pages.render(
-        "untrusted", {"small": content(row("detection", "strip", **scores), row("detection", "strip", 0.0))}
-    )
-    assert "| resnet | strip | 5 % | 1 | 0.987 / 40 / 60 / 80 |" in text
+    found = [
+        row("detection", "strip", **scores),
+        row("detection", "strip", 0.0),  # it names no threshold, so nothing is measured on clean data
+        row("detection", "psc", **scores, tpr_at_own=0.9, fpr_at_own=0.3),
+        row("detection", "psc", 0.0, fpr_at_own=0.025, clean_clips=40),
+    ]
+    text = pages.render("untrusted", {"small": content(*found)})
+    assert "| clean data: FPR at its own threshold (%) |" in text
+    assert "| resnet | strip | 5 % | 1 | 0.987 / 40 / 60 / 80 |  |" in text
+    assert "| resnet | psc | 5 % | 1 | 0.987 / 40 / 60 / 80 | 2.5 |" in text
     assert "*none*" not in text
     assert "| AUROC | TPR at 1 % FPR (%) | TPR at 5 % FPR (%) | TPR at 10 % FPR (%) |" in text
+    (clean,) = [line for line in text.splitlines() if "| 0 % |" in line]
+    assert "2.5 [0.4, 12.9]" in clean  # Wilson's interval of 1 of 40
 
 
 def test_an_inspection_shows_whether_it_is_right_on_backdoored_and_on_clean_models() -> None:

@@ -1,6 +1,7 @@
 """AUROC, its interval, and the share found at a share of false alarms, by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,7 +73,8 @@ def test_a_screening_matches_by_id_and_says_each_measure_by_its_key() -> None:
     assert screened.auroc is not None
     assert screened.auroc.value == pytest.approx(3.5 / 4)
     said = screened.as_json()
-    assert set(said) == {"auroc", "tpr_at_1", "tpr_at_5", "tpr_at_10"}
+    assert set(said) == {"auroc", "tpr_at_1", "tpr_at_5", "tpr_at_10", "tpr_at_own", "fpr_at_own"}
+    assert said["tpr_at_own"] is said["fpr_at_own"] is None  # the method names no threshold
     assert said["auroc"]["value"] == pytest.approx(3.5 / 4)
     assert (said["auroc"]["poisoned"], said["auroc"]["clean"]) == (2, 2)
     assert said["tpr_at_10"]["value"] == 0.5
@@ -97,6 +99,17 @@ def test_without_poisoned_or_without_clean_examples_nothing_is_measured() -> Non
     for poisoned in (True, False):
         screened = Screening({"a": poisoned, "b": poisoned}).score(scores_of(a=1, b=2))
         assert set(screened.as_json().values()) == {None}
+
+
+def test_the_threshold_of_a_method_flags_what_lies_above_it_on_clean_data_too() -> None:
+    scores = {"a": 3.0, "b": 2.0, "c": 2.5, "d": 1.0, "e": 9.0}
+    suspicion = replace(scores_of(**scores), flagged_above=2.0)
+    said = Screening(dict.fromkeys(scores, False) | {"a": True, "b": True}).score(suspicion).as_json()
+    assert (said["tpr_at_own"]["hits"], said["tpr_at_own"]["of"]) == (1, 2)  # b is at the threshold
+    assert (said["fpr_at_own"]["hits"], said["fpr_at_own"]["of"]) == (2, 3)
+    said = Screening(dict.fromkeys(scores, False)).score(suspicion).as_json()
+    assert said["fpr_at_own"]["value"] == 3 / 5
+    assert said["tpr_at_own"] is said["auroc"] is said["tpr_at_1"] is None
 
 
 def test_scores_of_other_examples_are_refused() -> None:

@@ -10,10 +10,12 @@ from closesesame.evaluation.measures import (
     ACC,
     ASR,
     DER,
+    FPR_AT_OWN,
     OF_ADVERSARIES,
     OF_MODELS,
     OF_TRIGGERS,
     RA,
+    TPR_AT_OWN,
     Measure,
 )
 from closesesame.families import Family
@@ -44,6 +46,7 @@ from .rows import (
     shown,
     spread,
     table,
+    values,
     where,
 )
 
@@ -280,7 +283,7 @@ def measured_again(content: Mapping[str, Any]) -> str:
 
 def head_measures(family: Family) -> list[Measure]:
     """What a cell of an overview shows."""
-    return [measure for measure in family.measures if measure not in {ACC, DER}]
+    return [measure for measure in family.measures if measure not in {ACC, DER, TPR_AT_OWN, FPR_AT_OWN}]
 
 
 def legend(family: Family) -> str:
@@ -298,7 +301,9 @@ def overview(family: Family, rows: Rows) -> str:
     names = [attack for (attack,) in distinct(rows, "attack")]
     of_models = ACC in family.measures
     head = ["model", "method", "clean clips", "seeds", *names]
-    head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost"] if of_models else ["clean models"]
+    scores = FPR_AT_OWN in family.measures
+    of_clean = f"clean data: {FPR_AT_OWN.heading}" if scores else "clean models"
+    head += ["ACC after", "ACC lost", "DER", "clean model: ACC lost"] if of_models else [of_clean]
     lines = []
     for line in _lines_of(rows if of_models else [row for row in rows if row["method_name"] != BARE]):
         planted, clean = poisoned(line), poisoned(line, wanted=False)
@@ -308,7 +313,7 @@ def overview(family: Family, rows: Rows) -> str:
             cells += [shown(planted, ACC), points(lost_acc(planted, rows)), shown(planted, DER)]
             cells.append(points(lost_acc(clean, rows)))
         else:
-            cells.append(short(clean, head_measures(family)))
+            cells.append(shown(clean, FPR_AT_OWN) if scores else short(clean, head_measures(family)))
         lines.append(cells)
     return table(head, lines)
 
@@ -332,6 +337,8 @@ def all_rows(family: Family, rows: Rows) -> str:
     lines = []
     for group in by_seed(kept):
         row = group[0]
+        if not any(values(group, measure) for measure in named):
+            continue
         rate = f"{100 * row['poisoning_rate']:g} %"
         if row["poisoned_clips"]:
             share = 100 * row["poisoned_share_of_target"]

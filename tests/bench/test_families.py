@@ -141,6 +141,9 @@ def test_a_grid_of_every_family_measures_each_as_it_is_measured(folder_of: Folde
     assert 0 <= scored["auroc"] <= 1
     assert scored["tpr_at_1"] <= scored["tpr_at_5"] <= scored["tpr_at_10"]
     assert scored["acc"] is None
+    assert scored["clean_clips"] + scored["poisoned_clips"] == scored["training_clips"]
+    assert unpoisoned["clean_clips"] == unpoisoned["training_clips"]
+    assert scored["tpr_at_own"] is scored["fpr_at_own"] is None  # training_loss names no threshold
     assert unpoisoned["auroc"] is None
     assert unpoisoned["state"] == "done"
     for rate in (0.0, 0.2):

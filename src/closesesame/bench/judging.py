@@ -51,7 +51,10 @@ def _judge_purifier(purifier: Purifier, truth: Truth) -> dict[str, Any]:
 
 
 def _judge_suspicion(suspicion: Suspicion, truth: Truth) -> dict[str, Any]:
-    return values_of(Screening(truth.read_mask()).score(suspicion).as_json())
+    poisoned = truth.read_mask()
+    return values_of(Screening(poisoned).score(suspicion).as_json()) | {
+        "clean_clips": sum(not bad for bad in poisoned.values())
+    }
 
 
 def values_of(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,10 +31,12 @@ STEPS = ("train", "method", "judge")
 """The jobs behind a row; each computed in a precision of its own, which its row states."""
 OF_METHOD = ("tuned_on", "held_out", "held_out_acc_before", "held_out_acc", "chosen")
 """What a method says of itself."""
+OF_JUDGE = ("test_clips", "triggered_clips", "clean_clips")
+"""How many clips the figures are shares of."""
 OF_POISON = ("training_clips", "poisoned_clips", "poisoned_share_of_target")
 FIELDS = (
     *("data", "task", "model", "attack", "poisoning_rate", "clean_fraction", "family", "method", "seed"),
-    *("state", *MEASURES, "test_clips", "triggered_clips", "clean_from", *OF_METHOD[:-1], *OF_POISON),
+    *("state", *MEASURES, *OF_JUDGE, "clean_from", *OF_METHOD[:-1], *OF_POISON),
     *(f"precision_{step}" for step in STEPS),
     "error",
 )
@@ -90,7 +92,7 @@ def _row(judged: Job, jobs: Mapping[str, Job]) -> Row:
         "seed": cell.seed,
         "state": judged.state,
         **measured,
-        **{name: found.get(name) for name in ("test_clips", "triggered_clips")},
+        **{name: found.get(name) for name in OF_JUDGE},
         **{name: said.get(name) for name in OF_METHOD},
         **{name: poisoned.get(name) for name in OF_POISON},
         "training_clips": suspect.get("training_clips"),

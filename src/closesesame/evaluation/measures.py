@@ -144,6 +144,22 @@ TPR_AT_10 = Measure(
     "poisoned clips found where 10 % of the clean ones are flagged",
     of="poisoned_clips",
 )
+TPR_AT_OWN = Measure(
+    "tpr_at_own",
+    "TPR at its own threshold",
+    "share",
+    "higher",
+    "poisoned clips that the method flags by itself",
+    of="poisoned_clips",
+)
+FPR_AT_OWN = Measure(
+    "fpr_at_own",
+    "FPR at its own threshold",
+    "share",
+    "lower",
+    "clean clips that the method flags by itself",
+    of="clean_clips",
+)
 
 FLAGGED = Measure("flagged", "flagged", "share", None, "models that are called backdoored")
 RIGHT = Measure("right", "right", "share", "higher", "models that are judged as they are")
@@ -166,7 +182,7 @@ OF_MODELS = (ACC, ASR, RA, RA_REFERENCE, RA_REFERENCE_REPAIRED, DER)
 """What `Exam` says of a model, or of a model behind a purifier."""
 OF_ADVERSARIES = (*ADVERSARIES, RETUNE_ACC, *ADVERSARIES.values())
 """What attacks on a model that may have been repaired say of it."""
-OF_SCORES = (AUROC, TPR_AT_1, TPR_AT_5, TPR_AT_10)
+OF_SCORES = (AUROC, TPR_AT_1, TPR_AT_5, TPR_AT_10, TPR_AT_OWN, FPR_AT_OWN)
 """What `Screening` says of suspicion scores."""
 OF_VERDICTS = (RIGHT, FLAGGED, TARGET_FOUND, P_VALUE)
 """What `Trial` says of verdicts."""

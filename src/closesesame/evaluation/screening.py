@@ -13,7 +13,7 @@ from torch import Tensor
 from closesesame.core.errors import DataError, listed
 from closesesame.detection import Suspicion
 
-from .measures import AUROC, TPR_AT_1, TPR_AT_5, TPR_AT_10
+from .measures import AUROC, FPR_AT_OWN, TPR_AT_1, TPR_AT_5, TPR_AT_10, TPR_AT_OWN
 from .metrics import Z_95, Rate
 
 
@@ -57,19 +57,23 @@ class Area:
 
 @dataclass(frozen=True)
 class Screened:
-    """The figures of one detection; None where there is no poisoned or no clean example.
+    """The figures of one detection; None where it has no example or no threshold that it needs.
 
     Attributes:
         auroc: area under the ROC curve.
         tpr_at_1: poisoned examples found where at most 1 % of the clean ones are flagged.
         tpr_at_5: the same at 5 %.
         tpr_at_10: the same at 10 %.
+        tpr_at_own: poisoned examples above the threshold of the method; None if it names none.
+        fpr_at_own: clean examples above it.
     """
 
     auroc: Area | None
     tpr_at_1: Rate | None
     tpr_at_5: Rate | None
     tpr_at_10: Rate | None
+    tpr_at_own: Rate | None
+    fpr_at_own: Rate | None
 
     def as_json(self) -> dict[str, Any]:
         """Each measure by its key, with its examples and interval; None for what was not measured."""
@@ -81,7 +85,13 @@ class Screened:
                 "clean": self.auroc.clean,
                 "interval": self.auroc.interval,
             }
-        rates = {TPR_AT_1.key: self.tpr_at_1, TPR_AT_5.key: self.tpr_at_5, TPR_AT_10.key: self.tpr_at_10}
+        rates = {
+            TPR_AT_1.key: self.tpr_at_1,
+            TPR_AT_5.key: self.tpr_at_5,
+            TPR_AT_10.key: self.tpr_at_10,
+            TPR_AT_OWN.key: self.tpr_at_own,
+            FPR_AT_OWN.key: self.fpr_at_own,
+        }
         return {AUROC.key: area} | {
             key: None if rate is None else rate.as_json() for key, rate in rates.items()
         }
@@ -110,10 +120,15 @@ class Screening:
         self._refuse_others(suspicion.ids)
         mask = suspicion.scores.new_tensor([self.poisoned[name] for name in suspicion.ids]).bool()
         poisoned, clean = suspicion.scores[mask], suspicion.scores[~mask]
-        if not len(poisoned) or not len(clean):
-            return Screened(None, None, None, None)
+        both = len(poisoned) > 0 and len(clean) > 0
+        at_1, at_5, at_10 = (found_at(poisoned, clean, percent) if both else None for percent in (1, 5, 10))
         return Screened(
-            area(poisoned, clean), *(found_at(poisoned, clean, percent) for percent in (1, 5, 10))
+            auroc=area(poisoned, clean) if both else None,
+            tpr_at_1=at_1,
+            tpr_at_5=at_5,
+            tpr_at_10=at_10,
+            tpr_at_own=flagged_of(poisoned, suspicion.flagged_above),
+            fpr_at_own=flagged_of(clean, suspicion.flagged_above),
         )
 
     def _refuse_others(self, ids: tuple[str, ...]) -> None:
@@ -144,3 +159,10 @@ def found_at(poisoned: Float64[Tensor, " p"], clean: Float64[Tensor, " c"], perc
     allowed = len(clean) * percent // 100
     threshold = clean.sort(descending=True).values[allowed]
     return Rate(int((poisoned > threshold).sum()), len(poisoned))
+
+
+def flagged_of(scores: Float64[Tensor, " n"], threshold: float | None) -> Rate | None:
+    """Examples that a threshold flags; None without a threshold or without examples."""
+    return (
+        None if threshold is None or not len(scores) else Rate(int((scores > threshold).sum()), len(scores))
+    )
