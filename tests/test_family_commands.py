@@ -201,8 +201,8 @@ def test_a_model_behind_a_purifier_is_a_model_like_any_other(
     sesame: Sesame, model: Path, poisoned: Path, tones: Splits, tmp_path: Path
 ) -> None:
     out, repaired = tmp_path / "purified", tmp_path / "repaired"
-    clean = ("--part", "validation", "--set", "cutoff_hz=1800", "--seed", "3")
-    made = sesame.json("purify", poisoned, out, *clean, "--before", model)  # read at the 8 kHz of the model
+    clean = ("--clean", poisoned, "--part", "validation", "--set", "cutoff_hz=1800", "--seed", "3")
+    made = sesame.json("purify", model, out, *clean)  # read at the 8 kHz of the model
     assert (made["model"], made["clean_clips"]) == (str(out), 40)
     assert "purifier" not in made
     read = load_model(out)
@@ -225,18 +225,34 @@ def test_a_model_behind_a_purifier_is_a_model_like_any_other(
     again = load_model(repaired)
     assert torch.equal(again.front_end(inputs), read.front_end(inputs))
     assert not torch.equal(again(inputs), read(inputs))
-    assert "exists and is not empty" in sesame.fails("purify", poisoned, out, *clean, "--before", model)
-    idle = sesame.fails(
-        "purify", poisoned, tmp_path / "q", *clean, "--before", model, "--sample-rate", "11025"
-    )
+    assert "exists and is not empty" in sesame.fails("purify", model, out, *clean)
+    idle = sesame.fails("purify", model, tmp_path / "q", *clean, "--sample-rate", "11025")
     assert "--sample-rate is 11025, and the model takes 8000; leave --sample-rate out" in idle
-    sesame("purify", poisoned, out, *clean, "--before", model, "--force")
-    sesame("purify", poisoned, tmp_path / "p", *clean, *FAST)
-    error = sesame.fails("purify", poisoned, tmp_path / "p", *clean, "--before", model, "--force")
+    sesame("purify", model, out, *clean, "--force")
+    sesame("purify", poisoned, tmp_path / "p", *clean[2:], *FAST)
+    error = sesame.fails("purify", model, tmp_path / "p", *clean, "--force")
     assert "holds something else" in error
     for folder in (model, poisoned):
-        sesame.fails("purify", poisoned, folder, *clean, "--before", model, "--force")
+        sesame.fails("purify", model, folder, *clean, "--force")
     assert load_model(model).card.made["task"] == "word"
+
+
+def test_a_purifier_that_learns_nothing_needs_no_clips(
+    sesame: Sesame, model: Path, clips: Path, poisoned: Path, tones: Splits, tmp_path: Path
+) -> None:
+    out, cutoff = tmp_path / "purified", ("--set", "cutoff_hz=1800")
+    made = sesame.json("purify", model, out, *cutoff)
+    assert (made["model"], made["clean_clips"], made["chosen"]) == (str(out), 0, {})
+    inputs = tones.test.inputs[:5]
+    sesame("purify", model, tmp_path / "with clips", *cutoff, "--clean", clips)
+    assert torch.equal(load_model(out)(inputs), load_model(tmp_path / "with clips")(inputs))
+    learns = sesame.fails("purify", model, tmp_path / "q", "--method", "autoencoder")
+    assert "autoencoder needs clean recordings: name them with --clean" in learns
+    poison = sesame.fails("purify", model, tmp_path / "q", "--clean", poisoned)
+    assert "that 'sesame poison' poisoned" in poison
+    twice = sesame.fails("purify", clips, tmp_path / "q", "--clean", clips)
+    assert f"--clean goes with a model, and {clips} is none" in twice
+    assert not (tmp_path / "q").exists()
 
 
 def test_a_purifier_is_made_of_clean_clips_and_fits_its_model(

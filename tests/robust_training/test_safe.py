@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier
-from closesesame.robust_training import Plain, Safe
-from closesesame.training import Training, accuracy, train
+from closesesame.robust_training import Plain, Safe, safe
+from closesesame.training import Training, accuracy, predict, train
 from closesesame.training.ordinary import OrdinaryRepair, best_known, losses_of
 from tests.conftest import QUICK, SMALL
 from tests.removal.tiny import assert_same
@@ -16,34 +17,48 @@ from tests.removal.tiny import assert_same
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
-def test_plain_training_is_followed_by_three_repairs(tones: Splits) -> None:
+def test_plain_training_is_followed_by_three_repairs(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tones.train.take(torch.arange(64))
     settings = {"slow_epochs": 2, "strong_epochs": 3, "check_steps": 2, "first_steps": 3, "splices": 8}
     told: list[tuple[str, int]] = []
     training = Training(epochs=2, batch_size=32, lr=0.01)
     robust = Safe(training=training, repair_steps=4, last_share=0.5, ordinary_least=14, **settings)
-    made = robust.train(SMALL, data, 3, watch=lambda stage, epoch, _: told.append((stage, epoch)))
     trained = train(SMALL, data, training, seed=3)
     by_hand, repair = copy.deepcopy(trained), OrdinaryRepair(ordinary_least=14, **settings)
     said = repair.repair_with_ordinary(by_hand, data, training, 3, silent)
     assert said["ordinary_clips"] == 32  # eight of sixteen of each class: half, where twelve are wanted
-    last = data.take(best_known(losses_of(by_hand, data), data.labels, 0.5, 14))
-    assert 4 * 8 <= len(last) <= 4 * 14  # at least half of a class's sixteen
+    known = best_known(losses_of(by_hand, data), data.labels, 0.5, 14)
+    assert 4 * 8 <= len(known) <= 4 * 14  # at least half of a class's sixteen
+    missed = torch.tensor([row for row in range(64) if row not in known][:3])
+    looked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def some(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        looked.append((logits, labels))
+        return missed
+
+    monkeypatch.setattr(safe, "overlooked", some)
+    made = robust.train(SMALL, data, 3, watch=lambda stage, epoch, _: told.append((stage, epoch)))
+    assert_close(looked[0][0], predict(by_hand, data).double())
+    assert torch.equal(looked[0][1], data.labels)
+    last = data.take(torch.cat([known, missed]).sort().values)
     without = OrdinaryRepair(**settings, feature_weight=0)
     taught = without.repair_with(by_hand, last, training, 4, 3, "repair 3", silent, teacher=trained)
     assert_same(made.model, by_hand)
-    counts = {"last_clips": len(last), "believed_clips": taught["believed_clips"]}
+    counts = {"last_clips": len(last), "overlooked_clips": 3, "believed_clips": taught["believed_clips"]}
     counts["batches"] = taught["batches"]
     assert made.chosen == {**said, **counts}
     repairs = [f"repair {number}" for number in (1, 2, 3)]
     stages = {stage: max(epoch for other, epoch in told if other == stage) for stage, _ in told}
     assert list(stages) == ["training", "slow", "strong", "check 1", "check 2", *repairs]
     assert (stages["training"], stages["slow"], stages["strong"]) == (2, 2, 3)
+    strict = robust.model_copy(update={"last_overlooked": False}).train(SMALL, data, 3)
+    assert (strict.chosen["last_clips"], strict.chosen["overlooked_clips"]) == (len(known), 0)
 
 
 def test_published_figures_rest_on_these_defaults() -> None:
     shown = Safe().settings()
-    expected = {"ordinary_share": 0.1, "second_share": 0.5, "last_share": 0.9, "last_feature_weight": 0}
+    expected = {"ordinary_share": 0.1, "second_share": 0.5, "last_share": 1.0, "last_feature_weight": 0}
+    expected["last_overlooked"] = True
     assert {name: shown[name] for name in expected} == expected
     steps = {"check_steps": 150, "first_steps": 200, "repair_steps": 500}
     assert {name: shown[name] for name in steps} == steps

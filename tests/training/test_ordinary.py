@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -23,6 +24,7 @@ from closesesame.training.ordinary import (
     course,
     most_ordinary,
     ordinariness,
+    overlooked,
     passing,
     ranks_within,
 )
@@ -145,6 +147,37 @@ def test_the_best_known_clips_of_each_label_are_at_most_as_many() -> None:
     assert best_known(losses, labels, 0.01, 2).tolist() == [0, 3, 10, 11, 12, 15]
     # Labels that no clip has count nowhere.
     assert best_known(losses, 5 * labels, 0.75, 1).tolist() == [0, 1, 3, 11, 12, 15]
+
+
+def answered(answers: Sequence[int], label: int = 0, second: bool = True) -> Tensor:
+    """Logits of clips of a label that get other answers, each so many classes further, of six."""
+    logits = torch.zeros(len(answers), 6).double()
+    logits[:, 0] = 1 if second else -1
+    logits[torch.arange(len(answers)), torch.tensor(answers)] = 3
+    return logits.roll(label, 1)
+
+
+def test_unknown_clips_are_overlooked_if_they_are_taken_for_few_classes_and_second_for_their_own() -> None:
+    def found(logits: Tensor, label: int = 0) -> list[int]:
+        return overlooked(logits, torch.full((len(logits),), label)).tolist()
+
+    few, varied, all_of_them = [1, 1, 2, 2, 1, 2, 1, 3], [1, 2, 3, 4, 5, 1, 2, 3], list(range(8))
+    # The entropy of the answers is 0.97, which is 0.61 of the most, log 5.
+    assert found(answered(few)) == all_of_them
+    assert found(answered(few, label=4), label=4) == all_of_them
+    assert found(answered(varied)) == []  # 1.56, 0.97 of the most: poison of all classes
+    mixed = torch.cat([answered(few[:3]), answered(few[3:], second=False)])
+    assert found(mixed) == [0, 1, 2]  # where others than the label come second: poison of one class
+    # Of three clips log 3 is the most; the entropies are 0.64 and 1.10, which are 0.58 and 1 of it.
+    assert found(answered([1, 1, 2])) == [0, 1, 2]
+    assert found(answered([1, 2, 3])) == []
+    # Clips that get their label with a chance of a half are none, and do not count with the others.
+    known = torch.tensor([[0.5, 0.5, 0, 0, 0, 0]]).double().log().expand(9, 6)
+    assert found(torch.cat([known, answered(few)])) == [9 + row for row in all_of_them]
+    assert found(torch.cat([known, answered(varied)])) == []
+    # Each label is looked at by itself.
+    both = torch.cat([answered(varied), answered(few, label=4)])
+    assert overlooked(both, torch.tensor([0] * 8 + [4] * 8)).tolist() == [8 + row for row in all_of_them]
 
 
 def test_of_each_class_as_many_are_chosen_and_at_most_half() -> None:

@@ -4,22 +4,26 @@ Nothing is assumed of the attack or of the poisoning rate, and no clean clips ar
 `training/ordinary.py` says which clips are ordinary, and how they are checked; with them the model is
 repaired by self-distillation, as the removal `restore` does with clean clips, and then with more clips. The
 repaired model tells which clips are clean better than anything before, so it is repaired a third time, with
-nearly as many clips of each class as the median class has. This time it is told what the model knew before
-any repair, which was trained on all clips and is the most accurate; but only what it says, since features of
-a model with a backdoor pass some of that on. So it costs next to no accuracy if there was no poison.
+all clips that it knows, but of each class at most as many as the median class has. With them go clips that
+were overlooked: where a class has several kinds of clips, such as those of several speakers, no clip of one
+kind may have been ordinary. This time it is told what the model knew before any repair, which was trained on
+all clips and is the most accurate; but only what it says, since features of a model with a backdoor pass some
+of that on. So it costs next to no accuracy if there was no poison.
 """
 
 import copy
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
+from torch.nn import functional as F
 
 from closesesame.core.bounds import LossWeight, Steps
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
-from closesesame.training import train
-from closesesame.training.ordinary import OrdinaryRepair, best_known, losses_of
+from closesesame.training import predict, train
+from closesesame.training.ordinary import OrdinaryRepair, best_known, overlooked
 
 from .base import RobustTraining, Watch
 
@@ -42,10 +46,13 @@ class Safe(RobustTraining, OrdinaryRepair):
 
     repair_steps: Steps = Field(500, description="batches of the last repair")
     last_share: float = Field(
-        0.9,
+        1.0,
         gt=0,
         le=1,
         description="clips of each class to repair with at last, as a share of the median class",
+    )
+    last_overlooked: bool = Field(
+        True, description="repair at last with clips, too, that were overlooked: hardly poisoned, yet unknown"
     )
     last_feature_weight: LossWeight = Field(0, description="feature_weight of the last repair")
 
@@ -63,16 +70,20 @@ class Safe(RobustTraining, OrdinaryRepair):
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)
         model = copy.deepcopy(trained)
         counts = self.repair_with_ordinary(model, untrusted, self.training, seed, watch)
-        known = losses_of(model, untrusted)
-        last = untrusted.take(best_known(known, untrusted.labels, self.last_share, self.ordinary_least))
-        said = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
+        said, labels = predict(model, untrusted).double(), untrusted.labels
+        losses = F.cross_entropy(said, labels, reduction="none")
+        known = best_known(losses, labels, self.last_share, self.ordinary_least)
+        missed = overlooked(said, labels) if self.last_overlooked else known[:0]
+        last = untrusted.take(torch.cat([known, missed]).unique())
+        repair = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
             model, last, self.training, self.repair_steps, seed, "repair 3", watch, teacher=trained
         )
         return model, {
             **counts,
             "last_clips": len(last),
-            "believed_clips": said["believed_clips"],
-            "batches": said["batches"],
+            "overlooked_clips": len(missed),
+            "believed_clips": repair["believed_clips"],
+            "batches": repair["batches"],
         }
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:

@@ -66,6 +66,8 @@ FAR = 0.3
 """Difference of logarithms of sizes that tells clusters apart, beside the usual one of classes."""
 COMPONENTS = 10
 """Principal components of the features of a class, as activation clustering takes them."""
+VARIED = 0.7
+"""Entropy of answers, as a share of the highest, above which they are those to poisoned clips."""
 BATCH_SIZE = 96
 """Of the repair."""
 
@@ -338,6 +340,34 @@ def best_known(
         anyway = torch.arange(len(best)) < min(least, (len(rows) + 1) // 2)
         found.append(best[anyway | (losses[best] <= math.log(2))])
     return torch.cat(found).sort().values
+
+
+def overlooked(logits: Float64[Tensor, "n class"], labels: Labels) -> Int64[Tensor, " overlooked"]:
+    """Rows of the clips that a repaired model does not know and that are hardly poisoned, in rising order.
+
+    A class may be missed in part: if no clip of some speaker was ordinary, a model that was repaired without
+    does not know that speaker's others. It then takes them for a few other classes, and the label is its
+    second answer to most of them. In poisoned clips it hears words of all other classes, or of one; and the
+    label is rarely its second answer. So of a label whose unknown clips get varied answers none is taken, and
+    of another those of which the label is the second answer.
+
+    Args:
+        logits: what the model says of all clips.
+        labels: the given ones (n,).
+    """
+    own = labels[:, None]
+    chance = F.softmax(logits, 1).gather(1, own)[:, 0]
+    second = (logits > logits.gather(1, own)).sum(1) <= 1
+    answers = logits.scatter(1, own, -torch.inf).argmax(1)
+    found = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        unknown = (labels == label) & (chance < 0.5)
+        count = int(unknown.sum())
+        shares = answers[unknown].bincount() / max(1, count)
+        most = math.log(max(1, min(count, logits.shape[1] - 1)))
+        if float(torch.special.entr(shares).sum()) <= VARIED * most:
+            found |= unknown & second
+    return found.nonzero()[:, 0]
 
 
 def most_ordinary(
