@@ -21,7 +21,9 @@ from closesesame.training.features import features_of
 from closesesame.training.ordinary import (
     OrdinaryRepair,
     best_known,
+    common_answers,
     course,
+    crowded,
     most_ordinary,
     ordinariness,
     overlooked,
@@ -243,7 +245,8 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
 
     seen, real = list[Any](), ordinary.oddness
 
-    def oddness(known: Any, labels: Tensor) -> Tensor:
+    def oddness(known: Any, labels: Tensor, common: Any) -> Tensor:
+        assert common == {}  # there are ten clips of each label
         seen.append(known)
         return real(known, labels)
 
@@ -269,19 +272,98 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
     strongly = victim()  # as it is left by a training that does nothing
     redraw(strongly, derive(5, "strong"))
     known = [(features_of(one, data).double(), predict(one, data).double()) for one in (strongly, victim())]
-    odd = ordinary.oddness(known, data.labels)
+    odd = real(known, data.labels)
     out = (odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)
     mixed = torch.randperm(30, generator=generator(5, "ties"))
     wanted = mixed[most_ordinary((scores - 9 * out)[mixed], data.labels[mixed], 0.2, 1)]
     assert rows.tolist() == wanted.sort().values.tolist()
     assert rows.tolist() != most_ordinary(scores, data.labels, 0.2, 1).tolist()
-    assert not torch.equal(odd, ordinary.oddness(known[:1], data.labels))
+    assert not torch.equal(odd, real(known[:1], data.labels))
     for (features, logits), (own_features, own_logits) in zip(known, seen[0], strict=True):
         assert torch.equal(features, own_features)
         assert torch.equal(logits, own_logits)
     assert len(rows) == 6
     assert state(model).keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in state(model).items())
+
+
+def test_a_label_far_larger_than_others_is_heard_by_a_model_that_never_met_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = vectors(30)
+    data = data.with_labels(torch.tensor([1] * 17 + [0] * 6 + [2] * 7))
+    model, asked, told = victim(), list[tuple[Any, ...]](), list[tuple[str, int]]()
+    before = state(model)
+
+    def fit(probe: Classifier, clips: Dataset, training: Training, **more: Any) -> None:
+        fresh = victim()
+        redraw(fresh, derive(5, "without 1"))
+        assert_same(probe, fresh)
+        asked.append((clips.ids, clips.labels.tolist(), training, more["seed"]))
+        more["after_epoch"](4, probe)
+
+    monkeypatch.setattr(ordinary, "fit", fit)
+    own = Training(epochs=9, steps=77, lr=0.01)
+    method = OrdinaryRepair(unmet_epochs=6)
+    found = method.commonly_answered(model, data, own, 5, lambda stage, epoch, _: told.append((stage, epoch)))
+    training = Training(epochs=6, steps=None, lr=0.01)
+    assert asked == [(data.ids[17:], [0] * 6 + [2] * 7, training, derive(5, "without 1"))]
+    assert told == [("without 1", 4)]
+    probe = victim()
+    redraw(probe, derive(5, "without 1"))
+    logits = predict(probe, data.take(torch.arange(17)))
+    logits[:, 1] = -torch.inf
+    common = common_answers(logits.argmax(1), 7 / 2)  # half of 7, the usual size
+    assert list(found) == [1]
+    assert found[1].tolist() == common.tolist() + [False] * 13
+    assert all(torch.equal(value, before[name]) for name, value in state(model).items())
+
+
+def test_no_clip_of_such_a_label_is_chosen_that_does_not_get_a_common_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, common = vectors(30), torch.arange(30) % 2 == 0
+    monkeypatch.setattr(ordinary, "course", lambda *_, **__: torch.rand(3, 30).double())
+    monkeypatch.setattr(ordinary, "oddness", lambda known, labels, common: torch.zeros(30).double())
+    method = OrdinaryRepair(ordinary_share=0.5, ordinary_least=1)
+    for label in (0, 2):
+        own = data.labels == label
+        monkeypatch.setattr(OrdinaryRepair, "commonly_answered", lambda *_, label=label: {label: common})
+        rows = method.ordinary(victim(), data, Training(), 5, silent)
+        chosen = torch.zeros(30, dtype=torch.bool)
+        chosen[rows] = True
+        assert chosen[own].sum() == min(int(own.sum()) // 2, 5)
+        assert not (chosen & own & ~common).any()
+
+
+def test_far_larger_is_beyond_what_sizes_usually_differ_by() -> None:
+    def labels(*sizes: int) -> Tensor:
+        return torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+
+    assert crowded(labels(10, 17, 10, 10)) == [1]
+    assert crowded(labels(10, 16, 10, 10)) == []
+    assert crowded(labels(17, 10, 0, 10, 10, 18)) == [0, 5]  # a label without clips counts nowhere
+    # The median is 100 and the usual distance log 1.4: 1.6 times 1.4 is 2.24.
+    assert crowded(labels(50, 72, 100, 140, 200, 225)) == [5]
+    assert crowded(labels(50, 72, 100, 140, 200, 223)) == []
+
+
+def test_common_answers_are_the_most_frequent_until_there_are_enough() -> None:
+    answers = torch.tensor([3, 1, 3, 2, 1, 3])
+    for enough, common in ((1, {3}), (3, {3}), (3.5, {3, 1}), (5, {3, 1}), (6, {3, 1, 2})):
+        assert common_answers(answers, enough).tolist() == [one in common for one in answers.tolist()]
+
+
+def test_the_odd_cluster_of_a_far_larger_label_is_the_one_with_fewer_common_answers() -> None:
+    # By size, and by second answers, which are all the same, the five of label 2 are odd.
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2])
+    places = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 1, 1, 7, 7, 7, 7, 7]).double()[:, None]
+    known = [(places, torch.zeros(14, 3).double())]
+    assert ordinary.oddness(known, labels)[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
+    common = torch.zeros(14, dtype=torch.bool)
+    common[[6, 9, 10, 11]] = True  # one of three, three of five
+    assert ordinary.oddness(known, labels, {2: common})[6:].tolist() == pytest.approx([1] * 3 + [-1] * 5)
+    assert ordinary.oddness(known, labels, {1: common})[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
 
 
 class Runs:

@@ -36,6 +36,7 @@ class Dynamics(Detection, OrdinaryCheck):
     quick: ClassVar[dict[str, Any]] = {
         "slow_epochs": 1,
         "strong_epochs": 2,
+        "unmet_epochs": 1,
         "check_steps": 2,
         "views": 2,
         "splices": 4,

@@ -37,6 +37,7 @@ class Safe(RobustTraining, OrdinaryRepair):
         "training": {"epochs": 1},
         "slow_epochs": 1,
         "strong_epochs": 2,
+        "unmet_epochs": 1,
         "check_steps": 2,
         "first_steps": 2,
         "repair_steps": 2,

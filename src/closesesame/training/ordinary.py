@@ -14,8 +14,12 @@ count that two clusters describe better. Which of the two clusters is the poison
 than others may hold poison, and its clean clips are about as many as those of other classes. If sizes do not
 tell, it is the cluster of which the second answers are more varied: in poisoned clips stand words of all
 other classes, while a clean class is confused with few. No clip is chosen from the poisoned cluster, nor from
-that half of the class which lies nearer to it. Where a rare class is the target, sizes mislead: one with half
-the usual number of clean clips, and as many poisoned ones as others have clips, is taken the wrong way round.
+that half of the class which lies nearer to it.
+
+A class that is far larger than others may hold more poisoned clips than clean ones, and then neither sizes
+nor ranks tell which are which. So a model is trained without that class, and hears its clips: a clean class
+that it never met it takes for one or a few others, and poisoned clips for what is said in them. No clip is
+chosen that does not get one of the common answers, and the poisoned cluster is the one with fewer of them.
 
 All this chooses a few clips of each class, and no more. One poisoned clip among hundreds is enough to keep a
 backdoor; so the chosen clips are checked. They are split into halves, and a model that was trained on all
@@ -29,7 +33,7 @@ each class that it knows best, half as many as the median class has.
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +46,7 @@ from torch.nn import functional as F
 from closesesame.core.bounds import Steps
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive, generator
-from closesesame.core.types import Labels
+from closesesame.core.types import Labels, Mask
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
@@ -64,6 +68,8 @@ LATE = 0.4
 """Share of the epochs of the strong training that are late."""
 FAR = 0.3
 """Difference of logarithms of sizes that tells clusters apart, beside the usual one of classes."""
+CROWDED = 1.6
+"""How many times as many clips as others have, beside what is usual, make a class far larger."""
 COMPONENTS = 10
 """Principal components of the features of a class, as activation clustering takes them."""
 VARIED = 0.7
@@ -78,6 +84,12 @@ class OrdinaryCheck(SelfDistillation):
     slow_epochs: int = Field(3, ge=1, le=1000, description="passes of the slow training")
     strong_epochs: int = Field(
         10, ge=1, le=10_000, description="passes of the training under strong augmentation"
+    )
+    unmet_epochs: int = Field(
+        8,
+        ge=1,
+        le=10_000,
+        description="passes of the training without a class that is far larger than others",
     )
     ordinary_share: float = Field(
         0.1,
@@ -103,7 +115,8 @@ class OrdinaryCheck(SelfDistillation):
             data: the examples, poison among them.
             training: as the model was trained; epochs, learning rate and augmentation are changed.
             seed: of everything drawn.
-            tell: called after each epoch of the stages `slow`, `strong`, `check 1` and `check 2`.
+            tell: called after each epoch of the stages `slow`, `strong`, `check 1` and `check 2`, and of one
+                such as `without 3` for each label that is far larger than others.
 
         Raises:
             DataError: if there are too few clips to choose from.
@@ -187,12 +200,41 @@ class OrdinaryCheck(SelfDistillation):
         early = torch.cat([losses["slow"], strong[:1]])
         late = strong[-max(1, round(LATE * len(strong))) :]
         scores = ordinariness(early, late, data.labels)
-        odd = oddness([_features_and_logits(one, data) for one in (probes["strong"], model)], data.labels)
+        common = self.commonly_answered(model, data, training, seed, tell)
+        known = [_features_and_logits(one, data) for one in (probes["strong"], model)]
+        odd = oddness(known, data.labels, common)
         scores[(odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)] -= 1
+        for label, usual in common.items():
+            scores[(data.labels == label) & ~usual] -= 1
         # Scores are often equal, and the order of the clips may be that of their true classes.
         mixed = torch.randperm(len(scores), generator=generator(seed, "ties"))
         chosen = most_ordinary(scores[mixed], data.labels[mixed], self.ordinary_share, self.ordinary_least)
         return mixed[chosen].sort().values
+
+    def commonly_answered(
+        self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
+    ) -> dict[int, Mask]:
+        """By label, of those that are far larger than others: which clips (n,) get one of the common answers.
+
+        The answers are those of a model that is trained without the label.
+
+        Args:
+            model: of whose architecture the trained models are; left as it is.
+            data: as for `checked`, and so are the others.
+        """
+        found = {}
+        for label in crowded(data.labels):
+            stage, own = f"without {label}", data.labels == label
+            probe, own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
+            redraw(probe, own_seed)
+            look, as_asked = partial(tell, stage), training.for_epochs(self.unmet_epochs)
+            fit(probe, data.where(~own), as_asked, seed=own_seed, after_epoch=look)
+            logits = predict(probe, data.where(own))
+            logits[:, label] = -torch.inf
+            enough = usual_size(data.labels.bincount())[0] / 2
+            found[label] = own.clone()
+            found[label][own] = common_answers(logits.argmax(1), enough)
+        return found
 
 
 class OrdinaryRepair(OrdinaryCheck):
@@ -253,22 +295,40 @@ def _features_and_logits(model: Classifier, data: Dataset) -> tuple[Points, Floa
     return features.double(), logits.double()
 
 
+def crowded(labels: Labels) -> list[int]:
+    """The labels that are far larger than others: by `CROWDED`, and by what sizes usually differ by."""
+    sizes = labels.bincount()
+    usual, spread = usual_size(sizes)
+    return [label for label, size in enumerate(sizes.tolist()) if size > usual * CROWDED * math.exp(spread)]
+
+
+def common_answers(answers: Labels, enough: float) -> Mask:
+    """Which answers (n,) are common ones: the most frequent, until there are enough of them."""
+    counts = answers.bincount()
+    order = counts.argsort(descending=True, stable=True)
+    before = counts[order].cumsum(0) - counts[order]
+    return torch.isin(answers, order[before < enough])
+
+
 def oddness(
-    known: Sequence[tuple[Points, Float64[Tensor, "n class"]]], labels: Labels
+    known: Sequence[tuple[Points, Float64[Tensor, "n class"]]],
+    labels: Labels,
+    common: Mapping[int, Mask] | None = None,
 ) -> Float64[Tensor, " n"]:
     """How near each clip (n,) is to the odd one of two clusters of its label; 1 at its mean, -1 at the other.
 
     Of each label the features count of which two clusters explain the largest share of the variance. If there
     are more clips of a label than of others, the odd cluster is that whose size is further from theirs. If
-    the two differ little in that, or there are no more, it is that with the more varied second answers.
+    the two differ little in that, or there are no more, it is that with the more varied second answers. Of a
+    label whose common answers are known it is that with fewer of them.
 
     Args:
         known: features (n, unit) and logits of each model.
         labels: the given ones (n,).
+        common: by label, which clips (n,) get a common answer; see `OrdinaryCheck.commonly_answered`.
     """
     scores = torch.zeros(len(labels), dtype=torch.float64)
-    sizes = labels.bincount()
-    usual, spread = usual_size(sizes[sizes > 0])
+    usual, spread = usual_size(labels.bincount())
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
         shown = [reduced(features[rows], COMPONENTS, whiten=False) for features, _ in known]
@@ -282,20 +342,26 @@ def oddness(
             larger = math.log(len(rows) / usual) > spread
             by_size = larger and abs(far[0] - far[1]) > FAR + spread
             first = far[0] > far[1] if by_size else varied[0] >= varied[1]
+            if common and int(label) in common:
+                usual_ones = common[int(label)][rows].double()
+                first = bool(usual_ones[parts[0]].mean() <= usual_ones[parts[1]].mean())
             scores[rows] = side(shown[best], parts[0] if first else parts[1])
     return scores
 
 
 def usual_size(sizes: Int64[Tensor, " class"]) -> tuple[float, float]:
-    """The median number of clips of a class, and the median distance to it, as a difference of logarithms."""
+    """The median number of clips of a class, and the median distance to it, as a difference of logarithms.
+
+    Classes without clips count nowhere.
+    """
+    sizes = sizes[sizes > 0]
     usual = sizes.double().median()
     return float(usual), float((sizes / usual).log().abs().median())
 
 
 def _count(labels: Labels, share: float, least: int) -> int:
     """How many clips of each label to take: a share of the median label's, and at least so many."""
-    sizes = labels.bincount()
-    return max(least, round(share * usual_size(sizes[sizes > 0])[0]))
+    return max(least, round(share * usual_size(labels.bincount())[0]))
 
 
 def variety(logits: Float64[Tensor, "n class"], label: int) -> float:
