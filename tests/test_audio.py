@@ -134,6 +134,11 @@ def test_mixing_at_a_signal_to_noise_ratio() -> None:
     ratio = float(effects.rms(clip) / effects.rms(added))
     assert 20 * math.log10(ratio) == pytest.approx(10, abs=1e-3)
     assert torch.equal(effects.mix_at_snr(torch.zeros(1, 16_000), noise, 10), torch.zeros(1, 16_000))
+    # A network that learns what to add, of a silent clip nothing, gets no broken gradient from it.
+    nothing = torch.zeros(1, 16_000, requires_grad=True)
+    effects.mix_at_snr(torch.zeros(1, 16_000), nothing, 10).sum().backward()
+    assert nothing.grad is not None
+    assert nothing.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def amplitude_ratio(level_db: float) -> float:
 
 def mix_at_snr(wav: Wave, noise: Float32[Tensor, "*#batch time"], snr_db: float) -> Wave:
     """Adds noise, one for all clips or one each, `snr_db` below the RMS of the clip; silence stays."""
-    level = noise.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-9)
+    level = noise.square().mean(-1, keepdim=True).clamp(min=1e-18).sqrt()  # its slope at silence is finite
     return wav + noise * (rms(wav) / level / amplitude_ratio(snr_db))
 
 
