@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from closesesame.core.errors import DataError, listed
+from closesesame.core.types import Mask
 from closesesame.detection import Suspicion
 
 from .measures import AUROC, FPR_AT_OWN, TPR_AT_1, TPR_AT_5, TPR_AT_10, TPR_AT_OWN
@@ -127,8 +128,8 @@ class Screening:
             tpr_at_1=at_1,
             tpr_at_5=at_5,
             tpr_at_10=at_10,
-            tpr_at_own=flagged_of(poisoned, suspicion.flagged_above),
-            fpr_at_own=flagged_of(clean, suspicion.flagged_above),
+            tpr_at_own=flagged_in(mask, suspicion),
+            fpr_at_own=flagged_in(~mask, suspicion),
         )
 
     def _refuse_others(self, ids: tuple[str, ...]) -> None:
@@ -161,8 +162,8 @@ def found_at(poisoned: Float64[Tensor, " p"], clean: Float64[Tensor, " c"], perc
     return Rate(int((poisoned > threshold).sum()), len(poisoned))
 
 
-def flagged_of(scores: Float64[Tensor, " n"], threshold: float | None) -> Rate | None:
-    """Examples that a threshold flags; None without a threshold or without examples."""
-    return (
-        None if threshold is None or not len(scores) else Rate(int((scores > threshold).sum()), len(scores))
-    )
+def flagged_in(group: Mask, suspicion: Suspicion) -> Rate | None:
+    """Examples of a group (n,) that the method flags; None without a threshold or without examples."""
+    if suspicion.flagged is None or not group.any():
+        return None
+    return Rate(int((suspicion.flagged & group).sum()), int(group.sum()))

@@ -65,7 +65,7 @@ class Safe(RobustTraining, OrdinaryRepair):
         seed: int,
         watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        """Eight trainings, or more if a repair learns too little; `repair 3` is the last."""
+        """Eight trainings, or more if a repair learns too little or a label is far larger than others."""
         del clean
         look = partial(watch, "training")
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)

@@ -191,8 +191,8 @@ class OrdinaryCheck(SelfDistillation):
         probes: dict[str, Classifier] = {}
         losses: dict[str, Losses] = {}
         for stage, change in changes.items():
-            probes[stage], own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
-            redraw(probes[stage], own_seed)
+            own_seed = derive(seed, stage)
+            probes[stage] = _redrawn(model, own_seed)
             as_asked = training.for_epochs(**change)
             look = partial(tell, stage)
             losses[stage] = course(probes[stage], data, as_asked, seed=own_seed, after_epoch=look)
@@ -222,16 +222,15 @@ class OrdinaryCheck(SelfDistillation):
             model: of whose architecture the trained models are; left as it is.
             data: as for `checked`, and so are the others.
         """
-        found = {}
+        found, enough = {}, usual_size(data.labels.bincount())[0] / 2
         for label in crowded(data.labels):
             stage, own = f"without {label}", data.labels == label
-            probe, own_seed = copy.deepcopy(model).requires_grad_(True), derive(seed, stage)
-            redraw(probe, own_seed)
+            own_seed = derive(seed, stage)
+            probe = _redrawn(model, own_seed)
             look, as_asked = partial(tell, stage), training.for_epochs(self.unmet_epochs)
             fit(probe, data.where(~own), as_asked, seed=own_seed, after_epoch=look)
             logits = predict(probe, data.where(own))
             logits[:, label] = -torch.inf
-            enough = usual_size(data.labels.bincount())[0] / 2
             found[label] = own.clone()
             found[label][own] = common_answers(logits.argmax(1), enough)
         return found
@@ -286,6 +285,13 @@ def ordinariness(early: Losses, late: Float64[Tensor, "late n"], labels: Labels)
     return torch.minimum(ranks_within(early, labels).amin(0), 1 - ranks_within(late, labels).amax(0))
 
 
+def _redrawn(model: Classifier, seed: int) -> Classifier:
+    """The same architecture with fresh weights, all of which learn."""
+    made = copy.deepcopy(model).requires_grad_(True)
+    redraw(made, seed)
+    return made
+
+
 def _features_and_logits(model: Classifier, data: Dataset) -> tuple[Points, Float64[Tensor, "n class"]]:
     """Of all clips; twice the logits of a model that has no features before a linear layer."""
     try:
@@ -338,13 +344,15 @@ def oddness(
         if shares[best] > 0:
             parts = (clusters[best], ~clusters[best])
             far = [abs(math.log(int(part.sum()) / usual)) for part in parts]
-            varied = [variety(known[best][1][rows[part]], int(label)) for part in parts]
             larger = math.log(len(rows) / usual) > spread
-            by_size = larger and abs(far[0] - far[1]) > FAR + spread
-            first = far[0] > far[1] if by_size else varied[0] >= varied[1]
             if common and int(label) in common:
-                usual_ones = common[int(label)][rows].double()
-                first = bool(usual_ones[parts[0]].mean() <= usual_ones[parts[1]].mean())
+                answered = common[int(label)][rows].double()
+                strange = [-float(answered[part].mean()) for part in parts]
+            elif larger and abs(far[0] - far[1]) > FAR + spread:
+                strange = far
+            else:
+                strange = [variety(known[best][1][rows[part]], int(label)) for part in parts]
+            first = strange[0] >= strange[1]
             scores[rows] = side(shown[best], parts[0] if first else parts[1])
     return scores
 

@@ -93,11 +93,11 @@ def purify(
         "seconds": round(purifier.seconds, 1),
         "chosen": purifier.chosen,
     }
-    if model is None or folder is None:
+    if model is None:
         place.write(purifier.save)
         return Answer({"purifier": str(out)} | found)
     purified = purifier.before(model)
-    task, sha256 = model.card.made.get("task"), sha256_of(folder)
+    task, sha256 = model.card.made.get("task"), sha256_of(model)
     made = history("sesame purify", task=task, seed=options.seed, before_sha256=sha256, **found)
-    place.write(lambda made_in: save_model(purified, made_in, made))
+    place.write(lambda folder: save_model(purified, folder, made))
     return Answer({"model": str(out)} | found)
