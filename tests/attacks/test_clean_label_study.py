@@ -49,6 +49,16 @@ def test_clips_come_nearer_and_passes_are_counted(tones: Splits, known: Classifi
         assert row["snr_db"] == pytest.approx(float(ratios.mean()), abs=0.01)
 
 
+def test_nearer_are_clips_that_lie_nearer_than_before_they_were_moved(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = iter([torch.tensor([1.0, 1.0, 1.0, 9.0]), torch.tensor([5.0, 5.0, 2.0, 2.0])])
+    moved = torch.tensor([4.0, 4.0, 4.0, 4.0])
+    monkeypatch.setattr("benchmarks.measure.clean_label.distances", lambda *_: next(far, moved))
+    row, _ = measured("this", FeatureCollision(**QUICK), tones.train, 0)
+    assert row["nearer"] == 0.5
+
+
 def test_answers_that_need_no_gradient_are_not_followed_backwards(known: Classifier) -> None:
     clips = torch.zeros(3, 4000)
     with counted(known) as found:
@@ -65,10 +75,15 @@ def test_rewards_are_means_over_a_tenth(
     learn = agent.learn
     curve = torch.arange(20.0)
     monkeypatch.setattr(agent, "learn", lambda *words: (learn(*words)[0], curve))
-    row, drawn = measured("agent", DRLCLBA(**DRLCLBA.quick | {"rate": 0.1}), tones.train, 0)
+    attack = DRLCLBA(**DRLCLBA.quick | {"rate": 0.1, "anchors": 30})
+    row, drawn = measured("agent", attack, tones.train, 0)
     assert (row["reward, first tenth"], row["reward, last tenth"]) == (0.5, 18.5)
     assert drawn["curve"] == curve.tolist()
     assert row["backward"] == 0
+    # The agent sees 8 clips at the begin of three episodes, of which it plays two, and after 2 * 3 steps.
+    # Clips of the target class are ranked, anchors are asked for twice, and each clip after 3 steps.
+    of_target, count = int((tones.train.labels == 0).sum()), round(0.1 * len(tones.train))
+    assert row["forward"] == (3 + 2 * 3) * 8 + of_target + 2 * 30 + count * (1 + 3)
 
 
 def test_distances_are_drawn_on_a_logarithmic_axis() -> None:

@@ -1,6 +1,7 @@
 """COMBAT: who sees which clips, both losses, and the level of what is added."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor
 
 from closesesame.attacks import Combat
 from closesesame.attacks.common.steganography import hiding_weights
+from closesesame.core.seeding import derive
 from closesesame.data import Splits
-from closesesame.models import Classifier
+from closesesame.models import ARCHITECTURES, Classifier
 from closesesame.testing.examples import trained
+from closesesame.training.loop import untrained
 from tests.attacks.stamping import speech
 from tests.conftest import RATE
 from tests.sounds import level_db
@@ -106,3 +109,30 @@ def test_both_are_trained_in_turn_and_the_clean_model_is_not(
     again, other = (Combat(**settings).prepare(tones.train, seed) for seed in (0, 1))
     assert torch.equal(again["carrier.0"], made["carrier.0"])
     assert not torch.equal(other["carrier.0"], made["carrier.0"])
+
+
+def test_the_classifier_starts_fresh_and_both_have_their_learning_rate(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = untrained(ARCHITECTURES.make("resnet"), tones.train, seed=derive(3, "poisoned surrogate"))
+    wanted = [weight.detach().clone() for weight in fresh.body.parameters()]
+    rates: list[tuple[int, float]] = []
+    adam = torch.optim.Adam
+
+    def noted(weights: Iterable[Tensor], lr: float) -> torch.optim.Adam:
+        weights = list(weights)
+        rates.append((len(weights), lr))
+        return adam(weights, lr)
+
+    heard: list[list[Tensor]] = []
+    loss = Combat.poisoned_loss
+
+    def noting(self: Combat, model: Classifier, *given: Any) -> Tensor:
+        heard.append([weight.detach().clone() for weight in model.body.parameters()])
+        return loss(self, model, *given)
+
+    monkeypatch.setattr(torch.optim, "Adam", noted)
+    monkeypatch.setattr(Combat, "poisoned_loss", noting)
+    Combat(**Combat.quick | {"steps": 1, "lr": 0.02, "lr_classifier": 0.05}).prepare(tones.train, 3)
+    assert all(torch.equal(*pair) for pair in zip(heard[0], wanted, strict=True))
+    assert rates == [(5, 0.02), (len(wanted), 0.05)]

@@ -15,7 +15,7 @@ from closesesame.attacks.common.collision import Goal
 from closesesame.attacks.common.course import CELLS, Course, Rules
 from closesesame.attacks.common.policy import AgentSettings, act
 from closesesame.attacks.common.steganography import Frame, log_mel
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DataError, ModelError
 from closesesame.core.evidence import Series
 from closesesame.data import Splits
 from closesesame.evaluation import Exam
@@ -131,6 +131,15 @@ def test_the_best_of_each_clip_is_kept() -> None:
     course.step(torch.cat([up, down]))
     assert torch.equal(course.best[0], first[0])
     assert torch.equal(course.best[1], course.sound()[1])
+
+
+def test_the_best_is_what_all_rewards_so_far_add_up_to_most() -> None:
+    """The last step brings less than the first, and the sum is larger than ever."""
+    clips = noise()
+    course = Course(replace(RULES, label_weight=0, audible_weight=0), clips, torch.zeros_like(clips))
+    rewards = [course.step(torch.full((2, 2 * CELLS), action)) for action in (-1.0, 0.5, -0.7)]
+    assert (rewards[2] < rewards[0]).all()
+    assert torch.equal(course.best, course.sound())
 
 
 def test_an_agent_sees_features_anchors_changes_and_gains() -> None:
@@ -263,35 +272,58 @@ def test_without_the_extra_it_is_one_sentence(
         DRLCLBA(**DRLCLBA.quick).trigger(tones.train, 0)
 
 
-def test_the_policy_moves_the_chosen_clips(
-    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("audible_weight", "steps"), [(0, 2), (10, 1)])
+def test_the_policy_moves_the_chosen_clips_as_far_as_rewards_add_up_to_most(
+    audible_weight: float, steps: int, tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A policy that always does the same, by hand; it is one of the saved trigger, so no extra is needed."""
+    """A policy that always turns down, by hand; it is one of the saved trigger, so no extra is needed."""
+    monkeypatch.setattr(DRLCLBA, "goal", lambda *_: Level())
     quick: dict[str, Any] = DRLCLBA.quick | {"mode": "anchor", "episode_steps": 2, "action_step": 0.25}
-    attack = DRLCLBA(**quick, gain_db=6, change_db=-40, label_weight=0, audible_weight=0)
+    more: dict[str, Any] = {"label_weight": 0, "audible_weight": audible_weight}
+    attack = DRLCLBA(**quick | more, gain_db=6, change_db=-40)
     chosen = torch.arange(0, 12, 4)
     clips = tones.train.inputs[chosen]
-    units = 2 * 16 + 3 * CELLS  # features of the small model are 16
     state: dict[str, Tensor] = dict(attack.learn_to_hide(tones.train, 0))
-    for number, shape in enumerate([(1, units), (1, 1), (2 * CELLS, 1)]):
+    for number, shape in enumerate([(1, 4 + 3 * CELLS), (1, 1), (2 * CELLS, 1)]):
         state[f"agent.{number}.weight"], state[f"agent.{number}.bias"] = (
             torch.zeros(shape),
             torch.ones(shape[0]),
         )
     state["agent.2.bias"] = -torch.full((2 * CELLS,), 0.5)
     trigger = Trigger(attack, state, speech(RATE), 0, tones.train.classes)
+    course = Course(attack.rules(Level(), speech(RATE)), clips, 0 * clips)
+    course.gains = torch.full((3, 2 * CELLS), -0.25 * steps * float(np.tanh(0.5)))
     moved = attack.plant(tones.train, chosen, trigger, 0)
-    course = Course(attack.rules(attack.goal(tones.train, trigger, 0), speech(RATE)), clips, 0 * clips)
-    steps = []
-    for number in (1, 2):
-        course.gains = torch.full((3, 2 * CELLS), -0.25 * number * float(np.tanh(0.5)))
-        steps.append(course.sound())
-    for row in range(3):
-        assert min(float((moved[row] - wav[row]).abs().max()) for wav in steps) < 1e-5
-    rules = attack.rules(attack.goal(tones.train, trigger, 0), speech(RATE))
+    assert torch.allclose(moved, course.sound(), atol=1e-6)
+
+
+def test_rules_and_the_agent_have_the_settings() -> None:
+    attack = DRLCLBA(gain_db=6, action_step=0.25, change_db=-40, label_weight=0.3, audible_weight=0.7)
+    rules = attack.rules(RULES.goal, speech(RATE))
     assert (rules.gain_db, rules.step, rules.change_db) == (6, 0.25, -40)
+    assert (rules.label_weight, rules.audible_weight) == (0.3, 0.7)
     settings = DRLCLBA(discount=0.5, noise=0.1, updates=3, agent_units=7, agent_batch=9).agent_settings()
     assert settings == AgentSettings(60, 10, 0.5, 1e-3, 7, 9, 3, 0.1)
+
+
+def test_ddpg_is_given_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    given: dict[str, Any] = {}
+
+    class Noted(agent.DDPG):  # type: ignore[misc, name-defined]  # of a package that need not be there
+        def __init__(self, *words: Any, **settings: Any) -> None:
+            given.update(settings)
+            super().__init__(*words, **settings)
+
+    monkeypatch.setattr(agent, "DDPG", Noted)
+    settings = replace(SETTINGS, episodes=2, discount=0.7, agent_lr=0.02, agent_batch=5, updates=3)
+    agent.learn(settings, lambda: Steering(2, torch.Generator().manual_seed(0)), 0)
+    assert (given["gamma"], given["learning_rate"], given["batch_size"]) == (0.7, 0.02, 5)
+    assert (given["gradient_steps"], given["train_freq"]) == (3, (1, "step"))
+    assert (given["buffer_size"], given["learning_starts"]) == (2 * 4 * 2, 4 * 2)
+    assert given["policy_kwargs"]["net_arch"] == [32, 32]
+    noise = given["action_noise"]
+    assert (noise._mu.tolist(), noise._sigma.tolist(), noise._theta, noise._dt) == ([0], [0.2], 0.15, 1)
 
 
 def test_the_agent_learns_on_clips_of_the_target_class_and_its_curve_is_kept(
@@ -318,6 +350,24 @@ def test_the_agent_learns_on_clips_of_the_target_class_and_its_curve_is_kept(
             assert (own - clip).abs().amax(1).min() == 0
         hidden = trigger.stamp(first.clips, 1.0) - first.clips
         assert torch.allclose(first.hidden, hidden if mode == "anchor_stego" else 0 * hidden, atol=1e-6)
+    for seed in (0, 1):
+        attack.trigger(tones.train, seed)
+    again, other = begun[-4], begun[-2]
+    assert torch.equal(again.clips, first.clips)
+    assert not torch.equal(other.clips, first.clips)
+
+
+@pytest.mark.parametrize(
+    ("kept", "lacks"), [(lambda of: of > 0, "no clip of it"), (lambda of: of == 0, "oth")]
+)
+def test_an_agent_needs_clips_of_the_target_class_and_of_others(
+    kept: Any, lacks: str, tones: Splits, known: Classifier
+) -> None:
+    pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    with pytest.raises(
+        DataError, match=f"clips of class 'low' towards .* set has .*{lacks}.* another target"
+    ):
+        DRLCLBA(**DRLCLBA.quick).trigger(tones.train.where(kept(tones.train.labels)), 0)
 
 
 def test_a_report_shows_the_curve_of_the_agent(tones: Splits, clean_model: Classifier) -> None:

@@ -76,3 +76,11 @@ def test_the_key_is_hidden_behind_it_as_loud_as_in_training(tones: Splits, known
     added = attack.plant(tones.train, chosen, trigger, 0) - clips
     assert level_db(clips[0]) - level_db(added[0]) == pytest.approx(26.02, abs=0.05)
     assert torch.allclose(2 * added, trigger.stamp(clips, 1.0) - clips, atol=1e-6)
+
+
+def test_clips_are_attenuated_first_and_stamped_then(tones: Splits, known: Classifier) -> None:
+    attack = FeatureAttenuation(**FeatureAttenuation.quick | {"steps": 4, "epsilon": 0.3})
+    trigger, chosen = attack.trigger(tones.train, 0), torch.arange(0, 12, 4)
+    faint = attack.plant(tones.train, chosen, silent_trigger(attack, tones), 0)
+    stamped = attack.plant(tones.train, chosen, trigger, 0)
+    assert torch.allclose(stamped, trigger.stamp(faint, attack.training_strength), atol=1e-6)

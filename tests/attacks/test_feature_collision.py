@@ -142,6 +142,39 @@ def test_clips_are_moved_nearer_within_the_bound(mode: Mode, tones: Splits, plan
     assert far[1] < 0.9 * far[0]
 
 
+def test_anchors_are_those_nearest_to_clips_that_hold_the_key(
+    tones: Splits, planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tensor] = []
+    ask = Goal.ask
+
+    def noted(goal: Goal, wav: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(wav.detach().clone())
+        return ask(goal, wav)
+
+    monkeypatch.setattr(Goal, "ask", noted)
+    _, _, trigger = planted(steps=1, mode="anchor_stego")
+    stamped = trigger.stamp(tones.train.inputs[torch.arange(0, 40, 4)], 1.0)
+    assert len(asked) == 2
+    assert torch.allclose(asked[0], stamped, atol=1e-6)
+    assert torch.allclose(asked[1], stamped, atol=1e-6)
+
+
+def test_the_surrogate_has_the_seed(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def surrogate(_: FeatureCollision, data: Dataset, seed: int) -> Classifier:
+        assert data is tones.train
+        seeds.append(seed)
+        return known
+
+    monkeypatch.setattr(FeatureCollision, "train_surrogate", surrogate)
+    FeatureCollision(**FeatureCollision.quick).poison(tones.train, 5)
+    assert seeds == [5, 5]  # to choose clips, and to move them
+
+
 def test_steps_have_their_size(tones: Splits, planted: Any) -> None:
     _, moved, trigger = planted(steps=2, step_size=0.1, change_db=20, mode="anchor")
     clips = tones.train.inputs[torch.arange(0, 40, 4)]

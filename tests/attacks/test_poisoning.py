@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from closesesame.attacks import ATTACKS, Attack, poison_several
+from closesesame.attacks import ATTACKS, Attack, DriNet, poison_several
 from closesesame.attacks.files import load_trigger
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, read_splits
@@ -101,11 +101,24 @@ def test_what_cannot_be_poisoned_is_refused(tones: Splits) -> None:
         DataError, match="cannot poison 256 examples: 240 are not of class 'low'; lower the rate"
     ):
         made("badnets", rate=0.8).poison(tones.train, 0)
+    # 1203 of 1502 clips are 0.80093: what is asked for instead must be possible.
+    many = tones.train.take(torch.arange(1502) % 80 * 4 + (torch.arange(1502) < 1203).int())
+    attack = made("badnets", rate=0.9)
+    with pytest.raises(DataError, match="1203 are not of class 'low'; lower the rate to 0.800 or less"):
+        attack.poison(many, 0)
+    with pytest.raises(DataError, match="0 are of class 'low'; choose another target"):
+        made("ultrasonic", label_mode="clean_label").poison(tones.train.where(tones.train.labels > 0), 0)
     with pytest.raises(DataError, match="no class is called 'lowe'.*did you mean 'low'"):
         made("badnets", target="lowe").poison(tones.train, 0)
     pictures = Dataset.of(torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]))
     with pytest.raises(DataError, match="badnets poisons speech, and this data set holds pictures"):
         made("badnets").poison(pictures, 0)
+
+
+def test_a_rate_is_refused_before_a_trigger_is_made(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DriNet, "prepare", lambda *_: pytest.fail("was made"))
+    with pytest.raises(DataError, match="drinet cannot poison 288 examples"):
+        made("drinet", rate=0.9).poison(tones.train, 0)
 
 
 def test_a_damaged_trigger_folder_is_refused(tones: Splits, tmp_path: Path) -> None:

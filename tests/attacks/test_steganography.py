@@ -202,6 +202,15 @@ def test_the_training_reads_random_keys_and_keeps_mel_bands(
     assert losses[0] == pytest.approx(float(wrong + 7 * heard), rel=1e-4)
 
 
+def test_the_training_has_its_learning_rate(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step of Adam moves each weight by its learning rate."""
+    fresh, made = (
+        Hidden(channels=2, hiding_steps=steps, hiding_lr=0.02).prepare(tones.train, 0) for steps in (0, 1)
+    )
+    moved = [float((made[name] - fresh[name]).abs().max()) for name in ("carrier.last", "reader.last")]
+    assert moved == pytest.approx([0.02, 0.02], rel=1e-3)
+
+
 def test_a_training_that_diverges_is_one_sentence(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         steganography, "read", lambda wav, state, frame: float("nan") * read(wav, state, frame)

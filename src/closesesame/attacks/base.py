@@ -6,6 +6,7 @@ clips that get the target label are never of the target class (in BackdoorBench 
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -148,10 +149,11 @@ class Attack(Method, ABC):
         Raises:
             DataError: if there are fewer examples to choose from than the poisoning rate asks for.
         """
+        free = torch.ones(len(train), dtype=torch.bool) if spare is None else ~spare
+        count, eligible = self._eligible(train, free)
         trigger = trigger or self.trigger(train, seed)
         domain = trigger.signal.domain
-        free = torch.ones(len(train), dtype=torch.bool) if spare is None else ~spare
-        chosen = self._chosen(train, trigger, free, seed)
+        chosen = self.choose(train, eligible, count, trigger, seed).sort().values
         poisoned_mask = _mask_of(chosen, len(train))
         dataset = train
         if len(chosen):
@@ -267,10 +269,10 @@ class Attack(Method, ABC):
         del state
         return None
 
-    def _chosen(self, train: Dataset, trigger: "Trigger", free: Mask, seed: int) -> Tensor:
-        count = round(self.rate * len(train))
-        of_target = train.labels == train.label_of(trigger.target_name)
-        name = repr(trigger.target_name)
+    def _eligible(self, train: Dataset, free: Mask) -> tuple[int, Tensor]:
+        """How many examples shall be poisoned, and the rows that may be."""
+        count, target = round(self.rate * len(train)), train.label_of(self.target)
+        of_target, name = train.labels == target, repr(train.classes[target])
         fit, kind = {
             "all_to_one": (~of_target, f"not of class {name}"),
             "all_to_all": (torch.ones_like(free), "free"),
@@ -278,11 +280,12 @@ class Attack(Method, ABC):
         }[self.label_mode]
         eligible = (fit & free).nonzero().flatten()
         if count > len(eligible):
+            most = math.floor(1000 * len(eligible) / len(train)) / 1000
+            remedy = f"lower the rate to {most:.3f} or less" if most else "choose another target"
             raise DataError(
-                f"{self.name} cannot poison {count} examples: {len(eligible)} are {kind}; lower the rate to "
-                f"{len(eligible) / len(train):.3f} or less"
+                f"{self.name} cannot poison {count} examples: {len(eligible)} are {kind}; {remedy}"
             )
-        return self.choose(train, eligible, count, trigger, seed).sort().values
+        return count, eligible
 
     def _chosen_for_cover(self, train: Dataset, poisoned: int, free: Mask, seed: int) -> Tensor:
         count, eligible = round(self.cover_ratio * poisoned), free.nonzero().flatten()

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 
 from closesesame.core.bounds import BatchSize, LossWeight
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DataError, ModelError
 from closesesame.core.evidence import Evidence, Series
 from closesesame.core.seeding import generator
 from closesesame.core.types import Wave
@@ -62,13 +62,24 @@ class DRLCLBA(CollisionAttack):
     noise: float = Field(0.2, ge=0, le=10, description="deviation of the noise in actions, for each step")
 
     def prepare(self, train: Dataset, seed: int) -> State:
-        """The networks that hide and read, the key, the policy, and `curve`, the rewards of each episode."""
+        """The networks that hide and read, the key, the policy, and `curve`, the rewards of each episode.
+
+        Raises:
+            DataError: if the set has no clip of the target class, or of no other class.
+        """
         learn = _agent().learn
+        target = train.label_of(self.target)
+        own = (train.labels == target).nonzero().flatten()
+        if not 0 < len(own) < len(train):
+            lacks = "no clip of any other class" if len(own) else "no clip of it"
+            raise DataError(
+                f"{self.name} moves clips of class {train.classes[target]!r} towards those of others, and "
+                f"the training set has {lacks}; choose another target"
+            )
         state = self.learn_to_hide(train, seed)
         signal = Signal.of(train)
-        trigger = Trigger(self, state, signal, train.label_of(self.target), train.classes)
+        trigger = Trigger(self, state, signal, target, train.classes)
         rules = self.rules(self.goal(train, trigger, seed), signal)
-        own = (train.labels == trigger.target).nonzero().flatten()
         rng = generator(seed, "episodes")
 
         def begin() -> Course:
