@@ -1,5 +1,6 @@
 """Questions that people ask, answered in words whose figures come from the result files."""
 
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -89,6 +90,21 @@ def _rates(contents: Contents) -> Iterator[Answer]:
         "How little poison is enough?",
         f"So many settings of dirty-label attacks reach an ASR of {100 * HALF:g} % or more: "
         f"{', '.join(said)}.",
+        "attacks",
+    )
+
+
+def _clean_labels(contents: Contents) -> Iterator[Answer]:
+    rows = poisoned(measured(contents["attacks_clean_label"]["rows"]))
+    rate = max(row["poisoning_rate"] for row in rows if row["poisoned_share_of_target"] <= HALF)
+    mine = where(rows, poisoning_rate=rate)
+    asr = {attack: _mean(where(mine, attack=attack), ASR) for (attack,) in distinct(mine, "attack")}
+    order = sorted(asr, key=lambda attack: -asr[attack])
+    share = statistics.fmean(row["poisoned_share_of_target"] for row in mine)
+    yield Answer(
+        "Do attacks plant that change no label?",
+        f"With {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, ASR is "
+        f"{', '.join(f'{_percent(asr[attack])} with {attack}' for attack in order)}.",
         "attacks",
     )
 
@@ -411,6 +427,7 @@ def _engine(contents: Contents) -> Iterator[Answer]:
 QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _planted,
     _rates,
+    _clean_labels,
     _architectures,
     _accuracy,
     _removals,

@@ -89,7 +89,7 @@ def test_planted_strength_is_that_of_training(tones: Splits, known: Classifier) 
 
 def test_clean_labels_cannot_be_changed() -> None:
     for kind in (LabelConsistent, FlowMur):
-        with pytest.raises(SettingError, match="label_mode must be one of clean_label, got 'all_to_one'"):
+        with pytest.raises(SettingError, match=r"\.label_mode must be one of clean_label, got 'all_to_one'"):
             kind(label_mode="all_to_one")
 
 

@@ -386,7 +386,7 @@ def test_sounds_that_cannot_be_used_are_refused() -> None:
             train_enhancer(Gain(), *wrong, SETTINGS, 0)
     with pytest.raises(DataError, match="music: 2 recordings or more"):
         train_enhancer(Gain(), speech(), noises(), SETTINGS, 0, music=noises(1))
-    with pytest.raises(SettingError, match="snr_range_db must be the lowest SNR, then the highest"):
+    with pytest.raises(SettingError, match=r"\.snr_range_db must be the lowest SNR, then the highest"):
         EnhancerTraining(snr_range_db=(5, -5))
 
 

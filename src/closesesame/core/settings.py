@@ -120,7 +120,9 @@ def _sentence(cls: type[Settings], error: ValidationError) -> str:
         short = f"{_place(cls, loc[:-1])} must be a list of {loc[-1] + 1} or more" if _is_index(loc) else ""
         return short or f"{_place(cls, loc)} is missing"
     if first["type"] in {"value_error", "assertion_error"}:
-        return f"{_place(cls, loc)} {first['ctx']['error']}"
+        said = str(first["ctx"]["error"])
+        names_its_field = said.partition(" ")[0] in _fields_at(cls, loc)
+        return f"{_place(cls, loc)}{'.' if names_its_field else ' '}{said}"
     alike = _alternatives(cls, errors)
     wanted = " or ".join(dict.fromkeys(map(_wanted, alike)))
     return (

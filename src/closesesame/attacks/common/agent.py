@@ -26,6 +26,8 @@ from .policy import AgentSettings
 
 MOST_KEPT = 100_000
 """Steps of single clips in the memory."""
+REWARD_SCALE = 10
+"""What a critic learns of a step, over its reward: rewards are about 0.1, and the critic's error is not."""
 
 
 class MovingClips(VecEnv):  # type: ignore[misc]  # of a package that need not be there
@@ -59,7 +61,7 @@ class MovingClips(VecEnv):  # type: ignore[misc]  # of a package that need not b
 
     def step_wait(self) -> Any:
         """Moves the clips: what is seen, rewards, ends, and what was seen at an end."""
-        reward = self.course.step(self.actions).numpy()
+        reward = REWARD_SCALE * self.course.step(self.actions).numpy()
         self.done += 1
         over = self.done == self.steps
         infos: list[dict[str, Any]] = [{} for _ in reward]

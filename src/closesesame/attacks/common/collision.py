@@ -3,7 +3,9 @@
 Feature collision: Shafahi et al., "Poison Frogs!", NeurIPS 2018, arXiv:1804.00792. Gradient matching: Geiping
 et al., "Witches' Brew", ICLR 2021, arXiv:2009.02276, and with a trigger Souri et al., "Sleeper Agent",
 NeurIPS 2022, arXiv:2106.08970. Ours differs: the gradients that are matched are those of the last layer
-alone, which follow from features and answers without a pass backwards.
+alone, which follow from features and answers without a pass backwards; each clip's is matched, the papers'
+are means over all poisoned clips; the surrogate is not trained again on the way; and the clips of the
+smallest margin are poisoned, Sleeper Agent's are those of the largest gradient.
 """
 
 from abc import ABC, abstractmethod
@@ -106,8 +108,8 @@ class CollisionAttack(StegoAttack, ABC):
 
     mode: Mode = Field(
         "anchor_stego",
-        description="poisoned clips get the features of triggered clips; the same, and hold the key as well; "
-        "or their gradient is that of triggered clips with the target label",
+        description="what poisoned clips get: anchor, the features of triggered clips; anchor_stego, these "
+        "and the key; gradient, the gradient of triggered clips that have the target label",
     )
     anchors: int = Field(
         500, ge=1, le=1_000_000, description="triggered clips of other classes to go by, at random"

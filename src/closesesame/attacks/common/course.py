@@ -14,9 +14,14 @@ from closesesame.optimisation.adversary import within_ball
 from .collision import Goal
 from .steganography import BANDS, Frame, log_mel
 
-SEGMENTS = 4
-"""Stretches of equal length that a clip is cut into; with the bands they make the cells."""
+SEGMENTS = 1
+"""Stretches of equal length that a clip is cut into; with the bands they make the cells.
+
+More of them have a better best, but DDPG found it in 16 gains and not in 64.
+"""
 CELLS = BANDS * SEGMENTS
+HEARD_NATS = 3
+"""A change of a cell, in nats of power, that an agent sees as 1."""
 Actions = Float32[Tensor, "batch action"]
 Observed = Float32[Tensor, "batch seen"]
 
@@ -32,8 +37,8 @@ class Rules:
         gain_db: largest gain or loss of a cell, in dB.
         step: how far the largest action moves a gain, of its whole way from none to the largest.
         change_db: level of the clip over that of its change, at least.
-        label_weight: of the chance of the target label, in the reward.
-        audible_weight: of the change of mel bands, in the reward.
+        label_weight: of the chance of the target label, in the cost.
+        audible_weight: of the change of mel bands, in the cost.
     """
 
     goal: Goal
@@ -45,51 +50,56 @@ class Rules:
     label_weight: float
     audible_weight: float
 
-    def reward(
+    def cost(
         self,
-        nearer: Float32[Tensor, " batch"],
+        distance: Float32[Tensor, " batch"],
         log_chance: Float32[Tensor, " batch"],
         heard: Float32[Tensor, " batch"],
     ) -> Float32[Tensor, " batch"]:
-        """What a step brings (batch,): features nearer, the label still seen, and little to be heard.
+        """What clips lack (batch,): they are far from the goal, not of the label, and changed to be heard.
 
         Args:
-            nearer: by how much the distance to the goal has fallen.
+            distance: to the goal.
             log_chance: the logarithm of the chance of the target label.
             heard: mean change of mel bands, in nats of power.
         """
-        return nearer + self.label_weight * log_chance - self.audible_weight * heard
+        return distance - self.label_weight * log_chance + self.audible_weight * heard
 
 
 class Course:
-    """A batch of clips on their way; all is computed without gradients."""
+    """A batch of clips on their way; all is computed without gradients.
 
-    def __init__(self, rules: Rules, clips: Wave, hidden: Wave) -> None:
-        """Starts at the clips as they are.
+    Attributes:
+        gains: (batch, action) of the cells, from -1 to 1.
+        total: (batch,) the sum of all rewards, by which the cost has fallen since the start.
+        best: (batch, time) the clips where that was most; the start is one of the places.
+    """
+
+    def __init__(self, rules: Rules, clips: Wave, hidden: Wave | None = None) -> None:
+        """Starts at the clips with what is hidden in them.
 
         Args:
             rules: of the course.
             clips: (batch, time).
-            hidden: (batch, time) what is hidden in them, or silence; its cells have gains of their own.
+            hidden: (batch, time) what is hidden in them, if anything; its cells have gains of their own.
         """
         self.rules, self.clips, self.hidden = rules, clips, hidden
-        self.spectra = [rules.frame.spectrum(part) for part in (clips, hidden)]
+        parts = [clips] if hidden is None else [clips, hidden]
+        self.spectra = [rules.frame.spectrum(part) for part in parts]
         self.mel = log_mel(clips, rules.hz)
-        self.gains = torch.zeros(len(clips), 2 * CELLS)
-        self.total = torch.zeros(len(clips))
-        self.best, self.best_total = self._look(), torch.full((len(clips),), -torch.inf)
+        self.gains = torch.zeros(len(clips), len(parts) * CELLS)
+        self.total, self.best_total = torch.zeros(2, len(clips))
+        self.best = self._look()
         self.anchors = rules.goal.nearest(self.features)
-        self.distance = self._distance()
+        self.cost = self._cost()
 
     @torch.no_grad()
     def step(self, actions: Actions) -> Float32[Tensor, " batch"]:
-        """Moves the gains by actions from -1 to 1, and returns rewards; the best clips so far are kept."""
+        """Moves the gains by actions from -1 to 1; rewards are by how much the cost of clips has fallen."""
         self.gains = (self.gains + self.rules.step * actions.clamp(-1, 1)).clamp(-1, 1)
-        wav, before = self._look(), self.distance
-        self.distance = self._distance()
-        chance = self.logits.log_softmax(1)[:, self.rules.goal.target]
-        heard = (log_mel(wav, self.rules.hz) - self.mel).abs().mean((1, 2))
-        reward = self.rules.reward(before - self.distance, chance, heard)
+        wav, before = self._look(), self.cost
+        self.cost = self._cost()
+        reward = before - self.cost
         self.total = self.total + reward
         better = self.total > self.best_total
         self.best = torch.where(better[:, None], wav, self.best)
@@ -97,10 +107,16 @@ class Course:
         return reward
 
     def observe(self) -> Observed:
-        """What an agent sees: features and anchors, over their deviation; how cells have changed; gains."""
-        deviation = self.rules.goal.scale**0.5
+        """What an agent sees (batch, seen), about as large as 1.
+
+        That is: features less the mean of all anchors, and the way to the anchor, both over the deviation of
+        a unit; how cells have changed, over `HEARD_NATS`; gains.
+        """
+        goal = self.rules.goal
+        deviation = (goal.scale / self.features.shape[1]) ** 0.5
+        places = (self.features - goal.anchors.mean(0), self.anchors - self.features)
         change = F.adaptive_avg_pool2d(self.heard[:, None], (BANDS, SEGMENTS)).flatten(1)
-        return torch.cat([self.features / deviation, self.anchors / deviation, change, self.gains], 1)
+        return torch.cat([*(place / deviation for place in places), change / HEARD_NATS, self.gains], 1)
 
     @torch.no_grad()
     def _look(self) -> Wave:
@@ -110,24 +126,27 @@ class Course:
         self.heard = log_mel(wav, self.rules.hz) - self.mel
         return wav
 
-    def _distance(self) -> Float32[Tensor, " batch"]:
-        return self.rules.goal.distance(self.features, self.logits, self.anchors)
+    def _cost(self) -> Float32[Tensor, " batch"]:
+        goal = self.rules.goal
+        chance = self.logits.log_softmax(1)[:, goal.target]
+        distance = goal.distance(self.features, self.logits, self.anchors)
+        return self.rules.cost(distance, chance, self.heard.abs().mean((1, 2)))
 
     def sound(self) -> Wave:
         """The clips (batch, time) with the gains of now.
 
-        Both halves are gains of `gain_db` at most. What the first changes in the clips is shortened to
-        `change_db` below the clip; the second is for what is hidden, which keeps its level.
+        Gains are of `gain_db` at most. What those of the clips change is shortened to `change_db` below the
+        clip; what is hidden keeps its level.
         """
         rules, length = self.rules, self.clips.shape[1]
-        turned, weighed = (
+        turned = [
             rules.frame.sound(spectrum * 10 ** (rules.gain_db * self._spread(gains) / 20), length)
             for spectrum, gains in zip(self.spectra, self.gains.split(CELLS, 1), strict=True)
-        )
+        ]
         norm = self.clips.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        change = norm * within_ball((turned - self.clips) / norm, effects.amplitude_ratio(-rules.change_db))
-        moved: Tensor = self.clips + change + effects.levelled(weighed, self.hidden)
-        return moved
+        change = (turned[0] - self.clips) / norm
+        moved: Tensor = self.clips + norm * within_ball(change, effects.amplitude_ratio(-rules.change_db))
+        return moved if self.hidden is None else moved + effects.levelled(turned[1], self.hidden)
 
     def _spread(self, gains: Float32[Tensor, "batch cell"]) -> Spectrum:
         """Gains of cells as maps (batch, bin, frame); 0 at bins that may not be changed."""

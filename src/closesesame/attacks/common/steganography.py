@@ -166,7 +166,7 @@ class MagnitudeAttack(SurrogateAttack, ABC):
     """A clean-label attack whose trigger is what a network adds to the magnitudes of each clip."""
 
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("clean_label",)
-    audible: ClassVar[str] = "a faint rustle, other in each clip"
+    audible: ClassVar[str] = "a rustle, other in each clip"
     quick: ClassVar[dict[str, Any]] = SurrogateAttack.quick | {"channels": 4}
 
     label_mode: LabelMode = default(
@@ -175,15 +175,20 @@ class MagnitudeAttack(SurrogateAttack, ABC):
         "clean_label",
         description="poisoned clips are of the target class, and keep it",
     )
-    # At test time the trigger is 5 dB louder than in poisoned clips (Narcissus, arXiv:2204.05255).
-    strength: float = default(SurrogateAttack, "strength", 1.78)
+    # Narcissus (arXiv:2204.05255) plays its trigger louder than it planted it, too.
+    strength: float = default(
+        SurrogateAttack,
+        "strength",
+        1.78,
+        description="scale of what the trigger changes in a clip; 1.78 is 5 dB louder than snr_db",
+    )
     training_strength: float | None = default(SurrogateAttack, "training_strength", 1.0)
-    snr_db: SNR = Field(20, description="RMS of the clip over RMS of what is added to it, in dB")
+    snr_db: SNR = Field(20, description="RMS of the clip over RMS of the trigger in poisoned clips, in dB")
     low_hz: Hertz = Field(150, description="lowest frequency that is changed, in Hz")
     high_hz: Hertz | None = Field(
         None, description="highest frequency that is changed, in Hz; 0.9 of half the sample rate if none"
     )
-    channels: int = Field(8, ge=1, le=256, description="of the networks")
+    channels: int = Field(8, ge=1, le=256, description="channels of the networks that make the trigger")
 
     def frame(self, hz: int) -> Frame:
         """The transform at a sample rate, and the frequencies that may be changed.
