@@ -4,8 +4,8 @@ Huang, Yao, Xiao, Chen, Wen, 2026, arXiv:2607.01729. Ours differs: only the abst
 deep steganography, anchors in the space of features, an agent of deep deterministic policy gradients, and
 clean labels; a summary adds rewards for feature collision, for the label, and for what is heard. What the
 agent sees and does is ours: it turns gains of 8 bands of a clip, within a bound, and those of the key hidden
-in it. A step is rewarded for what it changes, and the end of an episode brings nothing more;
-rewards are discounted by 0.8, since with 0.99 the critic's errors add up and the agent learns nothing. The surrogate is
+in it. A step is rewarded for what it changes, and the end of an episode brings nothing more; rewards are
+discounted by 0.8, since with 0.99 the critic's errors add up and the agent learns nothing. The surrogate is
 trained once. By default poisoned clips hold the key, too: with anchors alone, the literal reading (mode
 `anchor`), nothing of it is in the training set, and a victim that is trained from fresh weights has other
 features than the surrogate. Key and move have a bound of 20 dB each, so both together may be 17 dB below the
