@@ -13,7 +13,7 @@ from benchmarks import render
 from benchmarks.__main__ import entries
 from benchmarks.__main__ import main as run
 from benchmarks.render import pages, rows
-from benchmarks.render.answers import best_of_families
+from benchmarks.render.answers import best_of_families, clean_labels
 from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
 from closesesame.core.errors import DataError
@@ -209,6 +209,26 @@ def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
     blind = {"small_test": content(row("detection", "strip", auroc=0.6, tpr_at_1=0.1))}
     (tested,) = best_of_families({"small": content(*found[:3])} | blind)
     assert tested.words.startswith("strip: AUROC 0.600")  # what was tuned on is not counted
+
+
+def test_clean_label_attacks_are_compared_with_half_of_their_class_poisoned() -> None:
+    found = [
+        row("none", "none", rate, attack=attack, asr=asr, seed=seed, poisoned_share_of_target=share)
+        for rate, share, attack, seed, asr in (
+            (0.0, None, "low", 0, 0.9),
+            (0.03, 0.3, "low", 0, 0.8),
+            (0.05, 0.5, "low", 0, 0.2),
+            (0.05, 0.5, "low", 1, 0.4),
+            (0.05, 0.48, "high", 0, 0.5),
+            (0.08, 0.8, "low", 0, 0.9),
+        )
+    ]
+    repaired = row("removal", "ft", attack="low", asr=0.0, poisoned_share_of_target=0.5)
+    (said,) = clean_labels({"attacks_clean_label": content() | {"rows": [*found, repaired]}})
+    assert said.words == (
+        "With 49.3 % of the target class poisoned, 5 % of all clips, ASR is 50.0 % with high, 30.0 % with "
+        "low."
+    )
 
 
 def test_alarms_on_backdoored_and_on_clean_models_are_told_apart_and_a_clean_model_counts_once() -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from closesesame import __version__, load_splits
-from closesesame.attacks import DRLCLBA, FeatureCollision
+from closesesame.attacks import DRLCLBA, FeatureCollision, Trigger
 from closesesame.attacks.common.collision import CollisionAttack, Goal, Mode
 from closesesame.bench.results import write_result
 from closesesame.core.machine import host
@@ -44,6 +44,8 @@ ABOUT = (
     "clip from the anchor that it is moved to, squared, over the variance of the anchors; in mode `gradient` "
     "1 less the cosine of its gradient with that of triggered clips. Clean: of the clips as they were. "
     "Carried: before they are moved, with the key where poisoned clips hold it. Moved: as they are planted. "
+    "Bits: share of the 32 of the key that the reading network finds in planted clips, and in clips of other "
+    "classes with the trigger as it is played. "
     "Forward and backward: clips that the surrogate was given, in the agent's training, too. SNR, PESQ and "
     "STOI compare planted with clean clips. Seconds are processor time, with the training of the networks "
     "that hide and without that of the surrogate."
@@ -69,6 +71,8 @@ def measured(
         what: distances(goal, clips, anchors)
         for what, clips in (("clean", clean), ("carried", carried), ("moved", moved))
     }
+    others = train.where(train.labels != trigger.target)
+    played = trigger.stamp(others.inputs[spread(len(others))])
     judged = spread(len(rows))
     changes = measure_stealth(clean[judged], moved[judged], trigger.signal.hz)
     curve = trigger.state.get("curve", torch.zeros(0))
@@ -78,6 +82,8 @@ def measured(
         "clips": len(rows),
         **{f"distance, {what}": float(values.mean()) for what, values in far.items()},
         "nearer": float((far["moved"] < far["carried"]).float().mean()),
+        "bits, planted": bits_read(attack, moved, trigger),
+        "bits, played": bits_read(attack, played, trigger),
         "reward, first tenth": float(curve[:tenth].mean()) if tenth else None,
         "reward, last tenth": float(curve[-tenth:].mean()) if tenth else None,
         "forward": passes["forward"],
@@ -105,6 +111,13 @@ def counted(model: nn.Module) -> Iterator[dict[str, int]]:
         yield found
     finally:
         hook.remove()
+
+
+@torch.no_grad()
+def bits_read(attack: CollisionAttack, clips: Wave, trigger: Trigger) -> float:
+    """The share of the key's bits that the reading network finds in clips."""
+    found = attack.keys_in(clips, trigger.state, trigger.signal)
+    return float(((found > 0) == (trigger.state["key"] > 0)).float().mean())
 
 
 @torch.no_grad()

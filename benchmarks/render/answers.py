@@ -94,8 +94,9 @@ def _rates(contents: Contents) -> Iterator[Answer]:
     )
 
 
-def _clean_labels(contents: Contents) -> Iterator[Answer]:
-    rows = poisoned(measured(contents["attacks_clean_label"]["rows"]))
+def clean_labels(contents: Contents) -> Iterator[Answer]:
+    """What clean-label attacks plant at the highest rate that leaves half of the class as it is."""
+    rows = where(poisoned(measured(contents["attacks_clean_label"]["rows"])), family=BARE)
     rate = max(row["poisoning_rate"] for row in rows if row["poisoned_share_of_target"] <= HALF)
     mine = where(rows, poisoning_rate=rate)
     asr = {attack: _mean(where(mine, attack=attack), ASR) for (attack,) in distinct(mine, "attack")}
@@ -427,7 +428,7 @@ def _engine(contents: Contents) -> Iterator[Answer]:
 QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _planted,
     _rates,
-    _clean_labels,
+    clean_labels,
     _architectures,
     _accuracy,
     _removals,

@@ -5,12 +5,15 @@ import re
 import pytest
 import torch
 
-from benchmarks.measure.clean_label import ATTACKS, counted, measured
+from benchmarks.measure.clean_label import ATTACKS, bits_read, counted, measured
 from benchmarks.render.clean_label import clean_label
 from benchmarks.render.pages import render
-from closesesame.attacks import DRLCLBA, FeatureCollision
+from closesesame.attacks import DRLCLBA, FeatureCollision, Trigger
 from closesesame.data import Splits
+from closesesame.evaluation.stealth import spread
 from closesesame.models import Classifier
+from tests.attacks.stamping import speech
+from tests.conftest import RATE
 
 QUICK = FeatureCollision.quick | {"rate": 0.1, "anchors": 30}
 
@@ -45,7 +48,11 @@ def test_clips_come_nearer_and_passes_are_counted(tones: Splits, known: Classifi
         poisoned = attack.poison(tones.train, 0)
         rows = poisoned.poisoned_mask.nonzero().flatten()
         clean, moved = (data.inputs[rows] for data in (tones.train, poisoned.dataset))
+        others = tones.train.inputs[tones.train.labels != 0]
+        played = poisoned.trigger.stamp(others[spread(len(others))])
         ratios = 20 * (clean.norm(dim=1) / (moved - clean).norm(dim=1)).log10()
+        assert row["bits, played"] == bits_read(attack, played, poisoned.trigger)
+        assert row["bits, planted"] == bits_read(attack, moved, poisoned.trigger)
         assert row["snr_db"] == pytest.approx(float(ratios.mean()), abs=0.01)
 
 
@@ -57,6 +64,18 @@ def test_nearer_are_clips_that_lie_nearer_than_before_they_were_moved(
     monkeypatch.setattr("benchmarks.measure.clean_label.distances", lambda *_: next(far, moved))
     row, _ = measured("this", FeatureCollision(**QUICK), tones.train, 0)
     assert row["nearer"] == 0.5
+
+
+def test_bits_are_those_that_are_read(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = FeatureCollision()
+    key = torch.ones(8, 4)
+    found = torch.ones(3, 8, 4)
+    found[0, 0] = found[2, 3, 3] = -2
+    monkeypatch.setattr(FeatureCollision, "keys_in", lambda *_: found)
+    trigger = Trigger(attack, {"key": key}, speech(RATE), 0, tones.train.classes)
+    assert bits_read(attack, torch.zeros(3, 10), trigger) == pytest.approx(1 - 5 / 96)
+    trigger = Trigger(attack, {"key": -key}, speech(RATE), 0, tones.train.classes)
+    assert bits_read(attack, torch.zeros(3, 10), trigger) == pytest.approx(5 / 96)
 
 
 def test_answers_that_need_no_gradient_are_not_followed_backwards(known: Classifier) -> None:
