@@ -251,6 +251,8 @@ class StegoAttack(MagnitudeAttack, ABC):
         hz = Signal.of(train).hz
         frame = self.frame(hz)
         state = hiding_weights(self.channels, 2, rng) | reading_weights(self.channels, rng)
+        # It begins by adding the message alone: from random weights most seeds learn to hide nothing.
+        state["carrier.last"][:, :-1], state["carrier.last"][:, -1] = 0, 1
         weights = [weight.requires_grad_() for weight in state.values()]
         optimizer = torch.optim.Adam(weights, self.hiding_lr)
         for clips, _ in draws(train, self.hiding_batch, self.hiding_steps, "learning to hide", seed):
