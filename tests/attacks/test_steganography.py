@@ -133,6 +133,18 @@ def test_the_key_is_read_again_from_clips_it_was_not_trained_on(
     assert ((turned > 0) == (state["key"] < 0)).float().mean() > 0.9
 
 
+def test_training_begins_by_adding_the_message_alone_and_reads_it_whatever_the_seed() -> None:
+    """From random weights, three of four seeds learned to hide nothing."""
+    data, later = make_tones(64, 5, length=2048), make_tones(24, 6, length=2048)
+    begun = Hidden(hiding_steps=0).prepare(data, 1)["carrier.last"].flatten()
+    assert begun.tolist() == [0] * 9 + [1]
+    attack = Hidden(hiding_steps=60, hearing_weight=0)
+    for seed in (1, 2):
+        state, signal = attack.prepare(data, seed), Signal.of(data)
+        found = attack.keys_in(attack.apply(later.inputs[:], state, signal), state, signal)
+        assert ((found > 0) == (state["key"] > 0)).float().mean() > 0.9
+
+
 def test_it_is_hidden_at_its_level_between_its_frequencies_and_differs_by_clip(
     learnt: tuple[Hidden, dict[str, Tensor], Dataset],
 ) -> None:
