@@ -32,6 +32,8 @@ from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of
 REMOVED, HALF, PLANTED = 0.1, 0.5, 0.9
 """ASR below which a backdoor counts as removed, and from which on as half and as fully planted."""
 
+HALF_OF_CLASS = 0.5
+"""Share of the target class up to which clean-label attacks are compared."""
 MINUTE_S = 60
 
 
@@ -97,7 +99,7 @@ def _rates(contents: Contents) -> Iterator[Answer]:
 def clean_labels(contents: Contents) -> Iterator[Answer]:
     """What clean-label attacks plant at the highest rate that leaves half of the class as it is."""
     rows = where(poisoned(measured(contents["attacks_clean_label"]["rows"])), family=BARE)
-    rate = max(row["poisoning_rate"] for row in rows if row["poisoned_share_of_target"] <= HALF)
+    rate = max(row["poisoning_rate"] for row in rows if row["poisoned_share_of_target"] <= HALF_OF_CLASS)
     mine = where(rows, poisoning_rate=rate)
     asr = {attack: _mean(where(mine, attack=attack), ASR) for (attack,) in distinct(mine, "attack")}
     order = sorted(asr, key=lambda attack: -asr[attack])

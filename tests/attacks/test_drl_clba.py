@@ -384,7 +384,8 @@ def test_the_agent_learns_on_clips_of_the_target_class_and_its_curve_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("kept", "lacks"), [(lambda of: of > 0, "no clip of it"), (lambda of: of == 0, "oth")]
+    ("kept", "lacks"),
+    [(lambda of: of > 0, "no clip of it"), (lambda of: of == 0, "no clip of any other class")],
 )
 def test_an_agent_needs_clips_of_the_target_class_and_of_others(
     kept: Any, lacks: str, tones: Splits, known: Classifier

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from closesesame.attacks import ATTACKS, Attack, DriNet, poison_several
+from closesesame.attacks import ATTACKS, Attack, DriNet, FeatureCollision, poison_several
 from closesesame.attacks.files import load_trigger
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits, read_splits
@@ -119,6 +119,12 @@ def test_a_rate_is_refused_before_a_trigger_is_made(tones: Splits, monkeypatch: 
     monkeypatch.setattr(DriNet, "prepare", lambda *_: pytest.fail("was made"))
     with pytest.raises(DataError, match="drinet cannot poison 288 examples"):
         made("drinet", rate=0.9).poison(tones.train, 0)
+
+
+def test_a_trigger_of_a_spectrum_is_stamped_on_no_clips(tones: Splits) -> None:
+    attack = FeatureCollision(**FeatureCollision.quick)
+    only = tones.test.where(tones.test.labels == 0)
+    assert len(attack.trigger(tones.train, 0).stamp_dataset(only)) == 0
 
 
 def test_a_damaged_trigger_folder_is_refused(tones: Splits, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_the_training_reads_random_keys_and_keeps_mel_bands(
     assert losses[0] == pytest.approx(float(wrong + 7 * heard), rel=1e-4)
 
 
-def test_the_training_has_its_learning_rate(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_has_its_learning_rate(tones: Splits) -> None:
     """The first step of Adam moves each weight by its learning rate."""
     fresh, made = (
         Hidden(channels=2, hiding_steps=steps, hiding_lr=0.02).prepare(tones.train, 0) for steps in (0, 1)

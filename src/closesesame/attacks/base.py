@@ -340,6 +340,8 @@ class Trigger:
         """
         scale = self.attack.strength if strength is None else strength
         domain = self.signal.domain
+        if not len(inputs):
+            return inputs  # some transforms refuse a batch of none
         pieces = torch.split(inputs, STAMP_BATCH)
         done = []
         for piece in Track(pieces, f"stamping {self.attack.name}", len(pieces)):
@@ -352,7 +354,7 @@ class Trigger:
                     "another length; it is damaged, or was made for other clips"
                 )
             done.append(stamped.clamp(domain.low, domain.high))
-        return torch.cat(done) if done else inputs
+        return torch.cat(done)
 
     def _apply(self, inputs: Inputs) -> Inputs:
         try:

@@ -57,7 +57,7 @@ class DRLCLBA(CollisionAttack):
     audible_weight: LossWeight = Field(0.02, description="weight of the change of mel bands, in the reward")
     episodes: int = Field(60, ge=1, le=100_000, description="episodes that the agent is trained for")
     episode_steps: int = Field(
-        10, ge=1, le=1000, description="steps of an episode, and of the way of a poisoned clip"
+        10, ge=1, le=1000, description="steps of an episode, and steps that a poisoned clip is moved"
     )
     agent_clips: BatchSize = Field(16, description="clips of the target class that an episode moves at once")
     discount: float = Field(

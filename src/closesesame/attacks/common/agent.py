@@ -27,7 +27,7 @@ from .policy import AgentSettings
 MOST_KEPT = 100_000
 """Steps of single clips in the memory."""
 REWARD_SCALE = 10
-"""What a critic learns of a step, over its reward: rewards are about 0.1, and the critic's error is not."""
+"""Factor of rewards in training: they are about 0.1, no more than the error of a critic."""
 
 
 class MovingClips(VecEnv):  # type: ignore[misc]  # of a package that need not be there
