@@ -213,21 +213,24 @@ def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
 
 def test_clean_label_attacks_are_compared_with_half_of_their_class_poisoned() -> None:
     found = [
-        row("none", "none", rate, attack=attack, asr=asr, seed=seed, poisoned_share_of_target=share)
-        for rate, share, attack, seed, asr in (
-            (0.0, None, "low", 0, 0.9),
-            (0.03, 0.3, "low", 0, 0.8),
-            (0.05, 0.5, "low", 0, 0.2),
-            (0.05, 0.5, "low", 1, 0.4),
-            (0.05, 0.48, "high", 0, 0.5),
-            (0.08, 0.8, "low", 0, 0.9),
+        row("none", "none", rate, attack=attack, asr=asr, ra=ra, seed=seed, poisoned_share_of_target=share)
+        for rate, share, attack, seed, asr, ra in (
+            (0.0, None, "low", 0, 0.03, 0.8),
+            (0.0, None, "high", 0, 0.01, 0.8),
+            (0.03, 0.3, "low", 0, 0.8, 0.1),
+            (0.05, 0.5, "low", 0, 0.2, 0.6),
+            (0.05, 0.5, "low", 1, 0.4, 0.5),
+            (0.05, 0.48, "high", 0, 0.5, 0.35),
+            (0.05, 0.5, "high: no trigger", 0, 0.6, 0.2),
+            (0.08, 0.8, "low", 0, 0.9, 0.1),
         )
     ]
     repaired = row("removal", "ft", attack="low", asr=0.0, poisoned_share_of_target=0.5)
     (said,) = clean_labels({"attacks_clean_label": content() | {"rows": [*found, repaired]}})
     assert said.words == (
-        "With 49.3 % of the target class poisoned, 5 % of all clips, ASR is 50.0 % with high, 30.0 % with "
-        "low."
+        "With 49.5 % of the target class poisoned, 5 % of all clips, ASR and (in brackets) RA are 50.0 % "
+        "(35.0 %) with high and 30.0 % (55.0 %) with low; of models that were never poisoned ASR is at most "
+        "3.0 %. What each part of an attack brings stands in the tables."
     )
 
 

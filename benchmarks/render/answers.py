@@ -98,16 +98,23 @@ def _rates(contents: Contents) -> Iterator[Answer]:
 
 def clean_labels(contents: Contents) -> Iterator[Answer]:
     """What clean-label attacks plant at the highest rate that leaves half of the class as it is."""
-    rows = where(poisoned(measured(contents["attacks_clean_label"]["rows"])), family=BARE)
-    rate = max(row["poisoning_rate"] for row in rows if row["poisoned_share_of_target"] <= HALF_OF_CLASS)
-    mine = where(rows, poisoning_rate=rate)
-    asr = {attack: _mean(where(mine, attack=attack), ASR) for (attack,) in distinct(mine, "attack")}
-    order = sorted(asr, key=lambda attack: -asr[attack])
+    rows = where(measured(contents["attacks_clean_label"]["rows"]), family=BARE)
+    planted = poisoned(rows)
+    rate = max(row["poisoning_rate"] for row in planted if row["poisoned_share_of_target"] <= HALF_OF_CLASS)
+    mine = where(planted, poisoning_rate=rate)
+    groups = [where(mine, attack=attack) for (attack,) in distinct(mine, "attack") if ":" not in attack]
+    groups.sort(key=lambda group: -_mean(group, ASR))
     share = statistics.fmean(row["poisoned_share_of_target"] for row in mine)
+    said = [
+        f"{_percent(_mean(group, ASR))} ({_percent(_mean(group, RA))}) with {group[0]['attack']}"
+        for group in groups
+    ]
+    clean = max(row["asr"] for row in poisoned(rows, wanted=False))
     yield Answer(
         "Do attacks plant that change no label?",
-        f"With {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, ASR is "
-        f"{', '.join(f'{_percent(asr[attack])} with {attack}' for attack in order)}.",
+        f"With {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, ASR and (in "
+        f"brackets) RA are {_listed(said)}; of models that were never poisoned ASR is at most "
+        f"{_percent(clean)}. What each part of an attack brings stands in the tables.",
         "attacks",
     )
 

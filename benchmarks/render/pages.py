@@ -232,7 +232,7 @@ def attacks(content: Mapping[str, Any]) -> list[str]:
     rates = sorted({row["poisoning_rate"] for row in poisoned(rows)})
     head = ["model", "attack", "seeds", *(f"clean model: {measure.name}" for measure in (ACC, ASR, RA))]
     for rate in rates:
-        head += [f"{100 * rate:g} %: {ACC.name}", ASR.name, "of the class"]
+        head += [f"{100 * rate:g} %: {ACC.name}", ASR.name, RA.name, "of the class"]
     head += [measure.heading for measure in OF_TRIGGERS]
     lines = []
     for model, attack in distinct(rows, "model", "attack"):
@@ -241,7 +241,7 @@ def attacks(content: Mapping[str, Any]) -> list[str]:
         line = [model, attack, seeds_of(mine), *(_planted(at[0.0], measure) for measure in (ACC, ASR, RA))]
         for rate in rates:
             share = [row["poisoned_share_of_target"] for row in at[rate]]
-            line += [_planted(at[rate], measure) for measure in (ACC, ASR)]
+            line += [_planted(at[rate], measure) for measure in (ACC, ASR, RA)]
             line.append(ACC.said(sum(share) / len(share)) if share else "")
         lines.append([*line, *(shown(at[0.0] or mine, measure) for measure in OF_TRIGGERS)])
     about = (
