@@ -148,10 +148,12 @@ def test_mixing_at_a_signal_to_noise_ratio() -> None:
         (augment.strong, (6, 40, 51)),
         (augment.varied, (6, 40, 51)),
         (augment.crowded, (6, 40, 51)),
+        (augment.exchanged, (6, 40, 51)),
         (augment.light_sound, (6, 8000)),
         (augment.strong_sound, (6, 8000)),
         (augment.varied_sound, (6, 8000)),
         (augment.crowded_sound, (6, 8000)),
+        (augment.exchanged_sound, (6, 8000)),
     ],
 )
 def test_augmentation_repeats_by_seed_keeps_shape_and_input(
@@ -181,7 +183,7 @@ def test_strong_sound_changes_the_pitch_by_at_most_15_percent() -> None:
 @given(bands=st.integers(8, 64), frames=st.integers(3, 60), seed=st.integers(0, 99))
 def test_augmentation_works_on_maps_of_any_size(bands: int, frames: int, seed: int) -> None:
     maps = torch.zeros(2, bands, frames)
-    for change in (augment.light, augment.strong, augment.varied, augment.crowded):
+    for change in (augment.light, augment.strong, augment.varied, augment.crowded, augment.exchanged):
         assert change(maps, torch.Generator().manual_seed(seed)).shape == maps.shape
 
 
@@ -554,6 +556,55 @@ def test_crowded_sound_lets_pieces_of_another_clip_be_heard(monkeypatch: pytest.
     monkeypatch.setattr(augment, "PIECES", 3)
     more = [augment.crowded_sound(clips, torch.Generator().manual_seed(n))[1].any() for n in range(400)]
     assert sum(map(int, more)) / 400 == pytest.approx(1 - 0.75**3, abs=0.07)
+
+
+def test_cells_are_exchanged_where_they_are_quiet_in_both() -> None:
+    one = torch.arange(10.0).reshape(1, 2, 5)
+    other = 100 + one.flip(2).flip(1)  # from 109 down to 100
+    share = torch.tensor([0.79])  # seven cells: 0 to 6 of the one, the last seven of the other
+    expected = [0, 1, 2, 106, 105, 104, 103, 7, 8, 9]
+    assert augment.with_quiet_of(one, other, share).flatten().tolist() == expected
+    # Each map is measured by itself, and has a share of its own; at least one cell is quiet.
+    shares = torch.tensor([0.79, 0.61, 0.0])
+    maps, others = torch.cat([one, one - 1000, one]), torch.cat([other, other, one.flip(2)])
+    changed = augment.with_quiet_of(maps, others, shares)
+    assert changed[0].flatten().tolist() == expected
+    assert (changed[1] - maps[1] != 0).flatten().nonzero()[:, 0].tolist() == [4, 5]
+    assert torch.equal(changed[2], one[0])
+
+
+def test_exchanged_takes_the_quiet_cells_of_another_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "varied", lambda maps, _: 2 * maps)
+    maps = torch.arange(1000.0).reshape(1, 20, 50).repeat(2, 1, 1)
+    maps[1] += 0.25
+    heard = torch.stack([augment.exchanged(maps, torch.Generator().manual_seed(n)) for n in range(200)]) / 2
+    taken = (heard[:, 0] - maps[0] != 0).flatten(1)
+    hit = taken.any(1)
+    assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.1)  # two maps in any order
+    count = taken[hit].sum(1)
+    assert torch.equal(taken[hit], torch.arange(1000) < count[:, None])  # the quietest
+    assert 500 <= int(count.min()) < 520
+    assert 830 < int(count.max()) <= 850
+    assert torch.equal(heard[hit][:, 0].flatten(1)[taken[hit]] % 1, torch.full((int(count.sum()),), 0.25))
+
+
+def test_exchanged_sound_takes_the_quiet_moments_of_another_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: 2 * wav)
+    # A hundred moments of three samples, the last of which has one; each is louder than the one before.
+    one = torch.arange(298) // 3 + 1.0
+    clips = torch.stack([one, one + 0.5]) * torch.where(torch.arange(298) % 2 == 0, 1, -1)
+    heard = torch.stack(
+        [augment.exchanged_sound(clips, torch.Generator().manual_seed(n)) for n in range(200)]
+    )
+    taken = heard[:, 0] / 2 != clips[0]
+    hit = taken.any(1)
+    assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.1)
+    count = taken[hit].sum(1)
+    assert torch.equal(taken[hit], torch.arange(298) < count[:, None])
+    assert not (count % 3).any()  # whole moments
+    assert 3 * 50 <= int(count.min()) < 3 * 53
+    assert 3 * 82 < int(count.max()) <= 3 * 85
+    assert torch.equal(heard[hit][:, 0][taken[hit]], (2 * clips[1]).expand(int(hit.sum()), -1)[taken[hit]])
 
 
 def test_a_piece_is_from_any_frame_and_near_bands_and_up_to_1_5_louder() -> None:

@@ -19,6 +19,7 @@ from closesesame.training import Training, fit, ordinary, predict, selfdistillat
 from closesesame.training.clusters import explained
 from closesesame.training.features import features_of
 from closesesame.training.ordinary import (
+    Ordinary,
     OrdinaryRepair,
     best_known,
     common_answers,
@@ -30,6 +31,7 @@ from closesesame.training.ordinary import (
     passing,
     ranks_within,
 )
+from closesesame.training.quiet import UnderSpeech
 from closesesame.training.weights import redraw
 from tests.conftest import SMALL
 from tests.removal.tiny import assert_same, state, vectors, victim
@@ -149,6 +151,10 @@ def test_the_best_known_clips_of_each_label_are_at_most_as_many() -> None:
     assert best_known(losses, labels, 0.01, 2).tolist() == [0, 3, 10, 11, 12, 15]
     # Labels that no clip has count nowhere.
     assert best_known(losses, 5 * labels, 0.75, 1).tolist() == [0, 1, 3, 11, 12, 15]
+    # What is barred is not taken in any case, and others take its place; the median label is as large.
+    barred = torch.zeros(16, dtype=torch.bool)
+    barred[[0, 3, 11, 12, 13, 14, 15]] = True
+    assert best_known(losses, labels, 0.75, 3, barred).tolist() == [1, 2, 4, 9, 10]
 
 
 def answered(answers: Sequence[int], label: int = 0, second: bool = True) -> Tensor:
@@ -255,7 +261,8 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
     monkeypatch.setattr(ordinary, "ordinariness", score)
     method = OrdinaryRepair(slow_epochs=3, strong_epochs=5, ordinary_share=0.2, ordinary_least=1)
     own = Training(epochs=9, steps=77, lr=0.01, batch_size=10)
-    rows = method.ordinary(model, data, own, 5, lambda stage, epoch, _: told.append((stage, epoch)))
+    rows, barred = method.ordinary(model, data, own, 5, lambda stage, epoch, _: told.append((stage, epoch)))
+    assert not barred.any()
     shared = {"batch_size": 10, "steps": None}
     assert asked["slow"] == (
         Training(epochs=3, lr=0.002, schedule="constant", augmentation="light", **shared),
@@ -329,11 +336,44 @@ def test_no_clip_of_such_a_label_is_chosen_that_does_not_get_a_common_answer(
     for label in (0, 2):
         own = data.labels == label
         monkeypatch.setattr(OrdinaryRepair, "commonly_answered", lambda *_, label=label: {label: common})
-        rows = method.ordinary(victim(), data, Training(), 5, silent)
+        rows = method.ordinary(victim(), data, Training(), 5, silent).rows
         chosen = torch.zeros(30, dtype=torch.bool)
         chosen[rows] = True
         assert chosen[own].sum() == min(int(own.sum()) // 2, 5)
         assert not (chosen & own & ~common).any()
+
+
+def test_of_a_label_that_quiet_cells_tell_the_odd_half_is_barred(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, common = vectors(30), torch.arange(30) % 2 == 0
+    chances, model, given = torch.linspace(0, 1, 30).double(), victim(), list[Any]()
+    odd = torch.linspace(-0.9, 0.5, 30).double()
+
+    def told(of: Classifier, clips: Dataset, seed: int) -> Tensor:
+        assert (of, clips, seed) == (model, data, 5)
+        return chances
+
+    telling = torch.arange(30) % 5 == 0
+
+    def under_speech(found: Tensor, labels: Tensor) -> UnderSpeech:
+        assert found is chances
+        assert labels is data.labels
+        return UnderSpeech([0, 2], telling)
+
+    monkeypatch.setattr(ordinary, "course", lambda *_, **__: torch.rand(3, 30).double())
+    monkeypatch.setattr(ordinary, "oddness", lambda *found: given.append(found[2]) or odd)
+    monkeypatch.setattr(ordinary, "telling", told)
+    monkeypatch.setattr(ordinary, "under_speech", under_speech)
+    monkeypatch.setattr(OrdinaryRepair, "commonly_answered", lambda *_: {2: common})
+    rows, barred = OrdinaryRepair().ordinary(model, data, Training(), 5, silent)
+    # What never met a label says of it comes first.
+    assert list(given[0]) == [0, 2]
+    assert torch.equal(given[0][0], chances)
+    assert torch.equal(given[0][2], 1 - common.double())
+    aside = (odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)
+    assert torch.equal(barred, (aside | telling) & (data.labels != 1))
+    for part in (aside, telling, data.labels != 1):
+        assert 0 < int((barred & part).sum()) < int(part.sum())
+    assert not barred[rows].any()
 
 
 def test_far_larger_is_beyond_what_sizes_usually_differ_by() -> None:
@@ -354,16 +394,16 @@ def test_common_answers_are_the_most_frequent_until_there_are_enough() -> None:
         assert common_answers(answers, enough).tolist() == [one in common for one in answers.tolist()]
 
 
-def test_the_odd_cluster_of_a_far_larger_label_is_the_one_with_fewer_common_answers() -> None:
+def test_the_odd_cluster_is_the_one_with_the_stranger_clips_where_that_is_known() -> None:
     # By size, and by second answers, which are all the same, the five of label 2 are odd.
     labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2])
     places = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 1, 1, 7, 7, 7, 7, 7]).double()[:, None]
     known = [(places, torch.zeros(14, 3).double())]
     assert ordinary.oddness(known, labels)[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
-    common = torch.zeros(14, dtype=torch.bool)
-    common[[6, 9, 10, 11]] = True  # one of three, three of five
-    assert ordinary.oddness(known, labels, {2: common})[6:].tolist() == pytest.approx([1] * 3 + [-1] * 5)
-    assert ordinary.oddness(known, labels, {1: common})[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
+    strange = torch.ones(14).double()
+    strange[[6, 9, 10, 11]] = 0  # of one of three, and of three of five
+    assert ordinary.oddness(known, labels, {2: strange})[6:].tolist() == pytest.approx([1] * 3 + [-1] * 5)
+    assert ordinary.oddness(known, labels, {1: strange})[6:].tolist() == pytest.approx([-1] * 3 + [1] * 5)
 
 
 class Runs:
@@ -379,7 +419,8 @@ class Runs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: Tensor) -> None:
         self.data, self.model, self.told = vectors(30), victim(), list[tuple[str, int]]()
-        monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: rows)
+        self.barred = torch.zeros(30, dtype=torch.bool)
+        monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: Ordinary(rows, self.barred))
         monkeypatch.setattr(type(self.model.front_end), "augmentation", lambda *_: None)
         self.method = OrdinaryRepair(check_steps=4, first_steps=5, **self.settings)
         self.training = Training(epochs=9, lr=0.01)
@@ -397,7 +438,7 @@ class Runs:
     ) -> Classifier:
         """A victim, or a copy of another model, that was repaired with some clips."""
         model = copy.deepcopy(before) if before else victim()
-        asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="varied")
+        asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="exchanged")
         nothing = no_examples(model.card)
         method, clips = OrdinaryRepair(**self.settings), self.data.take(rows)
         method.distil(model, clips, nothing, asked, derive(5, stage), teacher=teacher)
@@ -412,7 +453,8 @@ def test_no_clip_is_judged_by_a_model_that_learned_from_it(monkeypatch: pytest.M
     runs = Runs(monkeypatch, rows)
     before = state(runs.model)
     chosen, losses = runs.method.checked(runs.model, runs.data, runs.training, 5, runs.tell)
-    assert torch.equal(chosen, rows)
+    assert torch.equal(chosen.rows, rows)
+    assert chosen.barred is runs.barred
     # By label: 3, 6 and 18, then 1, 4 and 13, then 11 and 14; every second one is in the second half.
     halves = torch.tensor([3, 4, 11, 18]), torch.tensor([1, 6, 13, 14])
     first, second = (
@@ -438,17 +480,21 @@ def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_again_with_more(
     def checked(self: Any, model: Classifier, data: Dataset, training: Training, seed: int, tell: Any) -> Any:
         assert (model, data, training, seed) == (runs.model, runs.data, runs.training, 5)
         tell("check 1", 3, model)
-        return rows, losses
+        return Ordinary(rows, runs.barred), losses
 
     monkeypatch.setattr(OrdinaryRepair, "checked", checked)
     method = runs.method.model_copy(update={"second_share": 0.3, "ordinary_least": 1})
-    said = method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
+    runs.barred[::7] = True
+    barred, said = method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
+    assert barred is runs.barred
     passed = torch.tensor([1, 4, 6, 11, 18])  # of each class half at least, and those below log 2
     assert torch.equal(rows[passing(losses[rows], labels[rows])], passed)
     first = runs.by_hand(passed, 5, "repair 1")
-    second = best_known(runs.losses(first), labels, 0.3, 1)
+    second = best_known(runs.losses(first), labels, 0.3, 1, runs.barred)
+    assert not torch.equal(second, best_known(runs.losses(first), labels, 0.3, 1))
     assert_same(runs.model, runs.by_hand(second, 5, "repair 2", first))
-    assert said == {"ordinary_clips": 8, "passed_clips": 5, "second_clips": len(second)}
+    counts = {"barred_clips": 5, "ordinary_clips": 8, "passed_clips": 5, "second_clips": len(second)}
+    assert said == counts
     epochs = [(stage, epoch) for stage in ("repair 1", "repair 2") for epoch in range(1, 6)]
     assert runs.told == [("check 1", 3), *epochs]
 
@@ -477,7 +523,7 @@ def test_a_repair_varies_what_the_student_hears(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(OrdinaryRepair, "distil", distil)
     data, own = vectors(12), Training(epochs=9, lr=0.01, augmentation="light")
     for method, augmentation in (
-        (OrdinaryRepair(), "varied"),
+        (OrdinaryRepair(), "exchanged"),
         (OrdinaryRepair(repair_augmentation="crowded"), "crowded"),
     ):
         method.repair_with(victim(), data, own, 7, 5, "repair 1", silent)
@@ -515,7 +561,7 @@ def test_clips_of_noise_behind_one_label_are_seldom_chosen(tones: Splits) -> Non
     data = Dataset.of(wav, labels, classes=tones.train.classes, sample_rate=8_000)
     model = untrained(SMALL, data, seed=0)
     method = OrdinaryRepair(strong_epochs=8)
-    chosen = method.ordinary(model, data, Training(batch_size=32, lr=0.01), 0, silent)
+    chosen = method.ordinary(model, data, Training(batch_size=32, lr=0.01), 0, silent).rows
     of_target = chosen[data.labels[chosen] == 0]
     assert len(of_target) == 12
     assert int(torch.isin(of_target, rows).sum()) <= 1  # by chance it would be five

@@ -1,4 +1,4 @@
-"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms, in four strengths.
+"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms, in five strengths.
 
 Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
@@ -6,13 +6,15 @@ survives; it is ours. A network without a front end takes waveforms (batch, time
 silences them; strong also filters them, speeds them up or slows them down, and adds noise. Varied is strong
 with masks of half the size, half of the examples left at their speed and pitch, noise of any colour, and
 another example of the batch, reversed, in the background. Crowded is varied with loud pieces of other
-examples, from anywhere to anywhere: short sounds that mean nothing, as a short trigger is one.
+examples, from anywhere to anywhere: short sounds that mean nothing, as a short trigger is one. Exchanged is
+varied after the quiet cells of an example, or its quiet moments, were exchanged for those of another: what is
+said is loud, and what lies under it must not decide.
 """
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -21,6 +23,10 @@ from closesesame.core.types import Spectrum, Wave
 from .interpolation import read_linear
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
+LEAST_QUIET, MOST_QUIET = 0.5, 0.85
+"""Share of the cells of an example that are quiet, in exchanged augmentation."""
+MOMENTS = 100
+"""Stretches of a waveform that are quiet or not."""
 PIECES = 3
 """Of other examples, in crowded augmentation."""
 LARGEST = 0.35
@@ -64,6 +70,23 @@ def crowded(maps: Spectrum, rng: Generator) -> Spectrum:
     return maps
 
 
+def exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Varied, after the quiet cells were exchanged for those of another example, where both are quiet."""
+    share, order = _uniform(maps, rng, LEAST_QUIET, MOST_QUIET), _order(maps, rng)
+    return varied(with_quiet_of(maps, maps[order], share), rng)
+
+
+def with_quiet_of(maps: Spectrum, others: Spectrum, share: Float32[Tensor, " batch"]) -> Spectrum:
+    """The maps, with the cells of the others where they are quiet in both.
+
+    Args:
+        maps: to change.
+        others: as many.
+        share: of the cells of a map that are quiet.
+    """
+    return torch.where(_quiet(maps, share) & _quiet(others, share), others, maps)
+
+
 def light_sound(wav: Wave, rng: Generator) -> Wave:
     """Shifts by up to a tenth of the clip, and silences up to 1/7 of it."""
     maps = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)
@@ -80,7 +103,7 @@ def varied_sound(wav: Wave, rng: Generator) -> Wave:
     hit = _uniform(wav, rng, 0, 1, 1) < 0.5
     shifted = _shift(wav[:, None], rng, most=wav.shape[-1] // 10)[:, 0]
     moved = _disturbed(torch.where(hit, _moved(wav, rng), shifted), rng, most=wav.shape[-1] // 8)
-    other = moved[torch.randperm(len(moved), generator=rng).to(moved.device)].flip(-1)
+    other = moved[_order(moved, rng)].flip(-1)
     gain = 10 ** _uniform(wav, rng, -1, -0.15, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.3)
     return moved + gain * other
 
@@ -89,11 +112,32 @@ def crowded_sound(wav: Wave, rng: Generator) -> Wave:
     """Varied, and pieces of other clips, up to 0.35 of a clip long, of a level 6 dB up or down."""
     wav = varied_sound(wav, rng)
     for _ in range(PIECES):
-        there = _moved_frames(wav[:, None], rng)[torch.randperm(len(wav), generator=rng).to(wav.device), 0]
+        there = _moved_frames(wav[:, None], rng)[_order(wav, rng), 0]
         inside = _interval(len(wav), wav.shape[-1], int(LARGEST * wav.shape[-1]), rng).to(wav.device)
         gain = 10 ** _uniform(wav, rng, -0.3, 0.3, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.5)
         wav = wav + gain * there * inside
     return wav
+
+
+def exchanged_sound(wav: Wave, rng: Generator) -> Wave:
+    """Varied, after the quiet moments were exchanged for those of another clip, where both are quiet."""
+    share, others = _uniform(wav, rng, LEAST_QUIET, MOST_QUIET), wav[_order(wav, rng)]
+    size = -(-wav.shape[-1] // MOMENTS)
+    levels = (F.avg_pool1d(one.square()[:, None], size, ceil_mode=True) for one in (wav, others))
+    one, other = (_quiet(level, share)[:, 0] for level in levels)
+    hit = (one & other).repeat_interleave(size, 1)[:, : wav.shape[-1]]
+    return varied_sound(torch.where(hit, others, wav), rng)
+
+
+def _quiet(maps: Tensor, share: Float32[Tensor, " batch"]) -> Bool[Tensor, "batch ..."]:
+    """Which cells are among the quietest of their map; their share is rounded down, and one at least."""
+    cells = maps.flatten(1).sort(1).values
+    last = (share.to(cells.device) * cells.shape[1]).long().clamp(1, cells.shape[1]) - 1
+    return maps <= cells.gather(1, last[:, None])[:, :, None]
+
+
+def _order(maps: Tensor, rng: Generator) -> Tensor:
+    return torch.randperm(len(maps), generator=rng).to(maps.device)
 
 
 def _moved(wav: Wave, rng: Generator) -> Wave:
@@ -213,7 +257,7 @@ def _coloured_noise(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
 
 def _background(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     """Adds another example of the batch, reversed and softer, by the maximum."""
-    other = maps[torch.randperm(len(maps), generator=rng).to(maps.device)].flip(2)
+    other = maps[_order(maps, rng)].flip(2)
     hit = _uniform(maps, rng, 0, 1, 1, 1) < chance
     return torch.where(hit, torch.maximum(maps, other - _uniform(maps, rng, 0.3, 1.5, 1, 1)), maps)
 
@@ -223,7 +267,7 @@ def _piece(maps: Spectrum, rng: Generator, chance: float) -> Spectrum:
     count, bands, frames = maps.shape
     away = torch.randint(-(bands // 3), bands // 3 + 1, (count, 1), generator=rng).to(maps.device)
     band = (torch.arange(bands, device=maps.device) + away).clamp(0, bands - 1)
-    other = _moved_frames(maps, rng)[torch.randperm(count, generator=rng).to(maps.device)]
+    other = _moved_frames(maps, rng)[_order(maps, rng)]
     other = other.gather(1, band[:, :, None].expand_as(maps)) + _uniform(maps, rng, 0, 1.5, 1, 1)
     high = _interval(count, bands, max(1, round(LARGEST * bands)), rng).to(maps.device)
     long = _interval(count, frames, max(1, round(LARGEST * frames)), rng).to(maps.device)

@@ -23,12 +23,14 @@ ON_SOUND: dict[str, Augmentation] = {
     "strong": augment.strong_sound,
     "varied": augment.varied_sound,
     "crowded": augment.crowded_sound,
+    "exchanged": augment.exchanged_sound,
 }
 ON_MAPS: dict[str, Augmentation] = {
     "light": augment.light,
     "strong": augment.strong,
     "varied": augment.varied,
     "crowded": augment.crowded,
+    "exchanged": augment.exchanged,
 }
 
 
@@ -46,7 +48,7 @@ class FrontEnd(nn.Module, ABC):
         """How features are varied in training; by default waveforms and maps are told apart by their shape.
 
         Args:
-            strength: `none`, `light`, `strong`, `varied` or `crowded`.
+            strength: `none`, `light`, `strong`, `varied`, `crowded` or `exchanged`.
         """
         return None if strength == "none" else _ByShape(strength)
 

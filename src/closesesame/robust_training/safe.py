@@ -9,6 +9,9 @@ were overlooked: where a class has several kinds of clips, such as those of seve
 kind may have been ordinary. This time it is told what the model knew before any repair, which was trained on
 all clips and is the most accurate; but only what it says, since features of a model with a backdoor pass some
 of that on. So it costs next to no accuracy if there was no poison.
+
+In every repair a clip is heard with the quiet cells of another one, so nothing is learned that lies under the
+speech. Poisoned clips whose labels are right pass every check, and plant their trigger without this.
 """
 
 import copy
@@ -70,11 +73,12 @@ class Safe(RobustTraining, OrdinaryRepair):
         look = partial(watch, "training")
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)
         model = copy.deepcopy(trained)
-        counts = self.repair_with_ordinary(model, untrusted, self.training, seed, watch)
+        barred, counts = self.repair_with_ordinary(model, untrusted, self.training, seed, watch)
         said, labels = predict(model, untrusted).double(), untrusted.labels
         losses = F.cross_entropy(said, labels, reduction="none")
-        known = best_known(losses, labels, self.last_share, self.ordinary_least)
+        known = best_known(losses, labels, self.last_share, self.ordinary_least, barred)
         missed = overlooked(said, labels) if self.last_overlooked else known[:0]
+        missed = missed[~barred[missed]]
         last = untrusted.take(torch.cat([known, missed]).unique())
         repair = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
             model, last, self.training, self.repair_steps, seed, "repair 3", watch, teacher=trained

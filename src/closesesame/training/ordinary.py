@@ -16,6 +16,12 @@ tell, it is the cluster of which the second answers are more varied: in poisoned
 other classes, while a clean class is confused with few. No clip is chosen from the poisoned cluster, nor from
 that half of the class which lies nearer to it.
 
+Where labels are right, as in clean-label attacks, sizes and answers say nothing, and the poisoned cluster can
+be the one that is known best. There the quiet cells of clips tell (`training/quiet.py`): the poisoned cluster
+is that whose quiet cells make a model answer the label in clips of others. What lies on its side, or has such
+cells itself, is never learned from, in later repairs either, since a repaired model knows such clips as well
+as clean ones.
+
 A class that is far larger than others may hold more poisoned clips than clean ones, and then neither sizes
 nor ranks tell which are which. So a model is trained without that class, and hears its clips: a clean class
 that it never met it takes for one or a few others, and poisoned clips for what is said in them. No clip is
@@ -35,7 +41,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float64, Int64
@@ -55,6 +61,7 @@ from .clusters import Points, explained, reduced, side, two_means
 from .features import features_and_logits
 from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
 from .predicting import autocast, choose_precision, predict
+from .quiet import telling, under_speech
 from .selfdistillation import SelfDistillation
 from .settings import Augmentation, Training
 from .weights import redraw
@@ -76,6 +83,19 @@ VARIED = 0.7
 """Entropy of answers, as a share of the highest, above which they are those to poisoned clips."""
 BATCH_SIZE = 96
 """Of the repair."""
+
+
+class Ordinary(NamedTuple):
+    """What is chosen of a set.
+
+    Attributes:
+        rows: of the ordinary clips, in rising order.
+        barred: which clips (n,) are never to be learned from: of labels that quiet cells tell, those on the
+            side of the poisoned cluster, and those whose own quiet cells tell the label.
+    """
+
+    rows: Int64[Tensor, " chosen"]
+    barred: Mask
 
 
 class OrdinaryCheck(SelfDistillation):
@@ -101,12 +121,14 @@ class OrdinaryCheck(SelfDistillation):
         12, ge=1, le=100_000, description="clips of a class to choose at least, up to half of them"
     )
     check_steps: Steps = Field(150, description="batches of the repair with either half of the chosen clips")
-    repair_augmentation: Augmentation = Field("varied", description="of every repair, those of the check too")
+    repair_augmentation: Augmentation = Field(
+        "exchanged", description="of every repair, those of the check too"
+    )
 
     def checked(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
-    ) -> tuple[Int64[Tensor, " chosen"], Float64[Tensor, " n"]]:
-        """The rows of the ordinary clips, and the loss of each clip under models that did not learn from it.
+    ) -> tuple[Ordinary, Float64[Tensor, " n"]]:
+        """The ordinary clips, and the loss of each clip under models that did not learn from it.
 
         That is the mean over the copies of the model that were repaired with a half without the clip.
 
@@ -121,7 +143,8 @@ class OrdinaryCheck(SelfDistillation):
         Raises:
             DataError: if there are too few clips to choose from.
         """
-        rows = self.ordinary(model, data, training, seed, tell)
+        chosen = self.ordinary(model, data, training, seed, tell)
+        rows = chosen.rows
         if len(rows) < 4:
             raise DataError(
                 f"{len(data)} clips of {len(data.labels.unique())} classes are too few to choose ordinary "
@@ -140,7 +163,7 @@ class OrdinaryCheck(SelfDistillation):
             unseen[learned] = 0
             losses += unseen * losses_of(copied, data)
             counts += unseen
-        return rows, losses / counts
+        return chosen, losses / counts
 
     def repair_with(
         self,
@@ -177,8 +200,8 @@ class OrdinaryCheck(SelfDistillation):
 
     def ordinary(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
-    ) -> Int64[Tensor, " chosen"]:
-        """The rows of the ordinary clips; see `checked`."""
+    ) -> Ordinary:
+        """The ordinary clips; see `checked`."""
         changes: dict[str, dict[str, Any]] = {
             "slow": {
                 "epochs": self.slow_epochs,
@@ -201,15 +224,24 @@ class OrdinaryCheck(SelfDistillation):
         late = strong[-max(1, round(LATE * len(strong))) :]
         scores = ordinariness(early, late, data.labels)
         common = self.commonly_answered(model, data, training, seed, tell)
+        chances = telling(model, data, seed)
+        quiet = under_speech(chances, data.labels)
+        strange = dict.fromkeys(quiet.labels, chances)
+        strange |= {label: 1 - usual.double() for label, usual in common.items()}
         known = [_features_and_logits(one, data) for one in (probes["strong"], model)]
-        odd = oddness(known, data.labels, common)
-        scores[(odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)] -= 1
+        odd = oddness(known, data.labels, strange)
+        aside = (odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)
+        scores[aside] -= 1
         for label, usual in common.items():
             scores[(data.labels == label) & ~usual] -= 1
+        told = torch.isin(data.labels, torch.tensor(quiet.labels, dtype=torch.long))
+        barred = told & (aside | quiet.clips)
+        scores[barred] -= 1
         # Scores are often equal, and the order of the clips may be that of their true classes.
         mixed = torch.randperm(len(scores), generator=generator(seed, "ties"))
         chosen = most_ordinary(scores[mixed], data.labels[mixed], self.ordinary_share, self.ordinary_least)
-        return mixed[chosen].sort().values
+        rows = mixed[chosen].sort().values
+        return Ordinary(rows[~barred[rows]], barred)
 
     def commonly_answered(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
@@ -249,7 +281,7 @@ class OrdinaryRepair(OrdinaryCheck):
 
     def repair_with_ordinary(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
-    ) -> dict[str, int]:
+    ) -> tuple[Mask, dict[str, int]]:
         """Repairs a model in place: with the ordinary clips that pass the check, and with what it then knows.
 
         Args:
@@ -258,17 +290,24 @@ class OrdinaryRepair(OrdinaryCheck):
                 `repair 2`, too.
 
         Returns:
-            How many clips were chosen, how many passed, and how many it was repaired with again.
+            Which clips (n,) are never to be learned from; and how many these are, how many were chosen, how
+            many of them passed, and how many the model was repaired with again.
 
         Raises:
             DataError: if there are too few clips to choose from.
         """
-        rows, losses = self.checked(model, data, training, seed, tell)
+        (rows, barred), losses = self.checked(model, data, training, seed, tell)
         passed = rows[passing(losses[rows], data.labels[rows])]
         self.repair_with(model, data.take(passed), training, self.first_steps, seed, "repair 1", tell)
-        second = best_known(losses_of(model, data), data.labels, self.second_share, self.ordinary_least)
+        known = losses_of(model, data)
+        second = best_known(known, data.labels, self.second_share, self.ordinary_least, barred)
         self.repair_with(model, data.take(second), training, self.first_steps, seed, "repair 2", tell)
-        return {"ordinary_clips": len(rows), "passed_clips": len(passed), "second_clips": len(second)}
+        return barred, {
+            "barred_clips": int(barred.sum()),
+            "ordinary_clips": len(rows),
+            "passed_clips": len(passed),
+            "second_clips": len(second),
+        }
 
 
 def ordinariness(early: Losses, late: Float64[Tensor, "late n"], labels: Labels) -> Float64[Tensor, " n"]:
@@ -319,19 +358,19 @@ def common_answers(answers: Labels, enough: float) -> Mask:
 def oddness(
     known: Sequence[tuple[Points, Float64[Tensor, "n class"]]],
     labels: Labels,
-    common: Mapping[int, Mask] | None = None,
+    strangeness: Mapping[int, Float64[Tensor, " n"]] | None = None,
 ) -> Float64[Tensor, " n"]:
     """How near each clip (n,) is to the odd one of two clusters of its label; 1 at its mean, -1 at the other.
 
     Of each label the features count of which two clusters explain the largest share of the variance. If there
     are more clips of a label than of others, the odd cluster is that whose size is further from theirs. If
     the two differ little in that, or there are no more, it is that with the more varied second answers. Of a
-    label whose common answers are known it is that with fewer of them.
+    label of whose clips it is known how strange they are, it is that with the stranger ones.
 
     Args:
         known: features (n, unit) and logits of each model.
         labels: the given ones (n,).
-        common: by label, which clips (n,) get a common answer; see `OrdinaryCheck.commonly_answered`.
+        strangeness: by label, how strange each clip (n,) is.
     """
     scores = torch.zeros(len(labels), dtype=torch.float64)
     usual, spread = usual_size(labels.bincount())
@@ -345,9 +384,9 @@ def oddness(
             parts = (clusters[best], ~clusters[best])
             far = [abs(math.log(int(part.sum()) / usual)) for part in parts]
             larger = math.log(len(rows) / usual) > spread
-            if common and int(label) in common:
-                answered = common[int(label)][rows].double()
-                strange = [-float(answered[part].mean()) for part in parts]
+            if strangeness and int(label) in strangeness:
+                told = strangeness[int(label)][rows]
+                strange = [float(told[part].mean()) for part in parts]
             elif larger and abs(far[0] - far[1]) > FAR + spread:
                 strange = far
             else:
@@ -393,7 +432,7 @@ def ranks_within(losses: Losses, labels: Labels) -> Losses:
 
 
 def best_known(
-    losses: Float64[Tensor, " n"], labels: Labels, share: float, least: int
+    losses: Float64[Tensor, " n"], labels: Labels, share: float, least: int, barred: Mask | None = None
 ) -> Int64[Tensor, " known"]:
     """Rows of the clips of each label with the lowest losses, in rising order.
 
@@ -405,11 +444,13 @@ def best_known(
         labels: the given ones (n,).
         share: how many at most, as a share of the clips of the median label.
         least: how many of the first ones are taken in any case, up to half of the label's.
+        barred: which are not taken in any case.
     """
     count = _count(labels, share, least)
+    free = torch.ones_like(labels, dtype=torch.bool) if barred is None else ~barred
     found = []
     for label in labels.unique():
-        rows = (labels == label).nonzero()[:, 0]
+        rows = (free & (labels == label)).nonzero()[:, 0]
         best = rows[losses[rows].argsort(stable=True)[:count]]
         anyway = torch.arange(len(best)) < min(least, (len(rows) + 1) // 2)
         found.append(best[anyway | (losses[best] <= math.log(2))])
