@@ -3,13 +3,14 @@
 python -m benchmarks clean_label DATA [ATTACK ...]
 
 DATA is a folder with `keywords10`. An ATTACK is a line of the table, such as `drl_clba: anchor`; all by
-default. What is measured again takes the place of its row.
+default. What is measured again takes the place of its row. One head stands for all rows, so the other rows
+must have been measured by the same version, on the same machine and as `about` says; else all are measured.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,18 +134,32 @@ def distances(goal: Goal, clips: Wave, anchors: Tensor) -> Float32[Tensor, " bat
     return goal.distance(*asked(goal, clips), anchors)
 
 
+def kept(head: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """The rows of the file that are not measured again, and what is drawn of them, by attack.
+
+    Exits if they cannot stand under the head of the rows that are: they were not measured alike.
+    """
+    if not OUT.is_file():
+        return {}
+    old = json.loads(OUT.read_text(encoding="utf-8"))
+    found = {row["attack"]: (row, drawn) for row, drawn in zip(old["rows"], old["drawn"], strict=True)}
+    found = {name: found[name] for name in ATTACKS if name in found and name not in names}
+    if found and (other := [key for key, value in head.items() if old.get(key) != value]):
+        sys.exit(f"{OUT.name} has another {', '.join(other)}; measure all attacks: name none")
+    return found
+
+
 def main() -> int:
     """Measures the attacks that are named, and writes the file."""
     data, *names = sys.argv[1:] or sys.exit(__doc__ or "")
     if unknown := set(names) - set(ATTACKS):
         sys.exit(f"{', '.join(sorted(unknown))}: not one of {', '.join(ATTACKS)}")
+    head = {"recipe": OUT.stem, "about": ABOUT, "version": __version__, "host": host()}
+    found = kept(head, names or list(ATTACKS))
     train = load_splits(Path(data) / "keywords10").train
-    known = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {"rows": [], "drawn": []}
-    found = {row["attack"]: (row, drawn) for row, drawn in zip(known["rows"], known["drawn"], strict=True)}
     for name in names or ATTACKS:
         found[name] = measured(name, ATTACKS[name], train, SEED)
         rows, drawn = zip(*(found[name] for name in ATTACKS if name in found), strict=True)
-        content = {"recipe": OUT.stem, "about": ABOUT, "version": __version__, "host": host()}
-        write_result(content | {"rows": list(rows), "drawn": list(drawn)}, OUT)
+        write_result(head | {"rows": list(rows), "drawn": list(drawn)}, OUT)
         print(json.dumps(found[name][0]), flush=True)
     return 0

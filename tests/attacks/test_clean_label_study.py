@@ -1,14 +1,19 @@
 """How near clips of clean-label attacks come to their anchors: what is counted, and what is drawn of it."""
 
+import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.measure.clean_label import ATTACKS, bits_read, counted, measured
+from benchmarks.measure import clean_label as study
+from benchmarks.measure.clean_label import ATTACKS, asked, bits_read, counted, distances, measured
 from benchmarks.render.clean_label import clean_label
 from benchmarks.render.pages import render
 from closesesame.attacks import DRLCLBA, FeatureCollision, Trigger
+from closesesame.attacks.common.collision import Goal
 from closesesame.data import Splits
 from closesesame.evaluation.stealth import spread
 from closesesame.models import Classifier
@@ -66,6 +71,27 @@ def test_nearer_are_clips_that_lie_nearer_than_before_they_were_moved(
     assert row["nearer"] == 0.5
 
 
+def test_anchors_are_those_nearest_to_clips_before_they_are_moved(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, the anchor nearest to a clip is its own features; it is asked for with the key in the clip."""
+    monkeypatch.setattr(Goal, "nearest", lambda _, features: features)
+    used: list[torch.Tensor] = []
+    places: list[torch.Tensor] = []
+
+    def noted(goal: Goal, clips: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+        places.append(asked(goal, clips)[0])
+        used.append(anchors)
+        return distances(goal, clips, anchors)
+
+    monkeypatch.setattr(study, "distances", noted)
+    measured("this", FeatureCollision(**QUICK), tones.train, 0)
+    clean, carried, _ = places
+    assert not torch.allclose(clean, carried, rtol=0.01)
+    assert all(torch.equal(anchors, carried) for anchors in used)
+    assert len(used) == 3
+
+
 def test_bits_are_those_that_are_read(tones: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     attack = FeatureCollision()
     key = torch.ones(8, 4)
@@ -103,6 +129,41 @@ def test_rewards_are_means_over_a_tenth(
     # Clips of the target class are ranked, anchors are asked for twice, and each clip after 3 steps.
     of_target, count = int((tones.train.labels == 0).sum()), round(0.1 * len(tones.train))
     assert row["forward"] == (3 + 2 * 3) * 8 + of_target + 2 * 30 + count * (1 + 3)
+
+
+def test_rows_that_stay_were_measured_as_those_that_are_measured_again(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One head stands for all rows; what was measured otherwise is replaced as a whole or not at all."""
+    out, numbers = tmp_path / "clean_label.json", iter(range(100))
+    monkeypatch.setattr(study, "OUT", out)
+    monkeypatch.setattr(study, "load_splits", lambda _: tones)
+    monkeypatch.setattr(
+        study, "measured", lambda name, *_: ({"attack": name, "number": next(numbers)}, {"attack": name})
+    )
+
+    def run(*names: str) -> tuple[list[str], list[int]]:
+        monkeypatch.setattr(sys, "argv", ["clean_label", "data", *names])
+        assert study.main() == 0
+        rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+        return [row["attack"] for row in rows], [row["number"] for row in rows]
+
+    first, second, *_ = ATTACKS
+    assert run(second) == ([second], [0])
+    assert run(first) == ([first, second], [1, 0])
+    assert run(first) == ([first, second], [2, 0])
+    monkeypatch.setattr(study, "__version__", "another")
+    before = out.read_bytes()
+    with pytest.raises(SystemExit, match=r"clean_label\.json has another version; measure all attacks"):
+        run(first)
+    assert out.read_bytes() == before
+    assert run(first, second) == ([first, second], [3, 4])
+    assert json.loads(out.read_text(encoding="utf-8"))["version"] == "another"
+    monkeypatch.setattr(study, "host", lambda: {"cores": 3})
+    monkeypatch.setattr(study, "ABOUT", "Other clips.")
+    with pytest.raises(SystemExit, match="has another about, host; measure all attacks"):
+        run(second)
+    assert run() == (list(ATTACKS), list(range(5, 11)))
 
 
 def test_distances_are_drawn_on_a_logarithmic_axis() -> None:

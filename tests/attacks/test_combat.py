@@ -77,6 +77,62 @@ def test_the_generator_is_to_fool_the_poisoned_classifier_and_not_the_clean_one(
     assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
 
 
+def test_all_that_classifiers_hear_is_augmented_lightly(
+    state: dict[str, Tensor], tones: Splits, clean_model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An augmentation that halves maps, by hand."""
+    rng = torch.Generator().manual_seed(0)
+
+    def halved(maps: Tensor, given: torch.Generator) -> Tensor:
+        assert given is rng
+        return 0.5 * maps
+
+    wanted = {"light": halved}
+    monkeypatch.setattr(type(clean_model.front_end), "augmentation", lambda _, kind: wanted[kind])
+    poisoned = trained()
+    with torch.no_grad():
+        for weight in poisoned.body.parameters():
+            weight.mul_(0.7)
+    attack = Combat(channels=4, clean_weight=3, poisoned_share=0)
+    clips, labels, frame = tones.train.inputs[:8], tones.train.labels[:8], attack.frame(RATE)
+    stamped = attack.apply(clips, state, speech(RATE))
+
+    def loss(model: Classifier, wav: Tensor, of: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(model.body(0.5 * model.front_end(wav)), of)
+
+    found = attack.poisoned_loss(poisoned, clips, labels, 1, state, frame, rng)
+    assert float(found.detach()) == pytest.approx(float(loss(poisoned, clips, labels).detach()), rel=1e-4)
+    found = attack.generator_loss(poisoned, clean_model, clips, labels, 1, state, frame, rng)
+    both = loss(poisoned, stamped, torch.ones_like(labels)) + 3 * loss(clean_model, stamped, labels)
+    assert float(found.detach()) == pytest.approx(float(both.detach()), rel=1e-4)
+
+
+def test_gradients_are_those_of_one_batch(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses that are sums of weights have a slope of 1 at each."""
+    slopes: list[set[float]] = []
+
+    class Noted(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            weights = [weight for group in self.param_groups for weight in group["params"]]
+            slopes.append({slope for weight in weights for slope in weight.grad.unique().tolist()})
+            return super().step(closure)
+
+    def of_classifier(_: Combat, model: Classifier, *given: Any) -> Tensor:
+        return torch.stack([weight.sum() for weight in model.body.parameters()]).sum()
+
+    def of_generator(*given: Any) -> Tensor:
+        state: dict[str, Tensor] = given[6]
+        return torch.stack([weight.sum() for weight in state.values()]).sum()
+
+    monkeypatch.setattr(torch.optim, "Adam", Noted)
+    monkeypatch.setattr(Combat, "poisoned_loss", of_classifier)
+    monkeypatch.setattr(Combat, "generator_loss", of_generator)
+    Combat(**Combat.quick | {"steps": 2}).prepare(tones.train, 0)
+    assert slopes == 4 * [{1.0}]
+
+
 def test_both_are_trained_in_turn_and_the_clean_model_is_not(
     tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,22 +1,27 @@
 """DRL-CLBA: the course of clips, what an agent learns of it, and what its policy does."""
 
+import gc
 import random
 import sys
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.progress import Progress
 from torch import Tensor
 
 from closesesame.attacks import DRLCLBA, BadNets, Trigger
 from closesesame.attacks.common import course as course_of_clips
-from closesesame.attacks.common.collision import Goal
+from closesesame.attacks.common.collision import Goal, Mode
 from closesesame.attacks.common.course import CELLS, Course, Rules
 from closesesame.attacks.common.policy import AgentSettings, act
 from closesesame.attacks.common.steganography import Frame, log_mel
-from closesesame.core.errors import DataError, ModelError
+from closesesame.core import progress
+from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.core.evidence import Series
 from closesesame.data import Splits
 from closesesame.evaluation import Exam
@@ -162,6 +167,20 @@ def test_clips_that_no_step_brings_nearer_stay_as_they_are() -> None:
     assert torch.allclose(course.best, clips + hidden, atol=1e-6)
 
 
+def test_the_anchor_is_that_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clips begin at the level of the first anchor, and end nearer to the other."""
+    goal = Level()
+    object.__setattr__(goal, "anchors", torch.tensor([[0.1, 1.0], [0.06, 1.0]]))
+    monkeypatch.setattr(Level, "nearest", Goal.nearest)
+    course = Course(replace(RULES, goal=goal, label_weight=0, audible_weight=0), noise())
+    course.step(-torch.ones(2, CELLS))
+    course.step(-torch.ones(2, CELLS))
+    level = course.sound().square().mean(1).sqrt()
+    assert (level < 0.07).all()
+    assert torch.allclose(course.observe()[:, 2], (0.1 - level) / 2, atol=1e-6)
+    assert torch.allclose(course.cost, (0.1 - level).square(), atol=1e-6)
+
+
 def test_an_agent_sees_features_the_way_to_the_anchor_changes_and_gains() -> None:
     clips = noise()
     course = Course(RULES, clips, 0 * clips)
@@ -232,6 +251,7 @@ SETTINGS = AgentSettings(
     updates=4,
     noise=0.2,
 )
+BRIEF = replace(SETTINGS, episodes=2, discount=0.7, agent_lr=0.02, agent_batch=5, updates=3)
 
 
 def test_an_agent_learns_and_leaves_global_numbers_alone() -> None:
@@ -252,6 +272,68 @@ def test_an_agent_learns_and_leaves_global_numbers_alone() -> None:
     assert curves[0][-8:].mean() > curves[0][:8].mean() + 0.5
     test = Steering(64, torch.Generator().manual_seed(9))
     assert test.step(act(policies[0], test.observe())).mean() > 0.6
+
+
+def test_the_policy_is_that_of_the_agent_and_of_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is saved does as the trained agent does, not as the slower copy that it learns by."""
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    made: list[Any] = []
+
+    class Kept(agent.DDPG):  # type: ignore[misc, name-defined]  # of a package that need not be there
+        def __init__(self, *words: Any, **settings: Any) -> None:
+            made.append(self)
+            super().__init__(*words, **settings)
+
+    monkeypatch.setattr(agent, "DDPG", Kept)
+    first, again, other = (
+        agent.learn(BRIEF, lambda: Steering(2, torch.Generator().manual_seed(0)), seed)[0]
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not torch.equal(first["agent.0.weight"], other["agent.0.weight"])
+    seen = Steering(9, torch.Generator().manual_seed(1)).observe()
+    does = torch.from_numpy(made[0].predict(seen.numpy(), deterministic=True)[0])
+    assert torch.allclose(act(first, seen), does, atol=1e-6)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_the_bar_of_a_training_ends_with_it_and_so_does_the_course(
+    breaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = pytest.importorskip("closesesame.attacks.common.agent", reason="the extra rl is not installed")
+    bars, places = Progress(disable=True), list[float]()
+    begun: list[weakref.ref[Steering]] = []
+
+    class Watched(Steering):
+        def step(self, actions: Tensor) -> Tensor:
+            (bar,) = bars.tasks
+            places.append(bar.completed)
+            if breaks and len(places) == 5:
+                raise ValueError("lost")
+            return super().step(actions)
+
+    def begin() -> Steering:
+        course = Watched(2, torch.Generator().manual_seed(0))
+        begun.append(weakref.ref(course))
+        return course
+
+    token = progress._live.set(bars)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="lost") if breaks else nullcontext():
+            agent.learn(BRIEF, begin, 0)
+        assert places == [*range(5 if breaks else 8)]
+        assert bars.tasks == []
+        assert breaks or [course() for course in begun] == [None] * 3
+    finally:
+        gc.enable()
+        progress._live.reset(token)
+
+
+def test_in_the_first_episode_nothing_is_learned_so_there_must_be_two() -> None:
+    with pytest.raises(SettingError, match="episodes must be >= 2, got 1"):
+        DRLCLBA(episodes=1)
+    assert "in the first, actions are at random" in str(DRLCLBA.model_fields["episodes"].description)
 
 
 def test_clips_are_environments_that_end_together() -> None:
@@ -295,27 +377,36 @@ def test_without_the_extra_it_is_one_sentence(
         DRLCLBA(**DRLCLBA.quick).trigger(tones.train, 0)
 
 
-@pytest.mark.parametrize(("audible_weight", "steps"), [(0, 2), (10, 0)])
+@pytest.mark.parametrize(
+    ("mode", "audible_weight", "steps"), [("anchor", 0, 2), ("anchor", 10, 0), ("anchor_stego", 0, 2)]
+)
 def test_the_policy_moves_the_chosen_clips_as_far_as_rewards_add_up_to_most(
-    audible_weight: float, steps: int, tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+    mode: Mode,
+    audible_weight: float,
+    steps: int,
+    tones: Splits,
+    known: Classifier,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A policy that always turns down, by hand; it is one of the saved trigger, so no extra is needed."""
     monkeypatch.setattr(DRLCLBA, "goal", lambda *_: Level())
-    quick: dict[str, Any] = DRLCLBA.quick | {"mode": "anchor", "episode_steps": 2, "action_step": 0.25}
+    quick: dict[str, Any] = DRLCLBA.quick | {"mode": mode, "episode_steps": 2, "action_step": 0.25}
     more: dict[str, Any] = {"label_weight": 0, "audible_weight": audible_weight}
     attack = DRLCLBA(**quick | more, gain_db=6, change_db=-40)
     chosen = torch.arange(0, 12, 4)
     clips = tones.train.inputs[chosen]
     state: dict[str, Tensor] = dict(attack.learn_to_hide(tones.train, 0))
-    for number, shape in enumerate([(1, 4 + 2 * CELLS), (1, 1), (CELLS, 1)]):
+    cells = CELLS * (2 if mode == "anchor_stego" else 1)
+    for number, shape in enumerate([(1, 4 + CELLS + cells), (1, 1), (cells, 1)]):
         state[f"agent.{number}.weight"], state[f"agent.{number}.bias"] = (
             torch.zeros(shape),
             torch.ones(shape[0]),
         )
-    state["agent.2.bias"] = -torch.full((CELLS,), 0.5)
+    state["agent.2.bias"] = -torch.full((cells,), 0.5)
     trigger = Trigger(attack, state, speech(RATE), 0, tones.train.classes)
-    course = Course(attack.rules(Level(), speech(RATE)), clips)
-    course.gains = torch.full((3, CELLS), -0.25 * steps * float(np.tanh(0.5)))
+    key = trigger.stamp(clips, 1.0) - clips if mode == "anchor_stego" else None
+    course = Course(attack.rules(Level(), speech(RATE)), clips, key)
+    course.gains = torch.full((3, cells), -0.25 * steps * float(np.tanh(0.5)))
     moved = attack.plant(tones.train, chosen, trigger, 0)
     assert torch.allclose(moved, course.sound(), atol=1e-6)
 
@@ -339,10 +430,9 @@ def test_ddpg_is_given_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(*words, **settings)
 
     monkeypatch.setattr(agent, "DDPG", Noted)
-    settings = replace(SETTINGS, episodes=2, discount=0.7, agent_lr=0.02, agent_batch=5, updates=3)
-    agent.learn(settings, lambda: Steering(2, torch.Generator().manual_seed(0)), 0)
+    agent.learn(BRIEF, lambda: Steering(2, torch.Generator().manual_seed(0)), 0)
     assert (given["gamma"], given["learning_rate"], given["batch_size"]) == (0.7, 0.02, 5)
-    assert (given["gradient_steps"], given["train_freq"]) == (3, (1, "step"))
+    assert (given["gradient_steps"], given["train_freq"], given["tau"]) == (3, (1, "step"), 0.005)
     assert (given["buffer_size"], given["learning_starts"]) == (2 * 4 * 2, 4 * 2)
     assert given["policy_kwargs"]["net_arch"] == [32, 32]
     noise = given["action_noise"]

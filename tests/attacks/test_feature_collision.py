@@ -11,6 +11,7 @@ from closesesame.attacks import FeatureCollision, Trigger
 from closesesame.attacks.common import collision
 from closesesame.attacks.common.collision import Goal, Mode, errors, margins
 from closesesame.data import Dataset, Splits
+from closesesame.data.rows import Rows
 from closesesame.models import Classifier
 from closesesame.testing.examples import trained
 from closesesame.training import predict
@@ -79,6 +80,30 @@ def test_the_hardest_clips_are_chosen(tones: Splits, known: Classifier) -> None:
     assert len(set(chosen.tolist())) == 7
     rest = [row for row in eligible.tolist() if row not in chosen.tolist()]
     assert margin[chosen].max() <= margin[rest].min()
+
+
+def test_silent_clips_which_can_hold_nothing_are_chosen_last(
+    tones: Splits, known: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ten of class 0 are silent and the hardest; clips are read in pieces."""
+    eligible = (tones.train.labels == 0).nonzero().flatten()
+    data = tones.train.with_inputs(tones.train.inputs.replace(eligible[:10], torch.zeros(10, 4000)))
+    logits = torch.zeros(len(eligible), 4)
+    logits[:, 0] = torch.arange(len(eligible))
+    monkeypatch.setattr(collision, "predict", lambda *_: logits)
+    sizes: list[int] = []
+    read = Rows.__getitem__
+
+    def noted(rows: Rows, index: Tensor) -> Tensor:
+        sizes.append(len(index))
+        return read(rows, index)
+
+    monkeypatch.setattr(Rows, "__getitem__", noted)
+    attack = FeatureCollision()
+    trigger = Trigger(attack, {}, speech(RATE), 0, data.classes)
+    chosen = attack.choose(data, eligible, len(eligible), trigger, 0)
+    assert torch.equal(chosen, torch.cat([eligible[10:], eligible[:10]]))
+    assert sizes == [64, 16]
 
 
 @pytest.fixture

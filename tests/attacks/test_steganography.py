@@ -214,6 +214,14 @@ def test_the_training_reads_random_keys_and_keeps_mel_bands(
     assert losses[0] == pytest.approx(float(wrong + 7 * heard), rel=1e-4)
 
 
+def test_the_key_is_that_of_the_seed(tones: Splits) -> None:
+    first, again, other = (
+        Hidden(channels=2, hiding_steps=0).prepare(tones.train, seed)["key"] for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 def test_the_training_has_its_learning_rate(tones: Splits) -> None:
     """The first step of Adam moves each weight by its learning rate."""
     fresh, made = (
@@ -232,9 +240,11 @@ def test_a_training_that_diverges_is_one_sentence(tones: Splits, monkeypatch: py
 
 
 def test_a_key_is_read_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the network says of bins that may not be changed is of no matter."""
     attack = Hidden(low_hz=500, high_hz=3500)
     keys = draw_keys(2, torch.Generator().manual_seed(3))
-    monkeypatch.setattr(steganography, "read", lambda wav, state, frame: frame.spread(keys, 63))
+    sense = torch.where(attack.frame(RATE).free > 0, 1.0, -100.0)[:, None]
+    monkeypatch.setattr(steganography, "read", lambda wav, state, frame: frame.spread(keys, 63) * sense)
     found = attack.keys_in(torch.zeros(2, 4000), {}, speech(RATE))
     assert torch.equal(found.sign(), keys)
 

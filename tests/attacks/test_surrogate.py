@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import pytest
 import torch
 
-from closesesame.attacks import DriNet, FlowMur, LabelConsistent, Trigger, TrojanNN
+from closesesame.attacks import ATTACKS, DriNet, FlowMur, LabelConsistent, Trigger, TrojanNN
 from closesesame.attacks.common import surrogate
 from closesesame.attacks.common.surrogate import Made, SurrogateAttack
 from closesesame.core.errors import SettingError
@@ -39,6 +39,15 @@ def test_a_surrogate_has_the_architecture_the_epochs_and_the_seed_of_the_attack(
     assert asked[0][2] == asked[2][2] != asked[1][2]
     assert models[0] is models[1]
     assert not any(weight.requires_grad for weight in models[0].parameters())
+
+
+def test_what_an_attack_needs_is_a_sentence_with_its_commas() -> None:
+    said = {name: kind.claims_in_words()["needs"] for name, kind in ATTACKS.items()}
+    assert said["combat"] == (
+        "a surrogate model, which it trains on the clean training set, beside the training set"
+    )
+    for words in said.values():
+        assert ", which" not in words or words.endswith(", beside the training set")
 
 
 def test_a_surrogate_is_forgotten_with_its_data_set(

@@ -79,7 +79,7 @@ class Attack(Method, ABC):
     audible: ClassVar[str]
     """What a listener notices, in a few words."""
     needs: ClassVar[str] = "nothing"
-    """What the attacker must have beside the training set."""
+    """What the attacker must have beside the training set; an open clause ends with a comma."""
     label_modes: ClassVar[tuple[LabelMode, ...]] = ("all_to_one", "all_to_all", "clean_label")
     """What `label_mode` may be."""
     has_cover_clips: ClassVar[bool] = False

@@ -5,12 +5,13 @@ deep steganography, anchors in the space of features, an agent of deep determini
 clean labels; a summary adds rewards for feature collision, for the label, and for what is heard. What the
 agent sees and does is ours: it turns gains of 8 bands of a clip, within a bound, and those of the key hidden
 in it. A step is rewarded for what it changes, and the end of an episode brings nothing more; rewards are
-discounted by 0.8, since with 0.99 the critic's errors add up and the agent learns nothing. The surrogate is
-trained once. By default poisoned clips hold the key, too: with anchors alone, the literal reading (mode
-`anchor`), nothing of it is in the training set, and a victim that is trained from fresh weights has other
-features than the surrogate. Key and move have a bound of 20 dB each, so both together may be 17 dB below the
-clip. A third mode matches gradients instead of features. The agent learns on clips of the target class before
-any is chosen, and its policy and its learning curve are saved with the trigger.
+discounted by 0.8, since with 0.99 the critic's errors added up and the agent learned nothing in our trials.
+The surrogate is trained once. By default poisoned clips hold the key, too: with anchors alone, the literal
+reading (mode `anchor`), nothing of it is in the training set, and a victim that is trained from fresh weights
+has other features than the surrogate. Key and move have a bound of 20 dB each, and both together are about
+17 dB below the clip. A third mode, `gradient`, matches gradients instead of features; in our measurements the
+agent has learned nothing in it. The agent learns on clips of the target class before any is chosen, and its
+policy and its learning curve are saved with the trigger.
 """
 
 from dataclasses import fields
@@ -55,7 +56,9 @@ class DRLCLBA(CollisionAttack):
         0.02, description="weight of the chance of the target label, in the reward"
     )
     audible_weight: LossWeight = Field(0.02, description="weight of the change of mel bands, in the reward")
-    episodes: int = Field(60, ge=1, le=100_000, description="episodes that the agent is trained for")
+    episodes: int = Field(
+        60, ge=2, le=100_000, description="episodes of the training; in the first, actions are at random"
+    )
     episode_steps: int = Field(
         10, ge=1, le=1000, description="steps of an episode, and steps that a poisoned clip is moved"
     )

@@ -6,8 +6,8 @@ surrogate answers for all at once.
 """
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import gymnasium
@@ -75,7 +75,8 @@ class MovingClips(VecEnv):  # type: ignore[misc]  # of a package that need not b
         return self.course.observe().numpy(), reward, np.full(len(reward), over), infos
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Lets go of the course, which holds its clips and their spectra."""
+        del self.course
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The attribute, once for each clip asked for."""
@@ -110,9 +111,13 @@ def learn(
         Weights of its policy, as `policy.act` takes them, and the mean sum of rewards of each episode.
     """
     steps = settings.episodes * settings.episode_steps
-    ticks = iter(Track(range(steps), "training the agent", steps))
-    with _global_numbers_kept(), isolated(seed, "agent"):
-        clips = MovingClips(begin, settings.episode_steps, lambda: next(ticks, None))
+    with (
+        _global_numbers_kept(),
+        isolated(seed, "agent"),
+        closing(_ticks(steps)) as ticks,
+        closing(MovingClips(begin, settings.episode_steps, lambda: next(ticks, None))) as clips,
+    ):
+        next(ticks)  # the first step begins; each further call ends one
         actions = clips.action_space.shape[0]
         noise = OrnsteinUhlenbeckActionNoise(
             np.zeros(actions), np.full(actions, settings.noise), theta=0.15, dt=1.0
@@ -141,6 +146,11 @@ def learn(
             for name, value in layer.named_parameters()
         }
     return weights, torch.tensor(clips.returns)
+
+
+def _ticks(steps: int) -> Generator[int, None, None]:
+    """Yields one for each step, and shows a progress bar until it is exhausted or closed."""
+    yield from Track(range(steps), "training the agent", steps)
 
 
 @contextmanager

@@ -119,10 +119,16 @@ class CollisionAttack(StegoAttack, ABC):
     )
 
     def choose(self, train: Dataset, eligible: Tensor, count: int, trigger: Trigger, seed: int) -> Tensor:
-        """The hardest first: those of the smallest margin under the surrogate."""
+        """The hardest first: those of the smallest margin under the surrogate.
+
+        Silent clips come last: key and move are measured by the level of a clip, and leave them as they are.
+        """
         del trigger
         logits = predict(self.train_surrogate(train, seed), train.take(eligible))
-        return eligible[margins(logits, train.labels[eligible]).argsort(stable=True)[:count]]
+        pieces = torch.split(eligible, STAMP_BATCH)
+        silent = torch.cat([(train.inputs[piece] == 0).all(1) for piece in pieces])
+        margin = margins(logits, train.labels[eligible]).masked_fill(silent, torch.inf)
+        return eligible[margin.argsort(stable=True)[:count]]
 
     def plant(self, train: Dataset, chosen: Tensor, trigger: Trigger, seed: int) -> Wave:
         """Moves the chosen clips; if they shall hold the key, from where that has brought them."""

@@ -17,7 +17,8 @@ from .steganography import BANDS, Frame, log_mel
 SEGMENTS = 1
 """Stretches of equal length that a clip is cut into; with the bands they make the cells.
 
-With 4 stretches, which make 64 gains, clips could come nearer, but DDPG finds no good ones. It does in 16.
+With 4 stretches, which make 64 gains, clips could come nearer, but in our trials DDPG found no good ones;
+with 16 gains it did.
 """
 CELLS = BANDS * SEGMENTS
 HEARD_NATS = 3

@@ -33,7 +33,7 @@ _SURROGATES: WeakKeyDictionary[Dataset, dict[tuple[Architecture, Training, int],
 class SurrogateAttack(Attack, ABC):
     """An attack that uses a clean model of its own to find its trigger or the clips to poison."""
 
-    needs: ClassVar[str] = "a surrogate model, which it trains on the clean training set"
+    needs: ClassVar[str] = "a surrogate model, which it trains on the clean training set,"
     quick: ClassVar[dict[str, Any]] = {"surrogate_epochs": 2}
 
     surrogate: str = Field("resnet", description="architecture of the surrogate, see `sesame list model`")
