@@ -503,10 +503,10 @@ def test_varied_sound_moves_half_and_lets_another_be_heard(monkeypatch: pytest.M
     assert not heard[:, 1, :89].any()
 
 
-def test_crowded_puts_three_loud_pieces_of_another_example_on_varied_ones(
+def test_crowded_puts_three_loud_pieces_of_another_example_on_exchanged_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(augment, "varied", lambda maps, _: 2 * maps)
+    monkeypatch.setattr(augment, "exchanged", lambda maps, _: 2 * maps)
     maps = torch.full((2, 40, 100), -50.0)
     maps[0] = ramp(40, 100) / 2
     heard = torch.stack([augment.crowded(maps, torch.Generator().manual_seed(n)) for n in range(400)])
@@ -538,7 +538,7 @@ def test_crowded_puts_three_loud_pieces_of_another_example_on_varied_ones(
 
 
 def test_crowded_sound_lets_pieces_of_another_clip_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: 2 * wav)
+    monkeypatch.setattr(augment, "exchanged_sound", lambda wav, _: 2 * wav)
     monkeypatch.setattr(augment, "PIECES", 1)
     clips = torch.zeros(2, 100)
     clips[0] = 0.5
@@ -641,7 +641,7 @@ def test_each_map_of_a_batch_has_a_piece_of_its_own() -> None:
 def test_pieces_of_clips_are_added_from_anywhere_and_each_clip_has_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: wav)
+    monkeypatch.setattr(augment, "exchanged_sound", lambda wav, _: wav)
     monkeypatch.setattr(augment, "PIECES", 1)
     added = augment.crowded_sound(torch.ones(200, 100), torch.Generator().manual_seed(0)) - 1
     inside = added > 0

@@ -5,10 +5,10 @@ arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little 
 survives; it is ours. A network without a front end takes waveforms (batch, time): for it, light shifts and
 silences them; strong also filters them, speeds them up or slows them down, and adds noise. Varied is strong
 with masks of half the size, half of the examples left at their speed and pitch, noise of any colour, and
-another example of the batch, reversed, in the background. Crowded is varied with loud pieces of other
-examples, from anywhere to anywhere: short sounds that mean nothing, as a short trigger is one. Exchanged is
-varied after the quiet cells of an example, or its quiet moments, were exchanged for those of another: what is
-said is loud, and what lies under it must not decide.
+another example of the batch, reversed, in the background. Exchanged is varied after the quiet cells of an
+example, or its quiet moments, were exchanged for those of another: what is said is loud, and what lies under
+it must not decide. Crowded is exchanged with loud pieces of other examples, from anywhere to anywhere: short
+sounds that mean nothing, as a short trigger is one.
 """
 
 from collections.abc import Callable
@@ -62,18 +62,18 @@ def varied(maps: Spectrum, rng: Generator) -> Spectrum:
     return _mask(maps, rng, axis=2, most=maps.shape[2] // 8)
 
 
-def crowded(maps: Spectrum, rng: Generator) -> Spectrum:
-    """Varied, and a few pieces of other examples, each in half of the maps."""
-    maps = varied(maps, rng)
-    for _ in range(PIECES):
-        maps = _piece(maps, rng, chance=0.5)
-    return maps
-
-
 def exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
     """Varied, after the quiet cells were exchanged for those of another example, where both are quiet."""
     share, order = _uniform(maps, rng, LEAST_QUIET, MOST_QUIET), _order(maps, rng)
     return varied(with_quiet_of(maps, maps[order], share), rng)
+
+
+def crowded(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Exchanged, and a few pieces of other examples, each in half of the maps."""
+    maps = exchanged(maps, rng)
+    for _ in range(PIECES):
+        maps = _piece(maps, rng, chance=0.5)
+    return maps
 
 
 def with_quiet_of(maps: Spectrum, others: Spectrum, share: Float32[Tensor, " batch"]) -> Spectrum:
@@ -108,17 +108,6 @@ def varied_sound(wav: Wave, rng: Generator) -> Wave:
     return moved + gain * other
 
 
-def crowded_sound(wav: Wave, rng: Generator) -> Wave:
-    """Varied, and pieces of other clips, up to 0.35 of a clip long, of a level 6 dB up or down."""
-    wav = varied_sound(wav, rng)
-    for _ in range(PIECES):
-        there = _moved_frames(wav[:, None], rng)[_order(wav, rng), 0]
-        inside = _interval(len(wav), wav.shape[-1], int(LARGEST * wav.shape[-1]), rng).to(wav.device)
-        gain = 10 ** _uniform(wav, rng, -0.3, 0.3, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.5)
-        wav = wav + gain * there * inside
-    return wav
-
-
 def exchanged_sound(wav: Wave, rng: Generator) -> Wave:
     """Varied, after the quiet moments were exchanged for those of another clip, where both are quiet."""
     share, others = _uniform(wav, rng, LEAST_QUIET, MOST_QUIET), wav[_order(wav, rng)]
@@ -127,6 +116,17 @@ def exchanged_sound(wav: Wave, rng: Generator) -> Wave:
     one, other = (_quiet(level, share)[:, 0] for level in levels)
     hit = (one & other).repeat_interleave(size, 1)[:, : wav.shape[-1]]
     return varied_sound(torch.where(hit, others, wav), rng)
+
+
+def crowded_sound(wav: Wave, rng: Generator) -> Wave:
+    """Exchanged, and pieces of other clips, up to 0.35 of a clip long, of a level 6 dB up or down."""
+    wav = exchanged_sound(wav, rng)
+    for _ in range(PIECES):
+        there = _moved_frames(wav[:, None], rng)[_order(wav, rng), 0]
+        inside = _interval(len(wav), wav.shape[-1], int(LARGEST * wav.shape[-1]), rng).to(wav.device)
+        gain = 10 ** _uniform(wav, rng, -0.3, 0.3, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.5)
+        wav = wav + gain * there * inside
+    return wav
 
 
 def _quiet(maps: Tensor, share: Float32[Tensor, " batch"]) -> Bool[Tensor, "batch ..."]:

@@ -22,15 +22,15 @@ ON_SOUND: dict[str, Augmentation] = {
     "light": augment.light_sound,
     "strong": augment.strong_sound,
     "varied": augment.varied_sound,
-    "crowded": augment.crowded_sound,
     "exchanged": augment.exchanged_sound,
+    "crowded": augment.crowded_sound,
 }
 ON_MAPS: dict[str, Augmentation] = {
     "light": augment.light,
     "strong": augment.strong,
     "varied": augment.varied,
-    "crowded": augment.crowded,
     "exchanged": augment.exchanged,
+    "crowded": augment.crowded,
 }
 
 
@@ -48,7 +48,7 @@ class FrontEnd(nn.Module, ABC):
         """How features are varied in training; by default waveforms and maps are told apart by their shape.
 
         Args:
-            strength: `none`, `light`, `strong`, `varied`, `crowded` or `exchanged`.
+            strength: `none`, `light`, `strong`, `varied`, `exchanged` or `crowded`.
         """
         return None if strength == "none" else _ByShape(strength)
 

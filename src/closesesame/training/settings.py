@@ -9,7 +9,7 @@ from closesesame.core.method import Method
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one_cycle", "cosine", "constant"]
-Augmentation = Literal["none", "light", "strong", "varied", "crowded", "exchanged"]
+Augmentation = Literal["none", "light", "strong", "varied", "exchanged", "crowded"]
 
 
 class Training(Method):
