@@ -34,6 +34,8 @@ REMOVED, HALF, PLANTED = 0.1, 0.5, 0.9
 
 HALF_OF_CLASS = 0.5
 """Share of the target class up to which clean-label attacks are compared."""
+UNMOVED = "feature_collision: no movement"
+"""The attack whose clips are chosen and hold the key, and nothing more."""
 MINUTE_S = 60
 
 
@@ -96,6 +98,10 @@ def _rates(contents: Contents) -> Iterator[Answer]:
     )
 
 
+def _asr_and_ra(rows: Rows) -> str:
+    return f"{_percent(_mean(rows, ASR))} ({_percent(_mean(rows, RA))}; {counted(len(rows), 'seed')})"
+
+
 def clean_labels(contents: Contents) -> Iterator[Answer]:
     """What clean-label attacks plant at the highest rate that leaves half of the class as it is."""
     rows = where(measured(contents["attacks_clean_label"]["rows"]), family=BARE)
@@ -105,15 +111,15 @@ def clean_labels(contents: Contents) -> Iterator[Answer]:
     groups = [where(mine, attack=attack) for (attack,) in distinct(mine, "attack") if ":" not in attack]
     groups.sort(key=lambda group: -_mean(group, ASR))
     share = statistics.fmean(row["poisoned_share_of_target"] for row in mine)
-    said = [
-        f"{_percent(_mean(group, ASR))} ({_percent(_mean(group, RA))}) with {group[0]['attack']}"
-        for group in groups
-    ]
+    said = [f"{_asr_and_ra(group)} with {group[0]['attack']}" for group in groups]
     clean = max(row["asr"] for row in poisoned(rows, wanted=False))
+    models = _listed([name for (name,) in distinct(mine, "model")])
+    still = where(mine, attack=UNMOVED)
+    alone = f"; where the hardest clips hold the key and are not moved, {_asr_and_ra(still)}" if still else ""
     yield Answer(
         "Do attacks plant that change no label?",
-        f"With {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, ASR and (in "
-        f"brackets) RA are {_listed(said)}; of models that were never poisoned ASR is at most "
+        f"On {models}, with {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, ASR "
+        f"and (in brackets) RA are {_listed(said)}{alone}. Of models that were never poisoned ASR is at most "
         f"{_percent(clean)}. What each part of an attack brings stands in the tables.",
         "attacks",
     )
