@@ -118,9 +118,9 @@ def clean_labels(contents: Contents) -> Iterator[Answer]:
     alone = f"; where the hardest clips hold the key and are not moved, {_asr_and_ra(still)}" if still else ""
     yield Answer(
         "Do attacks plant that change no label?",
-        f"On {models}, with {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, ASR "
-        f"and (in brackets) RA are {_listed(said)}{alone}. Of models that were never poisoned ASR is at most "
-        f"{_percent(clean)}. What each part of an attack brings stands in the tables.",
+        f"On {models}, with {_percent(share)} of the target class poisoned, {100 * rate:g} % of all clips, "
+        f"ASR and (in brackets) RA are {_listed(said)}{alone}. Of models that were never poisoned ASR is at "
+        f"most {_percent(clean)}. What each part of an attack brings stands in the tables.",
         "attacks",
     )
 
