@@ -230,9 +230,9 @@ def test_clean_label_attacks_are_compared_with_half_of_their_class_poisoned() ->
     (said,) = clean_labels({"attacks_clean_label": content() | {"rows": [*found, repaired]}})
     assert said.words == (
         "On resnet, with 49.6 % of the target class poisoned, 5 % of all clips, ASR and (in brackets) RA "
-        "are 50.0 % (35.0 %; 1 seed) with high and 30.0 % (55.0 %; 2 seeds) with low; where the hardest clips "
-        "hold the key and are not moved, 45.0 % (25.0 %; 1 seed). Of models that were never poisoned ASR is "
-        "at most "
+        "are 50.0 % (35.0 %; 1 seed) with high and 30.0 % (55.0 %; 2 seeds) with low; where the hardest "
+        "clips hold the key and are not moved, 45.0 % (25.0 %; 1 seed). Of models that were never poisoned "
+        "ASR is at most "
         "3.0 %. What each part of an attack brings stands in the tables."
     )
 
