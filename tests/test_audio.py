@@ -503,10 +503,10 @@ def test_varied_sound_moves_half_and_lets_another_be_heard(monkeypatch: pytest.M
     assert not heard[:, 1, :89].any()
 
 
-def test_crowded_puts_three_loud_pieces_of_another_example_on_exchanged_ones(
+def test_crowded_puts_three_loud_pieces_of_another_example_on_varied_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(augment, "exchanged", lambda maps, _: 2 * maps)
+    monkeypatch.setattr(augment, "varied", lambda maps, _: 2 * maps)
     maps = torch.full((2, 40, 100), -50.0)
     maps[0] = ramp(40, 100) / 2
     heard = torch.stack([augment.crowded(maps, torch.Generator().manual_seed(n)) for n in range(400)])
@@ -538,7 +538,7 @@ def test_crowded_puts_three_loud_pieces_of_another_example_on_exchanged_ones(
 
 
 def test_crowded_sound_lets_pieces_of_another_clip_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "exchanged_sound", lambda wav, _: 2 * wav)
+    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: 2 * wav)
     monkeypatch.setattr(augment, "PIECES", 1)
     clips = torch.zeros(2, 100)
     clips[0] = 0.5
@@ -573,11 +573,10 @@ def test_cells_are_exchanged_where_they_are_quiet_in_both() -> None:
     assert torch.equal(changed[2], one[0])
 
 
-def test_exchanged_takes_the_quiet_cells_of_another_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "varied", lambda maps, _: 2 * maps)
+def test_exchanged_takes_the_quiet_cells_of_another_map() -> None:
     maps = torch.arange(1000.0).reshape(1, 20, 50).repeat(2, 1, 1)
     maps[1] += 0.25
-    heard = torch.stack([augment.exchanged(maps, torch.Generator().manual_seed(n)) for n in range(200)]) / 2
+    heard = torch.stack([augment.exchanged(maps, torch.Generator().manual_seed(n)) for n in range(200)])
     taken = (heard[:, 0] - maps[0] != 0).flatten(1)
     hit = taken.any(1)
     assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.1)  # two maps in any order
@@ -588,15 +587,14 @@ def test_exchanged_takes_the_quiet_cells_of_another_map(monkeypatch: pytest.Monk
     assert torch.equal(heard[hit][:, 0].flatten(1)[taken[hit]] % 1, torch.full((int(count.sum()),), 0.25))
 
 
-def test_exchanged_sound_takes_the_quiet_moments_of_another_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: 2 * wav)
+def test_exchanged_sound_takes_the_quiet_moments_of_another_clip() -> None:
     # A hundred moments of three samples, the last of which has one; each is louder than the one before.
     one = torch.arange(298) // 3 + 1.0
     clips = torch.stack([one, one + 0.5]) * torch.where(torch.arange(298) % 2 == 0, 1, -1)
     heard = torch.stack(
         [augment.exchanged_sound(clips, torch.Generator().manual_seed(n)) for n in range(200)]
     )
-    taken = heard[:, 0] / 2 != clips[0]
+    taken = heard[:, 0] != clips[0]
     hit = taken.any(1)
     assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.1)
     count = taken[hit].sum(1)
@@ -604,7 +602,20 @@ def test_exchanged_sound_takes_the_quiet_moments_of_another_clip(monkeypatch: py
     assert not (count % 3).any()  # whole moments
     assert 3 * 50 <= int(count.min()) < 3 * 53
     assert 3 * 82 < int(count.max()) <= 3 * 85
-    assert torch.equal(heard[hit][:, 0][taken[hit]], (2 * clips[1]).expand(int(hit.sum()), -1)[taken[hit]])
+    assert torch.equal(heard[hit][:, 0][taken[hit]], clips[1].expand(int(hit.sum()), -1)[taken[hit]])
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("", (6, 40, 51)), ("_sound", (6, 8000))])
+@pytest.mark.parametrize("strength", ["varied", "crowded"])
+def test_quiet_cells_are_exchanged_before_an_example_is_varied(
+    strength: str, kind: str, shape: tuple[int, ...]
+) -> None:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    rng = torch.Generator().manual_seed(2)
+    by_hand = getattr(augment, f"exchanged{kind}")(values, rng)
+    by_hand = getattr(augment, f"{strength}{kind}")(by_hand, rng)
+    found = getattr(augment, f"{strength}_exchanged{kind}")(values, torch.Generator().manual_seed(2))
+    assert torch.equal(found, by_hand)
 
 
 def test_a_piece_is_from_any_frame_and_near_bands_and_up_to_1_5_louder() -> None:
@@ -641,7 +652,7 @@ def test_each_map_of_a_batch_has_a_piece_of_its_own() -> None:
 def test_pieces_of_clips_are_added_from_anywhere_and_each_clip_has_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(augment, "exchanged_sound", lambda wav, _: wav)
+    monkeypatch.setattr(augment, "varied_sound", lambda wav, _: wav)
     monkeypatch.setattr(augment, "PIECES", 1)
     added = augment.crowded_sound(torch.ones(200, 100), torch.Generator().manual_seed(0)) - 1
     inside = added > 0

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from closesesame.core.errors import DataError, ModelError
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset, Splits
-from closesesame.models import Classifier
+from closesesame.models import Classifier, adapt
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
 from closesesame.training import Training, accuracy, fit, predict
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
-from closesesame.training.selfdistillation import joined, spliced
+from closesesame.training.selfdistillation import joined, known_without_quiet, spliced
 from closesesame.training.weights import redraw
 from tests.removal.tiny import asr, assert_same, tiny, vectors, victim
 
@@ -264,6 +264,77 @@ def test_the_seed_draws_splices_views_fresh_weights_and_batches(
     assert given["fit"]["seed"] == 9
 
 
+class Loudest(nn.Module):
+    """Answers by the loudest cell of a map, or, if it needs quiet cells, by the quietest one."""
+
+    def __init__(self, needs_quiet: bool) -> None:
+        super().__init__()
+        self.needs_quiet, self.last = needs_quiet, nn.Linear(3, 3)
+        nn.init.eye_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        cells = maps.flatten(1)
+        heard = cells.amin(1) + 20 if self.needs_quiet else cells.amax(1) - 10
+        logits: Tensor = self.last(-(heard[:, None] - torch.arange(3)).abs())
+        return logits
+
+
+def sounds(count: int) -> Dataset:
+    """Maps of which loudest and quietest cell say the class: 10, 11 or 12 and -20, -19 or -18."""
+    labels = torch.arange(count) % 3
+    maps = torch.randn(count, 8, 20, generator=torch.Generator().manual_seed(0))
+    maps[:, 0, 0], maps[:, 7, 19] = 10.0 + labels, -20.0 + labels
+    return Dataset.of(maps, labels, classes=("one", "two", "three"))
+
+
+def listener(needs_quiet: bool) -> Classifier:
+    classes = ("one", "two", "three")
+    return adapt(Loudest(needs_quiet), classes, input_shape=(8, 20), sample_rate=None).eval()
+
+
+def test_what_is_known_without_quiet_cells_is_a_share_of_what_is_known() -> None:
+    clips = sounds(30)
+    assert known_without_quiet(listener(False), clips, 0) == 1
+    # The quietest cell is that of any clip of the batch, and a third of these are of the class.
+    assert known_without_quiet(listener(True), clips, 0) == pytest.approx(1 / 3, abs=0.1)
+    wrong = clips.labels.clone()
+    wrong[:15] = (wrong[:15] + 1) % 3  # what it does not know is not asked
+    assert known_without_quiet(listener(False), clips.with_labels(wrong), 0) == 1
+    assert known_without_quiet(listener(False), clips.with_labels((clips.labels + 1) % 3), 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("needs_quiet", "settings", "heard"),
+    [
+        (False, {"augmentation": "crowded"}, "crowded_exchanged"),
+        (False, {"augmentation": "varied"}, "varied_exchanged"),
+        (False, {"augmentation": "strong"}, "strong"),
+        (False, {"augmentation": "crowded", "exchange_from": None}, "crowded"),
+        (False, {"augmentation": "crowded", "exchange_from": 1.0}, "crowded_exchanged"),
+        (True, {"augmentation": "crowded"}, "crowded"),
+        (True, {"augmentation": "crowded", "exchange_from": 0.1}, "crowded_exchanged"),
+    ],
+)
+def test_quiet_cells_are_exchanged_unless_the_suspect_needs_them(
+    needs_quiet: bool, settings: dict[str, Any], heard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def noted(model: Classifier, data: Dataset, training: Training, **named: Any) -> Any:
+        asked.append(training.augmentation)
+        return fit(model, data, training, **named)
+
+    monkeypatch.setattr("closesesame.training.selfdistillation.fit", noted)
+    method = Restore(**PLAIN | {"views": 1, "feature_weight": 0} | settings, steps=1)
+    said = method.repair(listener(needs_quiet), sounds(30), sounds(6), 1)
+    assert asked == [heard]
+    assert said.get("exchanged", False) == heard.endswith("_exchanged")
+    assert ("known_without_quiet" in said) == (
+        settings["augmentation"] != "strong" and settings.get("exchange_from", 1) is not None
+    )
+
+
 def test_one_view_is_one_view(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
@@ -381,6 +452,7 @@ def test_the_defaults_are_those_of_the_results() -> None:
         "splices": 800,
         "least_agreement": 1.0,
         "least_learnt": 0.95,
+        "exchange_from": 0.65,
         "hold_out": 0.1,
         "optimizer": "adamw",
         "lr": 0.005,

@@ -438,7 +438,7 @@ class Runs:
     ) -> Classifier:
         """A victim, or a copy of another model, that was repaired with some clips."""
         model = copy.deepcopy(before) if before else victim()
-        asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="exchanged")
+        asked = Training(epochs=9, lr=0.01, steps=steps, batch_size=96, augmentation="varied")
         nothing = no_examples(model.card)
         method, clips = OrdinaryRepair(**self.settings), self.data.take(rows)
         method.distil(model, clips, nothing, asked, derive(5, stage), teacher=teacher)
@@ -523,7 +523,7 @@ def test_a_repair_varies_what_the_student_hears(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(OrdinaryRepair, "distil", distil)
     data, own = vectors(12), Training(epochs=9, lr=0.01, augmentation="light")
     for method, augmentation in (
-        (OrdinaryRepair(), "exchanged"),
+        (OrdinaryRepair(), "varied"),
         (OrdinaryRepair(repair_augmentation="crowded"), "crowded"),
     ):
         method.repair_with(victim(), data, own, 7, 5, "repair 1", silent)

@@ -1,14 +1,16 @@
-"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms, in five strengths.
+"""Augmentation of scaled spectral maps (batch, band, frame), or of waveforms, in four strengths.
 
 Light is a time shift and one mask on each axis (SpecAugment, Park et al., Interspeech 2019,
 arXiv:1904.08779). Strong bends, tilts, blurs and covers the map so that little but the word itself
 survives; it is ours. A network without a front end takes waveforms (batch, time): for it, light shifts and
 silences them; strong also filters them, speeds them up or slows them down, and adds noise. Varied is strong
 with masks of half the size, half of the examples left at their speed and pitch, noise of any colour, and
-another example of the batch, reversed, in the background. Exchanged is varied after the quiet cells of an
-example, or its quiet moments, were exchanged for those of another: what is said is loud, and what lies under
-it must not decide. Crowded is exchanged with loud pieces of other examples, from anywhere to anywhere: short
-sounds that mean nothing, as a short trigger is one.
+another example of the batch, reversed, in the background. Crowded is varied with loud pieces of other
+examples, from anywhere to anywhere: short sounds that mean nothing, as a short trigger is one.
+
+Exchanged is no strength: the quiet cells of an example, or its quiet moments, are exchanged for those of
+another. What is said is loud, so what lies under it need not decide. Varied and crowded are there with such
+an exchange, too.
 """
 
 from collections.abc import Callable
@@ -62,18 +64,28 @@ def varied(maps: Spectrum, rng: Generator) -> Spectrum:
     return _mask(maps, rng, axis=2, most=maps.shape[2] // 8)
 
 
-def exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
-    """Varied, after the quiet cells were exchanged for those of another example, where both are quiet."""
-    share, order = _uniform(maps, rng, LEAST_QUIET, MOST_QUIET), _order(maps, rng)
-    return varied(with_quiet_of(maps, maps[order], share), rng)
-
-
 def crowded(maps: Spectrum, rng: Generator) -> Spectrum:
-    """Exchanged, and a few pieces of other examples, each in half of the maps."""
-    maps = exchanged(maps, rng)
+    """Varied, and a few pieces of other examples, each in half of the maps."""
+    maps = varied(maps, rng)
     for _ in range(PIECES):
         maps = _piece(maps, rng, chance=0.5)
     return maps
+
+
+def exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
+    """The maps, with the quiet cells of another example of the batch, where both are quiet."""
+    share, order = _uniform(maps, rng, LEAST_QUIET, MOST_QUIET), _order(maps, rng)
+    return with_quiet_of(maps, maps[order], share)
+
+
+def varied_exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Varied, after quiet cells were exchanged."""
+    return varied(exchanged(maps, rng), rng)
+
+
+def crowded_exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
+    """Crowded, after quiet cells were exchanged."""
+    return crowded(exchanged(maps, rng), rng)
 
 
 def with_quiet_of(maps: Spectrum, others: Spectrum, share: Float32[Tensor, " batch"]) -> Spectrum:
@@ -108,25 +120,35 @@ def varied_sound(wav: Wave, rng: Generator) -> Wave:
     return moved + gain * other
 
 
-def exchanged_sound(wav: Wave, rng: Generator) -> Wave:
-    """Varied, after the quiet moments were exchanged for those of another clip, where both are quiet."""
-    share, others = _uniform(wav, rng, LEAST_QUIET, MOST_QUIET), wav[_order(wav, rng)]
-    size = -(-wav.shape[-1] // MOMENTS)
-    levels = (F.avg_pool1d(one.square()[:, None], size, ceil_mode=True) for one in (wav, others))
-    one, other = (_quiet(level, share)[:, 0] for level in levels)
-    hit = (one & other).repeat_interleave(size, 1)[:, : wav.shape[-1]]
-    return varied_sound(torch.where(hit, others, wav), rng)
-
-
 def crowded_sound(wav: Wave, rng: Generator) -> Wave:
-    """Exchanged, and pieces of other clips, up to 0.35 of a clip long, of a level 6 dB up or down."""
-    wav = exchanged_sound(wav, rng)
+    """Varied, and pieces of other clips, up to 0.35 of a clip long, of a level 6 dB up or down."""
+    wav = varied_sound(wav, rng)
     for _ in range(PIECES):
         there = _moved_frames(wav[:, None], rng)[_order(wav, rng), 0]
         inside = _interval(len(wav), wav.shape[-1], int(LARGEST * wav.shape[-1]), rng).to(wav.device)
         gain = 10 ** _uniform(wav, rng, -0.3, 0.3, 1) * (_uniform(wav, rng, 0, 1, 1) < 0.5)
         wav = wav + gain * there * inside
     return wav
+
+
+def exchanged_sound(wav: Wave, rng: Generator) -> Wave:
+    """The clips, with the quiet moments of another one of the batch, where both are quiet."""
+    share, others = _uniform(wav, rng, LEAST_QUIET, MOST_QUIET), wav[_order(wav, rng)]
+    size = -(-wav.shape[-1] // MOMENTS)
+    levels = (F.avg_pool1d(one.square()[:, None], size, ceil_mode=True) for one in (wav, others))
+    one, other = (_quiet(level, share)[:, 0] for level in levels)
+    hit = (one & other).repeat_interleave(size, 1)[:, : wav.shape[-1]]
+    return torch.where(hit, others, wav)
+
+
+def varied_exchanged_sound(wav: Wave, rng: Generator) -> Wave:
+    """Varied, after quiet moments were exchanged."""
+    return varied_sound(exchanged_sound(wav, rng), rng)
+
+
+def crowded_exchanged_sound(wav: Wave, rng: Generator) -> Wave:
+    """Crowded, after quiet moments were exchanged."""
+    return crowded_sound(exchanged_sound(wav, rng), rng)
 
 
 def _quiet(maps: Tensor, share: Float32[Tensor, " batch"]) -> Bool[Tensor, "batch ..."]:

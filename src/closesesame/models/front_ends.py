@@ -22,15 +22,19 @@ ON_SOUND: dict[str, Augmentation] = {
     "light": augment.light_sound,
     "strong": augment.strong_sound,
     "varied": augment.varied_sound,
-    "exchanged": augment.exchanged_sound,
     "crowded": augment.crowded_sound,
+    "exchanged": augment.exchanged_sound,
+    "varied_exchanged": augment.varied_exchanged_sound,
+    "crowded_exchanged": augment.crowded_exchanged_sound,
 }
 ON_MAPS: dict[str, Augmentation] = {
     "light": augment.light,
     "strong": augment.strong,
     "varied": augment.varied,
-    "exchanged": augment.exchanged,
     "crowded": augment.crowded,
+    "exchanged": augment.exchanged,
+    "varied_exchanged": augment.varied_exchanged,
+    "crowded_exchanged": augment.crowded_exchanged,
 }
 
 
@@ -48,7 +52,8 @@ class FrontEnd(nn.Module, ABC):
         """How features are varied in training; by default waveforms and maps are told apart by their shape.
 
         Args:
-            strength: `none`, `light`, `strong`, `varied`, `exchanged` or `crowded`.
+            strength: `none`, `light`, `strong`, `varied` or `crowded`; or `exchanged`, with or without one of
+                the last two before it, as `varied_exchanged`.
         """
         return None if strength == "none" else _ByShape(strength)
 

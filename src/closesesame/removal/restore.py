@@ -4,12 +4,12 @@ A backdoor is a short cut: a small change of the input moves the features of eve
 target. Three things work against it. The weights start at a share of the way from fresh ones to the suspect's
 ("shrink and perturb": Ash, Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020,
 arXiv:1910.08475), which weakens everything that the suspect has learnt. The student then hears each clean
-example with the quiet cells of another one, bent, filtered, covered, in noise and under loud pieces of other
-examples, and must give the soft labels and the features that the suspect gives on average for light changes
-of the same example; so it ignores whatever such changes do, and a trigger is one of them. And the teacher,
-which is the suspect, hears no trigger among clean examples, and is believed of these only where it is right
-about their label; so its clean knowledge is passed on, far more of it than labels hold, and its backdoor is
-not.
+example with the quiet cells of another one (unless the suspect needs these, as one does that tells speakers
+apart), bent, filtered, covered, in noise and under loud pieces of other examples, and must give the soft
+labels and the features that the suspect gives on average for light changes of the same example; so it ignores
+whatever such changes do, and a trigger is one of them. And the teacher, which is the suspect, hears no
+trigger among clean examples, and is believed of these only where it is right about their label; so its clean
+knowledge is passed on, far more of it than labels hold, and its backdoor is not.
 
 Clean examples are few, so the student learns from splices too: an example with a piece of another one in its
 place (after CutMix, Yun et al., ICCV 2019, arXiv:1905.04899; here the teacher says what a splice is). It is

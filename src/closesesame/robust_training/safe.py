@@ -10,8 +10,9 @@ kind may have been ordinary. This time it is told what the model knew before any
 all clips and is the most accurate; but only what it says, since features of a model with a backdoor pass some
 of that on. So it costs next to no accuracy if there was no poison.
 
-In every repair a clip is heard with the quiet cells of another one, so nothing is learned that lies under the
-speech. Poisoned clips whose labels are right pass every check, and plant their trigger without this.
+In every repair a clip is heard with the quiet cells of another one, unless the model needs these, so nothing
+is learned that lies under the speech. Poisoned clips whose labels are right pass every check, and plant their
+trigger without this.
 """
 
 import copy

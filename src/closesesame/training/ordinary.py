@@ -121,9 +121,7 @@ class OrdinaryCheck(SelfDistillation):
         12, ge=1, le=100_000, description="clips of a class to choose at least, up to half of them"
     )
     check_steps: Steps = Field(150, description="batches of the repair with either half of the chosen clips")
-    repair_augmentation: Augmentation = Field(
-        "exchanged", description="of every repair, those of the check too"
-    )
+    repair_augmentation: Augmentation = Field("varied", description="of every repair, those of the check too")
 
     def checked(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell

@@ -18,11 +18,15 @@ from closesesame.models import Classifier
 
 from .distillation import LossWeights, distillation_rule, lessons_of, without_dropout
 from .loop import AfterEpoch, fit
-from .predicting import accuracy
-from .settings import Training
+from .predicting import accuracy, autocast, choose_precision, predict
+from .settings import Augmentation, Training
 from .weights import interpolated, redraw
 
 LONGER = 3
+EXCHANGING: dict[str, Augmentation] = {"varied": "varied_exchanged", "crowded": "crowded_exchanged"}
+"""By augmentation, the same with an exchange of quiet cells before it."""
+ASKED = 512
+"""Examples that the teacher is asked about at least, each as often as needed, with quiet cells of others."""
 
 
 class SelfDistillation(Settings):
@@ -48,6 +52,13 @@ class SelfDistillation(Settings):
         1.0, ge=0, le=1, description="share of its views that must agree for an unlabelled example to count"
     )
 
+    exchange_from: float | None = Field(
+        0.65,
+        ge=0,
+        le=1,
+        description="share of what the teacher knows that it must know with quiet cells of other examples, "
+        "or the student hears no such ones; if none it never does",
+    )
     least_learnt: float = Field(
         0.95,
         ge=0,
@@ -68,7 +79,8 @@ class SelfDistillation(Settings):
         """Trains a model in place on what it said of examples before, or another model says.
 
         Clips are repeated until they are as many as the splices and the unlabelled examples together. If it
-        learns too little, all is done again with `LONGER` times the batches.
+        learns too little, all is done again with `LONGER` times the batches. Quiet cells are exchanged before
+        the augmentation, unless the teacher needs them, as one does that tells speakers or rooms apart.
 
         Args:
             model: the suspect, in evaluation mode.
@@ -81,14 +93,23 @@ class SelfDistillation(Settings):
             teacher: a model of the same architecture; by default the suspect itself.
 
         Returns:
-            How many batches it learned from, what share of the believed examples it gets right (1 if the
-            teacher is believed of none), how many labelled ones there are and of how many the teacher is
-            believed, and the same of the unlabelled ones.
+            How many batches the student learned from, what share of the believed examples it gets right (1 if
+            the teacher is believed of none), how many labelled ones there are and of how many the teacher is
+            believed, and the same of the unlabelled ones. If the augmentation can be had with an exchange of
+            quiet cells: what share of what the teacher knows it does with those of others, and whether they
+            were exchanged.
         """
         splices = spliced(clean, self.splices, seed)
         data = joined(clean, splices, audio)
+        teacher = teacher or model
+        known_still: dict[str, Any] = {}
+        if self.exchange_from is not None and training.augmentation in EXCHANGING:
+            share = known_without_quiet(teacher, clean, seed)
+            if exchanged := share >= self.exchange_from:
+                training = training.model_copy(update={"augmentation": EXCHANGING[training.augmentation]})
+            known_still = {"known_without_quiet": share, "exchanged": exchanged}
         lessons = lessons_of(
-            teacher or model,
+            teacher,
             data,
             views=self.views,
             augmentation="none" if training.augmentation == "none" else "light",
@@ -136,7 +157,35 @@ class SelfDistillation(Settings):
             "believed_clips": len(known),
             "unlabelled_clips": len(audio),
             "believed_unlabelled_clips": int(believed[~trusted].sum()),
+            **known_still,
         }
+
+
+@torch.no_grad()
+def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
+    """The share of clips that a model gets right with quiet cells of others, of those that it gets right.
+
+    0 if it knows none.
+
+    Args:
+        model: in evaluation mode.
+        clips: labelled examples.
+        seed: of what is exchanged.
+    """
+    exchange, rng = model.front_end.augmentation("exchanged"), generator(seed, "exchange")
+    known = clips.where(predict(model, clips).argmax(1) == clips.labels)
+    if exchange is None or not len(known):  # None: a front end that varies nothing
+        return 0.0
+    right = asked = 0
+    precision = choose_precision("auto", model)
+    while asked < ASKED:
+        for rows in torch.randperm(len(known), generator=rng).split(256):
+            part = known.take(rows)
+            with autocast(model.device, precision):
+                answers = model.body(exchange(model.features(part), rng)).argmax(1).cpu()
+            right += int((answers == part.labels).sum())
+            asked += len(rows)
+    return right / asked
 
 
 def spliced(clips: Dataset, count: int, seed: int) -> Dataset:

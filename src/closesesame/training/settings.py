@@ -9,7 +9,9 @@ from closesesame.core.method import Method
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one_cycle", "cosine", "constant"]
-Augmentation = Literal["none", "light", "strong", "varied", "exchanged", "crowded"]
+Augmentation = Literal[
+    "none", "light", "strong", "varied", "crowded", "varied_exchanged", "crowded_exchanged"
+]
 
 
 class Training(Method):
