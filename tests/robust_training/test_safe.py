@@ -107,7 +107,7 @@ def test_it_leaves_no_backdoor_that_plain_training_learns(tones: Splits) -> None
     plain = Plain(training=QUICK).train(SMALL, data, 0).model
     assert asr(plain, tones) > 0.9
     safe = Safe(
-        training=QUICK, strong_epochs=6, check_steps=20, first_steps=40, repair_steps=30, splices=100, views=2
+        training=QUICK, strong_epochs=6, check_steps=20, first_steps=40, repair_steps=60, splices=100, views=2
     )
     model = safe.train(SMALL, data, 0).model
     assert asr(model, tones) < 0.1
