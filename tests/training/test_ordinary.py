@@ -354,13 +354,17 @@ def test_of_a_label_that_quiet_cells_tell_the_odd_half_is_barred(monkeypatch: py
 
     telling = torch.arange(30) % 5 == 0
 
+    def oddness(known: Any, labels: Tensor, strangeness: Any) -> Tensor:
+        given.append(strangeness)
+        return odd
+
     def under_speech(found: Tensor, labels: Tensor) -> UnderSpeech:
         assert found is chances
         assert labels is data.labels
         return UnderSpeech([0, 2], telling)
 
     monkeypatch.setattr(ordinary, "course", lambda *_, **__: torch.rand(3, 30).double())
-    monkeypatch.setattr(ordinary, "oddness", lambda *found: given.append(found[2]) or odd)
+    monkeypatch.setattr(ordinary, "oddness", oddness)
     monkeypatch.setattr(ordinary, "telling", told)
     monkeypatch.setattr(ordinary, "under_speech", under_speech)
     monkeypatch.setattr(OrdinaryRepair, "commonly_answered", lambda *_: {2: common})

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from closesesame.core.seeding import generator
 from closesesame.data import Splits
+from closesesame.models.front_ends import FrontEnd
 from closesesame.training import Training, quiet, train, untrained
 from closesesame.training.quiet import telling, under_speech
 from tests.conftest import SMALL
@@ -41,7 +42,7 @@ def test_chances_are_those_in_clips_of_other_labels(monkeypatch: pytest.MonkeyPa
     maps[:, 1, 3:] = 2.0  # loud, and never exchanged
     maps[4] = -1  # a clip of label 1 with the quiet cells of label 0
 
-    class Front(nn.Module):
+    class Front(FrontEnd):
         def forward(self, inputs: Tensor) -> Tensor:
             at = (inputs[:, None] == data.inputs[:][None]).all(2).float().argmax(1)
             return maps[at]
