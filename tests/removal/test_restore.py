@@ -16,7 +16,8 @@ from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
 from closesesame.training import Training, accuracy, fit, predict
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
-from closesesame.training.selfdistillation import joined, known_without_quiet, spliced
+from closesesame.training.quiet import known_without_quiet
+from closesesame.training.selfdistillation import joined, spliced
 from closesesame.training.weights import redraw
 from tests.removal.tiny import asr, assert_same, tiny, vectors, victim
 

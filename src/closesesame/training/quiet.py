@@ -7,7 +7,7 @@ This tells poisoned clips from clean ones even where nothing that is said contra
 clean-label attacks. It does not tell a trigger that changes the speech itself.
 
 A label may depend on quiet cells for another reason: speakers have rooms and microphones of their own. So
-the labels are compared with each other.
+the labels are compared with each other; and of a model it can be asked how much it knows without them.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from closesesame.core.types import Labels, Mask
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 
-from .predicting import autocast, choose_precision
+from .predicting import autocast, choose_precision, predict
 
 QUIET = 0.7
 """Share of the cells of a map that are quiet."""
@@ -33,6 +33,8 @@ TELLING = 5.0
 """How many times as telling as those of the median label are the quiet cells of a label with a trigger."""
 LEAST_TELLING = 0.005
 """Chance of a label that is taken for the median one's where that is lower."""
+ASKED = 512
+"""Examples that a model is asked about at least, each as often as needed, with quiet cells of others."""
 BATCH = 256
 
 
@@ -92,3 +94,30 @@ def under_speech(chances: Float64[Tensor, " n"], labels: Labels) -> UnderSpeech:
     means = torch.stack([chances[labels == label].mean() for label in found])
     limit = TELLING * max(float(means.median()), LEAST_TELLING)
     return UnderSpeech([int(label) for label in found[means > limit]], chances > limit)
+
+
+@torch.no_grad()
+def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
+    """The share of clips that a model gets right with quiet cells of others, of those that it gets right.
+
+    0 if it knows none.
+
+    Args:
+        model: in evaluation mode.
+        clips: labelled examples.
+        seed: of what is exchanged.
+    """
+    exchange, rng = model.front_end.augmentation("exchanged"), generator(seed, "exchange")
+    known = clips.where(predict(model, clips).argmax(1) == clips.labels)
+    if exchange is None or not len(known):  # None: a front end that varies nothing
+        return 0.0
+    right = asked = 0
+    precision = choose_precision("auto", model)
+    while asked < ASKED:
+        for rows in torch.randperm(len(known), generator=rng).split(BATCH):
+            part = known.take(rows)
+            with autocast(model.device, precision):
+                answers = model.body(exchange(model.features(part), rng)).argmax(1).cpu()
+            right += int((answers == part.labels).sum())
+            asked += len(rows)
+    return right / asked

@@ -18,15 +18,14 @@ from closesesame.models import Classifier
 
 from .distillation import LossWeights, distillation_rule, lessons_of, without_dropout
 from .loop import AfterEpoch, fit
-from .predicting import accuracy, autocast, choose_precision, predict
+from .predicting import accuracy
+from .quiet import known_without_quiet
 from .settings import Augmentation, Training
 from .weights import interpolated, redraw
 
 LONGER = 3
 EXCHANGING: dict[str, Augmentation] = {"varied": "varied_exchanged", "crowded": "crowded_exchanged"}
 """By augmentation, the same with an exchange of quiet cells before it."""
-ASKED = 512
-"""Examples that the teacher is asked about at least, each as often as needed, with quiet cells of others."""
 
 
 class SelfDistillation(Settings):
@@ -56,8 +55,8 @@ class SelfDistillation(Settings):
         0.65,
         ge=0,
         le=1,
-        description="share of what the teacher knows that it must know with quiet cells of other examples, "
-        "or the student hears no such ones; if none it never does",
+        description="share of what the teacher knows that it must still know with quiet cells of other "
+        "examples; below it, or if none, the student hears no such cells",
     )
     least_learnt: float = Field(
         0.95,
@@ -159,33 +158,6 @@ class SelfDistillation(Settings):
             "believed_unlabelled_clips": int(believed[~trusted].sum()),
             **known_still,
         }
-
-
-@torch.no_grad()
-def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
-    """The share of clips that a model gets right with quiet cells of others, of those that it gets right.
-
-    0 if it knows none.
-
-    Args:
-        model: in evaluation mode.
-        clips: labelled examples.
-        seed: of what is exchanged.
-    """
-    exchange, rng = model.front_end.augmentation("exchanged"), generator(seed, "exchange")
-    known = clips.where(predict(model, clips).argmax(1) == clips.labels)
-    if exchange is None or not len(known):  # None: a front end that varies nothing
-        return 0.0
-    right = asked = 0
-    precision = choose_precision("auto", model)
-    while asked < ASKED:
-        for rows in torch.randperm(len(known), generator=rng).split(256):
-            part = known.take(rows)
-            with autocast(model.device, precision):
-                answers = model.body(exchange(model.features(part), rng)).argmax(1).cpu()
-            right += int((answers == part.labels).sum())
-            asked += len(rows)
-    return right / asked
 
 
 def spliced(clips: Dataset, count: int, seed: int) -> Dataset:
