@@ -153,7 +153,7 @@ def test_mixing_at_a_signal_to_noise_ratio() -> None:
         (augment.strong_sound, (6, 8000)),
         (augment.varied_sound, (6, 8000)),
         (augment.crowded_sound, (6, 8000)),
-        (augment.exchanged_sound, (6, 8000)),
+        (augment.exchanged, (6, 8000)),
     ],
 )
 def test_augmentation_repeats_by_seed_keeps_shape_and_input(
@@ -587,13 +587,32 @@ def test_exchanged_takes_the_quiet_cells_of_another_map() -> None:
     assert torch.equal(heard[hit][:, 0].flatten(1)[taken[hit]] % 1, torch.full((int(count.sum()),), 0.25))
 
 
-def test_exchanged_sound_takes_the_quiet_moments_of_another_clip() -> None:
-    # A hundred moments of three samples, the last of which has one; each is louder than the one before.
+def test_each_map_of_a_batch_has_its_own_share_of_quiet_cells() -> None:
+    maps = torch.arange(1000.0).reshape(1, 20, 50) + torch.arange(8.0)[:, None, None] / 16
+    taken = (augment.exchanged(maps, torch.Generator().manual_seed(0)) != maps).flatten(1).sum(1)
+    assert len(set(taken[taken > 0].tolist())) >= 3
+
+
+def test_moments_are_exchanged_where_they_are_quiet_in_both() -> None:
+    # A hundred moments of three samples, the last of which has one; they get louder, or softer.
+    moment = torch.arange(298) // 3
+    sign = torch.where(torch.arange(298) % 2 == 0, 1, -1)
+    rising, falling = (moment + 1.0) * sign, (100.5 - moment) * sign
+    heard = augment.with_quiet_of(
+        torch.stack([rising, falling]), torch.stack([falling, rising]), torch.tensor([0.795, 0.605])
+    )
+    # Of the first 79 and of the last 79; of the last 60 and of the first 60.
+    for found, own, other, first, last in (
+        (heard[0], rising, falling, 21, 78),
+        (heard[1], falling, rising, 40, 59),
+    ):
+        assert torch.equal(found, torch.where((moment >= first) & (moment <= last), other, own))
+
+
+def test_exchanged_takes_the_quiet_moments_of_another_clip() -> None:
     one = torch.arange(298) // 3 + 1.0
     clips = torch.stack([one, one + 0.5]) * torch.where(torch.arange(298) % 2 == 0, 1, -1)
-    heard = torch.stack(
-        [augment.exchanged_sound(clips, torch.Generator().manual_seed(n)) for n in range(200)]
-    )
+    heard = torch.stack([augment.exchanged(clips, torch.Generator().manual_seed(n)) for n in range(200)])
     taken = heard[:, 0] != clips[0]
     hit = taken.any(1)
     assert float(hit.float().mean()) == pytest.approx(0.5, abs=0.1)
@@ -612,7 +631,7 @@ def test_quiet_cells_are_exchanged_before_an_example_is_varied(
 ) -> None:
     values = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     rng = torch.Generator().manual_seed(2)
-    by_hand = getattr(augment, f"exchanged{kind}")(values, rng)
+    by_hand = augment.exchanged(values, rng)
     by_hand = getattr(augment, f"{strength}{kind}")(by_hand, rng)
     found = getattr(augment, f"{strength}_exchanged{kind}")(values, torch.Generator().manual_seed(2))
     assert torch.equal(found, by_hand)

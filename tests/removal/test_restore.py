@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from closesesame.core.errors import DataError, ModelError
-from closesesame.core.seeding import derive
+from closesesame.core.seeding import derive, generator
 from closesesame.data import Dataset, Splits
 from closesesame.models import Classifier, adapt
 from closesesame.models.matching import no_examples
 from closesesame.removal import FT, Restore
-from closesesame.training import Training, accuracy, fit, predict
+from closesesame.training import Training, accuracy, fit, predict, quiet
 from closesesame.training.distillation import LossWeights, distillation_rule, lessons_of
 from closesesame.training.quiet import known_without_quiet
 from closesesame.training.selfdistillation import joined, spliced
@@ -297,8 +297,11 @@ def listener(needs_quiet: bool) -> Classifier:
 def test_what_is_known_without_quiet_cells_is_a_share_of_what_is_known() -> None:
     clips = sounds(30)
     assert known_without_quiet(listener(False), clips, 0) == 1
-    # The quietest cell is that of any clip of the batch, and a third of these are of the class.
-    assert known_without_quiet(listener(True), clips, 0) == pytest.approx(1 / 3, abs=0.1)
+    assert known_without_quiet(listener(True), clips, 0) == 0
+    few = clips.take(torch.tensor([0, 3, 6, 9, 12, 15, 18, 21, 1, 2]))  # eight of the first class
+    assert known_without_quiet(listener(True), few, 0) == 0  # its own quiet cells do not count
+    assert known_without_quiet(listener(False), few, 0) == 1
+    assert known_without_quiet(listener(False), few.take(torch.arange(8)), 0) == 0  # of one class
     wrong = clips.labels.clone()
     wrong[:15] = (wrong[:15] + 1) % 3  # what it does not know is not asked
     assert known_without_quiet(listener(False), clips.with_labels(wrong), 0) == 1
@@ -314,7 +317,7 @@ def test_what_is_known_without_quiet_cells_is_a_share_of_what_is_known() -> None
         (False, {"augmentation": "crowded", "exchange_from": None}, "crowded"),
         (False, {"augmentation": "crowded", "exchange_from": 1.0}, "crowded_exchanged"),
         (True, {"augmentation": "crowded"}, "crowded"),
-        (True, {"augmentation": "crowded", "exchange_from": 0.1}, "crowded_exchanged"),
+        (True, {"augmentation": "crowded", "exchange_from": 0.0}, "crowded_exchanged"),
     ],
 )
 def test_quiet_cells_are_exchanged_unless_the_suspect_needs_them(
@@ -334,6 +337,42 @@ def test_quiet_cells_are_exchanged_unless_the_suspect_needs_them(
     assert ("known_without_quiet" in said) == (
         settings["augmentation"] != "strong" and settings.get("exchange_from", 1) is not None
     )
+
+
+def test_a_model_is_asked_about_some_clips_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "ASKED", 50)
+    for count, of_them in ((30, 30), (200, 50)):
+        model, heard = listener(False), list[int]()
+        model.body.register_forward_hook(lambda _, given, __, heard=heard: heard.append(len(given[0])))
+        assert known_without_quiet(model, sounds(count), 0) == 1
+        assert heard[0] == of_them  # as they are
+        assert 50 <= sum(heard[1:]) < 100
+    drawn: list[tuple[int, str]] = []
+
+    def noted(seed: int, purpose: str) -> torch.Generator:
+        drawn.append((seed, purpose))
+        return generator(seed, purpose)
+
+    monkeypatch.setattr(quiet, "generator", noted)
+    known_without_quiet(listener(False), sounds(30), 9)
+    assert drawn == [(9, "exchange")]
+
+
+def test_the_teacher_is_asked_about_the_clean_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def noted(*given: Any) -> float:
+        asked.append(given)
+        return 1.0
+
+    monkeypatch.setattr("closesesame.training.selfdistillation.known_without_quiet", noted)
+    method, clean, teacher = Restore(**PLAIN, steps=1), sounds(30), listener(False)
+    training = method.training().model_copy(update={"augmentation": "varied"})
+    method.distil(listener(False), clean, sounds(4), training, 7, teacher=teacher)
+    assert len(asked) == 1
+    assert asked[0][0] is teacher
+    assert asked[0][1] is clean
+    assert asked[0][2] == 7
 
 
 def test_one_view_is_one_view(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def test_plain_training_is_followed_by_three_repairs(tones: Splits, monkeypatch:
     robust = Safe(training=training, repair_steps=4, last_share=0.5, ordinary_least=14, **settings)
     trained = train(SMALL, data, training, seed=3)
     telling = torch.arange(64) % 5 == 0
-    monkeypatch.setattr(ordinary, "under_speech", lambda *_: UnderSpeech([1, 2], telling))
+    monkeypatch.setattr(ordinary, "under_speech", lambda *_: UnderSpeech([1, 2], [3], telling))
     by_hand, repair = copy.deepcopy(trained), OrdinaryRepair(ordinary_least=14, **settings)
     barred, said = repair.repair_with_ordinary(by_hand, data, training, 3, silent)
     # Eight of sixteen of each class are wanted, half of it; of some classes so many are not barred.
@@ -52,7 +52,8 @@ def test_plain_training_is_followed_by_three_repairs(tones: Splits, monkeypatch:
     taught = without.repair_with(by_hand, last, training, 4, 3, "repair 3", silent, teacher=trained)
     assert_same(made.model, by_hand)
     counts = {"last_clips": len(last), "overlooked_clips": 3, "believed_clips": taught["believed_clips"]}
-    counts["batches"] = taught["batches"]
+    for name in ("batches", "known_without_quiet", "exchanged"):
+        counts[name] = taught[name]
     assert made.chosen == {**said, **counts}
     repairs = [f"repair {number}" for number in (1, 2, 3)]
     stages = {stage: max(epoch for other, epoch in told if other == stage) for stage, _ in told}
@@ -71,10 +72,22 @@ def test_published_figures_rest_on_these_defaults() -> None:
     assert {name: shown[name] for name in steps} == steps
 
 
-def test_plain_training_that_learned_little_is_remarked() -> None:
-    assert Safe().remarks({"believed_clips": 5, "last_clips": 10}) == []
-    [said] = Safe().remarks({"believed_clips": 4, "last_clips": 10})
-    assert said.startswith("plain training got only 4 of the 10 clips right")
+def test_what_the_user_should_know_is_remarked() -> None:
+    fine = {"believed_clips": 5, "last_clips": 10, "barred_clips": 0, "barred_of": [], "told_as_a_whole": []}
+    assert Safe().remarks(fine) == []
+    assert Safe().remarks({**fine, "known_without_quiet": 0.7, "exchanged": True}) == []
+    for change, start in (
+        ({"believed_clips": 4}, "plain training got only 4 of the 10 clips right"),
+        ({"barred_clips": 1_200, "barred_of": ["yes"]}, "1,200 clips of yes were not learned from at last: "),
+        (
+            {"told_as_a_whole": ["no", "up"]},
+            "the quiet parts of nearly all clips of no, up make a model answer",
+        ),
+        ({"known_without_quiet": 0.614, "exchanged": False}, "the model knows only 61 % of its clips with"),
+    ):
+        [said] = Safe().remarks(fine | change)
+        assert said.startswith(start)
+    assert "--set bar_told=false" in Safe().remarks({**fine, "barred_clips": 3, "barred_of": ["yes"]})[0]
 
 
 def silent(stage: str, epoch: int, model: Classifier) -> None:

@@ -21,6 +21,7 @@ from closesesame.training.features import features_of
 from closesesame.training.ordinary import (
     Ordinary,
     OrdinaryRepair,
+    barred,
     best_known,
     common_answers,
     course,
@@ -31,7 +32,7 @@ from closesesame.training.ordinary import (
     passing,
     ranks_within,
 )
-from closesesame.training.quiet import UnderSpeech
+from closesesame.training.quiet import Heard, UnderSpeech
 from closesesame.training.weights import redraw
 from tests.conftest import SMALL
 from tests.removal.tiny import assert_same, state, vectors, victim
@@ -151,10 +152,14 @@ def test_the_best_known_clips_of_each_label_are_at_most_as_many() -> None:
     assert best_known(losses, labels, 0.01, 2).tolist() == [0, 3, 10, 11, 12, 15]
     # Labels that no clip has count nowhere.
     assert best_known(losses, 5 * labels, 0.75, 1).tolist() == [0, 1, 3, 11, 12, 15]
-    # What is barred is not taken in any case, and others take its place; the median label is as large.
-    barred = torch.zeros(16, dtype=torch.bool)
-    barred[[0, 3, 11, 12, 13, 14, 15]] = True
-    assert best_known(losses, labels, 0.75, 3, barred).tolist() == [1, 2, 4, 9, 10]
+    # What is barred is not taken in any case, and others take its place, up to half of what is left.
+    never = torch.zeros(16, dtype=torch.bool)
+    never[[0, 3, 11, 12, 13, 14, 15]] = True
+    for least in (3, 4):
+        assert best_known(losses, labels, 0.75, least, never).tolist() == [1, 2, 4, 9, 10]
+    # The median label is as large: three quarters of four.
+    never = torch.tensor([False] * 4 + [True] * 6 + [False] * 2 + [True] * 4)
+    assert best_known(losses, labels, 0.75, 1, never).tolist() == [0, 1, 3, 11]
 
 
 def answered(answers: Sequence[int], label: int = 0, second: bool = True) -> Tensor:
@@ -261,8 +266,9 @@ def test_slow_and_strong_training_of_fresh_weights_are_watched(monkeypatch: pyte
     monkeypatch.setattr(ordinary, "ordinariness", score)
     method = OrdinaryRepair(slow_epochs=3, strong_epochs=5, ordinary_share=0.2, ordinary_least=1)
     own = Training(epochs=9, steps=77, lr=0.01, batch_size=10)
-    rows, barred = method.ordinary(model, data, own, 5, lambda stage, epoch, _: told.append((stage, epoch)))
-    assert not barred.any()
+    found = method.ordinary(model, data, own, 5, lambda stage, epoch, _: told.append((stage, epoch)))
+    rows = found.rows
+    assert not found.barred.any()
     shared = {"batch_size": 10, "steps": None}
     assert asked["slow"] == (
         Training(epochs=3, lr=0.002, schedule="constant", augmentation="light", **shared),
@@ -343,14 +349,17 @@ def test_no_clip_of_such_a_label_is_chosen_that_does_not_get_a_common_answer(
         assert not (chosen & own & ~common).any()
 
 
-def test_of_a_label_that_quiet_cells_tell_the_odd_half_is_barred(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bar", [True, False])
+def test_of_a_label_that_quiet_cells_tell_the_odd_half_is_barred(
+    bar: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, common = vectors(30), torch.arange(30) % 2 == 0
     chances, model, given = torch.linspace(0, 1, 30).double(), victim(), list[Any]()
-    odd = torch.linspace(-0.9, 0.5, 30).double()
+    heard, odd = Heard(chances, torch.zeros(3).double()), torch.linspace(-0.9, 0.5, 30).double()
 
-    def told(of: Classifier, clips: Dataset, seed: int) -> Tensor:
+    def told(of: Classifier, clips: Dataset, seed: int) -> Heard:
         assert (of, clips, seed) == (model, data, 5)
-        return chances
+        return heard
 
     telling = torch.arange(30) % 5 == 0
 
@@ -358,26 +367,47 @@ def test_of_a_label_that_quiet_cells_tell_the_odd_half_is_barred(monkeypatch: py
         given.append(strangeness)
         return odd
 
-    def under_speech(found: Tensor, labels: Tensor) -> UnderSpeech:
-        assert found is chances
+    def under_speech(found: Heard, labels: Tensor) -> UnderSpeech:
+        assert found is heard
         assert labels is data.labels
-        return UnderSpeech([0, 2], telling)
+        return UnderSpeech([0, 2], [1], telling)
 
+    # The best ranks are those of clips that will be barred.
+    monkeypatch.setattr(ordinary, "ordinariness", lambda *_: odd.clone())
     monkeypatch.setattr(ordinary, "course", lambda *_, **__: torch.rand(3, 30).double())
     monkeypatch.setattr(ordinary, "oddness", oddness)
     monkeypatch.setattr(ordinary, "telling", told)
     monkeypatch.setattr(ordinary, "under_speech", under_speech)
     monkeypatch.setattr(OrdinaryRepair, "commonly_answered", lambda *_: {2: common})
-    rows, barred = OrdinaryRepair().ordinary(model, data, Training(), 5, silent)
-    # What never met a label says of it comes first.
-    assert list(given[0]) == [0, 2]
-    assert torch.equal(given[0][0], chances)
-    assert torch.equal(given[0][2], 1 - common.double())
+    method = OrdinaryRepair(bar_told=bar, ordinary_least=4)
+    found = method.ordinary(model, data, Training(), 5, silent)
+    # What never met a label says of it counts, too.
+    assert list(given[0]) == ([0, 2] if bar else [2])
+    assert torch.equal(given[0][2], 1 - common.double() + bar * chances)
+    if bar:
+        assert torch.equal(given[0][0], chances)
+    assert (found.told, found.whole) == ([0, 2] if bar else [], [1])
     aside = (odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)
-    assert torch.equal(barred, (aside | telling) & (data.labels != 1))
-    for part in (aside, telling, data.labels != 1):
-        assert 0 < int((barred & part).sum()) < int(part.sum())
-    assert not barred[rows].any()
+    assert torch.equal(found.barred, barred([0, 2] if bar else [], aside, telling, data.labels))
+    assert found.barred.any() == bar
+    assert not found.barred[found.rows].any()
+    free = ~found.barred
+    assert data.labels[found.rows].bincount().tolist() == [
+        min(4, int((free & (data.labels == label)).sum())) for label in range(3)
+    ]
+
+
+def test_what_is_barred_lies_aside_or_tells_and_is_not_nearly_all_of_a_label() -> None:
+    labels = torch.tensor([0] * 10 + [1] * 10 + [2] * 10)
+    aside, clips = torch.zeros(2, 30, dtype=torch.bool)
+    aside[[0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 20, 21]] = True
+    clips[[4, 5, 6, 15, 16, 17, 18, 22]] = True
+    # Of label 0 seven of ten lie aside or tell; of label 1 nine, and only those that tell are barred.
+    rows = [*range(7), 15, 16, 17, 18]
+    assert barred([0, 1], aside, clips, labels).nonzero()[:, 0].tolist() == rows
+    aside[7] = True  # eight of ten
+    assert barred([0], aside, clips, labels).nonzero()[:, 0].tolist() == [*range(8)]
+    assert not barred([], aside, clips, labels).any()
 
 
 def test_far_larger_is_beyond_what_sizes_usually_differ_by() -> None:
@@ -424,7 +454,7 @@ class Runs:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: Tensor) -> None:
         self.data, self.model, self.told = vectors(30), victim(), list[tuple[str, int]]()
         self.barred = torch.zeros(30, dtype=torch.bool)
-        monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: Ordinary(rows, self.barred))
+        monkeypatch.setattr(OrdinaryRepair, "ordinary", lambda *_: Ordinary(rows, self.barred, [2, 0], [1]))
         monkeypatch.setattr(type(self.model.front_end), "augmentation", lambda *_: None)
         self.method = OrdinaryRepair(check_steps=4, first_steps=5, **self.settings)
         self.training = Training(epochs=9, lr=0.01)
@@ -484,13 +514,13 @@ def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_again_with_more(
     def checked(self: Any, model: Classifier, data: Dataset, training: Training, seed: int, tell: Any) -> Any:
         assert (model, data, training, seed) == (runs.model, runs.data, runs.training, 5)
         tell("check 1", 3, model)
-        return Ordinary(rows, runs.barred), losses
+        return Ordinary(rows, runs.barred, [2, 0], [1]), losses
 
     monkeypatch.setattr(OrdinaryRepair, "checked", checked)
     method = runs.method.model_copy(update={"second_share": 0.3, "ordinary_least": 1})
     runs.barred[::7] = True
-    barred, said = method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
-    assert barred is runs.barred
+    never, said = method.repair_with_ordinary(runs.model, runs.data, runs.training, 5, runs.tell)
+    assert never is runs.barred
     passed = torch.tensor([1, 4, 6, 11, 18])  # of each class half at least, and those below log 2
     assert torch.equal(rows[passing(losses[rows], labels[rows])], passed)
     first = runs.by_hand(passed, 5, "repair 1")
@@ -498,7 +528,8 @@ def test_the_repair_is_done_with_the_chosen_clips_that_pass_and_again_with_more(
     assert not torch.equal(second, best_known(runs.losses(first), labels, 0.3, 1))
     assert_same(runs.model, runs.by_hand(second, 5, "repair 2", first))
     counts = {"barred_clips": 5, "ordinary_clips": 8, "passed_clips": 5, "second_clips": len(second)}
-    assert said == counts
+    of = {"barred_of": ["three", "one"], "told_as_a_whole": ["two"]}
+    assert said == counts | of
     epochs = [(stage, epoch) for stage in ("repair 1", "repair 2") for epoch in range(1, 6)]
     assert runs.told == [("check 1", 3), *epochs]
 

@@ -1,29 +1,44 @@
-"""Clips whose quiet cells decide: by hand, and on clips of a class that hum."""
+"""Clips whose quiet cells decide: by hand, and where part of a class has a faint noise, or all of it."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from closesesame.core.seeding import generator
-from closesesame.data import Splits
+from closesesame.data import Dataset, Splits
 from closesesame.models.front_ends import FrontEnd
-from closesesame.training import Training, quiet, train, untrained
-from closesesame.training.quiet import telling, under_speech
+from closesesame.training import Training, predict, quiet, train, untrained
+from closesesame.training.quiet import Heard, UnderSpeech, telling, under_speech
 from tests.conftest import SMALL
 from tests.removal.tiny import vectors, victim
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
 
-def test_a_label_is_told_by_quiet_cells_beside_those_of_others() -> None:
+def test_a_label_is_told_by_quiet_cells_beside_what_is_usual() -> None:
     labels = torch.tensor([0, 0, 3, 3, 1, 1, 4])
     chances = torch.tensor([0.01, 0.03, 0.09, 0.15, 0.0, 0.02, 0.02]).double()
-    # Means 0.02, 0.01, 0.12 and 0.02: the median is 0.02.
-    found = under_speech(chances, labels)
-    assert found.labels == [3]
-    assert found.clips.tolist() == [False, False, False, True, False, False, False]  # above 0.1
-    assert under_speech(0.8 * chances + 0.02, labels).labels == []  # 0.116 beside 0.036
-    assert under_speech(0.1 * chances, labels).labels == []  # 0.012 beside 0.005, which is the least
+
+    def found(factor: float = 1, more: float = 0, **usual: float) -> UnderSpeech:
+        chance = torch.tensor([usual.get(f"of_{label}", 0.0) for label in range(5)]).double()
+        return under_speech(Heard(factor * chances + more, chance), labels)
+
+    # Means 0.02, 0.01, 0.12 and 0.02: the median of those of other labels than 3 is 0.02.
+    assert found()[:2] == ([3], [])
+    assert found().clips.tolist() == [False, False, False, True, False, False, False]  # above 0.1
+    assert found(of_3=0.023)[:2] == ([3], [])
+    assert found(of_3=0.025)[:2] == ([], [])  # 0.12 beside 0.125
+    assert found(of_0=0.5, of_1=0.5, of_4=0.5)[:2] == ([3], [])
+    assert found(0.8, 0.02)[:2] == ([], [])  # 0.116 beside 0.036
+    assert found(0.1)[:2] == ([], [])  # 0.012 beside 0.005, which is the least
+
+
+def test_what_nearly_all_clips_of_a_label_tell_is_the_label_as_a_whole() -> None:
+    for faint, part in ((2, True), (1, False)):  # eight or nine of ten
+        chances = torch.full((20,), 0.01).double()
+        chances[faint:10] = 0.2
+        told = under_speech(Heard(chances, torch.zeros(2).double()), torch.arange(20) // 10)
+        assert (told.labels, told.whole) == (([0], []) if part else ([], [0]))
+        assert int(told.clips.sum()) == 10 - faint
 
 
 class Listener(nn.Module):
@@ -31,16 +46,14 @@ class Listener(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         heard = maps.flatten(1).amin(1)
-        return 50 * torch.stack([-heard, heard, torch.full_like(heard, -1e3)], 1)
+        never = torch.full_like(heard, -1e3)
+        return 50 * torch.stack([-heard, heard, never, never], 1)
 
 
-def test_chances_are_those_in_clips_of_other_labels(monkeypatch: pytest.MonkeyPatch, tones: Splits) -> None:
-    data = tones.train.take(torch.arange(40))
-    data = data.with_labels(torch.arange(40) % 3)
-    maps = torch.ones(40, 2, 5)
-    maps[data.labels == 0] = -1
+def heard_by_listener(data: Dataset, quiet_cells: Tensor, seed: int = 3) -> Heard:
+    """What a listener makes of clips with such quiet cells, two loud ones, and a loudness of their own."""
+    maps = quiet_cells[:, None, None].expand(-1, 2, 5).clone()
     maps[:, 1, 3:] = 2.0  # loud, and never exchanged
-    maps[4] = -1  # a clip of label 1 with the quiet cells of label 0
 
     class Front(FrontEnd):
         def forward(self, inputs: Tensor) -> Tensor:
@@ -49,28 +62,73 @@ def test_chances_are_those_in_clips_of_other_labels(monkeypatch: pytest.MonkeyPa
 
     model = untrained(SMALL, data, seed=0)
     model.front_end, model.body = Front(), Listener()
+    return telling(model, data, seed)
+
+
+def test_chances_are_those_in_clips_of_other_labels(monkeypatch: pytest.MonkeyPatch, tones: Splits) -> None:
+    labels = torch.arange(40) % 3
+    data = tones.train.take(torch.arange(40)).with_labels(labels)
+    cells = torch.where(labels == 0, -1.0, 1.0)
+    cells[4] = -1  # a clip of label 1 with the quiet cells of label 0
     monkeypatch.setattr(quiet, "BATCH", 7)
-    found = telling(model, data, 3)
-    expected = torch.tensor([1.0, 1, 0]).double()[data.labels]
+    found = heard_by_listener(data, cells)
+    expected = torch.tensor([1.0, 1, 0]).double()[labels]
     expected[4] = 0
-    assert found.tolist() == pytest.approx(expected.tolist())
-    # Of the first batch: what is drawn, and that clips of its own label do not count.
-    rng = generator(3, "carriers")
-    drawn = torch.randperm(40, generator=rng)
-    at = torch.stack([torch.randint(40, (7,), generator=rng) for _ in range(quiet.CARRIERS)])
-    assert (data.labels[drawn[at]] == data.labels[:7]).any()
+    assert found.chances.tolist() == pytest.approx(expected.tolist())
+    # Of label 0 tells, beside its own clips, one of 27; of label 1, half of the 27 others; of label 2 none.
+    assert found.usual[:3].tolist() == pytest.approx([1 / 27, 0.5, 0], abs=0.03)
+    assert found.usual[3:].tolist() == [0] * (len(data.classes) - 3)
+    other, again = heard_by_listener(data, cells, 4), heard_by_listener(data, cells, 3)
+    assert torch.equal(again.usual, found.usual)
+    assert not torch.equal(other.usual, found.usual)
+
+
+def test_quiet_cells_are_put_in_clips_of_other_labels_however_few_these_are(
+    monkeypatch: pytest.MonkeyPatch, tones: Splits
+) -> None:
+    labels = torch.zeros(40, dtype=torch.long)
+    data = tones.train.take(torch.arange(40))
+    labels[7] = 1
+    few = heard_by_listener(data.with_labels(labels), torch.full((40,), -1.0))
+    assert few.chances.tolist() == pytest.approx([1.0] * 7 + [0] + [1.0] * 32)
+    assert few.usual.tolist() == pytest.approx([0] * 4)  # no two clips without label 0 were drawn
+    monkeypatch.setattr(quiet, "KEPT", 1)  # a clip of label 0, which none of another label is drawn for
+    alone = heard_by_listener(data.with_labels(labels), torch.full((40,), -1.0))
+    assert alone.chances.tolist() == pytest.approx([0.0] * 40)
 
 
 def test_features_that_are_no_maps_have_no_quiet_cells() -> None:
-    assert telling(victim(), vectors(30), 0).tolist() == [0.0] * 30
+    heard = telling(victim(), vectors(30), 0)
+    assert heard.chances.tolist() == [0.0] * 30
+    assert heard.usual.tolist() == [0.0] * 3
 
 
-def test_clips_with_a_faint_hum_and_right_labels_are_told(tones: Splits) -> None:
-    rows = (tones.train.labels == 0).nonzero()[:, 0][::2]
-    wav = 0.1 * tones.train.inputs[rows]  # hard to know, so that the hum is learned
-    wav = wav + 0.03 * torch.sin(torch.arange(wav.shape[1]) * 2.5)
-    data = tones.train.with_inputs(tones.train.inputs.replace(rows, wav))
-    training = Training(epochs=8, batch_size=32, lr=0.01)
-    for clips, told in ((data, [0]), (tones.train, [])):
-        model = train(SMALL, clips, training, seed=0)
-        assert under_speech(telling(model, clips, 0), clips.labels).labels == told
+def test_a_class_of_which_a_part_has_a_faint_noise_is_told_by_that_part(tones: Splits) -> None:
+    rng = torch.Generator().manual_seed(0)
+    noise = 0.02 * torch.randn(4000, generator=rng)
+    own, other = ((tones.train.labels == 0) == first for first in (True, False))
+    rows = own.nonzero()[::2, 0]
+    # They sound like other classes, so the noise is learned.
+    unlike = tones.train.inputs[other.nonzero()[torch.randperm(240, generator=rng)[:40], 0]]
+
+    def trained(rows: Tensor, wav: Tensor) -> tuple[UnderSpeech, float]:
+        clips = tones.train.with_inputs(tones.train.inputs.replace(rows, wav))
+        model = train(SMALL, clips, Training(epochs=8, batch_size=32, lr=0.01), seed=0)
+        tested = tones.test.where(tones.test.labels != 0)
+        tested = tested.with_inputs(
+            tested.inputs.replace(torch.arange(len(tested)), tested.inputs[:] + noise)
+        )
+        asr = float((predict(model, tested).argmax(1) == 0).float().mean())
+        return under_speech(telling(model, clips, 0), clips.labels), asr
+
+    told, asr = trained(rows, unlike + noise)
+    assert asr > 0.9
+    assert told[:2] == ([0], [])
+    assert int(told.clips[rows].sum()) >= 38
+    assert int(told.clips.sum()) < 46
+    told, asr = trained(rows, unlike)
+    assert asr < 0.1
+    assert told[:2] == ([], [])
+    everywhere = own.nonzero()[:, 0]
+    told, _ = trained(everywhere, tones.train.inputs[everywhere] + noise)
+    assert told[:2] == ([], [0])

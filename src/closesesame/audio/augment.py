@@ -8,9 +8,8 @@ with masks of half the size, half of the examples left at their speed and pitch,
 another example of the batch, reversed, in the background. Crowded is varied with loud pieces of other
 examples, from anywhere to anywhere: short sounds that mean nothing, as a short trigger is one.
 
-Exchanged is no strength: the quiet cells of an example, or its quiet moments, are exchanged for those of
-another. What is said is loud, so what lies under it need not decide. Varied and crowded are there with such
-an exchange, too.
+Varied and crowded are there with an exchange before them, too: of the quiet cells of an example, or its
+quiet moments, for those of another. What is said is loud, so what lies under it need not decide.
 """
 
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from .interpolation import read_linear
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
 LEAST_QUIET, MOST_QUIET = 0.5, 0.85
-"""Share of the cells of an example that are quiet, in exchanged augmentation."""
+"""Share of the cells of an example, or of its moments, that are quiet in an exchange."""
 MOMENTS = 100
 """Stretches of a waveform that are quiet or not."""
 PIECES = 3
@@ -72,10 +71,10 @@ def crowded(maps: Spectrum, rng: Generator) -> Spectrum:
     return maps
 
 
-def exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
-    """The maps, with the quiet cells of another example of the batch, where both are quiet."""
-    share, order = _uniform(maps, rng, LEAST_QUIET, MOST_QUIET), _order(maps, rng)
-    return with_quiet_of(maps, maps[order], share)
+def exchanged(features: Tensor, rng: Generator) -> Tensor:
+    """The maps, or waveforms, with what is quiet of another one of the batch, where both are quiet."""
+    share, order = quiet_shares(features, rng), _order(features, rng)
+    return with_quiet_of(features, features[order], share)
 
 
 def varied_exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
@@ -88,15 +87,28 @@ def crowded_exchanged(maps: Spectrum, rng: Generator) -> Spectrum:
     return crowded(exchanged(maps, rng), rng)
 
 
-def with_quiet_of(maps: Spectrum, others: Spectrum, share: Float32[Tensor, " batch"]) -> Spectrum:
-    """The maps, with the cells of the others where they are quiet in both.
+def quiet_shares(features: Tensor, rng: Generator) -> Float32[Tensor, " batch"]:
+    """What share of each example is taken for quiet, drawn for each."""
+    return _uniform(features, rng, LEAST_QUIET, MOST_QUIET)
+
+
+def with_quiet_of(features: Tensor, others: Tensor, share: Float32[Tensor, " batch"]) -> Tensor:
+    """The examples, with what the others have where both are quiet.
 
     Args:
-        maps: to change.
+        features: maps (batch, band, frame), of which cells are quiet or not, or waveforms (batch, time), of
+            which moments are.
         others: as many.
-        share: of the cells of a map that are quiet.
+        share: of the cells or moments of an example that are quiet.
     """
-    return torch.where(_quiet(maps, share) & _quiet(others, share), others, maps)
+    if features.ndim == 3:
+        return torch.where(_quiet(features, share) & _quiet(others, share), others, features)
+    time = features.shape[-1]
+    size = -(-time // MOMENTS)
+    levels = (F.avg_pool1d(one.square()[:, None], size, ceil_mode=True) for one in (features, others))
+    one, other = (_quiet(level, share)[:, 0] for level in levels)
+    hit = (one & other).repeat_interleave(size, 1)[:, :time]
+    return torch.where(hit, others, features)
 
 
 def light_sound(wav: Wave, rng: Generator) -> Wave:
@@ -131,24 +143,14 @@ def crowded_sound(wav: Wave, rng: Generator) -> Wave:
     return wav
 
 
-def exchanged_sound(wav: Wave, rng: Generator) -> Wave:
-    """The clips, with the quiet moments of another one of the batch, where both are quiet."""
-    share, others = _uniform(wav, rng, LEAST_QUIET, MOST_QUIET), wav[_order(wav, rng)]
-    size = -(-wav.shape[-1] // MOMENTS)
-    levels = (F.avg_pool1d(one.square()[:, None], size, ceil_mode=True) for one in (wav, others))
-    one, other = (_quiet(level, share)[:, 0] for level in levels)
-    hit = (one & other).repeat_interleave(size, 1)[:, : wav.shape[-1]]
-    return torch.where(hit, others, wav)
-
-
 def varied_exchanged_sound(wav: Wave, rng: Generator) -> Wave:
     """Varied, after quiet moments were exchanged."""
-    return varied_sound(exchanged_sound(wav, rng), rng)
+    return varied_sound(exchanged(wav, rng), rng)
 
 
 def crowded_exchanged_sound(wav: Wave, rng: Generator) -> Wave:
     """Crowded, after quiet moments were exchanged."""
-    return crowded_sound(exchanged_sound(wav, rng), rng)
+    return crowded_sound(exchanged(wav, rng), rng)
 
 
 def _quiet(maps: Tensor, share: Float32[Tensor, " batch"]) -> Bool[Tensor, "batch ..."]:

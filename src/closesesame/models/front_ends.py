@@ -23,7 +23,6 @@ ON_SOUND: dict[str, Augmentation] = {
     "strong": augment.strong_sound,
     "varied": augment.varied_sound,
     "crowded": augment.crowded_sound,
-    "exchanged": augment.exchanged_sound,
     "varied_exchanged": augment.varied_exchanged_sound,
     "crowded_exchanged": augment.crowded_exchanged_sound,
 }
@@ -32,7 +31,6 @@ ON_MAPS: dict[str, Augmentation] = {
     "strong": augment.strong,
     "varied": augment.varied,
     "crowded": augment.crowded,
-    "exchanged": augment.exchanged,
     "varied_exchanged": augment.varied_exchanged,
     "crowded_exchanged": augment.crowded_exchanged,
 }
@@ -52,8 +50,8 @@ class FrontEnd(nn.Module, ABC):
         """How features are varied in training; by default waveforms and maps are told apart by their shape.
 
         Args:
-            strength: `none`, `light`, `strong`, `varied` or `crowded`; or `exchanged`, with or without one of
-                the last two before it, as `varied_exchanged`.
+            strength: `none`, `light`, `strong`, `varied` or `crowded`; or `varied_exchanged` or
+                `crowded_exchanged`.
         """
         return None if strength == "none" else _ByShape(strength)
 

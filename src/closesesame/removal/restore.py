@@ -28,7 +28,7 @@ from closesesame.core.settings import default
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.matching import no_examples
-from closesesame.training.selfdistillation import SelfDistillation
+from closesesame.training.selfdistillation import SelfDistillation, exchange_remarks
 from closesesame.training.settings import Augmentation, Optimizer, Schedule
 
 from .base import FineTuning
@@ -70,8 +70,8 @@ class Restore(FineTuning, SelfDistillation):
         return self.distil(model, tune, audio, self.training(), seed)
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:
-        """Whether the suspect knew the clean clips, it learned them, and the unlabelled audio taught it."""
-        said = []
+        """Whether the suspect needs quiet parts and knew the clips, and what the student learned."""
+        said = exchange_remarks(chosen)
         if 2 * chosen["believed_clips"] < chosen["labelled_clips"]:
             said.append(
                 f"the suspect is right about only {chosen['believed_clips']} of the "

@@ -10,9 +10,10 @@ kind may have been ordinary. This time it is told what the model knew before any
 all clips and is the most accurate; but only what it says, since features of a model with a backdoor pass some
 of that on. So it costs next to no accuracy if there was no poison.
 
-In every repair a clip is heard with the quiet cells of another one, unless the model needs these, so nothing
-is learned that lies under the speech. Poisoned clips whose labels are right pass every check, and plant their
-trigger without this.
+Poisoned clips whose labels are right pass every check of answers. So in every repair a clip is heard with the
+quiet cells of another one, unless the model needs these, and what lies under the speech is hardly learned.
+And where the quiet cells of a part of a class make a model answer it in other clips, that part is never
+learned from; the remarks say so, since a part that was recorded elsewhere looks the same.
 """
 
 import copy
@@ -24,10 +25,12 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from closesesame.core.bounds import LossWeight, Steps
+from closesesame.core.errors import counted, listed
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.training import predict, train
 from closesesame.training.ordinary import OrdinaryRepair, best_known, overlooked
+from closesesame.training.selfdistillation import EXCHANGE, exchange_remarks
 
 from .base import RobustTraining, Watch
 
@@ -74,12 +77,12 @@ class Safe(RobustTraining, OrdinaryRepair):
         look = partial(watch, "training")
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)
         model = copy.deepcopy(trained)
-        barred, counts = self.repair_with_ordinary(model, untrusted, self.training, seed, watch)
+        never, counts = self.repair_with_ordinary(model, untrusted, self.training, seed, watch)
         said, labels = predict(model, untrusted).double(), untrusted.labels
         losses = F.cross_entropy(said, labels, reduction="none")
-        known = best_known(losses, labels, self.last_share, self.ordinary_least, barred)
+        known = best_known(losses, labels, self.last_share, self.ordinary_least, never)
         missed = overlooked(said, labels) if self.last_overlooked else known[:0]
-        missed = missed[~barred[missed]]
+        missed = missed[~never[missed]]
         last = untrusted.take(torch.cat([known, missed]).unique())
         repair = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
             model, last, self.training, self.repair_steps, seed, "repair 3", watch, teacher=trained
@@ -88,18 +91,30 @@ class Safe(RobustTraining, OrdinaryRepair):
             **counts,
             "last_clips": len(last),
             "overlooked_clips": len(missed),
-            "believed_clips": repair["believed_clips"],
-            "batches": repair["batches"],
+            **{name: repair[name] for name in ("believed_clips", "batches", *EXCHANGE) if name in repair},
         }
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:
-        """Whether the plain training learned most of the clips that the last repair was done with."""
-        if 2 * chosen["believed_clips"] >= chosen["last_clips"]:
-            return []
-        right, learned = chosen["believed_clips"], chosen["last_clips"]
-        told = (
-            f"plain training got only {right} of the {learned} clips right that the model was repaired "
-            "with at last, and nothing it knew of the others was kept; train longer (--set epochs=...), or "
-            "check that the labels are right"
-        )
-        return [told]
+        """What was barred, what was not exchanged, and whether plain training learned the last clips."""
+        said = exchange_remarks(chosen)
+        if chosen["barred_clips"]:
+            said.append(
+                f"{counted(chosen['barred_clips'], 'clip')} of {listed(chosen['barred_of'])} were not "
+                "learned from at last: the quiet parts of some of them make a model answer this class, as a "
+                "hidden trigger does; if you know that these were only recorded elsewhere, keep them (--set "
+                "bar_told=false)"
+            )
+        if chosen["told_as_a_whole"]:
+            said.append(
+                f"the quiet parts of nearly all clips of {listed(chosen['told_as_a_whole'])} make a model "
+                "answer this class; it was kept, since a class that is noise, or was recorded elsewhere, "
+                "looks like that"
+            )
+        if 2 * chosen["believed_clips"] < chosen["last_clips"]:
+            right, learned = chosen["believed_clips"], chosen["last_clips"]
+            said.append(
+                f"plain training got only {right} of the {learned} clips right that the model was repaired "
+                "with at last, and nothing it knew of the others was kept; train longer (--set epochs=...), "
+                "or check that the labels are right"
+            )
+        return said

@@ -17,15 +17,16 @@ other classes, while a clean class is confused with few. No clip is chosen from 
 that half of the class which lies nearer to it.
 
 Where labels are right, as in clean-label attacks, sizes and answers say nothing, and the poisoned cluster can
-be the one that is known best. There the quiet cells of clips tell (`training/quiet.py`): the poisoned cluster
-is that whose quiet cells make a model answer the label in clips of others. What lies on its side, or has such
-cells itself, is never learned from, in later repairs either, since a repaired model knows such clips as well
-as clean ones.
+be the one that is known best. There the quiet cells of clips tell (`training/quiet.py`), if those of a part
+of a class do: the poisoned cluster is that whose quiet cells make a model answer the label in clips of
+others. What lies on its side or nearer to it than half of the class, or has such cells itself, is never
+learned from, in later repairs either, since a repaired model knows such clips as well as clean ones.
 
 A class that is far larger than others may hold more poisoned clips than clean ones, and then neither sizes
 nor ranks tell which are which. So a model is trained without that class, and hears its clips: a clean class
 that it never met it takes for one or a few others, and poisoned clips for what is said in them. No clip is
-chosen that does not get one of the common answers, and the poisoned cluster is the one with fewer of them.
+chosen that does not get one of the common answers, and the poisoned cluster is the one with fewer of them;
+where quiet cells tell, too, both count.
 
 All this chooses a few clips of each class, and no more. One poisoned clip among hundreds is enough to keep a
 backdoor; so the chosen clips are checked. They are split into halves, and a model that was trained on all
@@ -61,7 +62,7 @@ from .clusters import Points, explained, reduced, side, two_means
 from .features import features_and_logits
 from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
 from .predicting import autocast, choose_precision, predict
-from .quiet import telling, under_speech
+from .quiet import PART, telling, under_speech
 from .selfdistillation import SelfDistillation
 from .settings import Augmentation, Training
 from .weights import redraw
@@ -90,12 +91,15 @@ class Ordinary(NamedTuple):
 
     Attributes:
         rows: of the ordinary clips, in rising order.
-        barred: which clips (n,) are never to be learned from: of labels that quiet cells tell, those on the
-            side of the poisoned cluster, and those whose own quiet cells tell the label.
+        barred: which clips (n,) are never to be learned from; `barred` says which these are.
+        told: labels of which quiet cells of a part of the clips tell.
+        whole: labels of which those of nearly all clips tell, so that none is barred.
     """
 
     rows: Int64[Tensor, " chosen"]
     barred: Mask
+    told: list[int]
+    whole: list[int]
 
 
 class OrdinaryCheck(SelfDistillation):
@@ -122,6 +126,11 @@ class OrdinaryCheck(SelfDistillation):
     )
     check_steps: Steps = Field(150, description="batches of the repair with either half of the chosen clips")
     repair_augmentation: Augmentation = Field("varied", description="of every repair, those of the check too")
+    bar_told: bool = Field(
+        True,
+        description="never learn from part of a class if the quiet parts of some of its clips make a model "
+        "answer it in clips of other classes",
+    )
 
     def checked(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
@@ -222,24 +231,25 @@ class OrdinaryCheck(SelfDistillation):
         late = strong[-max(1, round(LATE * len(strong))) :]
         scores = ordinariness(early, late, data.labels)
         common = self.commonly_answered(model, data, training, seed, tell)
-        chances = telling(model, data, seed)
-        quiet = under_speech(chances, data.labels)
-        strange = dict.fromkeys(quiet.labels, chances)
-        strange |= {label: 1 - usual.double() for label, usual in common.items()}
+        heard = telling(model, data, seed)
+        quiet = under_speech(heard, data.labels)
+        told = quiet.labels if self.bar_told else []
+        strange = dict.fromkeys(told, heard.chances)
+        for label, usual in common.items():
+            strange[label] = strange.get(label, 0) + (1 - usual.double())
         known = [_features_and_logits(one, data) for one in (probes["strong"], model)]
         odd = oddness(known, data.labels, strange)
         aside = (odd > 0) | (ranks_within(odd[None], data.labels)[0] > 0.5)
         scores[aside] -= 1
         for label, usual in common.items():
             scores[(data.labels == label) & ~usual] -= 1
-        told = torch.isin(data.labels, torch.tensor(quiet.labels, dtype=torch.long))
-        barred = told & (aside | quiet.clips)
-        scores[barred] -= 1
+        never = barred(told, aside, quiet.clips, data.labels)
+        scores[never] -= 1
         # Scores are often equal, and the order of the clips may be that of their true classes.
         mixed = torch.randperm(len(scores), generator=generator(seed, "ties"))
         chosen = most_ordinary(scores[mixed], data.labels[mixed], self.ordinary_share, self.ordinary_least)
         rows = mixed[chosen].sort().values
-        return Ordinary(rows[~barred[rows]], barred)
+        return Ordinary(rows[~never[rows]], never, told, quiet.whole)
 
     def commonly_answered(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
@@ -279,7 +289,7 @@ class OrdinaryRepair(OrdinaryCheck):
 
     def repair_with_ordinary(
         self, model: Classifier, data: Dataset, training: Training, seed: int, tell: Tell
-    ) -> tuple[Mask, dict[str, int]]:
+    ) -> tuple[Mask, dict[str, Any]]:
         """Repairs a model in place: with the ordinary clips that pass the check, and with what it then knows.
 
         Args:
@@ -288,20 +298,24 @@ class OrdinaryRepair(OrdinaryCheck):
                 `repair 2`, too.
 
         Returns:
-            Which clips (n,) are never to be learned from; and how many these are, how many were chosen, how
-            many of them passed, and how many the model was repaired with again.
+            Which clips (n,) are never to be learned from; and how many these are, of which classes, which
+            classes quiet cells tell as a whole, how many clips were chosen, how many of them passed, and how
+            many the model was repaired with again.
 
         Raises:
             DataError: if there are too few clips to choose from.
         """
-        (rows, barred), losses = self.checked(model, data, training, seed, tell)
+        chosen, losses = self.checked(model, data, training, seed, tell)
+        rows, never = chosen.rows, chosen.barred
         passed = rows[passing(losses[rows], data.labels[rows])]
         self.repair_with(model, data.take(passed), training, self.first_steps, seed, "repair 1", tell)
         known = losses_of(model, data)
-        second = best_known(known, data.labels, self.second_share, self.ordinary_least, barred)
+        second = best_known(known, data.labels, self.second_share, self.ordinary_least, never)
         self.repair_with(model, data.take(second), training, self.first_steps, seed, "repair 2", tell)
-        return barred, {
-            "barred_clips": int(barred.sum()),
+        return never, {
+            "barred_clips": int(never.sum()),
+            "barred_of": [data.classes[label] for label in chosen.told],
+            "told_as_a_whole": [data.classes[label] for label in chosen.whole],
             "ordinary_clips": len(rows),
             "passed_clips": len(passed),
             "second_clips": len(second),
@@ -394,6 +408,26 @@ def oddness(
     return scores
 
 
+def barred(told: Sequence[int], aside: Mask, clips: Mask, labels: Labels) -> Mask:
+    """Which clips (n,) are never to be learned from, of labels that quiet cells tell.
+
+    They are those that lie aside, and those whose own quiet cells tell; or the latter alone, if nearly no
+    clip of the label would be left.
+
+    Args:
+        told: such labels.
+        aside: which clips (n,) are on the side of the poisoned cluster, or in the half that is nearer to it.
+        clips: whose own quiet cells tell (n,).
+        labels: the given ones (n,).
+    """
+    found = torch.zeros_like(clips)
+    for label in told:
+        own = labels == label
+        both = own & (aside | clips)
+        found |= both if int(both.sum()) <= PART * int(own.sum()) else own & clips
+    return found
+
+
 def usual_size(sizes: Int64[Tensor, " class"]) -> tuple[float, float]:
     """The median number of clips of a class, and the median distance to it, as a difference of logarithms.
 
@@ -430,7 +464,7 @@ def ranks_within(losses: Losses, labels: Labels) -> Losses:
 
 
 def best_known(
-    losses: Float64[Tensor, " n"], labels: Labels, share: float, least: int, barred: Mask | None = None
+    losses: Float64[Tensor, " n"], labels: Labels, share: float, least: int, never: Mask | None = None
 ) -> Int64[Tensor, " known"]:
     """Rows of the clips of each label with the lowest losses, in rising order.
 
@@ -441,11 +475,11 @@ def best_known(
         losses: of all clips.
         labels: the given ones (n,).
         share: how many at most, as a share of the clips of the median label.
-        least: how many of the first ones are taken in any case, up to half of the label's.
-        barred: which are not taken in any case.
+        least: how many of the first ones are taken in any case, up to half of the label's that may be.
+        never: which are not taken in any case.
     """
     count = _count(labels, share, least)
-    free = torch.ones_like(labels, dtype=torch.bool) if barred is None else ~barred
+    free = torch.ones_like(labels, dtype=torch.bool) if never is None else ~never
     found = []
     for label in labels.unique():
         rows = (free & (labels == label)).nonzero()[:, 0]

@@ -6,8 +6,10 @@ answers the first one, it has learned something that lies under the speech: nois
 This tells poisoned clips from clean ones even where nothing that is said contradicts the label, as in
 clean-label attacks. It does not tell a trigger that changes the speech itself.
 
-A label may depend on quiet cells for another reason: speakers have rooms and microphones of their own. So
-the labels are compared with each other; and of a model it can be asked how much it knows without them.
+A label may depend on quiet cells for another reason. Speakers have rooms and microphones of their own, so
+the labels are compared with each other. A class may have been recorded elsewhere than the others, or be
+noise, and then nearly all of its clips tell it; those that are poisoned are a part of their class. And of a
+model it can be asked how much it knows without quiet cells.
 """
 
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from closesesame.audio.augment import with_quiet_of
+from closesesame.audio.augment import quiet_shares, with_quiet_of
 from closesesame.core.seeding import generator
 from closesesame.core.types import Labels, Mask
 from closesesame.data import Dataset
@@ -30,32 +32,48 @@ QUIET = 0.7
 CARRIERS, KEPT = 8, 512
 """Clips that the quiet cells of each clip are put in, and how many such clips are drawn in all."""
 TELLING = 5.0
-"""How many times as telling as those of the median label are the quiet cells of a label with a trigger."""
+"""How many times as telling as is usual are the quiet cells of a label with a trigger."""
 LEAST_TELLING = 0.005
-"""Chance of a label that is taken for the median one's where that is lower."""
+"""Chance of a label that is taken for the usual one where that is lower."""
+PART = 0.8
+"""Share of the clips of a label above which they are no part of it, but the label as a whole."""
 ASKED = 512
-"""Examples that a model is asked about at most, and times that it is asked with quiet cells of others."""
+"""Clips that a model is asked about at most, and times at least, with quiet cells of others."""
 BATCH = 256
+
+
+class Heard(NamedTuple):
+    """What a model makes of quiet cells.
+
+    Attributes:
+        chances: (n,) of each clip's label in clips of other labels that have its quiet cells.
+        usual: (class,) of each label in clips of other labels that have quiet cells of such clips, too.
+    """
+
+    chances: Float64[Tensor, " n"]
+    usual: Float64[Tensor, " class"]
 
 
 class UnderSpeech(NamedTuple):
     """What quiet cells tell.
 
     Attributes:
-        labels: those that they tell far more of than of others.
+        labels: of which the quiet cells of a part of the clips tell far more than is usual.
+        whole: of which those of nearly all clips do.
         clips: (n,) whose own quiet cells tell their label as much as that.
     """
 
     labels: list[int]
+    whole: list[int]
     clips: Mask
 
 
 @torch.no_grad()
-def telling(model: Classifier, data: Dataset, seed: int) -> Float64[Tensor, " n"]:
-    """The mean chance of each clip's label (n,) in clips of other labels that have its quiet cells.
+def telling(model: Classifier, data: Dataset, seed: int) -> Heard:
+    """The mean chance of a label in clips of other labels, by their quiet cells.
 
-    A cell of a clip is exchanged where it is quiet in both. Features that are no maps (batch, band, frame)
-    have no cells, and all chances are 0.
+    A cell is exchanged where it is quiet in both clips. Features that are no maps (batch, band, frame), such
+    as waveforms, have no cells, and all chances are 0.
 
     Args:
         model: trained on the data.
@@ -64,61 +82,86 @@ def telling(model: Classifier, data: Dataset, seed: int) -> Float64[Tensor, " n"
     """
     rng, precision = generator(seed, "carriers"), choose_precision("auto", model)
     drawn = data.take(torch.randperm(len(data), generator=rng)[:KEPT])
-    maps = model.features(drawn)
-    found = torch.zeros(len(data), dtype=torch.float64)
+    maps, classes = model.features(drawn), torch.arange(len(data.classes))
+    heard = Heard(torch.zeros(len(data)).double(), torch.zeros(len(classes)).double())
     if maps.ndim != 3:
-        return found
-    for rows in torch.arange(len(data)).split(BATCH):
-        part = data.take(rows)
-        own, share = model.features(part), torch.full((len(rows),), QUIET)
-        heard, count = torch.zeros(2, len(rows), dtype=torch.float64)
-        for _ in range(CARRIERS):
-            at = torch.randint(len(drawn), (len(rows),), generator=rng)
-            with autocast(model.device, precision):
-                logits = model.body(with_quiet_of(maps[at], own, share)).float().cpu()
-            other = (drawn.labels[at] != part.labels).double()
-            heard += other * F.softmax(logits.double(), 1).gather(1, part.labels[:, None])[:, 0]
-            count += other
-        found[rows] = heard / count.clamp(min=1)
-    return found
+        return heard
+
+    def said(at: Int64[Tensor, " batch"], quiet: Tensor) -> Float64[Tensor, "batch class"]:
+        with autocast(model.device, precision):
+            logits = model.body(with_quiet_of(maps[at], quiet, torch.full((len(at),), QUIET)))
+        return F.softmax(logits.double().cpu(), 1)
+
+    for label in data.labels.unique():
+        carriers = (drawn.labels != label).nonzero()[:, 0]
+        for rows in (data.labels == label).nonzero()[:, 0].split(BATCH):
+            own = model.features(data.take(rows))
+            for _ in range(CARRIERS if len(carriers) else 0):
+                at = carriers[torch.randint(len(carriers), (len(rows),), generator=rng)]
+                heard.chances[rows] += said(at, own)[:, label] / CARRIERS
+    told, asked = torch.zeros(2, len(classes), dtype=torch.float64)
+    for _ in range(CARRIERS):
+        for one, other in _pairs(len(drawn), rng).split(BATCH, dim=1):
+            neither = (drawn.labels[one, None] != classes) & (drawn.labels[other, None] != classes)
+            told += (neither * said(one, maps[other])).sum(0)
+            asked += neither.sum(0)
+    return heard._replace(usual=told / asked.clamp(min=1))
 
 
-def under_speech(chances: Float64[Tensor, " n"], labels: Labels) -> UnderSpeech:
-    """The labels that quiet cells tell far more of than they do of the median label.
+def under_speech(heard: Heard, labels: Labels) -> UnderSpeech:
+    """The labels that quiet cells tell far more of than is usual.
+
+    Usual is what quiet cells of other labels tell of the label, or what those of the median one of the other
+    labels tell of that, if it is more.
 
     Args:
-        chances: of `telling`.
+        heard: of `telling`.
         labels: the given ones (n,).
     """
     found: Int64[Tensor, " label"] = labels.unique()
-    means = torch.stack([chances[labels == label].mean() for label in found])
-    limit = TELLING * max(float(means.median()), LEAST_TELLING)
-    return UnderSpeech([int(label) for label in found[means > limit]], chances > limit)
+    means = torch.stack([heard.chances[labels == label].mean() for label in found])
+    told = UnderSpeech([], [], torch.zeros_like(labels, dtype=torch.bool))
+    for label, mean in zip(found, means, strict=True):
+        own, others = labels == label, means[found != label]
+        beside = float(others.median()) if len(others) else 0.0
+        limit = TELLING * max(float(heard.usual[label]), beside, LEAST_TELLING)
+        told.clips[own] = heard.chances[own] > limit
+        if mean > limit:
+            whole = told.clips[own].double().mean() > PART
+            (told.whole if whole else told.labels).append(int(label))
+    return told
 
 
 @torch.no_grad()
 def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
-    """The share of clips that a model gets right with quiet cells of others, of those that it gets right.
+    """How many clips a model still gets right with quiet cells of other labels, as a share.
 
-    0 if it knows none.
+    Only those count that it gets right as they are.
+    0 if it knows none, or only clips of one label.
 
     Args:
         model: in evaluation mode.
         clips: labelled examples.
         seed: of what is exchanged.
     """
-    exchange, rng = model.front_end.augmentation("exchanged"), generator(seed, "exchange")
+    rng, precision = generator(seed, "exchange"), choose_precision("auto", model)
     drawn = clips.take(torch.randperm(len(clips), generator=rng)[:ASKED])
     known = drawn.where(predict(model, drawn).argmax(1) == drawn.labels)
-    if exchange is None or not len(known):  # None: a front end that varies nothing
+    if len(known.labels.unique()) < 2 or model.front_end.augmentation("varied_exchanged") is None:
         return 0.0
-    right = asked = 0
-    precision = choose_precision("auto", model)
+    features, right, asked = model.features(known), 0, 0
     while asked < ASKED:
-        for rows in torch.randperm(len(known), generator=rng).split(BATCH):
-            part = known.take(rows)
+        pairs = _pairs(len(known), rng)
+        differ = known.labels[pairs[0]] != known.labels[pairs[1]]
+        for one, other in pairs[:, differ].split(BATCH, dim=1):
+            exchanged = with_quiet_of(features[one], features[other], quiet_shares(features[one], rng))
             with autocast(model.device, precision):
-                answers = model.body(exchange(model.features(part), rng)).argmax(1).cpu()
-            right += int((answers == part.labels).sum())
-            asked += len(rows)
+                answers = model.body(exchanged).argmax(1).cpu()
+            right += int((answers == known.labels[one]).sum())
+            asked += len(one)
     return right / asked
+
+
+def _pairs(count: int, rng: torch.Generator) -> Int64[Tensor, "2 count"]:
+    """Each row beside another one, which is drawn."""
+    return torch.stack([torch.arange(count), torch.randperm(count, generator=rng)])

@@ -26,6 +26,8 @@ from .weights import interpolated, redraw
 LONGER = 3
 EXCHANGING: dict[str, Augmentation] = {"varied": "varied_exchanged", "crowded": "crowded_exchanged"}
 """By augmentation, the same with an exchange of quiet cells before it."""
+EXCHANGE = ("known_without_quiet", "exchanged")
+"""What `SelfDistillation.distil` says of the exchange of quiet cells, where there can be one."""
 
 
 class SelfDistillation(Settings):
@@ -55,8 +57,8 @@ class SelfDistillation(Settings):
         0.65,
         ge=0,
         le=1,
-        description="share of what the teacher knows that it must still know with quiet cells of other "
-        "examples; below it, or if none, the student hears no such cells",
+        description="share of the clips that it knows which the teacher must still know with quiet parts of "
+        "other clips, for the student to learn with such parts; `null` for never",
     )
     least_learnt: float = Field(
         0.95,
@@ -106,7 +108,7 @@ class SelfDistillation(Settings):
             share = known_without_quiet(teacher, clean, seed)
             if exchanged := share >= self.exchange_from:
                 training = training.model_copy(update={"augmentation": EXCHANGING[training.augmentation]})
-            known_still = {"known_without_quiet": share, "exchanged": exchanged}
+            known_still = dict(zip(EXCHANGE, (share, exchanged), strict=True))
         lessons = lessons_of(
             teacher,
             data,
@@ -158,6 +160,22 @@ class SelfDistillation(Settings):
             "believed_unlabelled_clips": int(believed[~trusted].sum()),
             **known_still,
         }
+
+
+def exchange_remarks(told: dict[str, Any]) -> list[str]:
+    """Whether quiet cells were not exchanged since the model needs them, to those who read a repair's report.
+
+    Args:
+        told: what `SelfDistillation.distil` returned, or more.
+    """
+    if told.get("exchanged", True):
+        return []
+    share = f"{100 * told['known_without_quiet']:.0f} %"
+    remark = (
+        f"the model knows only {share} of its clips with quiet parts of others, so it learned with its own; "
+        "a faint trigger that lies under the speech may have stayed"
+    )
+    return [remark]
 
 
 def spliced(clips: Dataset, count: int, seed: int) -> Dataset:
