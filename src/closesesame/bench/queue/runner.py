@@ -23,7 +23,7 @@ from closesesame.core.errors import DataError
 from .store import Store
 from .worker import CANNOT_WORK, Scope
 
-POLL_S = 0.1
+POLL_S = 0.25
 GRACE_S = 5.0
 MOST_DEATHS = 8
 """Workers that may end in a row through no job's fault, while no job is finished."""
