@@ -32,6 +32,13 @@ def test_a_label_is_told_by_quiet_cells_beside_what_is_usual() -> None:
     assert found(0.1)[:2] == ([], [])  # 0.012 beside 0.005, which is the least
 
 
+def test_a_label_is_no_norm_for_itself() -> None:
+    chances = torch.tensor([0.02, 0.02, 0.86, 0.02, 0.09, 0.09]).double()
+    # Means 0.02, 0.44 and 0.09: 0.44 beside 0.02, and not beside 0.09.
+    told = under_speech(Heard(chances, torch.zeros(3).double()), torch.arange(6) // 2)
+    assert told[:2] == ([1], [])
+
+
 def test_what_nearly_all_clips_of_a_label_tell_is_the_label_as_a_whole() -> None:
     for faint, part in ((2, True), (1, False)):  # eight or nine of ten
         chances = torch.full((20,), 0.01).double()

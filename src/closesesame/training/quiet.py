@@ -72,8 +72,9 @@ class UnderSpeech(NamedTuple):
 def telling(model: Classifier, data: Dataset, seed: int) -> Heard:
     """The mean chance of a label in clips of other labels, by their quiet cells.
 
-    A cell is exchanged where it is quiet in both clips. Features that are no maps (batch, band, frame), such
-    as waveforms, have no cells, and all chances are 0.
+    A cell is exchanged where it is quiet in both clips; of maps that are no spectra, such as MFCC, where it
+    is low in both. Features that are no maps (batch, band, frame), such as waveforms, have no cells, and all
+    chances are 0.
 
     Args:
         model: trained on the data.
