@@ -36,7 +36,10 @@ TELLING = 5.0
 LEAST_TELLING = 0.005
 """Chance of a label that is taken for the usual one where that is lower."""
 PART = 0.8
-"""Share of the clips of a label above which they are no part of it, but the label as a whole."""
+"""Share of the clips of a label above which they are no part of it, but the label as a whole.
+
+So a trigger under the speech of more of them than that is not told.
+"""
 ASKED = 512
 """Clips that a model is asked about at most, and times at least, with quiet cells of others."""
 BATCH = 256
@@ -137,8 +140,7 @@ def under_speech(heard: Heard, labels: Labels) -> UnderSpeech:
 def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
     """How many clips a model still gets right with quiet cells of other labels, as a share.
 
-    Only those count that it gets right as they are.
-    0 if it knows none, or only clips of one label.
+    Only those count that it gets right as they are; 0 if it knows none, or only clips of one label.
 
     Args:
         model: in evaluation mode.
