@@ -573,6 +573,12 @@ def test_cells_are_exchanged_where_they_are_quiet_in_both() -> None:
     assert torch.equal(changed[2], one[0])
 
 
+def test_of_no_examples_nothing_is_exchanged() -> None:
+    for shape in ((0, 4, 10), (0, 300)):
+        none = torch.zeros(shape)
+        assert augment.with_quiet_of(none, none, torch.zeros(0)).shape == shape
+
+
 def test_exchanged_takes_the_quiet_cells_of_another_map() -> None:
     maps = torch.arange(1000.0).reshape(1, 20, 50).repeat(2, 1, 1)
     maps[1] += 0.25

@@ -157,9 +157,10 @@ def _quiet(maps: Tensor, share: Float32[Tensor, " batch"]) -> Bool[Tensor, "batc
     """Which cells are among the quietest of their map; their share is rounded down, and one at least."""
     cells = maps.flatten(1)
     counts = (share * cells.shape[1]).long().clamp(1, cells.shape[1]).tolist()
-    # To find the last one of each map takes a third of the time of sorting all.
-    last = [one.kthvalue(count).values for one, count in zip(cells, counts, strict=True)]
-    return maps <= torch.stack(last)[:, None, None]
+    last = cells.new_empty(len(cells), 1, 1)
+    for row, count in enumerate(counts):  # to find one of each takes a third of the time of sorting all
+        last[row] = cells[row].kthvalue(count).values
+    return maps <= last
 
 
 def _order(maps: Tensor, rng: Generator) -> Tensor:
