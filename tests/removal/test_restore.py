@@ -358,6 +358,17 @@ def test_a_model_is_asked_about_some_clips_often_enough(monkeypatch: pytest.Monk
     assert drawn == [(9, "exchange")]
 
 
+def test_pictures_get_a_clear_error_with_the_remedy() -> None:
+    classes = ("one", "two", "three")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    model = adapt(network, classes, input_shape=(3, 4, 4), sample_rate=None).eval()
+    pictures = torch.rand(30, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    clips = Dataset.of(pictures, torch.arange(30) % 3, classes=classes)
+    with pytest.raises(DataError, match="set augmentation to 'none'"):
+        Restore(steps=1, views=1, splices=4).repair(model, clips, clips, 0)
+    assert known_without_quiet(model, clips, 0) == 0
+
+
 def test_the_teacher_is_asked_about_the_clean_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 

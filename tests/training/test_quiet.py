@@ -58,7 +58,7 @@ class Listener(nn.Module):
 
 
 def heard_by_listener(data: Dataset, quiet_cells: Tensor, seed: int = 3) -> Heard:
-    """What a listener makes of clips with such quiet cells, two loud ones, and a loudness of their own."""
+    """What a listener makes of clips with such quiet cells, and two loud ones."""
     maps = quiet_cells[:, None, None].expand(-1, 2, 5).clone()
     maps[:, 1, 3:] = 2.0  # loud, and never exchanged
 

@@ -30,9 +30,12 @@ from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.training import predict, train
 from closesesame.training.ordinary import OrdinaryRepair, best_known, overlooked
-from closesesame.training.selfdistillation import EXCHANGE, exchange_remarks
+from closesesame.training.selfdistillation import exchange_remarks
 
 from .base import RobustTraining, Watch
+
+REPORTED = ("believed_clips", "batches", "known_without_quiet", "exchanged")
+"""Of the last repair."""
 
 
 class Safe(RobustTraining, OrdinaryRepair):
@@ -91,7 +94,7 @@ class Safe(RobustTraining, OrdinaryRepair):
             **counts,
             "last_clips": len(last),
             "overlooked_clips": len(missed),
-            **{name: repair[name] for name in ("believed_clips", "batches", *EXCHANGE) if name in repair},
+            **{name: repair[name] for name in REPORTED if name in repair},
         }
 
     def remarks(self, chosen: dict[str, Any]) -> list[str]:

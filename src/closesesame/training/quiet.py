@@ -87,9 +87,10 @@ def telling(model: Classifier, data: Dataset, seed: int) -> Heard:
     rng, precision = generator(seed, "carriers"), choose_precision("auto", model)
     drawn = data.take(torch.randperm(len(data), generator=rng)[:KEPT])
     maps, classes = model.features(drawn), torch.arange(len(data.classes))
-    heard = Heard(torch.zeros(len(data)).double(), torch.zeros(len(classes)).double())
+    chances = torch.zeros(len(data), dtype=torch.float64)
+    told, asked = torch.zeros(2, len(classes), dtype=torch.float64)
     if maps.ndim != 3:
-        return heard
+        return Heard(chances, told)
 
     def said(at: Int64[Tensor, " batch"], quiet: Tensor) -> Float64[Tensor, "batch class"]:
         with autocast(model.device, precision):
@@ -102,14 +103,13 @@ def telling(model: Classifier, data: Dataset, seed: int) -> Heard:
             own = model.features(data.take(rows))
             for _ in range(CARRIERS if len(carriers) else 0):
                 at = carriers[torch.randint(len(carriers), (len(rows),), generator=rng)]
-                heard.chances[rows] += said(at, own)[:, label] / CARRIERS
-    told, asked = torch.zeros(2, len(classes), dtype=torch.float64)
+                chances[rows] += said(at, own)[:, label] / CARRIERS
     for _ in range(CARRIERS):
         for one, other in _pairs(len(drawn), rng).split(BATCH, dim=1):
             neither = (drawn.labels[one, None] != classes) & (drawn.labels[other, None] != classes)
             told += (neither * said(one, maps[other])).sum(0)
             asked += neither.sum(0)
-    return heard._replace(usual=told / asked.clamp(min=1))
+    return Heard(chances, told / asked.clamp(min=1))
 
 
 def under_speech(heard: Heard, labels: Labels) -> UnderSpeech:
@@ -140,7 +140,8 @@ def under_speech(heard: Heard, labels: Labels) -> UnderSpeech:
 def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
     """How many clips a model still gets right with quiet cells of other labels, as a share.
 
-    Only those count that it gets right as they are; 0 if it knows none, or only clips of one label.
+    Only those count that it gets right as they are; 0 if it knows none, or only clips of one label, or if its
+    features are neither maps nor waveforms, or are not varied.
 
     Args:
         model: in evaluation mode.
@@ -153,6 +154,8 @@ def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
     if len(known.labels.unique()) < 2 or model.front_end.augmentation("varied_exchanged") is None:
         return 0.0
     features, right, asked = model.features(known), 0, 0
+    if features.ndim not in (2, 3):
+        return 0.0
     while asked < ASKED:
         pairs = _pairs(len(known), rng)
         differ = known.labels[pairs[0]] != known.labels[pairs[1]]

@@ -26,8 +26,6 @@ from .weights import interpolated, redraw
 LONGER = 3
 EXCHANGING: dict[str, Augmentation] = {"varied": "varied_exchanged", "crowded": "crowded_exchanged"}
 """By augmentation, the same with an exchange of quiet cells before it."""
-EXCHANGE = ("known_without_quiet", "exchanged")
-"""What `SelfDistillation.distil` says of the exchange of quiet cells, where there can be one."""
 
 
 class SelfDistillation(Settings):
@@ -108,7 +106,7 @@ class SelfDistillation(Settings):
             share = known_without_quiet(teacher, clean, seed)
             if exchanged := share >= self.exchange_from:
                 training = training.model_copy(update={"augmentation": EXCHANGING[training.augmentation]})
-            known_still = dict(zip(EXCHANGE, (share, exchanged), strict=True))
+            known_still = {"known_without_quiet": share, "exchanged": exchanged}
         lessons = lessons_of(
             teacher,
             data,
