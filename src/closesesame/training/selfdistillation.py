@@ -56,7 +56,7 @@ class SelfDistillation(Settings):
         ge=0,
         le=1,
         description="share of the clips that it knows which the teacher must still know with quiet parts of "
-        "other clips, for the student to learn with such parts; `null` for never",
+        "other clips, for the student to learn with such parts; with `none` it never does",
     )
     least_learnt: float = Field(
         0.95,
