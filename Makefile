@@ -10,7 +10,7 @@ demo: .venv/.installed
 	$(BIN)/sesame demo --force
 
 test: .venv/.dev check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 check: lint
 	$(BIN)/python -m benchmarks render --check

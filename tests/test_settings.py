@@ -113,7 +113,7 @@ def drawn(about: Schema) -> st.SearchStrategy[Any]:
 def settings_for(method: type[Method]) -> st.SearchStrategy[dict[str, Any]]:
     """Some settings of a method, drawn from its own schema; dear ones are small."""
     fixed = {name: value for name, value in CHEAP.items() if name in method.model_fields}
-    fixed |= {name: 2 for name in method.model_fields if name.endswith("steps")}
+    fixed |= {name: 2 for name in method.model_fields if name.endswith("steps")} | method.quick
     schema = method.model_json_schema()["properties"]
     free = {
         name: drawn(about)

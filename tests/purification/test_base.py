@@ -119,7 +119,10 @@ def test_fresh_weights_of_a_model_behind_a_purifier_are_those_of_its_network(
     filtered = tones.train.with_inputs(Rows.of(LOWPASS.fit(tones.validation, 0)(tones.train.inputs[:])))
     front.calibrate(tones.train)
     plain.front_end.calibrate(filtered)
-    assert torch.equal(front(tones.train.inputs[:3]), plain.front_end(filtered.inputs[:3]))
+    # The lowpass rounds a clip by its batch, so the last bits may differ.
+    torch.testing.assert_close(
+        front(tones.train.inputs[:3]), plain.front_end(filtered.inputs[:3]), atol=1e-4, rtol=0
+    )
 
 
 def test_the_architecture_of_a_purified_model_keeps_the_rules() -> None:

@@ -45,6 +45,7 @@ class DRLCLBA(CollisionAttack):
     quick: ClassVar[dict[str, Any]] = CollisionAttack.quick | {
         "episodes": 2,
         "episode_steps": 3,
+        "updates": 2,
         "agent_clips": 8,
     }
 
