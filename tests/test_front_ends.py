@@ -127,6 +127,6 @@ def test_a_front_end_that_has_no_scale_and_no_sound_says_so(front_end: FrontEnd)
 
 
 def test_each_strength_has_its_augmentation() -> None:
-    names = ("light", "strong", "varied", "crowded", "exchanged", "varied_exchanged", "crowded_exchanged")
+    names = ("light", "strong", "varied", "crowded", "varied_exchanged", "crowded_exchanged")
     assert {name: getattr(augment, name) for name in names} == ON_MAPS
     assert {name: getattr(augment, f"{name}_sound") for name in names} == ON_SOUND
