@@ -217,7 +217,7 @@ def suspect() -> Classifier:
 def test_a_removal_works_or_is_refused_in_a_sentence(method: type[Removal], suspect: Classifier) -> None:
     data = clips(800, 8_000)
 
-    @settings(BOUNDED)
+    @settings(BOUNDED, max_examples=5)
     @given(settings_for(method))
     def check(some: dict[str, Any]) -> None:
         try:

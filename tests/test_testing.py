@@ -238,6 +238,15 @@ class DependsOnProcess(Click):
         return out
 
 
+class WorksHereOnly(Click):
+    """End any other process that stamps."""
+
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
+        if hasattr(sys.modules["__main__"], "load_trigger"):
+            sys.exit("this is another process")
+        return super().apply(inputs, state, signal)
+
+
 # --- removals
 
 
@@ -897,6 +906,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
         "a_trigger_does_not_depend_on_the_poisoning_rate",
         "another one at another poisoning rate",
     ),
+    (WorksHereOnly, PROCESS, "another process cannot stamp with the trigger"),
     (DependsOnProcess, PROCESS, "the trigger read from disk stamps other samples"),
     (ChangesSuspect, SUSPECT, "the model passed in was changed"),
     (ChangesCleanSet, SUSPECT, "the clean set passed in was changed"),

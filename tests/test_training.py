@@ -1,8 +1,10 @@
 """The training loop: it does what its settings say, learns, repeats, and stops by validation alone."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from closesesame.core import machine
 from closesesame.core.errors import DataError, ModelError, SettingError
 from closesesame.data import Dataset, Splits
 from closesesame.models import ARCHITECTURES, Classifier, adapt
-from closesesame.models.front_ends import LogMel
+from closesesame.models.front_ends import LogMel, Wrapped
+from closesesame.models.hooks import on_input
 from closesesame.training import (
     Batch,
     History,
@@ -22,6 +25,7 @@ from closesesame.training import (
     accuracy,
     backpropagate,
     fit,
+    on_features,
     predict,
     train,
     untrained,
@@ -510,3 +514,20 @@ def test_a_model_is_trained_further_where_it_is(tones: Splits) -> None:
     model = train(SMALL, few, Training(epochs=0, precision="fp32"), seed=0)
     fit(model, few, Training(epochs=1, precision="fp32", device="cuda"), seed=0)
     assert model.device.type == "cpu"
+
+
+def test_who_changes_the_body_alone_runs_the_front_end_once(clean_model: Classifier, tones: Splits) -> None:
+    model, seen, data = copy.deepcopy(clean_model), list[Tensor](), tones.validation
+    model.front_end = Wrapped(nn.Sequential(nn.Dropout(0.5), model.front_end)).train()
+    model.body.eval()
+    with on_input(model.front_end, seen.append):
+        short, features = on_features(model, data)
+        answers = predict(short, features)
+    assert len(seen) == 1
+    assert (model.front_end.training, model.body.training) == (True, False)
+    assert torch.equal(answers, predict(model, data))
+    layer = next(model.body.parameters())
+    layer.data.zero_()
+    assert not torch.equal(answers, predict(short, features))
+    with pytest.raises(ModelError, match="load them as the model takes them"):
+        on_features(model, replace(data, sample_rate=16_000))

@@ -1,7 +1,7 @@
 """Training: the settings, the one loop, gradient rules, and what a model answers."""
 
 from .loop import AfterEpoch, Batch, GradientRule, History, backpropagate, fit, train, untrained
-from .predicting import accuracy, choose_precision, judge, predict
+from .predicting import accuracy, choose_precision, judge, on_features, predict
 from .settings import Training
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "choose_precision",
     "fit",
     "judge",
+    "on_features",
     "predict",
     "train",
     "untrained",

@@ -1,5 +1,9 @@
 """What a model answers: logits, accuracy, and the precision they are computed in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,8 +13,10 @@ from closesesame.core.errors import DataError, SettingError
 from closesesame.core.progress import Track
 from closesesame.core.types import Logits
 from closesesame.data import Dataset
-from closesesame.models.base import device_of
-from closesesame.models.matching import Answers
+from closesesame.data.rows import Rows
+from closesesame.models.base import Classifier, device_of
+from closesesame.models.front_ends import Identity
+from closesesame.models.matching import Answers, check_inputs
 
 
 @torch.no_grad()
@@ -27,20 +33,27 @@ def predict(model: nn.Module, data: Dataset, *, batch_size: int = 256) -> Logits
     if batch_size < 1:
         raise SettingError(f"batch_size must be >= 1, got {batch_size}")
     answers = Answers.of(model, data)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     device, precision = device_of(model), choose_precision("auto", model)
     out = []
     batches = data.batches(batch_size)
-    try:
+    with in_evaluation(model):
         for number, (inputs, _) in enumerate(Track(batches, "predicting", -(-len(data) // batch_size))):
             with autocast(device, precision):
                 logits = answers.ask(model, inputs.to(device))
             out.append(answers.read(logits, number * batch_size, len(inputs)))
+    return torch.cat(out) if out else torch.zeros(0, len(data.classes))
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Within the block a model is in evaluation mode; each of its modules is left as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
     finally:
         for module, training in modes:
             module.training = training
-    return torch.cat(out) if out else torch.zeros(0, len(data.classes))
 
 
 def accuracy(model: nn.Module, data: Dataset) -> float:
@@ -52,6 +65,22 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     if not len(data):
         raise DataError("accuracy needs examples, got none")
     return float((predict(model, data).argmax(1) == data.labels).float().mean())
+
+
+def on_features(model: Classifier, data: Dataset) -> tuple[Classifier, Dataset]:
+    """A model without its front end, and what that makes of all examples.
+
+    Who asks a model again and again, while its body alone changes, runs the front end once; the answers are
+    the same. The body is the model's own, so what is changed in it counts in both.
+
+    Raises:
+        ModelError: if the model takes other inputs.
+    """
+    check_inputs(model.card, data)
+    with in_evaluation(model):
+        features = model.features(data).cpu()
+    card = replace(model.card, input_shape=tuple(features.shape[1:]))
+    return Classifier(Identity(), model.body, card), data.with_inputs(Rows.of(features))
 
 
 def judge(model: nn.Module, data: Dataset) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.models.hooks import on_input
-from closesesame.training import Batch, Training, accuracy, backpropagate, fit, predict
+from closesesame.training import Batch, Training, accuracy, backpropagate, fit, on_features, predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,7 @@ def prune_within(
     Returns:
         How many units are pruned.
     """
+    model, held_out = on_features(model, held_out)
     allowed = accuracy(model, held_out) * (1 - tolerance)
     kept, pruned, order = copy.deepcopy(units.layer.state_dict()), 0, units.order
     for end in Track(ends, "pruning", len(ends)):
