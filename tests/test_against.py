@@ -23,7 +23,7 @@ from benchmarks.render.against import (
     not_planted,
     section,
 )
-from benchmarks.render.answers import _defaults, _goals
+from benchmarks.render.answers import _defaults, _goals, _time_of_safe
 
 CLEAN = {"asr": 0.01, "ra": 0.9, "acc": 0.99}
 
@@ -368,6 +368,17 @@ def test_what_the_default_leaves_is_said_with_what_was_known_of_the_bench() -> N
     worse = [*rows, *(row | {"seed": 3} for row in rows)]
     twice = next(_defaults({"removals_test": known | {"rows": worse}})).words
     assert "model's ASR; as means over the seeds: room on words 7 (1). " in twice
+
+
+def test_the_time_of_safe_is_a_multiple_of_plain_training_on_the_same_victim() -> None:
+    two = [
+        *rows_of("room", (1.0, 0.98), safe=(0.07, 0.85, 0.96)),
+        *rows_of("hum", (1.0, 0.9), safe=(0, 1, 1)),
+    ]
+    two[-2]["seconds"] = 300.0
+    [said] = _time_of_safe({"untrusted_test_tasks": grid(two), "untrusted_test": grid(two)})
+    assert said.words.startswith("1.5 to 7.5 times as long as plain training (goal: at most 5 times), in 2 ")
+    assert list(_time_of_safe({"untrusted_test": grid(two)})) == []
 
 
 def test_without_restore_there_is_nothing_to_compare() -> None:

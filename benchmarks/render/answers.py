@@ -37,6 +37,8 @@ HALF_OF_CLASS = 0.5
 UNMOVED = "feature_collision: no movement"
 """The attack whose clips are chosen and hold the key, and nothing more."""
 MINUTE_S = 60
+TIMED, SAFE_TIMES = f"{UNTRUSTED}_tasks", 5
+"""The grid whose times can be compared, and how many times as long as plain training safe may take."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,19 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
             + shares(found[ours], rivals(found, ours), ours, f"{what}s")
             + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
+        )
+
+
+def _time_of_safe(contents: Contents) -> Iterator[Answer]:
+    grid = cases([contents[TIMED]] if TIMED in contents else [])
+    times = sorted(case.times for case in grid.get(SAFE, {}).values() if case.times is not None)
+    if times:
+        yield Answer(
+            "How long does the default robust training take?",
+            f"{times[0]:.1f} to {times[-1]:.1f} times as long as plain training (goal: at most "
+            f"{SAFE_TIMES:g} times), in {counted(len(times), 'case')} that were trained one at a time with "
+            "nothing beside them.",
+            page_of(BY_NAME["robust_training"]),
         )
 
 
@@ -448,6 +463,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _accuracy,
     _removals,
     _defaults,
+    _time_of_safe,
     _goals,
     _canaries,
     _cost,
