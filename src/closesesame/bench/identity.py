@@ -11,8 +11,9 @@ import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from closesesame.core import machine
 from closesesame.core.disk import write_whole
@@ -146,8 +147,7 @@ class Code:
     """The code that jobs run; each module is read once."""
 
     def __init__(self) -> None:
-        self._trees: dict[str, ast.Module] = {}
-        self._hashes: dict[str, str] = {}
+        self._sources: dict[str, Source] = {}
         self._imports: dict[str, list[str]] = {}
 
     def of(self, *modules: str) -> dict[str, str]:
@@ -164,31 +164,26 @@ class Code:
         Raises:
             SettingError: if the source of a module cannot be read.
         """
-        found = {name: self._hash(name) for name in ALWAYS}
+        found = {name: self._source(name).hash for name in ALWAYS}
         waiting = list(modules)
         while waiting:
             name = waiting.pop()
             if name not in {*found, *FAMILIES} and (name in modules or not name.startswith(NOT_FOLLOWED)):
-                found[name] = self._hash(name)
+                found[name] = self._source(name).hash
                 waiting += self._imported(name)
         return dict(sorted(found.items()))
-
-    def _hash(self, module: str) -> str:
-        if module not in self._hashes:
-            self._hashes[module] = identity(_plain(self._tree(module)))
-        return self._hashes[module]
 
     def _imported(self, module: str) -> list[str]:
         """The modules of closesesame, and of its own package, that a module imports, in its functions too."""
         if module not in self._imports:
             packages, names = {OURS, module.partition(".")[0]}, list[str]()
-            for node in ast.walk(self._tree(module)):
+            for node in self._source(module).imports:
                 if isinstance(node, ast.Import):
                     names += [alias.name for alias in node.names]
-                elif isinstance(node, ast.ImportFrom):
-                    source = _absolute(module, node)
-                    if source.partition(".")[0] in packages:
-                        names += [self._definer(source, alias.name) for alias in node.names]
+                    continue
+                source = _absolute(module, node)
+                if source.partition(".")[0] in packages:
+                    names += [self._definer(source, alias.name) for alias in node.names]
             own = dict.fromkeys(name for name in names if name.partition(".")[0] in packages)
             self._imports[module] = [name for name in own if _origin(name)]
         return self._imports[module]
@@ -197,20 +192,40 @@ class Code:
         """The module that `name` of `module` is, or is defined in: `__init__` files pass names on."""
         if _origin(f"{module}.{name}"):
             return f"{module}.{name}"
-        for tree in (self._tree(module), *_stub(module)):
-            for node in ast.walk(tree):
+        for read in (self._source(module), *_stub(module)):
+            for node in read.imports:
                 source = _absolute(module, node) if isinstance(node, ast.ImportFrom) else module
                 if source == module or source.partition(".")[0] != module.partition(".")[0]:
                     continue
-                for alias in node.names:  # type: ignore[attr-defined]
+                for alias in node.names:
                     if name == (alias.asname or alias.name):
                         return self._definer(source, alias.name)
         return module
 
-    def _tree(self, module: str) -> ast.Module:
-        if module not in self._trees:
-            self._trees[module] = ast.parse(source_of(module))
-        return self._trees[module]
+    def _source(self, module: str) -> "Source":
+        if module not in self._sources:
+            self._sources[module] = _read(source_of(module))
+        return self._sources[module]
+
+
+class Source(NamedTuple):
+    """What counts of the source of a module.
+
+    Attributes:
+        hash: of its code, without comments and docstrings.
+        imports: its import statements, those in functions too.
+    """
+
+    hash: str
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+
+
+@cache
+def _read(source: str) -> Source:
+    """The same text is read once a process."""
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return Source(identity(_plain(tree)), tuple(imports))
 
 
 def source_of(module: str) -> str:
@@ -247,10 +262,10 @@ def _origin(module: str) -> str | None:
     return origin if origin and origin.endswith(".py") else None
 
 
-def _stub(module: str) -> list[ast.Module]:
+def _stub(module: str) -> list[Source]:
     """The stub of a package, which holds the names that it passes on lazily."""
     stub = Path(f"{_origin(module)}i")
-    return [ast.parse(stub.read_text(encoding="utf-8"))] if stub.is_file() else []
+    return [_read(stub.read_text(encoding="utf-8"))] if stub.is_file() else []
 
 
 def _plain(node: object) -> object:
