@@ -40,6 +40,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("".join(f"    {name}\n" for name in sorted(names)).rstrip())
 
 
+@pytest.fixture(autouse=True)
+def _same_weights_in_every_order() -> None:
+    """A test that makes a network of its own gets the same weights whichever tests were run before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def in_fp32() -> Iterator[None]:
     """Everything within the test is computed in fp32, so that it can be followed by hand."""
