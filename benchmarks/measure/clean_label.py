@@ -35,10 +35,21 @@ SEED, RATE, BATCH = 0, 0.05, 64
 SHARES = (0.1, 0.5, 0.9)
 """Quantiles of distances that are drawn."""
 MODES: tuple[Mode, ...] = ("anchor_stego", "anchor", "gradient")
+EQUAL_STEPS = 35
+"""Steps of feature_collision that cost what the agent's training and moves do; see `ABOUT`."""
 ATTACKS: dict[str, CollisionAttack] = {
-    f"{kind.name}: {mode}": kind(mode=mode, rate=RATE)
-    for kind in (DRLCLBA, FeatureCollision)
-    for mode in MODES
+    **{
+        f"{kind.name}: {mode}": kind(mode=mode, rate=RATE)
+        for kind in (DRLCLBA, FeatureCollision)
+        for mode in MODES
+    },
+    **{
+        f"feature_collision: {mode}, {EQUAL_STEPS} steps": FeatureCollision(
+            mode=mode, rate=RATE, steps=EQUAL_STEPS
+        )
+        for mode in MODES[:2]
+    },
+    "drl_clba: anchor_stego, discount 0.99": DRLCLBA(rate=RATE, discount=0.99),
 }
 ABOUT = (
     f"Half of the target class of keywords10 is poisoned ({100 * RATE:g} % of all clips). Distance: of a "
@@ -47,7 +58,8 @@ ABOUT = (
     "Carried: before they are moved, with the key where poisoned clips hold it. Moved: as they are planted. "
     "Bits: share of the 32 of the key that the reading network finds in planted clips, and in clips of other "
     "classes with the trigger as it is played. "
-    "Forward and backward: clips that the surrogate was given, in the agent's training, too. SNR, PESQ and "
+    "Forward and backward: clips that the surrogate was given, in the agent's training, too; where backward "
+    f"counts as two forward, {EQUAL_STEPS} steps of feature_collision cost as much as the agent. SNR, PESQ and "
     "STOI compare planted with clean clips. Seconds are processor time, with the training of the networks "
     "that hide and without that of the surrogate."
 )

@@ -235,10 +235,11 @@ def attacks(content: Mapping[str, Any]) -> list[str]:
         head += [f"{100 * rate:g} %: {ACC.name}", ASR.name, RA.name, "of the class"]
     head += [measure.heading for measure in OF_TRIGGERS]
     lines = []
-    for model, attack in distinct(rows, "model", "attack"):
-        mine = where(rows, model=model, attack=attack)
+    for data, model, attack in distinct(rows, "data", "model", "attack"):
+        mine = where(rows, data=data, model=model, attack=attack)
         at = {rate: where(mine, poisoning_rate=rate) for rate in (0.0, *rates)}
-        line = [model, attack, seeds_of(mine), *(_planted(at[0.0], measure) for measure in (ACC, ASR, RA))]
+        line = [model_of(mine[0], rows), attack, seeds_of(mine)]
+        line += [_planted(at[0.0], measure) for measure in (ACC, ASR, RA)]
         for rate in rates:
             share = [row["poisoned_share_of_target"] for row in at[rate]]
             line += [_planted(at[rate], measure) for measure in (ACC, ASR, RA)]
@@ -357,11 +358,15 @@ def _share(row: Row) -> str:
 
 
 def _about(content: Mapping[str, Any], rows: Rows) -> str:
-    first, host = rows[0], content["host"]
+    host = content["host"]
     on_gpu = content.get("machine", {}).get("device", "cpu") != "cpu"
+    sets = (where(rows, data=data)[0] for (data,) in distinct(rows, "data"))
+    clips = "; ".join(
+        f"{first['data']}, {first['training_clips']:,} training and {first['test_clips']:,} test clips"
+        for first in sets
+    )
     return (
-        f"{content.get('about', '')} {first['data']}, {first['training_clips']:,} training and "
-        f"{first['test_clips']:,} test clips; closesesame {content['version']}, torch {host['torch']} on "
+        f"{content.get('about', '')} {clips}; closesesame {content['version']}, torch {host['torch']} on "
         f"{host['gpu' if on_gpu else 'processor']}, {' and '.join(sorted(precisions(rows)))}."
     )
 
