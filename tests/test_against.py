@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.render.against import (
+    BEFORE,
     BENCH,
     MAIN,
     PARTS,
@@ -17,9 +18,11 @@ from benchmarks.render.against import (
     cost_of_less,
     cost_on_clean,
     goals,
+    goals_of_safe,
     headline,
     interval,
     left_open,
+    measured_before,
     not_planted,
     section,
 )
@@ -402,3 +405,32 @@ def test_missed_goals_are_told_with_their_figures() -> None:
         "(at most 5)."
     )
     assert list(_goals({})) == []
+
+
+def test_goals_of_safe_name_the_worst_cases() -> None:
+    words = rows_of("room", (1.0, 0.98), safe=(0.06, 0.89, 0.985))
+    speakers = [row | {"task": "speaker"} for row in rows_of("warp", (0.9, 0.95), safe=(0.02, 0.8, 0.96))]
+    rows = [row | {"clean_fraction": None, "clean_from": None} for row in words + speakers]
+    weak = grid(rows_of("pitch", (0.79, 0.98), safe=(0.7, 0.1, 0.985)))  # was hardly planted
+    parts = {UNTRUSTED: grid(rows), f"{UNTRUSTED}_seeds": weak, BENCH: grid(rows_of("a", (1, 1)))}
+    found = {goal.what: (goal.most, round(goal.reached, 3), goal.missed) for goal in goals_of_safe(parts)}
+    assert found == {
+        "ASR, mean": (2, 4.0, True),
+        "ASR, worst case (room on words)": (8, 6.0, False),
+        "RA below that of the clean reference model, worst case (warp on speakers)": (3, 10.0, True),
+        "ACC below that of the clean reference model, worst case (warp on speakers)": (1, 3.0, True),
+        "ACC lost on clean data, words, mean": (1, 0.5, False),
+        "ACC lost on clean data, speakers, mean": (1, 3.0, True),
+    }
+    (said,) = _goals(parts)
+    assert said.question == "Which of its goals does the default robust training miss on the test bench?"
+    assert said.words.startswith("4 of 6: ASR, mean, 4.0 (at most 2); RA below")
+    assert goals_of_safe({}) == []
+
+
+def test_grids_of_restore_from_before_its_change_are_counted() -> None:
+    old, new = ({"about": f"A grid. {said}"} | CONTENT for said in (f"{BEFORE} it was changed.", ""))
+    published = {"about": BEFORE} | grid(rows_of("room", (1.0, 0.98), ft=(0.5, 0.9, 0.9)))
+    found = {BENCH: old, f"{BENCH}_few": new, f"{BENCH}_published": published}
+    assert measured_before(found) == ("1", "2 grids")
+    assert measured_before({BENCH: new}) is None

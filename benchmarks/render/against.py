@@ -21,6 +21,8 @@ BENCH = "removals_test"
 """How the names of the result files of the test bench begin."""
 UNTRUSTED, SAFE = "untrusted_test", "safe"
 """The same of robust trainings, and the default one."""
+BEFORE = "Restore is measured as it was before"
+"""What a grid says of itself that was measured before restore was changed last."""
 PLANTED = 0.8
 """ASR from which on a backdoor counts as planted."""
 OPEN = 0.05
@@ -68,6 +70,7 @@ class Case:
         ra_less: RA below that of the clean reference model.
         acc: left.
         acc_lost: the victim's minus that.
+        acc_less: ACC below that of the clean reference model.
         times: seconds of the repair over those of the victim's training; None on a GPU, which jobs share.
         memory: peak memory of its process over that of the victim's training; None likewise.
     """
@@ -77,6 +80,7 @@ class Case:
     ra_less: float
     acc: float
     acc_lost: float
+    acc_less: float
     times: float | None
     memory: float | None
 
@@ -99,6 +103,7 @@ def cases(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[Key, Case]]:
                 ra_less=clean["ra"] - row["ra"],
                 acc=row["acc"],
                 acc_lost=victim["acc"] - row["acc"],
+                acc_less=clean["acc"] - row["acc"],
                 times=None if shared else row["seconds"] / victim["seconds"],
                 memory=None if shared else row["peak_mb"] / victim["peak_mb"],
             )
@@ -166,21 +171,37 @@ def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
-def cost_on_clean(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The ACC that models that were never poisoned lose by restore, by model and what it tells apart.
+def measured_before(contents: Mapping[str, Mapping[str, Any]]) -> tuple[str, str] | None:
+    """How many grids of restore say that it was another then, and how many there are; none if none does."""
+    grids = {
+        part: grid
+        for part, grid in of_bench(contents).items()
+        if any(row["method"] == OURS for row in grid["rows"])
+    }
+    old = sum(BEFORE in grid.get("about", "") for grid in grids.values())
+    return (str(old), counted(len(grids), "grid")) if old else None
+
+
+def cost_on_clean(
+    contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH, ours: str = OURS
+) -> dict[str, float]:
+    """The ACC that models that were never poisoned lose by our default, by model and what it tells apart.
 
     Args:
         contents: all result files by their names.
+        begin: how the names of those of the test bench begin.
+        ours: the default.
 
     Returns:
-        Means over all that got the usual clean clips.
+        Means over all that got the usual clean clips, or none, if it needs none.
     """
     lost: dict[str, dict[tuple[Any, ...], float]] = {}
-    for grid in of_bench(contents).values():
+    for grid in of_bench(contents, begin).values():
         rows = poisoned(measured(grid["rows"]), wanted=False)
         bare = {place(row): row for row in rows if row["method"] == BARE}
         for row in rows:
-            if row["method"] == OURS and has_usual_clips(row) and place(row) in bare:
+            usual = row["clean_fraction"] is None or has_usual_clips(row)
+            if row["method"] == ours and usual and place(row) in bare:
                 name = task_of(row["data"], row["task"]) + _of_model(row["model"])
                 which = (row["data"], row["task"], row["model"], row["seed"])  # one model beside all attacks
                 lost.setdefault(name, {})[which] = bare[place(row)]["acc"] - row["acc"]
@@ -262,7 +283,7 @@ def on_the_same(published: Mapping[str, Any], whole: Mapping[str, Any] | None) -
 
 @dataclass(frozen=True)
 class Goal:
-    """What restore was built to reach, and what it reaches.
+    """What a default was built to reach, and what it reaches.
 
     Attributes:
         what: is measured, in words.
@@ -281,7 +302,7 @@ class Goal:
 
 
 def goals(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
-    """Those that the test bench has figures for."""
+    """Those of restore that the test bench has figures for."""
     every = cases(of_bench(contents).values()).get(OURS, {})
     usual = {key: case for key, case in every.items() if key.clean_fraction == USUAL["clean_fraction"]}
     few = {key: case for key, case in every.items() if key.clean_fraction != USUAL["clean_fraction"]}
@@ -317,6 +338,25 @@ def goals(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
             [Goal(f"{what} over those of the training, mean", 2, statistics.fmean(known))] if known else []
         )
     return made
+
+
+def goals_of_safe(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
+    """Those of safe that the test bench has figures for."""
+    every = cases(of_bench(contents, UNTRUSTED).values()).get(SAFE, {})
+    if not every:
+        return []
+    made = [Goal("ASR, mean", 2, 100 * mean_asr(every))]
+    for what, name, most in (
+        ("ASR", "asr", 8),
+        ("RA below that of the clean reference model", "ra_less", 3),
+        ("ACC below that of the clean reference model", "acc_less", 1),
+    ):
+        worst = max(every, key=lambda key: getattr(every[key], name))
+        made.append(Goal(f"{what}, worst case ({_where(worst)})", most, 100 * getattr(every[worst], name)))
+    lost = cost_on_clean(contents, UNTRUSTED, SAFE)
+    return made + [
+        Goal(f"ACC lost on clean data, {name}, mean", 1, 100 * less) for name, less in lost.items()
+    ]
 
 
 def _model_and_task(key: Key) -> tuple[str, str]:

@@ -20,8 +20,10 @@ from .against import (
     UNTRUSTED,
     cases,
     goals,
+    goals_of_safe,
     left_open,
     mean_of,
+    measured_before,
     of_bench,
     rivals,
     shares,
@@ -204,6 +206,8 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
         over = "; as means over the seeds" if len({key.seed for key in found[ours]}) > 1 else ""
         named = f"{over}: {', '.join(still)}" if still else ""
         known = f" {grids[MAIN]['tuned_on']}" if MAIN in grids else ""
+        if ours == OURS and (old := measured_before(contents)):
+            known = f" {old[0]} of {old[1]} say that they were measured before it was changed.{known}"
         wide = sum(case.asr_more > OPEN for case in mine)
         more, less, lost = (points(mean_of(mine, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
         side = "below" if mean_of(mine, "ra_less") >= 0 else "above"
@@ -234,16 +238,18 @@ def _time_of_safe(contents: Contents) -> Iterator[Answer]:
 
 
 def _goals(contents: Contents) -> Iterator[Answer]:
-    found = goals(contents)
-    missed = [goal for goal in found if goal.missed]
-    if found:
-        yield Answer(
-            "Which of its goals does the default removal miss on the test bench?",
-            f"{len(missed)} of {len(found)}: "
-            + "; ".join(f"{goal.what}, {goal.reached:.1f} (at most {goal.most:g})" for goal in missed)
-            + ".",
-            "removals",
-        )
+    for found, what, page in (
+        (goals(contents), "removal", "removals"),
+        (goals_of_safe(contents), "robust training", "untrusted"),
+    ):
+        missed = [goal for goal in found if goal.missed]
+        said = "; ".join(f"{goal.what}, {goal.reached:.1f} (at most {goal.most:g})" for goal in missed)
+        if found:
+            yield Answer(
+                f"Which of its goals does the default {what} miss on the test bench?",
+                f"{len(missed)} of {len(found)}{': ' * bool(missed)}{said}.",
+                page,
+            )
 
 
 def _canaries(contents: Contents) -> Iterator[Answer]:

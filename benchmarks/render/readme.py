@@ -11,7 +11,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from closesesame.evaluation.measures import ACC
 from closesesame.removal import REMOVALS
 
-from .against import BENCH, SAFE, UNTRUSTED, cost_on_clean, goals, headline, left_open
+from .against import (
+    BENCH,
+    SAFE,
+    UNTRUSTED,
+    cost_on_clean,
+    goals,
+    goals_of_safe,
+    headline,
+    left_open,
+    measured_before,
+)
 from .answers import REMOVED, accuracies, left
 from .attacked_again import attacked_again
 from .lists import families, methods
@@ -104,6 +114,9 @@ def figures(contents: Contents) -> dict[str, Any]:
         "open": left_open(contents),
         "goals": len(goals(contents)),
         "missed": sum(goal.missed for goal in goals(contents)),
+        "before": measured_before(contents),
+        "goals_of_safe": len(goals_of_safe(contents)),
+        "missed_by_safe": sum(goal.missed for goal in goals_of_safe(contents)),
         "open_by_safe": left_open(contents, UNTRUSTED, SAFE),
         "cost_on_clean": cost_on_clean(contents),
         "points": points,
