@@ -13,7 +13,7 @@ from benchmarks import render
 from benchmarks.__main__ import entries
 from benchmarks.__main__ import main as run
 from benchmarks.render import pages, rows
-from benchmarks.render.answers import best_of_families, clean_labels
+from benchmarks.render.answers import best_of_families, clean_labels, dynamics
 from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
 from closesesame.core.errors import DataError
@@ -235,6 +235,23 @@ def test_clean_label_attacks_are_compared_with_half_of_their_class_poisoned() ->
         "ASR is at most "
         "3.0 %. What each part of an attack brings stands in the tables."
     )
+
+
+def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
+    def of(attack: str, auroc: float, rate: float = 0.05, **more: Any) -> dict[str, Any]:
+        return row("detection", "dynamics", rate, attack=attack, auroc=auroc, **more)
+
+    dirty = [of("a", 0.99), of("b", 0.9), of("b", 0.96, seed=1), of("c", 0.95)]
+    dirty += [of("c", 0.5, 0.0, fpr_at_own=share) for share in (0.01, 0.02)]
+    clean = [of("d", 0.6, fpr_at_own=0.5)]  # of poisoned data it may flag what it likes
+    other = row("detection", "strip", attack="a", auroc=0.1)
+    (said,) = dynamics({"detections_test": content(*dirty, other), "clean_label_test": content(*clean)})
+    assert said.words == (
+        "Where labels are changed, the lowest mean AUROC of 3 attacks is 0.930, under b (goal: 0.97); where "
+        "none is, the lowest mean AUROC of 1 attack is 0.600, under d (goal: 0.85); of clean data it flags "
+        "2.0 % or less at its own threshold (goal: 1.0 %)."
+    )
+    assert list(dynamics({"detections_test": content(other)})) == []
 
 
 def test_alarms_on_backdoored_and_on_clean_models_are_told_apart_and_a_clean_model_counts_once() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from closesesame.core.errors import counted
-from closesesame.evaluation.measures import ACC, ASR, DER, FLAGGED, RA, Measure
+from closesesame.evaluation.measures import ACC, ASR, AUROC, DER, FLAGGED, FPR_AT_OWN, RA, Measure
 from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
@@ -41,6 +41,13 @@ UNMOVED = "feature_collision: no movement"
 MINUTE_S = 60
 TIMED, SAFE_TIMES = f"{UNTRUSTED}_tasks", 5
 """The grid whose times can be compared, and how many times as long as plain training safe may take."""
+AUROC_GOALS = {
+    "detections_test": ("where labels are changed", 0.97),
+    "clean_label_test": ("where none is", 0.85),
+}
+"""By grid, what its attacks do to labels, and the AUROC that dynamics shall reach under each of them."""
+FLAGGED_GOAL = 0.01
+"""The share of clean data that it may flag."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +257,38 @@ def _goals(contents: Contents) -> Iterator[Answer]:
                 f"{len(missed)} of {len(found)}{': ' * bool(missed)}{said}.",
                 page,
             )
+
+
+def dynamics(contents: Contents) -> Iterator[Answer]:
+    """Whether our detection reaches its goals: its lowest AUROC, and the share of clean data that it flags."""
+    said, flagged = [], []
+    for grid, (labels, goal) in AUROC_GOALS.items():
+        rows = measured(contents[grid]["rows"]) if grid in contents else []
+        mine = where(rows, method="dynamics")
+        means = {
+            attack: _mean(where(poisoned(mine), attack=attack), AUROC)
+            for (attack,) in distinct(poisoned(mine), "attack")
+        }
+        if means:
+            worst = min(means, key=lambda attack: means[attack])
+            said.append(
+                f"{labels}, the lowest mean AUROC of {counted(len(means), 'attack')} is "
+                f"{AUROC.said(means[worst])}, under {worst} (goal: {goal:g})"
+            )
+        of_clean = [row.get(FPR_AT_OWN.key) for row in poisoned(mine, wanted=False)]
+        flagged += [share for share in of_clean if share is not None]
+    if flagged:
+        said.append(
+            f"of clean data it flags {_percent(max(flagged))} or less at its own threshold (goal: "
+            f"{_percent(FLAGGED_GOAL)})"
+        )
+    if said:
+        words = "; ".join(said)
+        yield Answer(
+            "Does our detection, dynamics, reach its goals on the test bench?",
+            f"{words[0].upper()}{words[1:]}.",
+            page_of(BY_NAME["detection"]),
+        )
 
 
 def _canaries(contents: Contents) -> Iterator[Answer]:
@@ -474,6 +513,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _canaries,
     _cost,
     best_of_families,
+    dynamics,
     _asap,
     _enhancer,
     _gate,
