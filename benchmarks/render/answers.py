@@ -260,7 +260,7 @@ def _goals(contents: Contents) -> Iterator[Answer]:
 
 
 def dynamics(contents: Contents) -> Iterator[Answer]:
-    """Whether our detection reaches its goals: its lowest AUROC, and the share of clean data that it flags."""
+    """Whether our detection reaches its goals: its lowest AUROC, and how much clean data it flags."""
     said, flagged = [], []
     for grid, (labels, goal) in AUROC_GOALS.items():
         rows = measured(contents[grid]["rows"]) if grid in contents else []
