@@ -1,5 +1,6 @@
 """Studies of `benchmarks/measure`: figures by hand, tiny runs that stop and go on, and their pages."""
 
+import copy
 import json
 import math
 import sys
@@ -267,6 +268,28 @@ def test_a_study_of_courses_has_figures_of_every_epoch_and_trains_on_the_clean_s
             with machine.precision(job.payload["machine"]["precision"]):
                 found = courses.figures(model, truth.exam, data, courses.mask_of(truth.read_mask(), data))
             assert found == {name: row["course"]["training"][name][-1] for name in courses.FIGURES}
+
+
+def test_a_model_that_answers_the_same_to_every_clip_has_figures_in_a_course(
+    clean_model: Classifier, tones: Splits
+) -> None:
+    exam = Exam(tones.test, BadNets(target=tones.test.classes[0]).trigger(tones.train, 0))
+    model = copy.deepcopy(clean_model)
+    *_, head = (part for part in model.modules() if isinstance(part, torch.nn.Linear))
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.eye(len(head.bias))[0])
+    poisoned = tones.train.labels == 1
+    found = courses.figures(model, exam, tones.train, poisoned)
+    of_class = (tones.test.labels == 0).float().mean()
+    clean = (tones.train.labels[~poisoned] == 0).float().mean()
+    assert found == {
+        "acc": pytest.approx(float(of_class)),
+        "asr": 1.0,
+        "ra": 0.0,
+        "clean_fitted": pytest.approx(float(clean)),
+        "poisoned_fitted": 0.0,
+    }
 
 
 def planned_from(recipe: Path, data: Path) -> list[Job]:
