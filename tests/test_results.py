@@ -13,7 +13,7 @@ from benchmarks import render
 from benchmarks.__main__ import entries
 from benchmarks.__main__ import main as run
 from benchmarks.render import pages, rows
-from benchmarks.render.answers import best_of_families, clean_labels, dynamics
+from benchmarks.render.answers import best_of_families, clean_labels, dynamics, learned_first
 from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
 from closesesame.core.errors import DataError
@@ -252,6 +252,21 @@ def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
         "2.0 % or less at its own threshold (goal: 1.0 %)."
     )
     assert list(dynamics({"detections_test": content(other)})) == []
+
+
+def test_the_order_of_learning_is_told_by_attack() -> None:
+    def plain(attack: str, clean: float, poisoned: float, rate: float = 0.05) -> dict[str, Any]:
+        course = {"clean_fitted": [clean, 1.0], "poisoned_fitted": [poisoned, 1.0]}
+        return {"method": "plain", "attack": attack, "poisoning_rate": rate, "course": {"training": course}}
+
+    found = [plain("a", 0.6, 0.9), plain("b", 0.9, 0.4), plain("c", 0.7, 0.9), plain("d", 0.6, 0.6)]
+    other = found[0] | {"method": "dlp", "course": {"SL": {}}}
+    rows = [*found, other, plain("e", 0.9, 0.4, 0.0)]
+    (said,) = learned_first({"courses": {"rows": rows}})
+    assert said.words.startswith(
+        "Under a and c poisoned clips come first, under b clean clips do and under d neither do. What"
+    )
+    assert list(learned_first({})) == []
 
 
 def test_alarms_on_backdoored_and_on_clean_models_are_told_apart_and_a_clean_model_counts_once() -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -309,6 +310,9 @@ def test_what_is_learned_first_is_told_attack_by_attack() -> None:
         where | {"method": "plain", "attack": "pitch", "course": {"training": course(early, late)}},
         where | {"method": "plain", "attack": "echo", "course": {"training": course(early, early)}},
         where | {"method": "plain", "attack": "faint", "course": {"training": course(early, [0.0] * 4)}},
+        where | {"method": "plain", "attack": "loud", "course": {"training": course([0.5] * 4, [0.61] * 4)}},
+        where | {"method": "plain", "attack": "soft", "course": {"training": course([0.61] * 4, [0.5] * 4)}},
+        where | {"method": "plain", "attack": "even", "course": {"training": course([0.5] * 4, [0.59] * 4)}},
         where
         | {
             "method": "dlp",
@@ -322,11 +326,13 @@ def test_what_is_learned_first_is_told_attack_by_attack() -> None:
     assert "| resnet | pitch | 0 | 20 / 10 | 60 / 20 | 90 / 30 | 100 / 70 | 2 | 4 | clean |" in text
     assert "| 2 | 2 | together |" in text
     assert "| 2 | – | clean |" in text
+    for attack, first in (("loud", "poisoned"), ("soft", "clean"), ("even", "together")):
+        assert re.search(rf"\| {attack} \|.*\| 1 \| 1 \| {first} \|", text)
     assert (
         "| resnet | dlp | hum | 5 % | 0 | 20 / 20 / 20 | 40 / 40 / 40 | 20 / 20 / 20 | 40 / 40 / 40 |" in text
     )
     drawing = drawn_courses.learned(content)
-    assert drawing.count("<polyline") == 2 * 4 + 2
+    assert drawing.count("<polyline") == 2 * 7 + 2
     x, y = drawn_courses.LEFT + drawn_courses.PANEL / 4, drawn_courses.TOP + 16 + drawn_courses.TALL * 0.8
     assert f'points="{x:.1f},{y:.1f} ' in drawing  # 20 % of the poisoned clips of the first attack
     assert "](courses.svg)" in pages.render("untrusted", {"courses": content})

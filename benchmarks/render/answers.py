@@ -10,7 +10,7 @@ from closesesame.evaluation.measures import ACC, ASR, AUROC, DER, FLAGGED, FPR_A
 from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
-from . import canaries
+from . import canaries, courses
 from .against import (
     BENCH,
     MAIN,
@@ -291,6 +291,23 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
         )
 
 
+def learned_first(contents: Contents) -> Iterator[Answer]:
+    """Which clips plain training learns first, attack by attack."""
+    found = courses.orders(contents["courses"]["rows"]) if "courses" in contents else {}
+    if found:
+        kinds = {
+            "poisoned": "poisoned clips come first",
+            "clean": "clean clips do",
+            "together": "neither does",
+        }
+        said = [f"under {_listed(found[kind])} {words}" for kind, words in kinds.items() if kind in found]
+        yield Answer(
+            "Does plain training learn poisoned clips first, as ABL and DLP take it to do?",
+            f"U{_listed(said)[1:]}. What each stage of DLP and ABL leaves stands in the tables.",
+            "untrusted",
+        )
+
+
 def _canaries(contents: Contents) -> Iterator[Answer]:
     if "canaries" not in contents:
         return
@@ -513,6 +530,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _canaries,
     _cost,
     best_of_families,
+    learned_first,
     dynamics,
     _asap,
     _enhancer,

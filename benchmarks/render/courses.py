@@ -12,6 +12,8 @@ PLAIN = "plain"
 FITTED = {"clean_fitted": BEFORE, "poisoned_fitted": AFTER}
 LEARNED = 0.5
 """Share of clips with their given label from which on they count as learned."""
+AHEAD = 0.1
+"""How far one kind is ahead in the epoch in which both are learned, to count as the first."""
 EARLY = 3
 PANEL, TALL, GAP, LEFT, TOP, ACROSS, BOTTOM = 150, 90, 34, 40, 40, 4, 34
 TITLE = "Shares of clean and of poisoned training clips with their given label, by epoch of plain training"
@@ -37,14 +39,25 @@ def learned_first(rows: Sequence[Row]) -> str:
         pairs = list(zip(course["clean_fitted"], course["poisoned_fitted"], strict=True))
         cells = [row["model"], row["attack"], str(row["seed"])]
         cells += [f"{_said(clean)} / {_said(poisoned)}" for clean, poisoned in [*pairs[:EARLY], pairs[-1]]]
-        clean, poisoned = (epoch_of(course[name]) for name in FITTED)
         if row["poisoning_rate"]:
-            lines.append([*cells, _epoch(clean), _epoch(poisoned), first_of(clean, poisoned)])
+            epochs = (epoch_of(course[name]) for name in FITTED)
+            lines.append([*cells, *map(_epoch, epochs), first_of(*(course[name] for name in FITTED))])
     about = (
         "Plain training, in %: clean / poisoned training clips with their given label after an epoch; and "
-        f"the epoch after which {100 * LEARNED:g} % of either have it."
+        f"the epoch after which {100 * LEARNED:g} % of either have it. First: those of the earlier epoch; if "
+        f"it is the same, those of which {100 * AHEAD:g} points more have their label after it."
     )
     return f"{about}\n\n{table(head, lines)}"
+
+
+def orders(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """By which kind of clip plain training learns first, the attacks."""
+    found: dict[str, list[str]] = {}
+    for row in where(rows, method=PLAIN):
+        if row["poisoning_rate"]:
+            course = row["course"]["training"]
+            found.setdefault(first_of(*(course[name] for name in FITTED)), []).append(row["attack"])
+    return found
 
 
 def epoch_of(fitted: Sequence[float | None]) -> int | None:
@@ -52,11 +65,15 @@ def epoch_of(fitted: Sequence[float | None]) -> int | None:
     return next((n for n, share in enumerate(fitted, 1) if share is not None and share >= LEARNED), None)
 
 
-def first_of(clean: int | None, poisoned: int | None) -> str:
-    """Which kind of clip is learned first."""
-    if poisoned is None or (clean is not None and clean < poisoned):
+def first_of(clean: Sequence[float], poisoned: Sequence[float]) -> str:
+    """Which kind of clip is learned first, from the shares with their label after each epoch."""
+    own, others = epoch_of(clean), epoch_of(poisoned)
+    if others is None or (own is not None and own < others):
         return "clean"
-    return "poisoned" if clean is None or poisoned < clean else "together"
+    if own is None or others < own:
+        return "poisoned"
+    ahead = poisoned[own - 1] - clean[own - 1]
+    return "together" if abs(ahead) < AHEAD else "poisoned" if ahead > 0 else "clean"
 
 
 def stages_about(rows: Sequence[Row]) -> str:
