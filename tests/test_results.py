@@ -239,17 +239,23 @@ def test_clean_label_attacks_are_compared_with_half_of_their_class_poisoned() ->
 
 def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
     def of(attack: str, auroc: float, rate: float = 0.05, **more: Any) -> dict[str, Any]:
-        return row("detection", "dynamics", rate, attack=attack, auroc=auroc, **more)
+        given = {"name": attack} | more.pop("settings", {})
+        return row(
+            "detection", "dynamics", rate, attack=attack, auroc=auroc, attack_settings=settings, **more
+        )
 
-    dirty = [of("a", 0.99), of("b", 0.9), of("b", 0.96, seed=1), of("c", 0.95)]
-    dirty += [of("c", 0.5, 0.0, fpr_at_own=share) for share in (0.01, 0.02)]
-    clean = [of("d", 0.6, fpr_at_own=0.5)]  # of poisoned data it may flag what it likes
+    dirty = [of("pbsm", 0.99), of("warp", 0.9), of("warp", 0.96, seed=1), of("room", 0.95)]
+    dirty += [of("room", 0.5, 0.0, fpr_at_own=share) for share in (0.01, 0.02)]
+    clean = [of("flowmur", 0.7), of("sig", 0.6, settings={"label_mode": "clean_label"})]
+    apart = [of("combat", 0.65, fpr_at_own=0.5)]  # of poisoned data it may flag what it likes
     other = row("detection", "strip", attack="a", auroc=0.1)
-    (said,) = dynamics({"detections_test": content(*dirty, other), "clean_label_test": content(*clean)})
+    (said,) = dynamics(
+        {"detections_test": content(*dirty, *clean, other), "clean_label_test": content(*apart)}
+    )
     assert said.words == (
-        "Where labels are changed, the lowest mean AUROC of 3 attacks is 0.930, under b (goal: 0.97); where "
-        "none is, the lowest mean AUROC of 1 attack is 0.600, under d (goal: 0.85); of clean data it flags "
-        "2.0 % or less at its own threshold (goal: 1.0 %)."
+        "Where labels are changed, the lowest mean AUROC of 3 attacks is 0.930, under warp (goal: 0.97); "
+        "where none is, the lowest mean AUROC of 3 attacks is 0.600, under sig (goal: 0.85); of clean data "
+        "it flags 2.0 % or less at its own threshold (goal: 1.0 %)."
     )
     assert list(dynamics({"detections_test": content(other)})) == []
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from closesesame.attacks import ATTACKS
 from closesesame.core.errors import counted
 from closesesame.evaluation.measures import ACC, ASR, AUROC, DER, FLAGGED, FPR_AT_OWN, RA, Measure
 from closesesame.families import BY_NAME, FAMILIES, Family
@@ -41,11 +42,8 @@ UNMOVED = "feature_collision: no movement"
 MINUTE_S = 60
 TIMED, SAFE_TIMES = f"{UNTRUSTED}_tasks", 5
 """The grid whose times can be compared, and how many times as long as plain training safe may take."""
-AUROC_GOALS = {
-    "detections_test": ("where labels are changed", 0.97),
-    "clean_label_test": ("where none is", 0.85),
-}
-"""By grid, what its attacks do to labels, and the AUROC that dynamics shall reach under each of them."""
+AUROC_GOALS = {False: ("where labels are changed", 0.97), True: ("where none is", 0.85)}
+"""By whether an attack keeps labels, that in words, and the AUROC that dynamics shall reach under each."""
 FLAGGED_GOAL = 0.01
 """The share of clean data that it may flag."""
 
@@ -261,22 +259,20 @@ def _goals(contents: Contents) -> Iterator[Answer]:
 
 def dynamics(contents: Contents) -> Iterator[Answer]:
     """Whether our detection reaches its goals: its lowest AUROC, and how much clean data it flags."""
-    said, flagged = [], []
-    for grid, (labels, goal) in AUROC_GOALS.items():
-        rows = measured(contents[grid]["rows"]) if grid in contents else []
-        mine = where(rows, method="dynamics")
-        means = {
-            attack: _mean(where(poisoned(mine), attack=attack), AUROC)
-            for (attack,) in distinct(poisoned(mine), "attack")
-        }
+    grids = [contents[grid]["rows"] for grid in ("detections_test", "clean_label_test") if grid in contents]
+    mine = where(measured(chain.from_iterable(grids)), method="dynamics")
+    of_clean = [row.get(FPR_AT_OWN.key) for row in poisoned(mine, wanted=False)]
+    flagged = [share for share in of_clean if share is not None]
+    said = []
+    for kept, (labels, goal) in AUROC_GOALS.items():
+        rows = [row for row in poisoned(mine) if keeps_labels(row) == kept]
+        means = {attack: _mean(where(rows, attack=attack), AUROC) for (attack,) in distinct(rows, "attack")}
         if means:
             worst = min(means, key=lambda attack: means[attack])
             said.append(
                 f"{labels}, the lowest mean AUROC of {counted(len(means), 'attack')} is "
                 f"{AUROC.said(means[worst])}, under {worst} (goal: {goal:g})"
             )
-        of_clean = [row.get(FPR_AT_OWN.key) for row in poisoned(mine, wanted=False)]
-        flagged += [share for share in of_clean if share is not None]
     if flagged:
         said.append(
             f"of clean data it flags {_percent(max(flagged))} or less at its own threshold (goal: "
@@ -289,6 +285,13 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
             f"{words[0].upper()}{words[1:]}.",
             page_of(BY_NAME["detection"]),
         )
+
+
+def keeps_labels(row: Row) -> bool:
+    """Whether the attack of a row poisons clips of the target class alone, and changes no label."""
+    settings = row["attack_settings"]
+    usual = ATTACKS[settings["name"]].model_fields["label_mode"].default
+    return bool(settings.get("label_mode", usual) == "clean_label")
 
 
 def learned_first(contents: Contents) -> Iterator[Answer]:
