@@ -239,7 +239,7 @@ def test_clean_label_attacks_are_compared_with_half_of_their_class_poisoned() ->
 
 def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
     def of(attack: str, auroc: float, rate: float = 0.05, **more: Any) -> dict[str, Any]:
-        given = {"name": attack} | more.pop("settings", {})
+        settings = {"name": attack} | more.pop("settings", {})
         return row(
             "detection", "dynamics", rate, attack=attack, auroc=auroc, attack_settings=settings, **more
         )

@@ -301,7 +301,7 @@ def learned_first(contents: Contents) -> Iterator[Answer]:
         kinds = {
             "poisoned": "poisoned clips come first",
             "clean": "clean clips do",
-            "together": "neither does",
+            "together": "neither do",
         }
         said = [f"under {_listed(found[kind])} {words}" for kind, words in kinds.items() if kind in found]
         yield Answer(
