@@ -59,7 +59,7 @@ ABOUT = (
     "Bits: share of the 32 of the key that the reading network finds in planted clips, and in clips of other "
     "classes with the trigger as it is played. "
     "Forward and backward: clips that the surrogate was given, in the agent's training, too; where backward "
-    f"counts as two forward, {EQUAL_STEPS} steps of feature_collision cost as much as the agent. "
+    f"counts as two forward, {EQUAL_STEPS} steps of feature_collision are as many passes as the agent makes. "
     "SNR, PESQ and STOI compare planted with clean clips. Seconds are processor time, with the "
     "training of the networks that hide and without that of the surrogate."
 )

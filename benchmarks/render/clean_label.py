@@ -6,7 +6,7 @@ from typing import Any
 
 from .svg import AFTER, BEFORE, COST, FAINT, INK, document, dot, line, path, text
 
-ROW, LEFT, TOP, PANEL, GAP, CURVE, BOTTOM = 66, 190, 40, 300, 50, 220, 50
+ROW, LEFT, TOP, PANEL, GAP, CURVE, BOTTOM = 66, 265, 40, 300, 50, 220, 50
 COLOURS = {"clean": BEFORE, "carried": COST, "moved": AFTER}
 KEY = {"clean": "clean clips", "carried": "before they are moved", "moved": "poisoned clips"}
 TITLE = "Distances of clips of the target class from their anchors, and the rewards of the agent by episode"

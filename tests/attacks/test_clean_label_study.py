@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.measure import clean_label as study
-from benchmarks.measure.clean_label import ATTACKS, asked, bits_read, counted, distances, measured
+from benchmarks.measure.clean_label import ATTACKS, OUT, asked, bits_read, counted, distances, measured
 from benchmarks.render.clean_label import clean_label
 from benchmarks.render.pages import render
 from closesesame.attacks import DRLCLBA, FeatureCollision, Trigger
@@ -24,14 +24,27 @@ QUICK = FeatureCollision.quick | {"rate": 0.1, "anchors": 30}
 
 
 def test_every_attack_is_measured_in_every_mode() -> None:
-    assert list(ATTACKS) == [
+    own = [
         f"{name}: {mode}"
         for name in ("drl_clba", "feature_collision")
         for mode in ("anchor_stego", "anchor", "gradient")
     ]
+    assert list(ATTACKS)[:6] == own
     for name, attack in ATTACKS.items():
-        assert name == f"{attack.name}: {attack.mode}"
+        assert name.partition(",")[0] == f"{attack.name}: {attack.mode}"
         assert attack.rate == 0.05
+    others = {name: attack.settings() for name, attack in ATTACKS.items() if name not in own}
+    assert [(name, given.get("steps"), given.get("discount")) for name, given in others.items()] == [
+        ("feature_collision: anchor_stego, 35 steps", 35, None),
+        ("feature_collision: anchor, 35 steps", 35, None),
+        ("drl_clba: anchor_stego, discount 0.99", None, 0.99),
+    ]
+
+
+def test_gradient_steps_that_are_called_equal_pass_as_many_clips_through_the_surrogate() -> None:
+    rows = {row["attack"]: row for row in json.loads(OUT.read_text())["rows"]}
+    agent, steps = rows["drl_clba: anchor_stego"], rows["feature_collision: anchor_stego, 35 steps"]
+    assert steps["forward"] + 2 * steps["backward"] == pytest.approx(agent["forward"], rel=0.02)
 
 
 def test_clips_come_nearer_and_passes_are_counted(tones: Splits, known: Classifier) -> None:
@@ -163,7 +176,7 @@ def test_rows_that_stay_were_measured_as_those_that_are_measured_again(
     monkeypatch.setattr(study, "ABOUT", "Other clips.")
     with pytest.raises(SystemExit, match="has another about, host; measure all attacks"):
         run(second)
-    assert run() == (list(ATTACKS), list(range(5, 11)))
+    assert run() == (list(ATTACKS), list(range(5, 5 + len(ATTACKS))))
 
 
 def test_distances_are_drawn_on_a_logarithmic_axis() -> None:

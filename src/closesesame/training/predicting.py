@@ -79,6 +79,8 @@ def on_features(model: Classifier, data: Dataset) -> tuple[Classifier, Dataset]:
     check_inputs(model.card, data)
     with in_evaluation(model):
         features = model.features(data).cpu()
+    if features.dtype is not torch.float32:  # rows of a data set are of float32, or integers with a scale
+        return model, data
     card = replace(model.card, input_shape=tuple(features.shape[1:]))
     return Classifier(Identity(), model.body, card), data.with_inputs(Rows.of(features))
 
