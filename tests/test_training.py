@@ -516,6 +516,18 @@ def test_a_model_is_trained_further_where_it_is(tones: Splits) -> None:
     assert model.device.type == "cpu"
 
 
+def test_features_that_no_data_set_holds_are_not_kept(clean_model: Classifier, tones: Splits) -> None:
+    class Halves(nn.Module):
+        def forward(self, wav: Tensor) -> Tensor:
+            return wav.bfloat16()
+
+    model = copy.deepcopy(clean_model)
+    model.front_end = Wrapped(nn.Sequential(model.front_end, Halves()))
+    short, data = on_features(model, tones.test)
+    assert short is model
+    assert data is tones.test
+
+
 def test_who_changes_the_body_alone_runs_the_front_end_once(clean_model: Classifier, tones: Splits) -> None:
     model, seen, data = copy.deepcopy(clean_model), list[Tensor](), tones.validation
     model.front_end = Wrapped(nn.Sequential(nn.Dropout(0.5), model.front_end)).train()

@@ -260,7 +260,7 @@ def _goals(contents: Contents) -> Iterator[Answer]:
 def dynamics(contents: Contents) -> Iterator[Answer]:
     """Whether our detection reaches its goals: its lowest AUROC, and how much clean data it flags."""
     grids = [contents[grid]["rows"] for grid in ("detections_test", "clean_label_test") if grid in contents]
-    mine = where(measured(chain.from_iterable(grids)), method="dynamics")
+    mine = where(measured(list(chain.from_iterable(grids))), method="dynamics")
     of_clean = [row.get(FPR_AT_OWN.key) for row in poisoned(mine, wanted=False)]
     flagged = [share for share in of_clean if share is not None]
     said = []
