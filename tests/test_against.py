@@ -426,6 +426,8 @@ def test_goals_of_safe_name_the_worst_cases() -> None:
     assert said.question == "Which of its goals does the default robust training miss on the test bench?"
     assert said.words.startswith("4 of 6: ASR, mean, 4.0 (at most 2); RA below")
     assert goals_of_safe({}) == []
+    *_, time = goals_of_safe({f"{UNTRUSTED}_tasks": grid(words)})
+    assert (time.what, time.most, time.reached) == ("time over plain training, worst case", 5, 1.5)
 
 
 def test_grids_of_restore_from_before_its_change_are_counted() -> None:

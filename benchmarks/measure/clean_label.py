@@ -36,7 +36,7 @@ SHARES = (0.1, 0.5, 0.9)
 """Quantiles of distances that are drawn."""
 MODES: tuple[Mode, ...] = ("anchor_stego", "anchor", "gradient")
 EQUAL_STEPS = 35
-"""Steps of feature_collision that cost what the agent's training and moves do; see `ABOUT`."""
+"""Steps of feature_collision that give the surrogate as many passes as the agent's training and moves do."""
 ATTACKS: dict[str, CollisionAttack] = {
     **{
         f"{kind.name}: {mode}": kind(mode=mode, rate=RATE)

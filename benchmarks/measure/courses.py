@@ -107,20 +107,12 @@ def mask_of(poisoned: Mapping[str, bool], data: Dataset) -> Mask:
 
 
 def figures(model: Classifier, exam: Exam, data: Dataset, poisoned: Mask) -> dict[str, float | None]:
-    """What a model knows; None of what there is not, such as poisoned clips at rate 0.
-
-    Halfway through unlearning a model may give one answer to all clips, which `Exam.score` refuses.
-    """
-    trigger, triggered = exam.trigger, exam.triggered
-    assert trigger is not None
-    assert triggered is not None
-    played = predict(model, triggered).argmax(1)
-    wanted = trigger.target_labels(triggered.labels, exam.test.classes)
-    fitted = predict(model, data).argmax(1) == data.labels
+    """What a model knows; None of what there is not, such as poisoned clips at rate 0."""
+    scores, fitted = exam.measure(model), predict(model, data).argmax(1) == data.labels
     return {
-        "acc": float((predict(model, exam.test).argmax(1) == exam.test.labels).float().mean()),
-        "asr": float((played == wanted).float().mean()),
-        "ra": float((played == triggered.labels).float().mean()),
+        "acc": scores.acc.value,
+        "asr": None if scores.asr is None else scores.asr.value,
+        "ra": None if scores.ra is None else scores.ra.value,
         "clean_fitted": float(fitted[~poisoned].float().mean()),
         "poisoned_fitted": float(fitted[poisoned].float().mean()) if poisoned.any() else None,
     }

@@ -21,6 +21,8 @@ BENCH = "removals_test"
 """How the names of the result files of the test bench begin."""
 UNTRUSTED, SAFE = "untrusted_test", "safe"
 """The same of robust trainings, and the default one."""
+TIMED, SAFE_TIMES = f"{UNTRUSTED}_tasks", 5
+"""The grid whose times can be compared, and how many times as long as plain training safe may take."""
 BEFORE = "Restore is measured as it was before"
 """What a grid says of itself that was measured before restore was changed last."""
 PLANTED = 0.8
@@ -354,9 +356,15 @@ def goals_of_safe(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
         worst = max(every, key=lambda key: getattr(every[key], name))
         made.append(Goal(f"{what}, worst case ({_where(worst)})", most, 100 * getattr(every[worst], name)))
     lost = cost_on_clean(contents, UNTRUSTED, SAFE)
-    return made + [
-        Goal(f"ACC lost on clean data, {name}, mean", 1, 100 * less) for name, less in lost.items()
-    ]
+    made += [Goal(f"ACC lost on clean data, {name}, mean", 1, 100 * less) for name, less in lost.items()]
+    longest = times_of_safe(contents)[-1:]
+    return made + [Goal("time over plain training, worst case", SAFE_TIMES, times) for times in longest]
+
+
+def times_of_safe(contents: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """How many times as long as plain training safe takes, from the least, where nothing ran beside it."""
+    found = cases([contents[TIMED]] if TIMED in contents else []).get(SAFE, {})
+    return sorted(case.times for case in found.values() if case.times is not None)
 
 
 def _model_and_task(key: Key) -> tuple[str, str]:

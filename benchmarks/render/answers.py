@@ -18,6 +18,7 @@ from .against import (
     OPEN,
     OURS,
     SAFE,
+    SAFE_TIMES,
     UNTRUSTED,
     cases,
     goals,
@@ -28,6 +29,7 @@ from .against import (
     of_bench,
     rivals,
     shares,
+    times_of_safe,
 )
 from .pages import Contents, development_rows, page_of
 from .rows import BARE, Row, Rows, distinct, lost_acc, mean, measured, method_of, points, poisoned, where
@@ -40,8 +42,6 @@ HALF_OF_CLASS = 0.5
 UNMOVED = "feature_collision: no movement"
 """The attack whose clips are chosen and hold the key, and nothing more."""
 MINUTE_S = 60
-TIMED, SAFE_TIMES = f"{UNTRUSTED}_tasks", 5
-"""The grid whose times can be compared, and how many times as long as plain training safe may take."""
 AUROC_GOALS = {False: ("where labels are changed", 0.97), True: ("where none is", 0.85)}
 """By whether an attack keeps labels, that in words, and the AUROC that dynamics shall reach under each."""
 FLAGGED_GOAL = 0.01
@@ -230,9 +230,7 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
 
 
 def _time_of_safe(contents: Contents) -> Iterator[Answer]:
-    grid = cases([contents[TIMED]] if TIMED in contents else [])
-    times = sorted(case.times for case in grid.get(SAFE, {}).values() if case.times is not None)
-    if times:
+    if times := times_of_safe(contents):
         yield Answer(
             "How long does the default robust training take?",
             f"{times[0]:.1f} to {times[-1]:.1f} times as long as plain training (goal: at most "

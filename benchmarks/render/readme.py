@@ -94,6 +94,7 @@ def figures(contents: Contents) -> dict[str, Any]:
     held_out = [row for row in rows if row["method"] == AUGMENTED]
     share = next(row["clean_fraction"] for row in rows if row["clean_fraction"])
     bad_acc, good_acc = accuracies(contents)
+    of_restore, of_safe = goals(contents), goals_of_safe(contents)
     return {
         "clean": round(share * rows[0]["training_clips"]),
         "test": poisoned(rows)[0]["test_clips"],
@@ -112,11 +113,11 @@ def figures(contents: Contents) -> dict[str, Any]:
         "good_acc": good_acc,
         "tested": BENCH in contents,
         "open": left_open(contents),
-        "goals": len(goals(contents)),
-        "missed": sum(goal.missed for goal in goals(contents)),
+        "goals": len(of_restore),
+        "missed": sum(goal.missed for goal in of_restore),
         "before": measured_before(contents),
-        "goals_of_safe": len(goals_of_safe(contents)),
-        "missed_by_safe": sum(goal.missed for goal in goals_of_safe(contents)),
+        "goals_of_safe": len(of_safe),
+        "missed_by_safe": sum(goal.missed for goal in of_safe),
         "open_by_safe": left_open(contents, UNTRUSTED, SAFE),
         "cost_on_clean": cost_on_clean(contents),
         "points": points,

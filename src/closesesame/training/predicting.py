@@ -71,7 +71,8 @@ def on_features(model: Classifier, data: Dataset) -> tuple[Classifier, Dataset]:
     """A model without its front end, and what that makes of all examples.
 
     Who asks a model again and again, while its body alone changes, runs the front end once; the answers are
-    the same. The body is the model's own, so what is changed in it counts in both.
+    the same, unless the front end draws at random. The body is the model's own, so what is changed in it
+    counts in both. If the features are not of float32, model and examples come back as they are.
 
     Raises:
         ModelError: if the model takes other inputs.
