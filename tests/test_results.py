@@ -155,6 +155,20 @@ def test_robust_training_and_purification_are_measured_as_removals_are(family: s
     assert "| resnet | abl | 5 % | 1 | 25 / 50 / –" in text
 
 
+def test_attacks_on_two_data_sets_have_a_line_each() -> None:
+    other = [
+        row("none", "none", acc=0.7, asr=0.5, ra=0.25, data="digits"),
+        row("none", "none", 0.0, acc=0.75, asr=0.0, ra=0.5, data="digits"),
+    ]
+    text = pages.render("attacks", {"small": content(*other)})
+    assert re.search(
+        r"\| words, resnet \| hum \| 1 \| 92\.0 \| 1\.0 \| 80\.0 \| 90\.0 \| 100\.0 \| 0\.0 ", text
+    )
+    assert re.search(
+        r"\| digits, resnet \| hum \| 1 \| 75\.0 \| 0\.0 \| 50\.0 \| 70\.0 \| 50\.0 \| 25\.0 ", text
+    )
+
+
 def test_a_detector_shows_auroc_and_what_it_finds_at_three_rates_of_false_alarms() -> None:
     scores = {"auroc": 0.987, "tpr_at_1": 0.4, "tpr_at_5": 0.6, "tpr_at_10": 0.8}
     found = [

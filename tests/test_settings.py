@@ -62,6 +62,8 @@ CHEAP: dict[str, Any] = {
     "synthesis": {"steps": 1, "batch_size": 4, "examples": 8, "width": 2},
 }
 """Settings whose large values only cost time."""
+NEED_LONGER = {"badnets", "jingleback"}
+"""Attacks that refuse clips of 50 samples at 1,000 Hz at any settings."""
 Schema = Mapping[str, Any]
 
 
@@ -111,7 +113,7 @@ def drawn(about: Schema) -> st.SearchStrategy[Any]:
 
 
 def settings_for(method: type[Method]) -> st.SearchStrategy[dict[str, Any]]:
-    """Some settings of a method, drawn from its own schema; dear ones are small."""
+    """Some settings of a method, drawn from its own schema; dear ones are small, or the least they may be."""
     fixed = {name: value for name, value in CHEAP.items() if name in method.model_fields}
     fixed |= {name: 2 for name in method.model_fields if name.endswith("steps")} | method.quick
     schema = method.model_json_schema()["properties"]
@@ -120,6 +122,7 @@ def settings_for(method: type[Method]) -> st.SearchStrategy[dict[str, Any]]:
         for name, about in schema.items()
         if (name not in fixed and about.get("type") not in {"string", "array"}) or "enum" in about
     }
+    free |= {name: st.just(schema[name]["minimum"]) for name in fixed if "minimum" in schema[name]}
     free.pop("target", None)
     return st.fixed_dictionaries({}, optional=free).map(lambda some: fixed | some)
 
@@ -191,7 +194,7 @@ def test_numbers_within_lists_and_nested_settings_are_bounded_too() -> None:
 @pytest.mark.parametrize("method", ATTACKS.values(), ids=lambda method: method.name)
 @pytest.mark.parametrize(("length", "rate"), [(50, 1_000), (2_400, 48_000)])
 def test_an_attack_works_or_is_refused_in_a_sentence(method: type[Attack], length: int, rate: int) -> None:
-    data = clips(length, rate)
+    data, worked = clips(length, rate), set[bool]()
 
     @settings(BOUNDED, max_examples=3 if issubclass(method, SurrogateAttack) else 8)
     @given(settings_for(method))
@@ -201,10 +204,12 @@ def test_an_attack_works_or_is_refused_in_a_sentence(method: type[Attack], lengt
             stamped = poisoned.trigger.stamp(data.inputs[:])
         except ClosesesameError:
             return
+        worked.add(True)
         assert stamped.shape == (len(data), length)
         assert bool(stamped.isfinite().all())
 
     check()
+    assert True in worked or (length == 50 and method.name in NEED_LONGER)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +220,7 @@ def suspect() -> Classifier:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", REMOVALS.values(), ids=lambda method: method.name)
 def test_a_removal_works_or_is_refused_in_a_sentence(method: type[Removal], suspect: Classifier) -> None:
-    data = clips(800, 8_000)
+    data, worked = clips(800, 8_000), set[bool]()
 
     @settings(BOUNDED, max_examples=5)
     @given(settings_for(method))
@@ -224,9 +229,11 @@ def test_a_removal_works_or_is_refused_in_a_sentence(method: type[Removal], susp
             repair = method(**some).remove(suspect, data, 0)
         except ClosesesameError:
             return
+        worked.add(True)
         assert all(bool(value.isfinite().all()) for value in repair.model.state_dict().values())
 
     check()
+    assert True in worked
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

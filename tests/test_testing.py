@@ -1,11 +1,13 @@
 """Every rule of every contract is broken once, and the sentence names it."""
 
 import copy
+import importlib
 import os
 import random
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -32,6 +34,7 @@ from closesesame.removal import FT, Repair
 from closesesame.robust_training import Plain, Watch
 from closesesame.robust_training.base import unwatched
 from closesesame.testing import ContractError, checks_for, examples
+from closesesame.testing.attack import _another_process
 from closesesame.testing.contract import quick
 from closesesame.testing.guarded import Repairing, assert_never_trained_on_held_out
 from closesesame.training import Training, accuracy, fit
@@ -244,6 +247,14 @@ class WorksHereOnly(Click):
     def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
         if hasattr(sys.modules["__main__"], "load_trigger"):
             sys.exit("this is another process")
+        return super().apply(inputs, state, signal)
+
+
+class Talks(Click):
+    """Add a click, and say so."""
+
+    def apply(self, inputs: Inputs, state: State, signal: Signal) -> Inputs:
+        print("click")
         return super().apply(inputs, state, signal)
 
 
@@ -1003,6 +1014,45 @@ def test_a_method_of_your_own_is_checked_in_one_line() -> None:
         closesesame.testing.check_attack(NobodyKnowsHowItSounds())
     with pytest.raises(SettingError, match="Training is of no family: Attack, Removal"):
         list(checks_for(Training()))
+
+
+def read_again(attack: Attack) -> None:
+    """Asks the other process to stamp with a trigger that was saved."""
+    dict(checks_for(attack))[PROCESS]()
+
+
+def test_what_an_attack_prints_is_not_the_answer_of_the_other_process() -> None:
+    read_again(Talks())
+
+
+def test_the_other_process_is_started_again_if_it_was_killed() -> None:
+    read_again(Click())
+    process = _another_process()
+    process.kill()
+    process.wait()
+    read_again(Click())
+    assert _another_process() is not process
+
+
+EDITED = """
+from tests.test_testing import Click
+
+class Edited(Click):
+    def apply(self, inputs, state, signal):
+        return {} * super().apply(inputs, state, signal)
+"""
+
+
+def test_the_other_process_reads_an_attack_as_it_stands_on_disk_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_again(Click())  # the other process is started, and told of the path below later
+    monkeypatch.syspath_prepend(tmp_path)
+    for factor in ("0.5", "0.25 * 1"):  # of another length, so that no compiled file is taken for it
+        (tmp_path / "edited_attack.py").write_text(EDITED.format(factor))
+        monkeypatch.delitem(sys.modules, "edited_attack", raising=False)
+        importlib.invalidate_caches()
+        read_again(importlib.import_module("edited_attack").Edited())
 
 
 def test_quick_settings_are_used_where_nothing_else_was_set() -> None:

@@ -30,7 +30,7 @@ from closesesame.training import (
     train,
     untrained,
 )
-from closesesame.training.loop import FEATURE_CACHE_BYTES
+from closesesame.training.predicting import FEATURE_CACHE_BYTES
 from tests.conftest import QUICK, SMALL, make_tones
 
 PLAIN: dict[str, Any] = {"augmentation": "none", "precision": "fp32"}
@@ -161,7 +161,7 @@ def test_a_rule_is_told_which_rows_its_features_and_labels_are(monkeypatch: pyte
         return backpropagate(body, batch)
 
     for cached in (FEATURE_CACHE_BYTES, 0):
-        monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", cached)
+        monkeypatch.setattr("closesesame.training.predicting.FEATURE_CACHE_BYTES", cached)
         fit(line(), data, Training(steps=5, batch_size=4, **PLAIN), seed=0, gradient=rule)
     epochs = torch.cat(seen).reshape(4, 10)
     assert all(torch.equal(epoch.sort().values, torch.arange(10)) for epoch in epochs)
@@ -419,7 +419,7 @@ def test_features_computed_batch_by_batch_give_the_same_model(
 ) -> None:
     few, short = tones.train.take(torch.arange(64)), QUICK.model_copy(update={"epochs": 1})
     kept = train(SMALL, few, short, seed=0)
-    monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", 0)
+    monkeypatch.setattr("closesesame.training.predicting.FEATURE_CACHE_BYTES", 0)
     computed = train(SMALL, few, short, seed=0)
     x = few.inputs[:4]
     assert torch.allclose(kept(x), computed(x), atol=1e-4)
@@ -449,6 +449,20 @@ def test_predictions_are_in_order_in_evaluation_mode_and_leave_the_mode_as_it_wa
         assert nothing.shape == (0, 2)
         right = (wanted.argmax(1) == data.labels).sum()
         assert accuracy(model, data) == pytest.approx(float(right) / 10)
+
+
+def test_a_model_that_fails_to_answer_is_left_in_the_mode_it_was_in() -> None:
+    class Fails(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            raise RuntimeError("no answer")
+
+    model = line()
+    model.front_end = Wrapped(Fails())
+    model.train()
+    for ask in (predict, on_features):
+        with pytest.raises((RuntimeError, ModelError), match="no answer"):
+            ask(model, numbered(4))
+    assert all(module.training for module in model.modules())
 
 
 def test_a_new_model_has_weights_of_its_seed_and_may_be_watched_by_validation(tones: Splits) -> None:
@@ -528,6 +542,18 @@ def test_features_that_no_data_set_holds_are_not_kept(clean_model: Classifier, t
     assert data is tones.test
 
 
+def test_features_too_large_for_memory_are_not_kept(
+    clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tones.test
+    size = clean_model.features(data).nbytes
+    for room, kept in ((size, True), (size - 1, False)):
+        monkeypatch.setattr("closesesame.training.predicting.FEATURE_CACHE_BYTES", room)
+        short, features = on_features(clean_model, data)
+        assert (short is not clean_model) is kept
+        assert (features is not data) is kept
+
+
 def test_who_changes_the_body_alone_runs_the_front_end_once(clean_model: Classifier, tones: Splits) -> None:
     model, seen, data = copy.deepcopy(clean_model), list[Tensor](), tones.validation
     model.front_end = Wrapped(nn.Sequential(nn.Dropout(0.5), model.front_end)).train()
@@ -535,7 +561,7 @@ def test_who_changes_the_body_alone_runs_the_front_end_once(clean_model: Classif
     with on_input(model.front_end, seen.append):
         short, features = on_features(model, data)
         answers = predict(short, features)
-    assert len(seen) == 1
+    assert [len(inputs) for inputs in seen] == [1, len(data)]  # one clip tells how large all are
     assert (model.front_end.training, model.body.training) == (True, False)
     assert torch.equal(answers, predict(model, data))
     layer = next(model.body.parameters())

@@ -246,11 +246,13 @@ def test_methods_of_others_are_followed_in_their_own_package(
     package.mkdir()
     (package / "__init__.py").write_text("from .deep import CONSTANT as CONSTANT\nNAME = 1\n")
     (package / "deep.py").write_text("CONSTANT = 1\n")
+    (package / "whole.py").write_text("WHOLE = 1\n")
     (package / "helper.py").write_text("def help_me():\n    from closesesame import Exam\n    return Exam\n")
     (package / "mine.py").write_text(
         textwrap.dedent(
             """
             import json
+            import lab_of_mine.whole
             from . import helper
             from lab_of_mine import CONSTANT
             from closesesame.removal import FT
@@ -263,9 +265,8 @@ def test_methods_of_others_are_followed_in_their_own_package(
     )
     monkeypatch.syspath_prepend(tmp_path)
     found = Code().of("lab_of_mine.mine")
-    assert {"lab_of_mine.mine", "lab_of_mine.helper", "lab_of_mine.deep", "closesesame.removal.ft"} <= set(
-        found
-    )
+    own = {f"lab_of_mine.{name}" for name in ("mine", "helper", "deep", "whole")}
+    assert own | {"closesesame.removal.ft"} <= set(found)
     assert "closesesame.evaluation.exam" in found
     assert "json" not in found
     assert "closesesame.removal.anp" not in found
@@ -274,6 +275,26 @@ def test_methods_of_others_are_followed_in_their_own_package(
     with pytest.raises(SettingError, match="the code of 'lab_of_mine.gone' is not there"):
         Code().of("lab_of_mine.gone")
     sys.modules.pop("lab_of_mine", None)
+
+
+def test_imports_and_stubs_are_read_as_they_stand_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: Callable[[str, str], None]
+) -> None:
+    assert "closesesame.removal.anp" not in Code().of("closesesame.removal.ft")
+    edited("closesesame.removal.ft", "from .anp import ANP")
+    assert "closesesame.removal.anp" in Code().of("closesesame.removal.ft")
+    package = tmp_path / "lazy_lab"
+    package.mkdir()
+    for name in ("__init__", "first", "second"):
+        (package / f"{name}.py").write_text("CONSTANT = 1\n" if name != "__init__" else "")
+    (package / "mine.py").write_text("from lazy_lab import CONSTANT\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, other in (("first", "second"), ("second", "first")):
+        (package / "__init__.pyi").write_text(f"from .{name} import CONSTANT as CONSTANT\n")
+        found = Code().of("lazy_lab.mine")
+        assert f"lazy_lab.{name}" in found
+        assert f"lazy_lab.{other}" not in found
+    sys.modules.pop("lazy_lab", None)
 
 
 def test_precision_processor_and_torch_are_part_of_every_identity(folder_of: Folder, tmp_path: Path) -> None:

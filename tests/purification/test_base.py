@@ -282,7 +282,7 @@ class Counting(nn.Module):
 def test_training_a_model_changes_nothing_in_the_purifier_in_front_of_it(
     clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
 ) -> None:
-    monkeypatch.setattr("closesesame.training.loop.FEATURE_CACHE_BYTES", kept_bytes)
+    monkeypatch.setattr("closesesame.training.predicting.FEATURE_CACHE_BYTES", kept_bytes)
     card = clean_model.card
     purifier = Purifier(Lowpass(), Counting(), card.sample_rate, card.input_shape, {}, 0.0)
     model = purifier.before(copy.deepcopy(clean_model))

@@ -83,8 +83,9 @@ def test_units_are_judged_on_enhanced_clips_and_stay_pruned_while_the_rest_is_tu
     clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean = tones.train.sample(0.3, 0)
-    tune, _ = clean.hold_out(0.2, 0)
+    tune, held_out = clean.hold_out(0.2, 0)
     judged: list[tuple[str, Tensor]] = []
+    asked: list[Tensor] = []
 
     def noted(model: Classifier, layer: Any, data: Dataset) -> Tensor:
         found = mean_activation(model, layer, data)
@@ -92,7 +93,12 @@ def test_units_are_judged_on_enhanced_clips_and_stay_pruned_while_the_rest_is_tu
         assert len(data) == len(tune)
         return found
 
+    def right(model: Classifier, data: Dataset) -> float:
+        asked.append(data.inputs[:])
+        return accuracy(model, data)
+
     monkeypatch.setattr(pruning, "mean_activation", noted)
+    monkeypatch.setattr(pruning, "accuracy", right)
     repair = ASAP(steps=3, step=0.1, tolerance=0.9).remove(clean_model, clean, 0)
     ((architecture, activity),) = judged
     assert architecture == "purified"
@@ -100,6 +106,10 @@ def test_units_are_judged_on_enhanced_clips_and_stay_pruned_while_the_rest_is_tu
     assert not torch.allclose(activity, plain, rtol=1e-3)
     pruned = repair.chosen["pruned_units"]
     assert 0 < pruned <= repair.chosen["below_threshold"] == round(0.5 * repair.chosen["of"])
+    assert len(asked) == 1 + pruned / round(0.1 * repair.chosen["of"])  # no step passes so wide a tolerance
+    heard = repair.model.features(held_out)  # by the enhancer, once: the front end before it stays as it is
+    assert not torch.allclose(heard, clean_model.features(held_out), rtol=1e-3)
+    assert all(torch.equal(inputs, heard) for inputs in asked)
     dead = activity.argsort()[:pruned]
     weight = head_in(repair.model).weight
     assert sorted(dead.tolist()) == (weight == 0).all(0).nonzero().flatten().tolist()

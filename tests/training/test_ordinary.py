@@ -215,7 +215,7 @@ def test_clips_pass_if_their_label_has_half_of_the_probability_and_half_of_a_cla
 def test_the_course_holds_the_loss_on_the_plain_view_after_each_epoch(
     room: int, tones: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ordinary, "FEATURE_CACHE_BYTES", room)
+    monkeypatch.setattr("closesesame.training.predicting.FEATURE_CACHE_BYTES", room)
     data = tones.train.take(torch.arange(24))
     training = Training(epochs=2, batch_size=8, augmentation="strong")
     expected: list[Tensor] = []

@@ -39,7 +39,7 @@ class ASAP(Enhanced):
     )
     step: float = Field(0.01, gt=0, le=1, description="share of the units pruned at a time")
     tolerance: float = Field(
-        0.1, ge=0, lt=1, description="relative drop of held-out accuracy that is allowed"
+        0.1, ge=0, lt=1, description="relative drop, by pruning, of the accuracy on held-out enhanced clips"
     )
 
     def repair(self, model: Classifier, tune: Dataset, held_out: Dataset, seed: int) -> dict[str, Any]:

@@ -20,11 +20,8 @@ from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
 from closesesame.models.matching import data_for
 
-from .predicting import autocast, choose_precision, predict
+from .predicting import autocast, choose_precision, kept_features, predict
 from .settings import Training
-
-FEATURE_CACHE_BYTES = 512 * 2**20
-"""Features of a set that fit into this are computed once; those of a larger set, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -214,9 +211,7 @@ class _FeatureSource:
     def __init__(self, model: Classifier, data: Dataset) -> None:
         self.device = model.device
         self.data, self.front_end = data, model.front_end
-        self.example = self._compute(data.inputs[:1])
-        fits = self.example.nbytes * len(data) <= FEATURE_CACHE_BYTES
-        self.kept = model.features(data) if fits else None
+        self.kept = kept_features(model, data)
         self.labels = data.labels.to(self.device)
 
     @torch.no_grad()

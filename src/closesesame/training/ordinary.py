@@ -60,8 +60,8 @@ from closesesame.models.matching import no_examples
 
 from .clusters import Points, explained, reduced, side, two_means
 from .features import features_and_logits
-from .loop import FEATURE_CACHE_BYTES, AfterEpoch, fit
-from .predicting import autocast, choose_precision, predict
+from .loop import AfterEpoch, fit
+from .predicting import autocast, choose_precision, kept_features, predict
 from .quiet import PART, telling, under_speech
 from .selfdistillation import SelfDistillation
 from .settings import Augmentation, Training
@@ -575,9 +575,7 @@ def course(
         seed: of order, augmentation and dropout.
         after_epoch: called when the losses of an epoch are there.
     """
-    example = model.features(data.take(torch.arange(1)))
-    fits = example.nbytes * len(data) <= FEATURE_CACHE_BYTES
-    features, precision = model.features(data) if fits else None, choose_precision("auto", model)
+    features, precision = kept_features(model, data), choose_precision("auto", model)
     losses = []
 
     @torch.no_grad()

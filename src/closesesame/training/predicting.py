@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from closesesame.core import machine
@@ -17,6 +17,9 @@ from closesesame.data.rows import Rows
 from closesesame.models.base import Classifier, device_of
 from closesesame.models.front_ends import Identity
 from closesesame.models.matching import Answers, check_inputs
+
+FEATURE_CACHE_BYTES = 512 * 2**20
+"""Features of a set that fit into this are computed once; those of a larger set, batch by batch."""
 
 
 @torch.no_grad()
@@ -67,21 +70,35 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return float((predict(model, data).argmax(1) == data.labels).float().mean())
 
 
+@torch.no_grad()
+def kept_features(model: Classifier, data: Dataset) -> Tensor | None:
+    """What the front end makes of all examples (n, ...), on the model's device, if memory is to hold it.
+
+    Returns:
+        None if it is larger than `FEATURE_CACHE_BYTES`.
+    """
+    example = model.front_end(data.inputs[:1].to(model.device))
+    return model.features(data) if example.nbytes * len(data) <= FEATURE_CACHE_BYTES else None
+
+
 def on_features(model: Classifier, data: Dataset) -> tuple[Classifier, Dataset]:
     """A model without its front end, and what that makes of all examples.
 
     Who asks a model again and again, while its body alone changes, runs the front end once; the answers are
     the same, unless the front end draws at random. The body is the model's own, so what is changed in it
-    counts in both. If the features are not of float32, model and examples come back as they are.
+    counts in both. If the features are not of float32, or larger than `FEATURE_CACHE_BYTES`, model and
+    examples come back as they are.
 
     Raises:
         ModelError: if the model takes other inputs.
     """
     check_inputs(model.card, data)
     with in_evaluation(model):
-        features = model.features(data).cpu()
-    if features.dtype is not torch.float32:  # rows of a data set are of float32, or integers with a scale
+        features = kept_features(model, data)
+    # rows of a data set are of float32, or integers with a scale
+    if features is None or features.dtype is not torch.float32:
         return model, data
+    features = features.cpu()
     card = replace(model.card, input_shape=tuple(features.shape[1:]))
     return Classifier(Identity(), model.body, card), data.with_inputs(Rows.of(features))
 
