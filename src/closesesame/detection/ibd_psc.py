@@ -6,8 +6,9 @@ with five values of k, one after the other. The lowest is the first at which the
 the clean clips wrong. A score is the mean probability of the class that the suspect answers.
 
 Ours differs: the last batch norms are those that are computed last, not those that the network lists last.
-If a network has too few batch norms for five values of k, fewer are taken; if no k makes so many errors, as
-in small networks, the five highest are taken, and the score says little.
+If a network has too few batch norms for five values of k, fewer are taken; if no k makes so many errors, the
+five highest are taken, and the score says little. So it is with our networks: with all ten batch norms of a
+`resnet` amplified, two suspects and a clean model still get 73 to 90 % of the clean clips right.
 """
 
 from collections.abc import Iterator, Sequence
