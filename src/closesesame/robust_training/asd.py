@@ -15,7 +15,6 @@ train those of the last layers with Adam at 0.015.
 
 import copy
 import math
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -27,7 +26,6 @@ from torch import Tensor
 from closesesame.core.seeding import derive
 from closesesame.core.types import PerUnit
 from closesesame.data import Dataset
-from closesesame.data.rows import Rows
 from closesesame.models import Architecture, Classifier
 from closesesame.training import Training, fit, predict, untrained
 from closesesame.training.fixmatch import FixMatch, FixMatchRule
@@ -62,7 +60,7 @@ class ASD(RobustTraining):
         assert clean is not None
         model = untrained(architecture, untrusted, seed=seed, device=self.training.device)
         known = torch.arange(len(untrusted) + len(clean)) >= len(untrusted)
-        rule = FixMatchRule(model, joined(untrusted, clean), known, self.fixmatch, derive(seed, "pools"))
+        rule = FixMatchRule(model, untrusted.followed_by(clean), known, self.fixmatch, derive(seed, "pools"))
 
         def next_epoch(part: str, epoch: int, model: Classifier) -> None:
             chosen = self.pool(part, epoch, model, untrusted, derive(seed, part, epoch))
@@ -88,19 +86,6 @@ class ASD(RobustTraining):
         ahead = copy.deepcopy(model)
         fit(ahead, untrusted, self.training.for_epochs(1), seed=seed)
         return losses_of(model, untrusted) - losses_of(ahead, untrusted)
-
-
-def joined(first: Dataset, second: Dataset) -> Dataset:
-    """The examples of two sets of the same classes and inputs, one set behind the other; none is copied."""
-    here, there = first.inputs, second.inputs
-    place = torch.cat([here.place, there.place + torch.tensor([len(here.sources), 0])])
-    return replace(
-        first,
-        inputs=Rows((*here.sources, *there.sources), place),
-        labels=torch.cat([first.labels, second.labels]),
-        ids=first.ids + second.ids,
-        speakers=None,
-    )
 
 
 def shortened(training: Training, share: float) -> Training:
