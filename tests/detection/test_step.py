@@ -42,9 +42,11 @@ def plus(level: float) -> step.Perturbation:
     return act
 
 
+@pytest.mark.parametrize("part", [256, 2])
 def test_scores_are_distances_from_clean_clips_in_the_direction_of_each_branch(
-    monkeypatch: pytest.MonkeyPatch,
+    part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(step, "PART", part)
     monkeypatch.setattr(step, "BREAKING", {"more": plus(0.2), "much more": plus(0.4)})
     monkeypatch.setattr(step, "PRESERVING", {"little": plus(0.1)})
     # All clean clips are "a": 0.2 more changes the last two, 0.4 the last three, 0.1 the last.
@@ -83,7 +85,8 @@ def test_a_label_that_survives_broken_words_is_suspicious_and_so_is_one_that_sma
     assert fragile > usual
 
 
-def test_the_score_of_a_clip_does_not_depend_on_the_others() -> None:
+def test_the_score_of_a_clip_does_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "PART", 5)
     wav = 0.2 * torch.randn(12, 800, generator=torch.Generator().manual_seed(0))
     data = Dataset.of(wav, torch.zeros(12, dtype=torch.long), classes=("a", "b"), sample_rate=8_000)
     clean = data.take(torch.arange(4))

@@ -39,6 +39,8 @@ from .base import Detection
 Perturbation = Callable[[Wave, Generator], Wave]
 LEAST_DEVIATION = 0.05
 """Added to standard deviations: the labels of few clean clips may all stay."""
+PART = 256
+"""How many clips are perturbed at a time."""
 
 
 class STEP(Detection):
@@ -66,13 +68,15 @@ class STEP(Detection):
         self, model: Classifier, data: Dataset, branch: dict[str, Perturbation], seed: int
     ) -> Float64[Tensor, "n kind"]:
         """For each clip and perturbation the share of draws after which the label is that of the clip."""
-        labels, wav = predict(model, data).argmax(1), data.inputs[:]
+        labels, parts = predict(model, data).argmax(1), torch.arange(len(data)).split(PART)
         stays = torch.zeros(len(data), len(branch), dtype=torch.float64)
         asked = [(kind, name, draw) for kind, name in enumerate(branch) for draw in range(self.draws)]
         for kind, name, draw in Track(asked, "perturbing clips", len(asked)):
-            changed = branch[name](wav, generator(seed, name, draw))
-            answers = predict(model, data.with_inputs(Rows.of(changed))).argmax(1)
-            stays[:, kind] += (answers == labels).double() / self.draws
+            for rows in parts:  # all are changed alike, so the parts start from the same state
+                part = data.take(rows)
+                changed = branch[name](part.inputs[:], generator(seed, name, draw))
+                answers = predict(model, part.with_inputs(Rows.of(changed))).argmax(1)
+                stays[rows, kind] += (answers == labels[rows]).double() / self.draws
         return stays
 
 
