@@ -95,7 +95,10 @@ def test_clean_clips_that_a_method_does_not_look_at_are_not_read(
     found = sesame.json("inspect", model, "--method", f"{HERE}:Looks", "--clean", nowhere)
     assert found["statistics"]["high"] == 0
     assert sesame.noted == f"note: {HERE}:Looks {note}\n"
-    sesame("screen", clips, tmp_path / "s", "--model", model, "--flag", "0.1", "--clean", nowhere)
+    sesame(
+        *("screen", clips, tmp_path / "s", "--model", model, "--method", "training_loss"),
+        *("--flag", "0.1", "--clean", nowhere),
+    )
     assert f"training_loss {note}" in sesame.noted
     words = ("train", clips, tmp_path / "m", *FAST, *WIDTHS, "--set", "epochs=1", "--clean", nowhere)
     sesame(*words)

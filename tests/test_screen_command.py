@@ -83,6 +83,7 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("closesesame.report.from_scores.SHOWN", 2)
 
 
+LOSS = ("--method", "training_loss")
 BY_NAME = ("--method", f"{HERE}:ByName")
 
 
@@ -100,7 +101,16 @@ def flagged_in(out: Path) -> set[str]:
 def test_the_scores_of_all_clips_are_written_and_the_highest_shown(
     sesame: Sesame, poisoned: Path, tmp_path: Path
 ) -> None:
-    words = ("screen", poisoned, tmp_path / "out", "--model", poisoned.parent / "victim", "--flag", "0.1")
+    words = (
+        "screen",
+        poisoned,
+        tmp_path / "out",
+        "--model",
+        poisoned.parent / "victim",
+        *LOSS,
+        "--flag",
+        "0.1",
+    )
     found = sesame.json(*words)
     out = tmp_path / "out"
     names = {"screening.html", "screening.json", "suspicion.csv", "suspicion.json"}
@@ -130,7 +140,7 @@ def test_the_scores_of_all_clips_are_written_and_the_highest_shown(
 def test_a_set_that_was_poisoned_here_tests_the_method(
     sesame: Sesame, poisoned: Path, clips: Path, model: Path, tmp_path: Path
 ) -> None:
-    words = ("screen", poisoned, tmp_path / "out", "--model", poisoned.parent / "victim", "--force")
+    words = ("screen", poisoned, tmp_path / "out", "--model", poisoned.parent / "victim", *LOSS, "--force")
     found = sesame.json(*words)["test_of_the_method"]
     with (poisoned / "manifest.csv").open() as file:
         truth = {row["path"]: row["poisoned"] == "1" for row in csv.DictReader(file)}
@@ -150,7 +160,7 @@ def test_a_set_that_was_poisoned_here_tests_the_method(
     clean = sesame.json(*words, "--part", "test")
     assert clean["test_of_the_method"]["poisoned_clips"] == 0
     assert clean["test_of_the_method"]["auroc"] is None
-    other = sesame.json("screen", clips, tmp_path / "b", "--model", model)
+    other = sesame.json("screen", clips, tmp_path / "b", "--model", model, *LOSS)
     assert "test_of_the_method" not in other
 
 
@@ -290,7 +300,17 @@ def test_a_class_that_is_left_out_is_said(sesame: Sesame, clips: Path, model: Pa
 def test_without_a_model_the_one_is_used_that_train_would_make(
     sesame: Sesame, clips: Path, tmp_path: Path
 ) -> None:
-    words = ("screen", clips, tmp_path / "out", *FAST, "--seed", "3", "--keep-model", tmp_path / "kept")
+    words = (
+        "screen",
+        clips,
+        tmp_path / "out",
+        *FAST,
+        *LOSS,
+        "--seed",
+        "3",
+        "--keep-model",
+        tmp_path / "kept",
+    )
     sesame(*words)
     known = load_splits(clips, sample_rate=8000, duration_s=0.5, seed=3)
     assert f"a plain resnet is trained on the {len(known.train)} screened clips first" in sesame.noted
@@ -299,7 +319,7 @@ def test_without_a_model_the_one_is_used_that_train_would_make(
     assert all(torch.equal(kept[name], trained[name]) for name in kept)
     assert load_model(tmp_path / "kept").card.made["by"] == "sesame screen"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out", "set", "trained"]
-    sesame("screen", clips, tmp_path / "named", "--model", tmp_path / "kept", "--seed", "3")
+    sesame("screen", clips, tmp_path / "named", "--model", tmp_path / "kept", *LOSS, "--seed", "3")
     named, out = ((tmp_path / name / "suspicion.csv").read_text() for name in ("named", "out"))
     assert named == out
     # Clean clips are learned, too, or the model would know them less well than those they are compared with.
@@ -429,7 +449,7 @@ def test_nothing_is_replaced_and_no_poisoned_clip_counts_as_clean(
     sesame: Sesame, model: Path, poisoned: Path, clips: Path, tmp_path: Path
 ) -> None:
     words = ("screen", clips, tmp_path / "out", "--model", model, *BY_NAME)
-    other = ("screen", clips, tmp_path / "o", "--model", model)
+    other = ("screen", clips, tmp_path / "o", "--model", model, *LOSS)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     assert "replace it with --force" in sesame.fails(*words)
@@ -455,6 +475,6 @@ def test_clean_clips_of_other_classes_are_refused(
     other = tmp_path / "other"
     words.rename(other)
     more = folder_of({"low": 24, "middle": 24})
-    error = sesame.fails("screen", more, tmp_path / "o", *FAST, "--clean", other, "--fpr", "0.4")
+    error = sesame.fails("screen", more, tmp_path / "o", *FAST, *LOSS, "--clean", other, "--fpr", "0.4")
     assert "the clean recordings are of another data set: class 'high' is not among those given" in error
     assert not (tmp_path / "o").exists()

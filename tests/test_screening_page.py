@@ -414,7 +414,8 @@ def test_the_whole_way_from_the_command_to_the_copy(
 ) -> None:
     monkeypatch.setattr(from_scores, "SHOWN", 3)
     out = tmp_path / "out"
-    first = sesame.json("screen", clips, out, "--model", model, "--flag", "0.05")
+    words = ("screen", clips, out, "--model", model, "--method", "training_loss")
+    first = sesame.json(*words, "--flag", "0.05")
     top = [row["id"] for row in first["most_suspicious"]]
     with hands_on((out / "screening.html").as_uri(), tmp_path / "browser") as hands:
         for key in ("ArrowDown", "k", "ArrowDown", "ArrowDown", "d"):
@@ -423,7 +424,7 @@ def test_the_whole_way_from_the_command_to_the_copy(
         file = tmp_path / "browser" / "downloads" / "decisions.json"
         hands.wait(file.is_file)
     more = ("--flag", "0.05", "--decisions", file, "--copy", tmp_path / "copy", "--force")
-    found = sesame.json("screen", clips, out, "--model", model, *more)
+    found = sesame.json(*words, *more)
     assert "nothing is scored again" in sesame.noted
     assert (found["kept"], found["dropped"]) == (1, 1)
     flagged = {top[n] for n in range(first["flagged"])}
