@@ -419,12 +419,11 @@ def test_goals_of_safe_name_the_worst_cases() -> None:
         "ASR, worst case (room on words)": (8, 6.0, False),
         "RA below that of the clean reference model, worst case (warp on speakers)": (3, 10.0, True),
         "ACC below that of the clean reference model, worst case (warp on speakers)": (1, 3.0, True),
-        "ACC lost on clean data, words, mean": (1, 0.5, False),
-        "ACC lost on clean data, speakers, mean": (1, 3.0, True),
+        "ACC lost on clean data, worst of 2 (speakers)": (1, 3.0, True),
     }
     (said,) = _goals(parts)
     assert said.question == "Which of its goals does the default robust training miss on the test bench?"
-    assert said.words.startswith("4 of 6: ASR, mean, 4.0 (at most 2); RA below")
+    assert said.words.startswith("4 of 5: ASR, mean, 4.0 (at most 2); RA below")
     assert goals_of_safe({}) == []
     *_, time = goals_of_safe({f"{UNTRUSTED}_tasks": grid(words)})
     assert (time.what, time.most, time.reached) == ("time over plain training, worst case", 5, 1.5)

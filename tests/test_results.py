@@ -147,6 +147,16 @@ def test_a_removal_shows_what_it_leaves_and_what_it_costs() -> None:
     assert "25.0 [14.2, 40.2]" in text  # Wilson's interval of 10 of 40
 
 
+def test_poisoning_rates_have_a_column_each_and_brackets_are_over_seeds() -> None:
+    found = [
+        row("removal", "ft", rate, acc=0.8, asr=asr, ra=0.5, seed=seed)
+        for rate, seed, asr in ((0.05, 0, 0.25), (0.05, 1, 0.75), (0.1, 0, 0.99), (0.1, 1, 0.99))
+    ]
+    text = pages.render("removals", {"small": content(*found)})
+    assert "| seeds | hum, 5 % | hum, 10 % | ACC after |" in text
+    assert "| resnet | ft | 5 % | 2 | 50 (25–75) / 50 / – | 99 / 50 / – |" in text
+
+
 @pytest.mark.parametrize("family", ["robust_training", "purification"])
 def test_robust_training_and_purification_are_measured_as_removals_are(family: str) -> None:
     page = pages.page_of(BY_NAME[family])
@@ -194,6 +204,17 @@ def test_an_inspection_shows_whether_it_is_right_on_backdoored_and_on_clean_mode
         "inspection", {"small": content(row("inspection", "nc", **bad), row("inspection", "nc", 0.0, **good))}
     )
     assert "| resnet | nc | 5 % | 1 | 100 / 100 / 0 / 0.012 | 0 / 100 / – / 0.200 |" in text
+
+
+def test_an_attack_counts_once_for_the_best_method_at_however_many_rates() -> None:
+    found = [
+        row("robust_training", "abl", asr=0.4, ra=0.5),
+        row("robust_training", "abl", 0.1, asr=0.8, ra=0.5),
+        row("robust_training", "abl", asr=0.2, ra=0.5, attack="hiss"),
+        row("robust_training", "dlp", asr=0.405, ra=0.5),
+    ]
+    said = {one.question: one.words for one in best_of_families({"small": content(*found)})}
+    assert "Of 2 measured, abl: ASR 40.0 % and RA 50.0 %" in said["Robust training: which does best?"]
 
 
 def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:

@@ -30,6 +30,8 @@ PLANTED = 0.8
 OPEN = 0.05
 """ASR above that of the clean reference model from which on a backdoor is not closed."""
 USUAL = {"model": "resnet", "poisoning_rate": 0.05, "clean_fraction": 0.05, "clean_from": "validation"}
+NO_CLIPS = {"clean_fraction": USUAL["clean_fraction"], "clean_from": None}
+"""Of a victim no clean clips are to be told."""
 DRAWS = 10_000
 HEAD = ["removal", "cases", "ASR", "ASR above", "RA below", "ACC lost", "time / training", "memory"]
 MAIN = ""
@@ -158,17 +160,28 @@ def _of_model(model: str) -> str:
     return "" if model == USUAL["model"] else f" ({model.replace('_', ' ')})"
 
 
-def not_planted(contents: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def left_out(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH) -> str:
+    """A sentence behind a space on the victims that are no cases; empty if there are none."""
+    named = ", ".join(f"{name} {100 * asr:.0f}" for name, asr in not_planted(contents, begin).items())
+    said = f" Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}."
+    return said if named else ""
+
+
+def not_planted(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH) -> dict[str, float]:
     """The ASR of the victims that are no cases, since their backdoor was hardly planted.
 
     Those of the published removals are victims of their own, and are named as such.
+
+    Args:
+        contents: all result files by their names.
+        begin: how the names of those of the test bench begin.
     """
     found: dict[str, list[float]] = {}
-    for part, grid in of_bench(contents).items():
+    for part, grid in of_bench(contents, begin).items():
         for row in poisoned(measured(grid["rows"])):
             if row["method"] == BARE and row["asr"] < PLANTED:
-                name = f"{row['attack']} on {task_of(row['data'], row['task'])}{_of_model(row['model'])}"
-                own = " (as published removals met it)" if part in PUBLISHED else ""
+                name = _where(Key(**{key: row[key] for key in Key._fields} | NO_CLIPS))
+                own = " (as published removals met it)" if begin == BENCH and part in PUBLISHED else ""
                 found.setdefault(name + own, []).append(row["asr"])
     return {name: statistics.fmean(values) for name, values in found.items()}
 
@@ -243,9 +256,8 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
     if OURS in everywhere and rivals(everywhere):
         ours = everywhere[OURS]
         parts.append(shares(ours, rivals(everywhere)))
-    if weak := not_planted(contents):
-        named = ", ".join(f"{name} {100 * asr:.0f}" for name, asr in weak.items())
-        parts.append(f"Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}.")
+    if weak := left_out(contents):
+        parts.append(weak.strip())
     if others:
         names = [name for name in ordered(main) if any(name in found for found in others.values())]
         cells = [[what, *(brief(found.get(name)) for name in names)] for what, found in others.items()]
@@ -356,7 +368,8 @@ def goals_of_safe(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
         worst = max(every, key=lambda key: getattr(every[key], name))
         made.append(Goal(f"{what}, worst case ({_where(worst)})", most, 100 * getattr(every[worst], name)))
     lost = cost_on_clean(contents, UNTRUSTED, SAFE)
-    made += [Goal(f"ACC lost on clean data, {name}, mean", 1, 100 * less) for name, less in lost.items()]
+    for name in sorted(lost, key=lost.__getitem__)[-1:]:
+        made.append(Goal(f"ACC lost on clean data, worst of {len(lost)} ({name})", 1, 100 * lost[name]))
     longest = times_of_safe(contents)[-1:]
     return made + [Goal("time over plain training, worst case", SAFE_TIMES, times) for times in longest]
 

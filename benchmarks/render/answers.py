@@ -24,6 +24,7 @@ from .against import (
     goals,
     goals_of_safe,
     left_open,
+    left_out,
     mean_of,
     measured_before,
     of_bench,
@@ -224,6 +225,7 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
             f"points of ACC. {counted(wide, 'case')} keep{'s' * (wide == 1)} more than {100 * OPEN:g} points "
             f"above that model's ASR{named}. "
             + shares(found[ours], rivals(found, ours), ours, f"{what}s")
+            + left_out(contents, begin)
             + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
         )
@@ -366,7 +368,7 @@ def best_of_families(contents: Contents) -> Iterator[Answer]:
         shown = [
             f"{measure.name} {measure.said(value)}{' %' if measure.unit == 'share' else ''}"
             for measure in (first, second)
-            if (value := mean(mine, measure)) is not None
+            if (value := _over_attacks(mine, measure)) is not None
         ]
         where_ = len(distinct(mine, "attack"))
         means = f"{' and '.join(shown)}, as means over {where_} {'attack' if where_ == 1 else 'attacks'}"
@@ -431,11 +433,19 @@ def _alarms(family: Family, rows: Rows) -> Iterator[Answer]:
 
 def _best(rows: Rows, measure: Measure) -> tuple[str, list[Row]] | None:
     groups = _by_method(rows)
-    known = {name: value for name, mine in groups.items() if (value := mean(mine, measure)) is not None}
+    means = {name: _over_attacks(mine, measure) for name, mine in groups.items()}
+    known = {name: value for name, value in means.items() if value is not None}
     if not known:
         return None
     name = (max if measure.better == "higher" else min)(known, key=lambda name: known[name])
     return name, groups[name]
+
+
+def _over_attacks(rows: Rows, measure: Measure) -> float | None:
+    """The mean of what was measured under each attack; None if nothing was."""
+    means = (mean(where(rows, attack=attack), measure) for (attack,) in distinct(rows, "attack"))
+    known = [value for value in means if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def _asap(contents: Contents) -> Iterator[Answer]:

@@ -298,8 +298,10 @@ def legend(family: Family) -> str:
 
 
 def overview(family: Family, rows: Rows) -> str:
-    """A line a method, model and clean fraction; a column an attack."""
-    names = [attack for (attack,) in distinct(rows, "attack")]
+    """A line a method, model and clean fraction; a column an attack and poisoning rate."""
+    met = distinct(poisoned(rows), "attack", "poisoning_rate")
+    several = len({rate for _, rate in met}) > 1
+    names = [f"{attack}, {100 * rate:g} %" if several else attack for attack, rate in met]
     of_models = ACC in family.measures
     head = ["model", "method", "clean clips", "seeds", *names]
     scores = FPR_AT_OWN in family.measures
@@ -309,7 +311,8 @@ def overview(family: Family, rows: Rows) -> str:
     for line in _lines_of(rows if of_models else [row for row in rows if row["method_name"] != BARE]):
         planted, clean = poisoned(line), poisoned(line, wanted=False)
         cells = [model_of(line[0], rows), _name(line[0]), _share(line[0]), seeds_of(line)]
-        cells += [short(where(planted, attack=attack), head_measures(family)) for attack in names]
+        for attack, rate in met:
+            cells.append(short(where(planted, attack=attack, poisoning_rate=rate), head_measures(family)))
         if of_models:
             cells += [shown(planted, ACC), points(lost_acc(planted, rows)), shown(planted, DER)]
             cells.append(points(lost_acc(clean, rows)))
