@@ -3,8 +3,8 @@
 The course of each clip's loss over a slow training and one under strong augmentation shows which clips are
 learned neither first nor last; `training/ordinary.py` says how. Two copies of the suspect are repaired by
 self-distillation, as the removal `restore` does with clean clips, with a half of these each. A repaired copy
-has no backdoor, so it hears what is said in a poisoned clip, which is not its label. No clip is judged by the
-copy that learned from it.
+keeps little of a backdoor, so it mostly hears what is said in a poisoned clip, which is not its label. No
+clip is judged by the copy that learned from it.
 
 Ranks alone, the other way round, are a weak score: some clip of every class has the highest rank, whether the
 class is poisoned or not. The loss under the repaired copies can be compared over all classes.

@@ -8,7 +8,8 @@ as in the paper; or by flooding, |CE - level| + level of a batch (Ishida et al.,
 which is the default of the authors' code.
 
 Ours differs: optimiser and learning rate are those of `training`, which also says how long the second part
-is, where the authors take 60 epochs; batch norms keep their statistics while it unlearns.
+is, where the authors take 60 epochs; while it unlearns, batch norms keep their statistics, and the momentum
+of 0.9 is not Nesterov's.
 """
 
 from functools import partial

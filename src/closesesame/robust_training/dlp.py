@@ -7,12 +7,12 @@ active semi-supervised fine-tuning with labels for those with the highest entrop
 The paper's ablations are SL-AU, SL-ASSFT and SL-ASSFT-AU.
 
 Ours differs: AU minimises -log(1 - p) of the given label, at 1e-4; the authors' gradient ascent at 0.01 is
-`unlearning="ascent"`. On ten spoken words ascent changed hardly an answer, at rates from 1e-4 to 1: the
-clips with the lowest entropy have p so near to 1 that their cross-entropy has no slope. Optimiser and
-learning rate of SL and ASSFT are those of `training`, for the authors' 390 batches an epoch are 36 here; AU
-has as many batches as their 20 epochs of 4; the paper does not say how long ASSFT is, and it takes the epochs
-of `training`; batch norms keep their statistics in AU; the printed size of the clean set is read as a share
-of all clips, divided among the labels.
+`unlearning="ascent"`. On ten spoken words ascent changed hardly an answer: the clips with the lowest entropy
+have p so near to 1 that their cross-entropy has no slope. The regularisation of equation 7, which the paper
+does not name, is the weight decay of `training`. Optimiser and learning rate of SL and ASSFT are those of
+`training`, for the authors' 390 batches an epoch are 36 here; AU has as many batches as their 20 epochs of 4;
+the paper does not say how long ASSFT is, and it takes the epochs of `training`; batch norms keep their
+statistics in AU; the printed size of the clean set is read as a share of all clips, divided among the labels.
 """
 
 from functools import partial

@@ -8,7 +8,8 @@ all clips that it knows, but of each class at most as many as the median class h
 were overlooked: where a class has several kinds of clips, such as those of several speakers, no clip of one
 kind may have been ordinary. This time it is told what the model knew before any repair, which was trained on
 all clips and is the most accurate; but only what it says, since features of a model with a backdoor pass some
-of that on. So it costs next to no accuracy if there was no poison.
+of that on. So it costs next to no accuracy on words and digits if there was no poison; a model that tells
+speakers apart loses some points.
 
 Poisoned clips whose labels are right pass every check of answers. So in every repair a clip is heard with the
 quiet cells of another one, unless the model needs these, and what lies under the speech is hardly learned.

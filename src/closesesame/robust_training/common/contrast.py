@@ -2,8 +2,8 @@
 
 Chen, Kornblith, Norouzi, Hinton, "A Simple Framework for Contrastive Learning of Visual Representations"
 (SimCLR), ICML 2020, arXiv:2002.05709: the normalised temperature-scaled cross-entropy. Ours differs: there
-is no projection behind the features, so nothing of the network is thrown away; both views are strongly
-augmented.
+is no projection behind the features, so nothing of the network is thrown away; both views are augmented as
+speech is.
 """
 
 import torch
