@@ -53,6 +53,11 @@ def a_set(counts: dict[str, int], *, beep: int = 0) -> Dataset:
     return replace(made, ids=tuple(names), speakers=tuple(speakers))
 
 
+def louder(data: Dataset, factors: torch.Tensor) -> Dataset:
+    """Each clip times its factor (n,)."""
+    return data.with_inputs(data.inputs.replace(torch.arange(len(data)), data.inputs[:] * factors[:, None]))
+
+
 def falling(data: Dataset) -> Suspicion:
     """The first clip is the most suspicious one."""
     scores = torch.arange(len(data), 0, -1, dtype=torch.float64)
@@ -119,6 +124,24 @@ def test_long_clips_are_fewer(monkeypatch: Any) -> None:
     assert len(screened().pairs) == 1
 
 
+def test_fifty_short_clips_are_shown() -> None:
+    pairs = screened(a_set({"a": 60, "b": 60})).pairs
+    assert [pair.suspicious.id for pair in pairs] == [f"a/{n}.wav" for n in range(50)]
+
+
+def test_flagged_clips_are_compared_with_the_others_of_their_class_alone() -> None:
+    data = a_set({"a": 12, "b": 8})
+    # From the first clip to the last each is quieter, and those of "b" are far quieter than all of "a".
+    fall = torch.where(data.labels == 0, 1.0, 0.01) * 10 ** (-torch.arange(20) / 20)
+    data = louder(data, fall)
+    lengths_s = {name: 1.0 + row for row, name in enumerate(data.ids)}
+    length, level = screened(data, lengths_s=lengths_s).properties
+    assert (length.suspicious, length.others) == ((1.0, 3.0, 5.0), (7.0, 9.0, 11.0))
+    loudness = 10 * math.log10(0.005)
+    # Rows 6 to 11 are 6 to 11 dB quieter than the first.
+    assert level.others == pytest.approx((loudness - 11, loudness - 9, loudness - 7), abs=0.05)
+
+
 def test_what_flagged_clips_have_in_common() -> None:
     found = screened(lengths_s={f"a/{n}.wav": 1.0 + n for n in range(12)})
     assert found.group == "flagged"
@@ -154,6 +177,18 @@ def test_the_added_sound_stands_out_in_the_mean_spectrum() -> None:
     assert float(found.louder.max()) > 30
     own = found.louder[round(0.4 / khz * rows), columns // 4]
     assert abs(float(own)) < 3  # the sound that all clips of the class have
+
+
+def test_mean_spectra_are_taken_against_the_least_suspicious_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_scores, "MOST_AVERAGED", 3)
+    data = a_set({"a": 12, "b": 8})
+    # The first three that are flagged, the next three that are not, and the last three.
+    loud = torch.ones(20)
+    loud[3:6], loud[6:9], loud[9:12] = 0.25, 0.5, 0.1
+    (found,) = screened(louder(data, loud)).differences
+    assert (found.suspicious, found.ordinary) == (3, 3)
+    # One against 0.1 of the same tone: 20 dB; against 0.5 it would be 6 dB.
+    assert float(found.louder.max()) == pytest.approx(20, abs=0.1)
 
 
 def test_if_nothing_is_flagged_the_most_suspicious_are_compared(monkeypatch: Any) -> None:
@@ -211,7 +246,32 @@ def test_a_small_picture_has_low_frequencies_below_and_loud_ones_bright() -> Non
     assert light[2, 1] > light[0, 0] > light[1, 0] == light[0, 1] == light[2, 0]
 
 
+@pytest.mark.parametrize(("suspicious", "ordinary"), [(1.0, 0.1), (0.1, 1.0), (1.0, 1.0)])
+def test_the_spectrograms_of_a_pair_have_one_scale(
+    suspicious: float, ordinary: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_scores, "SHOWN", 1)
+    data = a_set({"a": 12})
+    factors = torch.ones(12)
+    factors[0], factors[11] = suspicious, ordinary
+    page = screened(louder(data, factors), flagging=above(11.5))
+    drawn = [attrs["src"] for attrs, _ in Page(screening_html(page)).all("img")]
+    brightest = []
+    for coded in drawn:
+        with Image.open(io.BytesIO(base64.b64decode(coded.partition("base64,")[2]))) as picture:
+            brightest.append(int(np.asarray(picture).max()))
+    # Of 64 colours over 80 dB; 20 dB below the louder clip is three quarters of the way up.
+    assert brightest == [63 if factor == 1 else 47 for factor in (suspicious, ordinary)]
+
+
 # What the page holds, and what it cannot do
+
+
+def test_a_clip_is_said_to_be_flagged_if_it_is() -> None:
+    found = Page(screening_html(screened()))
+    assert [card["flagged"] for card in found.json("content")["cards"]] == [True] * 6 + [False] * 14
+    cards = [" ".join(words.split()) for _, words in found.all("article")]
+    assert ["flagged" in words for words in cards] == [True] * 6 + [False] * 14
 
 
 def test_the_page_says_what_was_found() -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
-from closesesame.robust_training import VIBE
+from closesesame.robust_training import VIBE, vibe
 from closesesame.robust_training.vibe import Inference, transported
 from closesesame.training import Batch, accuracy, predict
 from closesesame.training.features import features_of
@@ -83,6 +83,23 @@ def test_prototypes_start_at_the_means_of_the_given_labels_and_answer_as_a_last_
     cosines = units @ F.normalize(head.weight.detach(), dim=1).T
     lengths = features.norm(dim=1, keepdim=True)
     assert torch.allclose(logits, 4 * cosines * lengths / lengths.mean(), atol=1e-4)
+
+
+def test_the_posterior_is_of_the_clip_and_of_its_given_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken, given = torch.arange(9) // 3, torch.arange(9) % 3  # each word once under each label
+    monkeypatch.setattr(vibe, "features_of", lambda *_: torch.eye(3, 6)[spoken])
+    data = vectors(9).with_labels(given)
+    method = VIBE(kappa=math.log(3), nu=math.log(6), sharpening=1, rounds=9, training=FAST)
+    inference = Inference(method, little(), data)
+    with torch.no_grad():
+        head_in(inference.model).weight.copy_(torch.eye(3, 6))
+        inference.readings.copy_(torch.eye(3, 6))
+    inference.infer()
+    # Word 0 under label 1: 3, 6 and 1 of 10, where the clip alone would say 3, 1 and 1 of 5.
+    assert inference.posterior[1].tolist() == pytest.approx([0.3, 0.6, 0.1], abs=1e-5)
+    assert inference.posterior[5].tolist() == pytest.approx([0.1, 0.3, 0.6], abs=1e-5)
+    assert inference.posterior[0].tolist() == pytest.approx([0.9, 0.05, 0.05], abs=1e-5)
+    assert torch.equal(inference.posterior.argmax(1), given)
 
 
 def test_classes_without_clips_get_none() -> None:

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closesesame.core.seeding import generator
 from closesesame.data import Dataset, Splits
+from closesesame.models import Classifier, adapt
 from closesesame.models.front_ends import FrontEnd
 from closesesame.training import Training, predict, quiet, train, untrained
-from closesesame.training.quiet import Heard, UnderSpeech, telling, under_speech
+from closesesame.training.quiet import Heard, UnderSpeech, known_without_quiet, telling, under_speech
 from tests.conftest import SMALL
 from tests.removal.tiny import vectors, victim
 
@@ -108,6 +110,97 @@ def test_features_that_are_no_maps_have_no_quiet_cells() -> None:
     heard = telling(victim(), vectors(30), 0)
     assert heard.chances.tolist() == [0.0] * 30
     assert heard.usual.tolist() == [0.0] * 3
+
+
+class Torn(nn.Module):
+    """Answers label 2 if the quietest cell of a map says so, and else what the loudest one says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 3)
+        nn.init.eye_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        cells = maps.flatten(1)
+        heard = torch.where(cells.amin(1) > -18.5, 2, cells.amax(1) - 10)
+        logits: Tensor = self.last(-(heard[:, None] - torch.arange(3)).abs())
+        return logits
+
+
+def torn() -> Classifier:
+    return adapt(Torn(), ("one", "two", "three"), input_shape=(8, 20), sample_rate=None).eval()
+
+
+def sounds(*labels: int) -> Dataset:
+    """Maps of which the loudest cell is 10 and the quietest one -20, with the label added."""
+    said = torch.tensor(labels)
+    maps = torch.randn(len(said), 8, 20, generator=torch.Generator().manual_seed(0))
+    maps[:, 0, 0], maps[:, 7, 19] = 10.0 + said, -20.0 + said
+    return Dataset.of(maps, said, classes=("one", "two", "three"))
+
+
+def test_known_without_quiet_is_the_share_that_stays_right_with_those_of_other_labels() -> None:
+    # In each exchange of all, label 0 gets as many quiet cells of label 2, which make it wrong, as label 2
+    # gets of label 0, which leave it right. Exchanges within a label would leave all right.
+    assert known_without_quiet(torn(), sounds(*[0, 0, 2] * 10), 0) == 0.5
+    assert known_without_quiet(torn(), sounds(*[0, 2, 2, 2] * 10), 1) == 0.5
+    assert known_without_quiet(torn(), sounds(*[0, 1, 0] * 10), 0) == 1
+
+
+def test_known_without_quiet_asks_only_about_what_is_known() -> None:
+    clips = sounds(*[0, 0, 2] * 10)
+    wrong = clips.labels.clone()
+    wrong[0:15:3] = 1
+    assert known_without_quiet(torn(), clips.with_labels(wrong), 0) == 0.5
+
+
+def test_nothing_is_exchanged_where_clips_of_fewer_than_two_labels_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(count: int, rng: torch.Generator) -> Tensor:
+        raise AssertionError("exchanged")
+
+    monkeypatch.setattr(quiet, "_pairs", refuse)
+    clips = sounds(*[0, 0, 2] * 10)
+    assert known_without_quiet(torn(), clips.with_labels((clips.labels + 1) % 3), 0) == 0  # it knows none
+    assert known_without_quiet(torn(), sounds(*[0] * 9), 0) == 0
+    assert known_without_quiet(torn(), clips.with_labels(clips.labels.clamp(max=1)), 0) == 0
+
+
+def test_known_without_quiet_asks_about_a_few_clips_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "ASKED", 50)
+    drawn: list[tuple[int, str]] = []
+
+    def noted(seed: int, purpose: str) -> torch.Generator:
+        drawn.append((seed, purpose))
+        return generator(seed, purpose)
+
+    monkeypatch.setattr(quiet, "generator", noted)
+    for clips, first in ((12, 12), (200, 50)):
+        model, heard = torn(), list[int]()
+        model.body.register_forward_hook(lambda _, given, __, heard=heard: heard.append(len(given[0])))
+        assert known_without_quiet(model, sounds(*[0, 2] * (clips // 2)), 9) == 0.5
+        assert heard[0] == first  # as they are
+        assert 50 <= sum(heard[1:]) < 100
+    assert drawn == [(9, "exchange")] * 2
+
+
+def test_known_without_quiet_is_nothing_where_cells_cannot_be_exchanged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain, clips = torn(), sounds(*[0, 1, 0] * 4)
+    monkeypatch.setattr(type(plain.front_end), "augmentation", lambda *_: None)
+    assert known_without_quiet(plain, clips, 0) == 0
+    monkeypatch.undo()
+    assert known_without_quiet(plain, clips, 0) == 1
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    model = adapt(network, ("one", "two", "three"), input_shape=(3, 4, 4), sample_rate=None).eval()
+    pictures = torch.rand(30, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    answers = predict(model, Dataset.of(pictures, torch.arange(30) % 3, classes=model.card.classes)).argmax(1)
+    assert len(answers.unique()) > 1
+    known = Dataset.of(pictures, answers, classes=model.card.classes)
+    assert known_without_quiet(model, known, 0) == 0
 
 
 def test_a_class_of_which_a_part_has_a_faint_noise_is_told_by_that_part(tones: Splits) -> None:
