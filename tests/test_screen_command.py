@@ -445,6 +445,24 @@ def test_what_cannot_be_is_one_sentence_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_list_of_decisions_names_the_same_clips_in_a_copy(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "drop.json").write_text(json.dumps({"dropped": ["low/s1_nohash_0.wav"]}))
+    words = ("--model", model, *BY_NAME, "--part", "all")
+    list_of = ("--decisions", tmp_path / "drop.json")
+    sesame("screen", clips, tmp_path / "one", *words, *list_of, "--copy", tmp_path / "copy")
+    files = {path.relative_to(clips): path for path in clips.rglob("*.wav")}
+    left = {path.relative_to(tmp_path / "copy"): path for path in (tmp_path / "copy").rglob("*.wav")}
+    assert {str(path) for path in files.keys() - left.keys()} == {"low/s1_nohash_0.wav"}
+    assert left.keys() < files.keys()
+    assert all(
+        (soundfile.read(path)[0] == soundfile.read(files[name])[0]).all() for name, path in left.items()
+    )
+    error = sesame.fails("screen", tmp_path / "copy", tmp_path / "two", *words, *list_of)
+    assert "decides on 1 clip outside of what is screened (low/s1_nohash_0.wav)" in error
+
+
 def test_nothing_is_replaced_and_no_poisoned_clip_counts_as_clean(
     sesame: Sesame, model: Path, poisoned: Path, clips: Path, tmp_path: Path
 ) -> None:

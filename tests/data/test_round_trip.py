@@ -1,5 +1,6 @@
 """What is written is read back; what stays is what it was, whatever is beside it or is renamed."""
 
+import csv
 from itertools import product
 from pathlib import Path
 
@@ -79,6 +80,101 @@ def test_what_was_read_and_written_is_read_again(tmp_path: Path) -> None:
     assert second.report.surprises() == []
     for one, two in zip(first.splits, second.splits, strict=True):
         assert content(one) == content(two)
+
+
+def copied(splits: Splits, folder: Path, **settings: object) -> dict[str, str]:
+    """The path of each clip in a copy, by its own; the copy is read again as it was written."""
+    with new_folder(folder) as made_folder:
+        export(splits, made_folder, **settings)  # type: ignore[arg-type]
+    got = read(folder).splits
+    for one, two in zip(splits, got, strict=True):
+        assert content(one) == content(two)
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return {row["original"]: row["path"] for row in csv.DictReader(file)}
+
+
+TAKES = [f"{word}/s{who}_nohash_{take}" for word in ("no", "yes") for who in range(12) for take in (0, 3, 7)]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "WAV"])
+def test_a_copy_keeps_the_paths_of_clips_whatever_is_left_out(tmp_path: Path, suffix: str) -> None:
+    splits = read(fill(tmp_path / "a", [f"{take}.{suffix}" for take in TAKES])).splits
+    fewer = Splits(splits.train.where(torch.arange(len(splits.train)) % 3 != 0), *splits[1:])
+    for number, some in enumerate((splits, fewer)):
+        paths = copied(some, tmp_path / str(number))
+        assert paths == {name: name for part in some for name in part.ids}
+        again = read(tmp_path / str(number)).splits
+        assert [set(part.ids) for part in again] == [set(part.ids) for part in some]
+    assert len(fewer.train) < len(splits.train)
+
+
+def test_a_clip_with_another_label_gets_a_name_that_no_clip_had(tmp_path: Path) -> None:
+    names = [f"{take}.wav" for take in TAKES]
+    splits = read(fill(tmp_path / "a", names)).splits
+    train = splits.train
+    changed = torch.arange(len(train)) % 4 == 0
+    splits = splits._replace(train=train.with_labels(torch.where(changed, 1 - train.labels, train.labels)))
+    # One that was left out before has a name, too.
+    rest = splits._replace(train=splits.train.where(torch.arange(len(train)) % 3 != 0))
+    for number, some in enumerate((splits, rest)):
+        paths = copied(some, tmp_path / str(number), originals=names)
+        moved = {name for name, is_changed in zip(train.ids, changed.tolist(), strict=True) if is_changed}
+        assert {name for name in paths if paths[name] != name} == moved & paths.keys()
+        assert not {paths[name] for name in moved & paths.keys()} & set(names)
+        assert len({*paths.values()}) == len(paths)
+
+
+def test_only_what_cannot_stay_where_it_was_is_moved(tmp_path: Path) -> None:
+    names = [
+        f"{word}/s{who}_nohash_{take}.wav" for word in ("no", "yes") for who in range(12) for take in (0, 1)
+    ]
+    folder = fill(
+        tmp_path / "a", [*names, "no/ada/1.wav", "no/ada/2.wav", "yes/x.ogg", "yes/x.wav", "yes/y.ogg"]
+    )
+    splits = read(folder).splits
+    assert {name for name, path in copied(splits, tmp_path / "b").items() if name != path} == {
+        "yes/x.ogg",
+        "yes/y.ogg",
+    }
+    one = copied(splits, tmp_path / "c")
+    assert one["yes/y.ogg"] == "yes/y.flac"
+    assert one["yes/x.wav"] == "yes/x.wav"
+    parted = [
+        f"{part}/{word}/{name}.wav"
+        for part in ("train", "validation", "test")
+        for word in ("no", "yes")
+        for name in ("same", f"of_{part}", "s1_nohash_1")
+    ]
+    found = copied(read(fill(tmp_path / "d", parted)).splits, tmp_path / "e")
+    assert found["test/no/of_test.wav"] == "no/of_test.wav"
+    assert found["train/no/same.wav"] == "no/same.wav"
+    assert len({*found.values()}) == len(parted)
+
+
+def test_recordings_that_a_table_names_keep_their_paths_and_speakers(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    names = [f"{word}/{number}.wav" for word in ("no", "yes") for number in range(6)]
+    elsewhere = [f"clips/{number}.wav" for number in range(20, 26)]
+    fill(folder, [*names, *elsewhere])
+    rows = [f"{name},{name.split('/')[0]},s{number % 4}" for number, name in enumerate(names)]
+    rows += [f"{name},no,s{number % 4}" for number, name in enumerate(elsewhere)]
+    (folder / "manifest.csv").write_text("\n".join(["path,label,speaker", *rows]))
+    paths = copied(read(folder).splits, tmp_path / "b")
+    assert {name: paths[name] for name in names} == {name: name for name in names}
+    assert all(paths[name].startswith("no/s") for name in elsewhere)
+
+
+def test_few_names_that_seem_to_say_who_speaks_say_nothing_in_a_copy(tmp_path: Path) -> None:
+    names = [f"{word}/{letter}.wav" for word in ("no", "yes") for letter in "abcdefgh"]
+    splits = read(fill(tmp_path / "a", [*names, *(f"no/take_{number}.wav" for number in range(9))])).splits
+    assert splits.train.speakers is None
+    few = splits._replace(
+        train=splits.train.named([n for n in splits.train.ids if "take" in n or "yes" in n][:9])
+    )
+    takes = [name for part in few for name in part.ids if "take" in name]
+    assert 2 * len(takes) >= sum(map(len, few))
+    assert copied(few, tmp_path / "b") == {name: name for part in few for name in part.ids}
+    assert read(tmp_path / "b").splits.train.speakers is None
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ CLEAN_DATA_WARNING = (
     "Clean data alone cannot show that a backdoor is gone: clean accuracy says nothing about a trigger "
     "nobody has played."
 )
+WAV_HEADER_BYTES = 44
 
 
 def model_folder(out: Path, inputs: Iterable[Path], *, force: bool) -> Destination:
@@ -45,8 +46,8 @@ def purifier_folder(out: Path, inputs: Iterable[Path], *, force: bool) -> Destin
 
 
 def size_of(splits: "Splits") -> int:
-    """Bytes of all clips in 16 bits: more than they take as FLAC."""
-    return sum(2 * math.prod(part.inputs.shape) for part in splits)
+    """Bytes of all clips as WAV in 16 bits: more than they take as FLAC."""
+    return sum(WAV_HEADER_BYTES * len(part) + 2 * math.prod(part.inputs.shape) for part in splits)
 
 
 def history(by: str, **known: Any) -> dict[str, Any]:

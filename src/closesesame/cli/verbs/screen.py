@@ -103,7 +103,8 @@ def screen(
         flag: Flag this share of the clips, those with the highest scores, instead.
         decisions: List of kept and dropped clips, as the page writes it.
         copy: Folder for a copy of the data set without the flagged clips, as 'sesame poison' writes data
-            sets. Dropped clips are left out whatever their score, and kept ones are not.
+            sets; clips keep their names. Dropped clips are left out whatever their score, and kept ones are
+            not.
 
     Examples:
         sesame screen CLIPS SCREENED
@@ -279,7 +280,8 @@ def _copy(place: Destination, given: Given, left_out: "Mask") -> None:
     from closesesame.data.export import export
 
     splits = given.without(left_out)
-    place.write(lambda made: export(splits, made))
+    everyone = [name for part in given.splits for name in part.ids]
+    place.write(lambda made: export(splits, made, originals=everyone))
     emptied = sorted({*splits.train.missing()} - {*given.splits.train.missing()})
     if emptied:
         classes = listed([repr(name) for name in emptied])
