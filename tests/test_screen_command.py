@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -443,6 +444,31 @@ def test_what_cannot_be_is_one_sentence_before_any_work(
     monkeypatch.chdir(tmp_path)
     assert sentence in sesame.fails("screen", "clips", "s", *words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_too_small_to_be_split_is_screened_whole(
+    sesame: Sesame, model: Path, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    two = folder_of({"low": 2, "high": 2})
+    words = ("--model", model, *BY_NAME)
+    whole = ("--part", "all")
+    copy = ("--copy", tmp_path / "copy", "--flag", "0.3")
+    found = sesame.json("screen", two, tmp_path / "one", *words, *whole, *copy)
+    assert found["clips"] == 4
+    assert len(list((tmp_path / "copy").rglob("*.wav"))) == 4 - found["copy"]["left_out"] == 3
+    again = sesame.json("screen", tmp_path / "copy", tmp_path / "two", *words, *whole)
+    assert again["clips"] == 3
+    error = sesame.fails("screen", two, tmp_path / "o", *words)
+    assert "leaves the validation part of" in error
+    assert "take all as one part" in error
+    # Clean recordings, of another folder and of the same.
+    few = shutil.copytree(two, tmp_path / "few")
+    for source in (few, two):
+        clean = ("--clean", source, "--clean-part", "all", "--fpr", "0.2", "--force")
+        found = sesame.json("screen", two, tmp_path / "one", *words, *whole, *clean)
+        assert (found["clips"], found["clean_clips"]) == (4, 4)
+    error = sesame.fails("screen", two, tmp_path / "o", *words, *whole, "--clean", two, "--fpr", "0.2")
+    assert "of clean recordings --clean-part all" in error
 
 
 def test_a_list_of_decisions_names_the_same_clips_in_a_copy(

@@ -30,6 +30,9 @@ class Source:
     options: SplitOptions = field(default_factory=SplitOptions)
     for_model: bool = False
     """Whether sample rate and duration are those of a model."""
+    whole: bool = False
+    """Whether all parts are used as one, so that some may be empty."""
+    fewest_classes: int = 2
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -101,6 +104,8 @@ def read(source: Source) -> "Read":
         split=source.options.split,
         seed=source.options.seed,
         skip_bad=source.options.skip_bad,
+        whole=source.whole,
+        fewest_classes=source.fewest_classes,
     )
 
 

@@ -124,12 +124,16 @@ def gather(
         ModelError: if they do not fit the model.
         SettingError: if the options ask for what the model does not take.
     """
-    read_from = _source(place, model, options)
+    one_set = clean.clean == place
+    read_from = _source(
+        place, model, options, whole=part == "all" and (not one_set or clean.clean_part == "all")
+    )
     found = _read(read_from)
     splits = type(found.splits)(*(_fitting(one, place, model) for one in found.splits))
     contents, for_method, beside = {place: contents_of(found)}, None, None
     if clean.clean is not None:
-        more = found if clean.clean == place else _read(_source(clean.clean, model, options))
+        whole = clean.clean_part == "all"
+        more = found if one_set else _read(_source(clean.clean, model, options, whole=whole))
         contents |= {f"clean: {clean.clean}": contents_of(more)}
         known = _fitting(_part(more.splits, clean.clean_part), clean.clean, model)
         try:
@@ -155,8 +159,9 @@ def gather(
     )
 
 
-def _source(place: str, model: "Classifier | None", options: AudioOptions) -> Source:
-    return source_of(place, options) if model is None else source_as_asked(model.card, place, options)
+def _source(place: str, model: "Classifier | None", options: AudioOptions, *, whole: bool) -> Source:
+    source = source_of(place, options) if model is None else source_as_asked(model.card, place, options)
+    return replace(source, whole=whole)
 
 
 def _read(source: Source) -> "Read":

@@ -140,24 +140,40 @@ def read_splits(
     split: SplitRule = "auto",
     seed: int = 0,
     skip_bad: bool = False,
+    whole: bool = False,
+    fewest_classes: int = 2,
 ) -> Read:
-    """Loads and splits a data set as `load_splits` does, with a report and without warnings."""
+    """Loads and splits a data set as `load_splits` does, with a report and without warnings.
+
+    Args:
+        folder: as `load_splits` takes it, and so are the others.
+        sample_rate: the wanted rate, Hz.
+        duration_s: the length of every clip.
+        task: whether the label is the class folder or the speaker.
+        split: the rule.
+        seed: of the rule.
+        skip_bad: leave out recordings that cannot be used.
+        whole: whether all parts are used as one, so that some may be empty.
+        fewest_classes: 1 if there need be no second class, as of inputs of a model that is trained already.
+    """
     check_reading(sample_rate, duration_s)
     _check_choices(task, split)
     listing = find(Path(folder))
-    _classes(listing, task)
-    parted = partition(listing, task, split, seed)
+    _classes(listing, task, fewest_classes)
+    parted = partition(listing, task, split, seed, may_be_empty=whole)
     clips = read_clips(listing, sample_rate, duration_s, skip_bad=skip_bad)
     if clips.bad:
         listing = listing.without(clips.bad)
-        parted = partition(listing, task, split, seed)
-    data = _dataset(listing, clips, sample_rate, task)
+        parted = partition(listing, task, split, seed, may_be_empty=whole)
+    data = _dataset(listing, clips, sample_rate, task, fewest_classes)
     report = ReadingReport.made(listing, data, clips.notes, duration_s, task, parted)
     return Read(Splits.of(data, parted.parts), report)
 
 
-def _dataset(listing: Listing, clips: Clips, sample_rate: int, task: Task) -> Dataset:
-    classes = _classes(listing, task)
+def _dataset(
+    listing: Listing, clips: Clips, sample_rate: int, task: Task, fewest_classes: int = 2
+) -> Dataset:
+    classes = _classes(listing, task, fewest_classes)
     index = {name: number for number, name in enumerate(classes)}
     recordings = listing.recordings
     return Dataset(
@@ -170,7 +186,7 @@ def _dataset(listing: Listing, clips: Clips, sample_rate: int, task: Task) -> Da
     )
 
 
-def _classes(listing: Listing, task: Task) -> tuple[str, ...]:
+def _classes(listing: Listing, task: Task, fewest: int = 2) -> tuple[str, ...]:
     """The names of the classes, sorted."""
     labels = {recording.id: label_of(recording, task) for recording in listing.recordings}
     nameless = [name for name, label in labels.items() if label is None]
@@ -180,7 +196,7 @@ def _classes(listing: Listing, task: Task) -> tuple[str, ...]:
             f"({listed(nameless)}); call them <speaker>_<take>, or name the speaker in manifest.csv"
         )
     classes = sorted({label for label in labels.values() if label is not None})
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise DataError(f"{listing.name} has one class, {classes[0]!r}; two are needed")
     check_classes(classes, listing.name)
     return tuple(classes)

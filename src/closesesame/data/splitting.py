@@ -26,21 +26,24 @@ class Partition:
     surprises: tuple[str, ...] = ()
 
 
-def partition(listing: Listing, task: Task, split: SplitRule, seed: int) -> Partition:
+def partition(
+    listing: Listing, task: Task, split: SplitRule, seed: int, *, may_be_empty: bool = False
+) -> Partition:
     """Chooses a rule, if it is `auto`, and applies it.
 
     Raises:
-        DataError: if the rule does not fit the data, or leaves a part empty.
+        DataError: if the rule does not fit the data, or leaves a part empty that may not be.
     """
     rule, why, surprises = _choose(listing, task) if split == "auto" else (split, "it was asked for", [])
     if task == "speaker" and rule in {"lists", "speakers"}:
         raise DataError(f"split {rule!r} keeps speakers apart, so speakers cannot be the label; use 'takes'")
     parts, more = RULES[rule](Asked(listing, task, seed, split == "auto"))
     for number, name in enumerate(Splits._fields):
-        if number not in parts:
+        if number not in parts and not may_be_empty:
             raise DataError(
                 f"split {rule!r} leaves the {name} part of {listing.name} empty; use another rule, add "
-                "recordings, or take all as one part where a command takes one (--part all, --clean-part all)"
+                "recordings, or take all as one part where a command takes one (--part all, and of clean "
+                "recordings --clean-part all)"
             )
     return Partition(tuple(parts), rule, why, (*surprises, *more))
 
