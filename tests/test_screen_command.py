@@ -471,6 +471,35 @@ def test_a_folder_too_small_to_be_split_is_screened_whole(
     assert "of clean recordings --clean-part all" in error
 
 
+class Inputs(Asks):
+    """Score inputs by their order, without clean ones."""
+
+    name: ClassVar[str] = "inputs_alone"
+    needs_clean: ClassVar[bool] = False
+
+
+def test_inputs_of_a_model_need_no_second_class(
+    sesame: Sesame, model: Path, folder_of: FolderOf, tmp_path: Path
+) -> None:
+    one, unknown = folder_of({"low": 12}), tmp_path / "unknown"
+    shutil.copytree(one / "low", unknown / "elsewhere")
+    inputs = ("--method", f"{HERE}:Inputs")
+    named = ("--model", model)
+    found = sesame.json("screen", one, tmp_path / "one", *named, *inputs, "--part", "all", "--force")
+    assert {row["label"] for row in found["most_suspicious"]} == {"low"}
+    copy = ("--flag", "0.3", "--copy", tmp_path / "copy", "--force")
+    sesame("screen", one, tmp_path / "one", *named, *inputs, *copy, "--clean", one)
+    error = sesame.fails("screen", unknown, tmp_path / "o", *named, *inputs)
+    assert "does not know class 'elsewhere'" in error
+    error = sesame.fails("screen", one, tmp_path / "o", *inputs)
+    assert "one class, 'low'; two are needed, since a plain model is trained on them: name" in error
+    error = sesame.fails("screen", one, tmp_path / "o", *named, *BY_NAME)
+    assert "one class, 'low'; two are needed, since by_name screens training clips: add" in error
+    error = sesame.fails("screen", one, tmp_path / "o", *named, "--method", f"{HERE}:Asks", "--clean", one)
+    assert "one class, 'low'; two are needed, since asks needs clean recordings of both" in error
+    assert not (tmp_path / "o").exists()
+
+
 def test_a_list_of_decisions_names_the_same_clips_in_a_copy(
     sesame: Sesame, model: Path, clips: Path, tmp_path: Path
 ) -> None:

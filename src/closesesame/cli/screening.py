@@ -13,7 +13,7 @@ from closesesame.cli.inputs import Source, fitting, look_at, read, source_as_ask
 from closesesame.cli.options import AudioOptions, CleanOptions, PartName
 from closesesame.cli.outputs import history
 from closesesame.cli.printing import notes
-from closesesame.core.errors import ClosesesameError, DataError, counted
+from closesesame.core.errors import ClosesesameError, DataError, counted, cut
 from closesesame.core.json_files import read_json, to_json
 from closesesame.core.settings import Settings
 from closesesame.core.unfinished import Unfinished
@@ -129,11 +129,14 @@ def gather(
         place, model, options, whole=part == "all" and (not one_set or clean.clean_part == "all")
     )
     found = _read(read_from)
+    _refuse_one_class(found, read_from, detection, model)
     splits = type(found.splits)(*(_fitting(one, place, model) for one in found.splits))
     contents, for_method, beside = {place: contents_of(found)}, None, None
     if clean.clean is not None:
         whole = clean.clean_part == "all"
         more = found if one_set else _read(_source(clean.clean, model, options, whole=whole))
+        if detection.needs_clean and len(more.report.classes) < 2:
+            raise _one_class(more, clean.clean, f"{detection.name} needs clean recordings of both: add some")
         contents |= {f"clean: {clean.clean}": contents_of(more)}
         known = _fitting(_part(more.splits, clean.clean_part), clean.clean, model)
         try:
@@ -161,13 +164,39 @@ def gather(
 
 def _source(place: str, model: "Classifier | None", options: AudioOptions, *, whole: bool) -> Source:
     source = source_of(place, options) if model is None else source_as_asked(model.card, place, options)
-    return replace(source, whole=whole)
+    return replace(source, whole=whole, fewest_classes=1)
+
+
+def _refuse_one_class(
+    read: "Read", source: Source, detection: "Detection", model: "Classifier | None"
+) -> None:
+    """Refuses one class where a model learns from the clips, or learnt from them: not inputs at run time.
+
+    Raises:
+        DataError: with the reason.
+    """
+    if len(read.report.classes) > 1 or (detection.of == "inputs" and model is not None):
+        return
+    why = (
+        "a plain model is trained on them: name the model whose inputs they are with --model"
+        if detection.of == "inputs"
+        else f"{detection.name} screens training clips: add those of another class, or screen inputs with "
+        "--model and a method for them (sesame list detection)"
+    )
+    raise DataError(
+        f"{source.place} has one class, {cut(read.report.classes[0])!r}; two are needed, since {why}"
+    )
 
 
 def _read(source: Source) -> "Read":
     found = read(source)
     look_at(found.report, source)
     return found
+
+
+def _one_class(read: "Read", place: str, why: str) -> DataError:
+    name = cut(read.report.classes[0])
+    return DataError(f"{place} has one class, {name!r}; two are needed, since {why}")
 
 
 def _fitting(data: "Dataset", place: str, model: "Classifier | None") -> "Dataset":

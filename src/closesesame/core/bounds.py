@@ -60,19 +60,20 @@ def check_reading(sample_rate: int, duration_s: float) -> None:
         raise SettingError(f"duration_s must be {LEAST_S:g} to {MOST_S:g} s, got {duration_s:g}")
 
 
-def check_classes(classes: Sequence[str], where: object) -> None:
+def check_classes(classes: Sequence[str], where: object, fewest: int = 2) -> None:
     """Refuses names of classes that cannot be told apart or shown.
 
     Args:
         classes: the names.
         where: what names them, for the error.
+        fewest: how many there must be.
 
     Raises:
         DataError: naming the first that cannot be used.
     """
-    if not 2 <= len(classes) <= MOST_CLASSES:
+    if not fewest <= len(classes) <= MOST_CLASSES:
         raise DataError(
-            f"the number of classes of {where} is {len(classes):,}; 2 to {MOST_CLASSES:,} are possible"
+            f"the number of classes of {where} is {len(classes):,}; {fewest} to {MOST_CLASSES:,} are possible"
         )
     seen = set()
     for name in classes:
