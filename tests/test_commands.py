@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from safetensors.torch import load_file, save_file
 
 from closesesame import cli
@@ -206,6 +207,22 @@ def test_the_task_is_remembered(sesame: Sesame, folder_of: FolderOf, tmp_path: P
     tasks: list[object] = ["rm -rf", [], {}, None, 1]
     for task in tasks:
         assert source_for(replace(card, made={"task": task}), "clips", SplitOptions()).task == "word"
+
+
+@pytest.mark.parametrize("how", [(), ("--method", "plain")])
+def test_a_model_that_tells_nothing_apart_is_kept_and_the_way_to_replace_it_is_named(
+    sesame: Sesame, folder_of: FolderOf, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    sesame.patch.setattr("closesesame.evaluation.exam.FEW", 2)
+    sesame.patch.setattr("closesesame.evaluation.exam.predict", lambda _, data: torch.zeros(len(data), 2))
+    words = ("train", folder_of({"no": 72, "yes": 72}), tmp_path / "m", *FAST, *QUICK, *how)
+    said = f"it was written to {tmp_path / 'm'} to be looked at: train longer (--set epochs=...), and replace"
+    error = sesame.fails(*words)
+    assert "it tells nothing apart" in error
+    assert f"{said} it there with --force" in error
+    assert load_model(tmp_path / "m").card.made["by"] == "sesame train"
+    assert said not in sesame.fails(*words)
+    assert said in sesame.fails(*words, "--force")
 
 
 def test_weights_can_be_read_by_colleagues(model: Path) -> None:

@@ -9,7 +9,7 @@ from closesesame.cli.inputs import clean_for, device_of, load, settings_of, sour
 from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, Data, Device, Force, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, facts, notes
-from closesesame.core.errors import ModelError
+from closesesame.core.errors import DivergedError, ModelError
 
 if TYPE_CHECKING:
     from closesesame.data import Dataset, Splits
@@ -38,7 +38,8 @@ def train(
     """Train a model on the training part of a data set, and measure it on the test part.
 
     With '--untrusted' or a method the training set is not trusted: the method tries to learn no backdoor from
-    it.
+    it. A model that cannot be measured, since it answers the same to every clip, is written, and the command
+    ends with an error.
 
     Args:
         out: Folder for the model: config.json and model.safetensors.
@@ -81,7 +82,10 @@ def train(
     try:
         scores = Exam(splits.test).score(trained)
     except ModelError as error:
-        raise ModelError(f"{error}; it was written to {out}, and needs a longer training") from None
+        longer = "" if isinstance(error, DivergedError) else "train longer (--set epochs=...), and "
+        raise ModelError(
+            f"{error}; it was written to {out} to be looked at: {longer}replace it there with --force"
+        ) from None
     found = {"model": str(out), "parameters": sum(p.numel() for p in trained.parameters())}
     found |= {name: made[name] for name in ("method", "chosen") if name in made}
     remarks = {"remarks": made["remarks"]} if "remarks" in made else {}  # notes already, but in the JSON
