@@ -65,12 +65,12 @@ def short(error: BaseException) -> str:
     return said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
 
 
-def nearest(wrong: str, right: Iterable[str]) -> str:
+def nearest(wrong: str, right: Iterable[str], most: int = 30) -> str:
     """Ends a sentence about an unknown name: the nearest known one, and all of them if they are few."""
     import difflib
 
     known = sorted(right)
     close = difflib.get_close_matches(wrong, known, n=1)
     hint = f"; did you mean {cut(close[0])!r}?" if close else ""
-    shown = listed(known, 30) if len(known) <= 30 else f"{len(known)} names"
+    shown = listed(known, most) if len(known) <= most else f"{len(known)} names"
     return f"known are {shown}{hint}" if known else "none is known"

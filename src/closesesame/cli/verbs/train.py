@@ -1,6 +1,6 @@
 """The command that trains a model."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,10 @@ from closesesame.cli.inputs import clean_for, device_of, load, settings_of, sour
 from closesesame.cli.options import AUDIO, AudioOptions, CleanOptions, Data, Device, Force, Set
 from closesesame.cli.outputs import history, model_folder
 from closesesame.cli.printing import Answer, facts, notes
-from closesesame.core.errors import DivergedError, ModelError
+from closesesame.core.errors import DivergedError, ModelError, SettingError, cut, nearest
 
 if TYPE_CHECKING:
+    from closesesame.core.method import Method
     from closesesame.data import Dataset, Splits
     from closesesame.models import Architecture, Classifier
     from closesesame.robust_training import RobustTraining
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SAFE = "safe"
 """The robust training if none is named."""
+MOST_SETTINGS = 100
+"""So many are all named to one who asks for another."""
 
 
 @command("train")
@@ -95,17 +98,37 @@ def train(
 def _methods(
     model: str, method: str | None, given: dict[str, object]
 ) -> "tuple[Architecture, Training, RobustTraining | None]":
-    """What the settings are of: the training, the method if there is one, and the rest the architecture."""
+    """What the settings are of: the training, the method if there is one, and the rest the architecture.
+
+    Raises:
+        SettingError: if one is of none of them.
+    """
     from closesesame.models import ARCHITECTURES
     from closesesame.robust_training import ROBUST_TRAININGS
     from closesesame.training import Training
 
+    robust_kind = [] if method is None else [ROBUST_TRAININGS[method]]
+    _refuse_unknown(given, [*robust_kind, Training, ARCHITECTURES[model]])
     training = Training.parse(_taken(given, Training.model_fields))
     robust = None
     if method is not None:
         own = _taken(given, ROBUST_TRAININGS[method].model_fields)
         robust = ROBUST_TRAININGS.make(method, {"training": training} | own)
     return ARCHITECTURES.make(model, given), training, robust
+
+
+def _refuse_unknown(given: Collection[str], kinds: "Sequence[type[Method]]") -> None:
+    """Refuses a setting that none of these has; it names what they all have.
+
+    Raises:
+        SettingError: if there is one.
+    """
+    known = {name for kind in kinds for name in kind.model_fields}
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        *names, last = (kind.__name__ for kind in kinds)
+        said = nearest(unknown[0], known, MOST_SETTINGS)
+        raise SettingError(f"neither {', '.join(names)} nor {last} has a setting {cut(unknown[0])!r}; {said}")
 
 
 def _taken(given: dict[str, object], fields: Collection[str]) -> dict[str, object]:
