@@ -5,9 +5,10 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType, NoneType
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from types import ModuleType, NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -36,10 +37,18 @@ class Method(Settings):
     def parse(cls: type[M], settings: Mapping[str, object]) -> M:
         """Makes the method from text, each value read by the type of its field (`--set field=value`).
 
+        A list of plain items is text with commas, or JSON; what holds more is JSON.
+
         Raises:
             SettingError: if a field is unknown or its value does not fit.
         """
-        return cls(**{field: _read(value, cls.model_fields.get(field)) for field, value in settings.items()})
+        given = {}
+        for name, value in settings.items():
+            field = cls.model_fields.get(name)
+            given[name] = read = _read(value, field)
+            if isinstance(value, str) and field is not None and not _may_be(read, field):
+                raise SettingError(f"{cls.__name__}.{name} must be {_how(name, field)}, got {cut(value)!r}")
+        return cls(**given)
 
     def settings(self) -> dict[str, Any]:
         """Returns all hyper-parameters as plain JSON values."""
@@ -81,14 +90,69 @@ class Method(Settings):
 
 
 def _read(value: object, field: FieldInfo | None) -> object:
-    """Parses lists and objects as JSON, `none` as None for optional fields; pydantic converts the rest."""
-    if isinstance(value, str) and value[:1] in {"[", "{"}:
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
+    """Parses lists and objects as JSON, `none` as None for optional fields, and lists of plain items.
+
+    pydantic converts the rest.
+    """
+    if not isinstance(value, str):
+        return value
     may_be_none = field is not None and NoneType in get_args(field.annotation)
-    return None if value == "none" and may_be_none else value
+    if value == "none" and may_be_none:
+        return None
+    if value[:1] in {"[", "{"}:
+        with suppress(ValueError):
+            return json.loads(value)
+    bare = value[1:-1] if value[:1] == "[" and value[-1:] == "]" else value  # a shell takes quotes away
+    if field is not None and _is_list_of_plain(field.annotation) and bare and bare[0] not in "[{":
+        return [item.strip().strip("\"'") for item in bare.split(",")]
+    return value
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types that a field may have: those of a union by themselves, and none that is None."""
+    union = get_origin(annotation) in {Union, UnionType}
+    return [kind for kind in (get_args(annotation) if union else [annotation]) if kind is not NoneType]
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) in {tuple, list}
+
+
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def _is_list_of_plain(annotation: Any) -> bool:
+    """Whether it is a list of numbers or words."""
+    kinds = _kinds(annotation)
+    items = [item for kind in kinds for item in get_args(kind)]
+    bare = [get_args(item)[0] if get_origin(item) is Annotated else item for item in items]
+    return all(map(_is_list, kinds)) and not any(_is_list(item) or _is_table(item) for item in bare)
+
+
+def _may_be(value: object, field: FieldInfo) -> bool:
+    """Whether a value that was read has the form of one of the types: a list, a table, or anything else."""
+    kinds = _kinds(field.annotation)
+    if value is None or not all(_is_list(kind) or _is_table(kind) for kind in kinds):
+        return True
+    return (isinstance(value, list) and any(map(_is_list, kinds))) or (
+        isinstance(value, dict) and any(map(_is_table, kinds))
+    )
+
+
+def _how(name: str, field: FieldInfo) -> str:
+    """What a list or a table must be, as a person types it."""
+    if _is_list_of_plain(field.annotation):
+        default = field.get_default(call_default_factory=True)
+        items = default if isinstance(default, tuple | list) and default else (1, 2)
+        return f"a list, such as --set {name}={','.join(map(str, items))}"
+    kind = _kinds(field.annotation)[0]
+    if _is_list(kind):
+        return f"a list in JSON, such as --set '{name}=[...]'"
+    inner = {} if get_origin(kind) is dict else kind.model_fields
+    first = next((key for key, one in inner.items() if isinstance(one.default, int | float | str)), "")
+    example = {first: inner[first].default} if first else {"NAME": 1}
+    return f"a table of names and values in JSON, such as --set '{name}={json.dumps(example)}'"
 
 
 def import_by_name(module: str) -> ModuleType:
