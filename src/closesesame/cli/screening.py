@@ -183,9 +183,7 @@ def _refuse_one_class(
         else f"{detection.name} screens training clips: add those of another class, or screen inputs with "
         "--model and a method for them (sesame list detection)"
     )
-    raise DataError(
-        f"{source.place} has one class, {cut(read.report.classes[0])!r}; two are needed, since {why}"
-    )
+    raise _one_class(read, source.place, why)
 
 
 def _read(source: Source) -> "Read":
