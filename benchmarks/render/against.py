@@ -368,8 +368,10 @@ def goals_of_safe(contents: Mapping[str, Mapping[str, Any]]) -> list[Goal]:
         worst = max(every, key=lambda key: getattr(every[key], name))
         made.append(Goal(f"{what}, worst case ({_where(worst)})", most, 100 * getattr(every[worst], name)))
     lost = cost_on_clean(contents, UNTRUSTED, SAFE)
-    for name in sorted(lost, key=lost.__getitem__)[-1:]:
-        made.append(Goal(f"ACC lost on clean data, worst of {len(lost)} ({name})", 1, 100 * lost[name]))
+    if lost:
+        worst_of = max(lost, key=lost.__getitem__)
+        what = f"ACC lost on clean data, worst of {len(lost)} ({worst_of})"
+        made.append(Goal(what, 1, 100 * lost[worst_of]))
     longest = times_of_safe(contents)[-1:]
     return made + [Goal("time over plain training, worst case", SAFE_TIMES, times) for times in longest]
 

@@ -114,6 +114,7 @@ PAGES = {
         "A detection judges every clip; poisoned is positive.",
         {
             "courses": "What is learned first: robust trainings epoch by epoch",
+            "untrusted_several": "Four backdoors at once: plain training and safe",
             "peers_art": "Beside the detectors of ART, on embedded speech",
         },
         ("robust_training", "detection"),
