@@ -45,6 +45,8 @@ UNMOVED = "feature_collision: no movement"
 MINUTE_S = 60
 AUROC_GOALS = {False: ("where labels are changed", 0.97), True: ("where none is", 0.85)}
 """By whether an attack keeps labels, that in words, and the AUROC that dynamics shall reach under each."""
+FASTER_THAN_ART = 3
+"""How many times as fast as the detectors of ART ours shall be."""
 FLAGGED_GOAL = 0.01
 """The share of clean data that it may flag."""
 
@@ -491,17 +493,30 @@ def _gate(contents: Contents) -> Iterator[Answer]:
     )
 
 
-def _peers(contents: Contents) -> Iterator[Answer]:
-    rows = [row for row in contents["peers_art"]["rows"] if row["tpr"] is not None]
+def beside_art(contents: Contents) -> Iterator[Answer]:
+    """What our detectors and those of the Adversarial Robustness Toolbox find, and how long they take."""
+    every = contents["peers_art"]["rows"]
+    rows = [row for row in every if row["tpr"] is not None]
     last = max(row["poisoning_rate"] for row in rows)
     said = [
         f"{row['detector']} finds {_percent(row['tpr'])} of the poisoned clips and flags "
         f"{_percent(row['fpr'])} of the clean ones"
         for row in where(rows, poisoning_rate=last)
     ]
+    times = [
+        theirs["seconds"] / row["seconds"]
+        for row in every
+        for theirs in where(
+            every,
+            detector=row["detector"].replace("closesesame", "ART"),
+            poisoning_rate=row["poisoning_rate"],
+        )
+        if theirs is not row
+    ]
     yield Answer(
         "What do detectors find beside those of ART, on the same arrays?",
-        f"With {100 * last:g} % poisoned: {'; '.join(said)}.",
+        f"With {100 * last:g} % poisoned: {'; '.join(said)}. Those of ART take {min(times):.1f} to "
+        f"{max(times):.1f} times as long as ours of the same paper (goal: {FASTER_THAN_ART} times or more).",
         "untrusted",
     )
 
@@ -546,7 +561,7 @@ QUESTIONS: tuple[Callable[[Contents], Iterator[Answer]], ...] = (
     _asap,
     _enhancer,
     _gate,
-    _peers,
+    beside_art,
     _engine,
 )
 
