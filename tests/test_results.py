@@ -222,8 +222,8 @@ def test_time_beside_art_is_that_of_the_detector_of_the_same_paper_on_the_same_a
     assert said.words == (
         "With 5 % poisoned: ART strip finds 50.0 % of the poisoned clips and flags 25.0 % of the clean ones; "
         "closesesame strip finds 50.0 % of the poisoned clips and flags 25.0 % of the clean ones; "
-        "closesesame dynamics finds 50.0 % of the poisoned clips and flags 25.0 % of the clean ones. Those of "
-        "ART take "
+        "closesesame dynamics finds 50.0 % of the poisoned clips and flags 25.0 % of the clean ones. "
+        "Those of ART take "
         "2.5 to 4.0 times as long as ours of the same paper (goal: 3 times or more)."
     )
 

@@ -298,7 +298,7 @@ def planned_from(recipe: Path, data: Path) -> list[Job]:
 
 
 def course(clean: list[float], poisoned: list[float]) -> dict[str, list[float]]:
-    other = {name: [0.1, 0.2, 0.3, 0.4] for name in ("acc", "asr", "ra")}
+    other = {"acc": [0.1, 0.2, 0.3, 0.4], "asr": [0.2, 0.3, 0.4, 0.5], "ra": [0.1, 0.2, 0.3, 0.4]}
     return {**other, "clean_fitted": clean, "poisoned_fitted": poisoned}
 
 
@@ -329,8 +329,10 @@ def test_what_is_learned_first_is_told_attack_by_attack() -> None:
     for attack, first in (("loud", "poisoned"), ("soft", "clean"), ("even", "together")):
         assert re.search(rf"\| {attack} \|.*\| 1 \| 1 \| {first} \|", text)
     assert (
-        "| resnet | dlp | hum | 5 % | 0 | 20 / 20 / 20 | 40 / 40 / 40 | 20 / 20 / 20 | 40 / 40 / 40 |" in text
+        "| resnet | dlp | hum | 5 % | 0 | 20 / 30 / 20 | 40 / 50 / 40 | 20 / 30 / 20 | 40 / 50 / 40 |" in text
     )
+    for stage in ("SL", "AU"):
+        assert f"| resnet | dlp | hum | 5 % | {stage} | 10/20, 20/30, 30/40, 40/50 |" in text
     drawing = drawn_courses.learned(content)
     assert drawing.count("<polyline") == 2 * 7 + 2
     x, y = drawn_courses.LEFT + drawn_courses.PANEL / 4, drawn_courses.TOP + 16 + drawn_courses.TALL * 0.8

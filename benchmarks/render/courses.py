@@ -25,7 +25,7 @@ def section(content: Mapping[str, Any]) -> list[str]:
     parts = [content["about"], learned_first(where(rows, method=PLAIN))]
     parts.append(f"![{TITLE}]({content['recipe']}.svg)")
     if others := [row for row in rows if row["method"] != PLAIN]:
-        parts += [stages_about(others), by_stage(others)]
+        parts += [stages_about(others), by_stage(others), by_epoch(others)]
     return parts
 
 
@@ -97,6 +97,19 @@ def by_stage(rows: Sequence[Row]) -> str:
             cells += [_at(course, lasting // 2 - 1), _at(course, lasting - 1)]
         lines.append(cells)
     return table(head, lines)
+
+
+def by_epoch(rows: Sequence[Row]) -> str:
+    """A line an attack, method and stage: ACC and ASR after each epoch of it."""
+    lines = []
+    for row in rows:
+        for stage, course in row["course"].items():
+            pairs = zip(course["acc"], course["asr"], strict=True)
+            cells = [row["model"], row["method"], row["attack"], f"{100 * row['poisoning_rate']:g} %"]
+            lines.append([*cells, stage, ", ".join(f"{_said(acc)}/{_said(asr)}" for acc, asr in pairs)])
+    head = ["model", "method", "attack", "poisoning rate", "stage", "after each epoch"]
+    words = f"{ACC.name} / {ASR.name} after every epoch"
+    return f"<details><summary>{words}</summary>\n\n{table(head, lines)}\n\n</details>"
 
 
 def _at(course: Mapping[str, Sequence[float | None]] | None, epoch: int) -> str:
