@@ -310,9 +310,9 @@ def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
         {"detections_test": content(*dirty, *clean, other), "clean_label_test": content(*apart)}
     )
     assert said.words == (
-        "Where labels are changed, the lowest mean AUROC of 3 attacks is 0.930, under warp (goal: 0.97); "
-        "where none is, the lowest mean AUROC of 3 attacks is 0.600, under sig (goal: 0.85); of clean data "
-        "it flags 2.0 % or less at its own threshold (goal: 1.0 %)."
+        "Where labels are changed, the lowest mean AUROC of 3 attacks is 0.930, under warp (2 seeds; "
+        "goal: 0.97); where none is, the lowest mean AUROC of 3 attacks is 0.600, under sig (1 seed; goal: "
+        "0.85); of clean data it flags 2.0 % or less at its own threshold (1 seed; goal: 1.0 %)."
     )
     assert list(dynamics({"detections_test": content(other)})) == []
 
@@ -329,6 +329,8 @@ def test_the_order_of_learning_is_told_by_attack() -> None:
     assert said.words.startswith(
         "Under a and c poisoned clips come first, under b clean clips do and under d neither do. What"
     )
+    (said,) = learned_first({"courses": {"rows": [*rows, plain("flowmur", 0.6, 0.9)]}})
+    assert "under d neither do. Those of flowmur are of one class, and keep their labels. What" in said.words
     assert list(learned_first({})) == []
 
 

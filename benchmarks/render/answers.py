@@ -263,8 +263,8 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
     """Whether our detection reaches its goals: its lowest AUROC, and how much clean data it flags."""
     grids = [contents[grid]["rows"] for grid in ("detections_test", "clean_label_test") if grid in contents]
     mine = where(measured(list(chain.from_iterable(grids))), method="dynamics")
-    of_clean = [row.get(FPR_AT_OWN.key) for row in poisoned(mine, wanted=False)]
-    flagged = [share for share in of_clean if share is not None]
+    of_clean = poisoned(mine, wanted=False)
+    flagged = [share for row in of_clean if (share := row.get(FPR_AT_OWN.key)) is not None]
     said = []
     for kept, (labels, goal) in AUROC_GOALS.items():
         rows = [row for row in poisoned(mine) if keeps_labels(row) == kept]
@@ -273,12 +273,13 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
             worst = min(means, key=lambda attack: means[attack])
             said.append(
                 f"{labels}, the lowest mean AUROC of {counted(len(means), 'attack')} is "
-                f"{AUROC.said(means[worst])}, under {worst} (goal: {goal:g})"
+                f"{AUROC.said(means[worst])}, under {worst} ({_seeds(where(rows, attack=worst))}; "
+                f"goal: {goal:g})"
             )
     if flagged:
         said.append(
-            f"of clean data it flags {_percent(max(flagged))} or less at its own threshold (goal: "
-            f"{_percent(FLAGGED_GOAL)})"
+            f"of clean data it flags {_percent(max(flagged))} or less at its own threshold "
+            f"({_seeds(of_clean)}; goal: {_percent(FLAGGED_GOAL)})"
         )
     if said:
         words = "; ".join(said)
@@ -289,11 +290,18 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
         )
 
 
+def _seeds(rows: Rows) -> str:
+    return counted(len(distinct(rows, "seed")), "seed")
+
+
 def keeps_labels(row: Row) -> bool:
     """Whether the attack of a row poisons clips of the target class alone, and changes no label."""
     settings = row["attack_settings"]
-    usual = ATTACKS[settings["name"]].model_fields["label_mode"].default
-    return bool(settings.get("label_mode", usual) == "clean_label")
+    return bool(settings.get("label_mode", _usual_labels(settings["name"])) == "clean_label")
+
+
+def _usual_labels(attack: str) -> object:
+    return ATTACKS[attack].model_fields["label_mode"].default if attack in ATTACKS else None
 
 
 def learned_first(contents: Contents) -> Iterator[Answer]:
@@ -306,9 +314,11 @@ def learned_first(contents: Contents) -> Iterator[Answer]:
             "together": "neither do",
         }
         said = [f"under {_listed(found[kind])} {words}" for kind, words in kinds.items() if kind in found]
+        kept = [name for some in found.values() for name in some if _usual_labels(name) == "clean_label"]
+        same = f"Those of {_listed(kept)} are of one class, and keep their labels. " if kept else ""
         yield Answer(
             "Does plain training learn poisoned clips first, as ABL and DLP take it to do?",
-            f"U{_listed(said)[1:]}. What each stage of DLP and ABL leaves stands in the tables.",
+            f"U{_listed(said)[1:]}. {same}What each stage of DLP and ABL leaves stands in the tables.",
             "untrusted",
         )
 
