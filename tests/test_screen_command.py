@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from closesesame.data import Dataset, load_splits
-from closesesame.detection import Detection, load_suspicion
+from closesesame.detection import Detection, Dynamics, load_suspicion
 from closesesame.models import Classifier, load_model
 from tests.commands import FAST, FolderOf, Sesame
 
@@ -419,6 +419,15 @@ def test_what_is_finished_is_scored_again_only_if_something_is_new(
     state = {name: value + 1e-3 if value.is_floating_point() else value for name, value in state.items()}
     save_file(state, model / WEIGHTS)
     assert scored("--force") == 1
+
+
+def test_unless_told_otherwise_it_screens_with_dynamics_and_its_own_threshold(
+    sesame: Sesame, clips: Path, model: Path, tmp_path: Path
+) -> None:
+    quick = [f"{name}={json.dumps(value)}" for name, value in Dynamics.quick.items()]
+    words = [word for setting in quick for word in ("--set", setting)]
+    found = sesame.json("screen", clips, tmp_path / "out", "--model", model, *words)
+    assert (found["method"], found["threshold"]) == ("dynamics", Dynamics().threshold)
 
 
 # --- what is refused ------------------------------------------------------------------------------------
