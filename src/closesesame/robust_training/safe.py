@@ -11,6 +11,10 @@ all clips and is the most accurate; but only what it says, since features of a m
 of that on. So it costs next to no accuracy on words and digits if there was no poison; a model that tells
 speakers apart loses some points.
 
+Which clips are poisoned is a matter of the clips. So in sound a ResNet chooses them, whatever network is
+trained: one that learns slowly does not tell which clips are learned first and last, and a large one takes
+long. Another network is trained on all clips, and repaired once, with the last clips.
+
 Poisoned clips whose labels are right pass every check of answers. So in every repair a clip is heard with the
 quiet cells of another one, unless the model needs these, and what lies under the speech is hardly learned.
 And where the quiet cells of a part of a class make a model answer it in other clips, that part is never
@@ -19,7 +23,7 @@ learned from; the remarks say so, since a part that was recorded elsewhere looks
 
 import copy
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -28,13 +32,15 @@ from torch.nn import functional as F
 from closesesame.core.bounds import LossWeight, Steps
 from closesesame.core.errors import counted, listed
 from closesesame.data import Dataset
-from closesesame.models import Architecture, Classifier
-from closesesame.training import predict, train
+from closesesame.models import Architecture, Classifier, ResNet
+from closesesame.training import Training, predict, train
 from closesesame.training.ordinary import OrdinaryRepair, best_known, overlooked
 from closesesame.training.selfdistillation import exchange_remarks
 
 from .base import RobustTraining, Watch
 
+LENGTH = ("epochs", "steps", "batch_size", "precision", "device")
+"""What the training of the network that chooses takes from that of the one that is trained."""
 REPORTED = ("believed_clips", "batches", "known_without_quiet", "exchanged")
 """Of the last repair."""
 
@@ -56,6 +62,11 @@ class Safe(RobustTraining, OrdinaryRepair):
         "splices": 4,
     }
 
+    chooser: Literal["resnet", "own"] = Field(
+        "resnet",
+        description="which network chooses the clips: a ResNet, or one like that which is trained, as it is "
+        "with anything but sound",
+    )
     repair_steps: Steps = Field(500, description="batches of the last repair")
     last_share: float = Field(
         1.0,
@@ -76,18 +87,29 @@ class Safe(RobustTraining, OrdinaryRepair):
         seed: int,
         watch: Watch,
     ) -> tuple[Classifier, dict[str, Any]]:
-        """Eight trainings, or more if a repair learns too little or a label is far larger than others."""
+        """Eight trainings, or more if a repair learns too little or a label is far larger than others.
+
+        If another network chooses, there is one more, `training of the chooser`.
+        """
         del clean
         look = partial(watch, "training")
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)
-        model = copy.deepcopy(trained)
-        never, counts = self.repair_with_ordinary(model, untrusted, self.training, seed, watch)
+        is_like = isinstance(architecture, ResNet) or untrusted.sample_rate is None
+        if itself := is_like or self.chooser == "own":
+            model, training = copy.deepcopy(trained), self.training
+        else:
+            training = Training(**{name: getattr(self.training, name) for name in LENGTH})
+            look = partial(watch, "training of the chooser")
+            model = train(ResNet(), untrusted, training, seed=seed, after_epoch=look)
+        never, counts = self.repair_with_ordinary(model, untrusted, training, seed, watch)
         said, labels = predict(model, untrusted).double(), untrusted.labels
         losses = F.cross_entropy(said, labels, reduction="none")
         known = best_known(losses, labels, self.last_share, self.ordinary_least, never)
         missed = overlooked(said, labels) if self.last_overlooked else known[:0]
         missed = missed[~never[missed]]
         last = untrusted.take(torch.cat([known, missed]).unique())
+        if not itself:
+            model = copy.deepcopy(trained)
         repair = self.model_copy(update={"feature_weight": self.last_feature_weight}).repair_with(
             model, last, self.training, self.repair_steps, seed, "repair 3", watch, teacher=trained
         )
