@@ -1,19 +1,23 @@
 """Safe: its trainings, and what they leave of a backdoor."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from closesesame.data import Dataset, Splits
-from closesesame.models import Classifier
+from closesesame.models import Classifier, ResNet, SmallCNN
 from closesesame.robust_training import Plain, Safe, safe
 from closesesame.training import Training, accuracy, ordinary, predict, train
 from closesesame.training.ordinary import OrdinaryRepair, best_known, losses_of
 from closesesame.training.quiet import UnderSpeech
 from tests.conftest import QUICK, SMALL
 from tests.removal.tiny import assert_same
+
+OTHER = SmallCNN(bands=40)
+COUNTED = ("ordinary_clips", "passed_clips", "second_clips", "last_clips", "overlooked_clips")
 
 pytestmark = pytest.mark.usefixtures("in_fp32")
 
@@ -61,6 +65,43 @@ def test_plain_training_is_followed_by_three_repairs(tones: Splits, monkeypatch:
     assert (stages["training"], stages["slow"], stages["strong"]) == (2, 2, 3)
     strict = robust.model_copy(update={"last_overlooked": False}).train(SMALL, data, 3)
     assert (strict.chosen["last_clips"], strict.chosen["overlooked_clips"]) == (len(known), 0)
+
+
+def test_a_resnet_chooses_the_clips_that_another_network_is_repaired_with(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tones.train.take(torch.arange(64))
+    settings = {"slow_epochs": 1, "strong_epochs": 2, "check_steps": 2, "first_steps": 2, "splices": 8}
+    training = Training(epochs=2, batch_size=32, lr=0.01, augmentation="none")
+    robust = Safe(training=training, repair_steps=3, **settings)
+    repaired: list[tuple[str, Classifier, Classifier | None, torch.Tensor]] = []
+    plainly = OrdinaryRepair.repair_with
+
+    def noted(self: OrdinaryRepair, model: Classifier, clips: Dataset, *given: Any, **more: Any) -> Any:
+        before = copy.deepcopy(model)
+        done = plainly(self, model, clips, *given, **more)
+        repaired.append((given[3], before, more.get("teacher"), clips.inputs[:]))
+        return done
+
+    monkeypatch.setattr(OrdinaryRepair, "repair_with", noted)
+    told: list[str] = []
+    made = robust.train(OTHER, data, 3, watch=lambda stage, *_: told.append(stage))
+    assert made.model.card.architecture == OTHER.name
+    assert list(dict.fromkeys(told))[:3] == ["training", "training of the chooser", "slow"]
+    *choosing, (stage, before, teacher, last) = repaired
+    assert (stage, len(choosing)) == ("repair 3", 4)
+    assert {model.card.architecture for _, model, *_ in choosing} == {"resnet"}
+    assert teacher is not None
+    for model in (before, teacher):  # it begins anew from what was trained on all clips
+        assert_same(model, train(OTHER, data, training, seed=3))
+    as_usual = Training(epochs=2, batch_size=32)
+    assert_same(choosing[0][1], train(ResNet(), data, as_usual, seed=3))
+    chosen = Safe(training=as_usual, repair_steps=3, **settings).train(ResNet(), data, 3).chosen
+    assert {name: made.chosen[name] for name in COUNTED} == {name: chosen[name] for name in COUNTED}
+    assert torch.equal(repaired[-1][3], last)  # the same clips as if a ResNet were trained
+    repaired.clear()
+    robust.model_copy(update={"chooser": "own"}).train(OTHER, data, 3)
+    assert {model.card.architecture for _, model, *_ in repaired} == {OTHER.name}
 
 
 def test_published_figures_rest_on_these_defaults() -> None:
