@@ -1,13 +1,14 @@
 """Features without labels: the loss by hand, and that labels are not looked at."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from closesesame.models import Classifier
 from closesesame.robust_training.common.contrast import contrast, learn_features
-from closesesame.training import Training
+from closesesame.training import Batch, Training
 from tests.removal.tiny import state, vectors
 from tests.robust_training.tiny import FAST, Little
 
@@ -22,7 +23,8 @@ def test_the_other_view_of_a_clip_is_to_be_found_among_all_other_views() -> None
         return -math.log(near[0] / sum(near))
 
     by_hand = term(60, 90, 120) + term(30, 90, 30) + term(60, 30, 60) + term(30, 120, 60)
-    assert float(contrast(features, 0.5)) == pytest.approx(by_hand / 4, rel=1e-5)
+    batch = Batch(torch.zeros(2, 5), torch.zeros(2, dtype=torch.long), torch.tensor([7, 4]))
+    assert float(contrast(features, batch, 0.5)) == pytest.approx(by_hand / 4, rel=1e-5)
 
 
 def made(temperature: float = 0.5, *, turned: bool = False, epochs: int = 3, **more: object) -> Classifier:
@@ -33,9 +35,8 @@ def made(temperature: float = 0.5, *, turned: bool = False, epochs: int = 3, **m
     learn_features(
         model,
         data,
-        FAST.model_copy(update={"steps": 1, **more}),
-        epochs=epochs,
-        temperature=temperature,
+        FAST.model_copy(update={"epochs": epochs, **more}),
+        loss=partial(contrast, temperature=temperature),
         augmentation="strong",
         seed=1,
         after_epoch=lambda epoch, _: told.append(epoch),
@@ -63,9 +64,8 @@ def test_views_are_augmented_though_the_training_is_not() -> None:
         learn_features(
             model,
             data,
-            FAST,
-            epochs=2,
-            temperature=0.5,
+            FAST.for_epochs(2),
+            loss=partial(contrast, temperature=0.5),
             augmentation=augmentation,
             seed=1,
         )

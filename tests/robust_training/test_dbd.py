@@ -6,6 +6,7 @@ import torch
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
 from closesesame.robust_training import DBD, Plain
+from closesesame.robust_training.common.contrast import contrast
 from closesesame.robust_training.common.splitting import lowest, symmetric_losses
 from closesesame.robust_training.dbd import learn_head
 from closesesame.training import Batch, accuracy, predict
@@ -42,7 +43,9 @@ def test_each_part_gets_its_settings_and_the_last_layer_is_trained_alone() -> No
     assert told == [(stage, epoch) for stage, last in lengths.items() for epoch in range(1, last + 1)]
     found = {name: (given, more) for name, given, more in calls}
     given, more = found["learn_features"]
-    assert (more["epochs"], more["temperature"], more["augmentation"]) == (3, 0.2, "light")
+    assert given[2] == FAST.model_copy(update={"epochs": 3})
+    assert more["augmentation"] == "light"
+    assert (more["loss"].func, more["loss"].keywords) == (contrast, {"temperature": 0.2})
     given, more = found["fit"]
     assert given[1] is data
     assert given[2] == FAST.model_copy(update={"epochs": 4})

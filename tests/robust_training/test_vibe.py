@@ -8,7 +8,12 @@ from torch.nn import functional as F
 
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
+<<<<<<< HEAD
 from closesesame.robust_training import VIBE, vibe
+=======
+from closesesame.robust_training import VIBE
+from closesesame.robust_training.common.contrast import contrast
+>>>>>>> e7b76c6 (dst: D-ST, features by semi-supervised contrastive learning and a last layer that avoids what counts as poisoned; how clips are told apart is shared with dbr)
 from closesesame.robust_training.vibe import Inference, transported
 from closesesame.training import Batch, accuracy, predict
 from closesesame.training.features import features_of
@@ -129,7 +134,8 @@ def test_features_are_learned_without_labels_first_and_may_stay_as_they_are(froz
     assert told == [("features", 1), ("features", 2), ("features", 3), ("inference", 1), ("inference", 2)]
     (_, given, more), (_, fitted, _) = calls
     assert given[1] is fitted[1] is data
-    assert (more["epochs"], more["temperature"], more["augmentation"]) == (3, 0.2, "varied")
+    assert (given[2].epochs, more["augmentation"]) == (3, "varied")
+    assert (more["loss"].func, more["loss"].keywords) == (contrast, {"temperature": 0.2})
     assert fitted[2] == method.training
     names = ("body.first.weight", "body.norm.running_mean")
     assert all(torch.equal(kept[2][name], made.model.state_dict()[name]) is frozen for name in names)

@@ -21,10 +21,11 @@ FAST = Training(epochs=10, batch_size=30, lr=0.02, augmentation="none", precisio
 
 
 class Noisy(Identity):
-    """Its light augmentation is a little noise, its strong one more, and half of the triggers are lost."""
+    """Light is a little noise, strong is more and loses half of the triggers, crowded loses all of them."""
 
     def augmentation(self, strength: str) -> Augmentation | None:
-        return {"none": None, "light": light, "strong": strong, "varied": strong}[strength]
+        of_name = {"none": None, "light": light, "strong": strong, "varied": strong, "crowded": crowded}
+        return of_name[strength]
 
 
 def light(features: Tensor, rng: Generator) -> Tensor:
@@ -34,6 +35,12 @@ def light(features: Tensor, rng: Generator) -> Tensor:
 def strong(features: Tensor, rng: Generator) -> Tensor:
     varied = features + 0.2 * torch.randn(features.shape, generator=rng)
     varied[:, TRIGGER] *= torch.rand(len(features), generator=rng) < 0.5
+    return varied
+
+
+def crowded(features: Tensor, rng: Generator) -> Tensor:
+    varied = light(features, rng)
+    varied[:, TRIGGER] = 0
     return varied
 
 

@@ -155,7 +155,7 @@ def supervised_contrast(features: Tensor, classes: Labels, temperature: float) -
         classes: of the examples.
         temperature: that cosines are divided by.
     """
-    return contrastive_loss(features.flatten(1).repeat(2, 1), classes.repeat(2), temperature)
+    return contrastive_loss(features.flatten(1).repeat(2, 1), classes.repeat(2), temperature).mean()
 
 
 class UNet(nn.Module):

@@ -8,6 +8,7 @@ from .base import RobustTraining, TrainedRobustly, Watch
 from .dbd import DBD
 from .dbr import DBR
 from .dlp import DLP
+from .dst import DST
 from .pdb import PDB
 from .plain import Plain
 from .safe import Safe
@@ -27,6 +28,7 @@ ROBUST_TRAININGS: Registry[RobustTraining] = Registry(
     ASD,
     DBD,
     DBR,
+    DST,
 )
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "DBD",
     "DBR",
     "DLP",
+    "DST",
     "PDB",
     "ROBUST_TRAININGS",
     "VIBE",

@@ -28,7 +28,7 @@ from closesesame.training.fixmatch import FixMatch, FixMatchRule
 from closesesame.training.steps import training_only
 
 from .base import RobustTraining, Watch
-from .common.contrast import Contrast, learn_features
+from .common.contrast import Contrast, contrast, learn_features
 from .common.splitting import lowest, symmetric_losses
 
 
@@ -57,9 +57,8 @@ class DBD(RobustTraining, Contrast):
         learn_features(
             model,
             untrusted,
-            self.training,
-            epochs=self.feature_epochs,
-            temperature=self.temperature,
+            self.training.for_epochs(self.feature_epochs),
+            loss=partial(contrast, temperature=self.temperature),
             augmentation=self.view_augmentation,
             seed=derive(seed, "features"),
             after_epoch=partial(watch, "features"),

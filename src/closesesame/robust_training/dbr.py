@@ -1,17 +1,14 @@
 """D-BR: unlearn the clips whose features are most sensitive to transformations, relearn the least sensitive.
 
 Chen, Wu, Wang, "Effective Backdoor Defense by Exploiting Sensitivity of Poisoned Samples", NeurIPS 2022, and
-the authors' code. A second network is trained for 2 epochs without augmentation, and for 10 epochs so that
-the mean features of the classes have a low cosine; the sensitivity of a clip (FCT) is the mean squared
-difference of its features and those of a transformed copy. The fifth of all clips with the lowest counts as
-clean, the twentieth with the highest as poisoned. A network that was trained on all clips then unlearns the
-poisoned and relearns the clean ones in turn, for 20 rounds at 1e-4, which have as many batches as epochs over
-2,500 and 10,000 pictures.
+the authors' code. Clips are told apart as `common.distinguishing` says. A network that was trained on all
+clips then unlearns the poisoned and relearns the clean ones in turn, for 20 rounds at 1e-4, which have as
+many batches as epochs over 2,500 and 10,000 pictures.
 
-Ours differs: pictures are rotated and sheared there, features are strongly augmented here; the authors keep
-the epoch with the best accuracy and ASR of the test set, here it is the last one; optimiser and learning rate
-of the trainings are those of `training`; SGD of the unlearning and relearning begins without momentum in each
-round; batch norms keep their statistics while it unlearns and relearns.
+Ours differs: pictures are rotated and sheared to tell them apart, features are strongly augmented here; the
+authors keep the epoch with the best accuracy and ASR of the test set, here it is the last one; optimiser and
+learning rate of the trainings are those of `training`; SGD of the unlearning and relearning begins without
+momentum in each round; batch norms keep their statistics while it unlearns and relearns.
 """
 
 from functools import partial
@@ -23,17 +20,14 @@ from closesesame.core.bounds import LearningRate, Steps
 from closesesame.core.seeding import derive
 from closesesame.data import Dataset
 from closesesame.models import Architecture, Classifier
-from closesesame.models.channels import head_in
-from closesesame.training import GradientRule, Training, fit, untrained
-from closesesame.training.features import feature_changes, feature_rule, likeness_of_means
-from closesesame.training.settings import Augmentation
+from closesesame.training import Training, fit, untrained
 
 from .base import RobustTraining, Watch
-from .common.splitting import lowest
+from .common.distinguishing import Distinguishing, distinguish
 from .common.unlearning import Unlearning, by_sgd, relearn, unlearn
 
 
-class DBR(RobustTraining):
+class DBR(RobustTraining, Distinguishing):
     """Train on all clips, then unlearn the most sensitive and relearn the least sensitive in turn."""
 
     name: ClassVar[str] = "dbr"
@@ -47,11 +41,6 @@ class DBR(RobustTraining):
         "relearning_steps": 1,
     }
 
-    label_epochs: int = Field(2, ge=1, le=10_000, description="of the second network, on the labels")
-    centre_epochs: int = Field(10, ge=0, le=10_000, description="of it, on the cosines of class means")
-    transformation: Augmentation = Field("strong", description="of the features that are compared")
-    clean_share: float = Field(0.2, gt=0, le=1, description="share of all clips to relearn")
-    poisoned_share: float = Field(0.05, gt=0, le=1, description="share of all clips to unlearn")
     unlearning: Unlearning = Field("ascent", description="by gradient ascent, or by -log(1 - p)")
     rounds: int = Field(20, ge=0, le=10_000, description="of unlearning and relearning in turn")
     unlearning_steps: Steps = Field(20, description="batches of 128 to unlearn in a round")
@@ -68,13 +57,9 @@ class DBR(RobustTraining):
     ) -> tuple[Classifier, dict[str, Any]]:
         """Two networks; the first is thrown away."""
         del clean
-        device = self.training.device
-        second = untrained(architecture, untrusted, seed=derive(seed, "second network"), device=device)
-        self.spread(second, untrusted, seed, watch)
-        changes = feature_changes(second, untrusted, self.transformation, 1, derive(seed, "transformations"))
-        poisoned = untrusted.where(lowest(-changes, max(self.poisoned_share, 2 / len(untrusted))))
-        believed = untrusted.where(lowest(changes, max(self.clean_share, 2 / len(untrusted))))
-        model = untrained(architecture, untrusted, seed=seed, device=device)
+        told = distinguish(self, architecture, untrusted, self.training, seed=seed, watch=watch)
+        poisoned, believed = untrusted.where(told.poisoned), untrusted.where(told.clean)
+        model = untrained(architecture, untrusted, seed=seed, device=self.training.device)
         fit(model, untrusted, self.training, seed=seed, after_epoch=partial(watch, "training"))
         away, back = map(self._repair, (self.unlearning_steps, self.relearning_steps))
         for number in range(1, self.rounds + 1):
@@ -90,21 +75,3 @@ class DBR(RobustTraining):
         return by_sgd(
             self.training, steps=steps, lr=self.repair_lr, weight_decay=5e-4, augmentation=augmentation
         )
-
-    def spread(self, model: Classifier, untrusted: Dataset, seed: int, watch: Watch) -> None:
-        """Trains the second network: poisoned clips come to stand away from clean ones of their label."""
-        parts = (("labels", self.label_epochs, None), ("centres", self.centre_epochs, centre_rule(model)))
-        for name, epochs, rule in parts:
-            fit(
-                model,
-                untrusted,
-                self.training.for_epochs(epochs, augmentation="none"),
-                seed=derive(seed, name),
-                gradient=rule,
-                after_epoch=partial(watch, name),
-            )
-
-
-def centre_rule(model: Classifier) -> GradientRule:
-    """The gradient of the mean cosine between the mean features of any two classes of a batch."""
-    return feature_rule(head_in(model), likeness_of_means)

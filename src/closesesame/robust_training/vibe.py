@@ -37,7 +37,7 @@ from closesesame.training.features import features_of
 from closesesame.training.steps import training_only
 
 from .base import RobustTraining, Watch
-from .common.contrast import Contrast, learn_features
+from .common.contrast import Contrast, contrast, learn_features
 
 Scores = Float[Tensor, "n class"]
 
@@ -69,9 +69,8 @@ class VIBE(RobustTraining, Contrast):
         learn_features(
             model,
             untrusted,
-            self.training,
-            epochs=self.feature_epochs,
-            temperature=self.temperature,
+            self.training.for_epochs(self.feature_epochs),
+            loss=partial(contrast, temperature=self.temperature),
             augmentation=self.view_augmentation,
             seed=derive(seed, "features"),
             after_epoch=partial(watch, "features"),

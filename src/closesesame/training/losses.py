@@ -34,8 +34,8 @@ def complement_loss(logits: Logits, classes: Labels) -> PerUnit:
 
 def contrastive_loss(
     features: Float[Tensor, "example unit"], classes: Labels, temperature: float
-) -> Float[Tensor, ""]:
-    """The mean of -log softmax(cosine / temperature) over all others at those of the same class.
+) -> Float[Tensor, " example"]:
+    """-log softmax(cosine / temperature) over all others, as a mean over those of the same class, of each.
 
     Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, arXiv:2004.11362.
 
@@ -48,4 +48,4 @@ def contrastive_loss(
     itself = torch.eye(len(units), dtype=torch.bool, device=units.device)
     alike = (classes[:, None] == classes) & ~itself
     shares = F.log_softmax((units @ units.T / temperature).masked_fill(itself, -torch.inf), 1)
-    return -(shares.masked_fill(~alike, 0).sum(1) / alike.sum(1)).mean()
+    return -shares.masked_fill(~alike, 0).sum(1) / alike.sum(1)

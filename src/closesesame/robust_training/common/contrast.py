@@ -6,6 +6,8 @@ is no projection behind the features, so nothing of the network is thrown away; 
 speech is.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from closesesame.core.seeding import generator
 from closesesame.core.settings import Settings
+from closesesame.core.types import Labels
 from closesesame.data import Dataset
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
@@ -20,6 +23,9 @@ from closesesame.models.hooks import inputs_of
 from closesesame.training import AfterEpoch, Batch, Training, fit
 from closesesame.training.losses import contrastive_loss
 from closesesame.training.settings import Augmentation
+
+ViewLoss = Callable[[Float[Tensor, "view unit"], Batch], Tensor]
+"""Of the features of the first views of a batch and then of the second ones, in the order of its clips."""
 
 
 class Contrast(Settings):
@@ -35,20 +41,18 @@ def learn_features(
     data: Dataset,
     training: Training,
     *,
-    epochs: int,
-    temperature: float,
+    loss: ViewLoss,
     augmentation: Augmentation,
     seed: int,
     after_epoch: AfterEpoch | None = None,
 ) -> None:
-    """Trains all of a model but its last layer in place; labels are not looked at.
+    """Trains all of a model but its last layer in place.
 
     Args:
         model: ends in a linear layer.
         data: the clips.
-        training: learning rate, batch and so on.
-        epochs: over the clips.
-        temperature: that similarities are divided by.
+        training: its augmentation is not used.
+        loss: of two views, such as `contrast`, which does not look at labels.
         augmentation: of both views.
         seed: of order and views.
         after_epoch: called when the last step of an epoch is done.
@@ -62,20 +66,25 @@ def learn_features(
         views = [batch.features if augment is None else augment(batch.features, rng) for _ in range(2)]
         with inputs_of(head) as seen:
             batch.with_features(torch.cat(views)).logits(body)
-        loss = contrast(seen[-1].flatten(1).float(), temperature)
-        loss.backward()
-        return loss
+        found = loss(seen[-1].flatten(1).float(), batch)
+        found.backward()
+        return found
 
-    settings = training.for_epochs(epochs, augmentation="none")
-    fit(model, data, settings, seed=seed, gradient=rule, after_epoch=after_epoch)
+    bare = training.model_copy(update={"augmentation": "none"})
+    fit(model, data, bare, seed=seed, gradient=rule, after_epoch=after_epoch)
 
 
-def contrast(features: Float[Tensor, "view unit"], temperature: float) -> Tensor:
+def contrast(features: Float[Tensor, "view unit"], batch: Batch, temperature: float) -> Tensor:
     """The mean of -log softmax(cosine / temperature) at the other view of the same clip.
 
     Args:
-        features: of the first views of all clips, and then of the second ones in the same order.
+        features: as a `ViewLoss` has them.
+        batch: the clips.
         temperature: that cosines are divided by.
     """
-    clips = torch.arange(len(features) // 2, device=features.device)
-    return contrastive_loss(features, clips.repeat(2), temperature)
+    return contrastive_loss(features, clips_of(batch), temperature).mean()
+
+
+def clips_of(batch: Batch) -> Labels:
+    """The number within its batch of the clip that each view is of; no two clips have the same."""
+    return torch.arange(len(batch.index), device=batch.features.device).repeat(2)
