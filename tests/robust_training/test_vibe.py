@@ -8,12 +8,8 @@ from torch.nn import functional as F
 
 from closesesame.models import Classifier
 from closesesame.models.channels import head_in
-<<<<<<< HEAD
 from closesesame.robust_training import VIBE, vibe
-=======
-from closesesame.robust_training import VIBE
 from closesesame.robust_training.common.contrast import contrast
->>>>>>> e7b76c6 (dst: D-ST, features by semi-supervised contrastive learning and a last layer that avoids what counts as poisoned; how clips are told apart is shared with dbr)
 from closesesame.robust_training.vibe import Inference, transported
 from closesesame.training import Batch, accuracy, predict
 from closesesame.training.features import features_of
