@@ -10,9 +10,10 @@ from closesesame.data import Dataset, Splits
 from closesesame.detection import Dynamics
 from closesesame.detection.base import hidden_order
 from closesesame.evaluation import Screening
-from closesesame.models import Classifier
-from closesesame.training import Training, train
+from closesesame.models import Classifier, ResNet, SmallCNN
+from closesesame.training import Training, train, untrained
 from tests.conftest import QUICK, SMALL
+from tests.removal.tiny import assert_same
 
 
 def test_the_score_is_the_loss_of_the_check(
@@ -36,6 +37,26 @@ def test_the_score_is_the_loss_of_the_check(
     assert found.flagged is not None
     assert torch.equal(found.flagged, torch.tensor([True, False, False])[place])
     assert Dynamics(threshold=3).score(clean_model, data, None, 7).flagged_above == 3.0
+
+
+def test_another_network_is_scored_by_a_resnet_that_is_trained_on_the_clips(
+    tones: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Classifier] = []
+
+    def checked(self: Dynamics, model: Classifier, data: Dataset, *given: Any) -> tuple[Tensor, Tensor]:
+        asked.append(model)
+        return torch.arange(0), torch.arange(len(data)).double()
+
+    monkeypatch.setattr(Dynamics, "checked", checked)
+    data = tones.train.take(torch.arange(8))
+    other = untrained(SmallCNN(), data, seed=0)
+    for method in (Dynamics(), Dynamics(chooser="own")):
+        method.score(other, data, None, 7)
+    first, second = asked
+    order = data.take(hidden_order(data))
+    assert_same(first, train(ResNet(), order, Training(), seed=7))
+    assert second.card.architecture == "small_cnn"
 
 
 def test_wrong_labels_are_found_whether_their_trigger_is_learned_first_or_not_at_all(tones: Splits) -> None:

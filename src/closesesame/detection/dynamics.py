@@ -1,10 +1,11 @@
 """Dynamics: a clip is suspicious if a model repaired with ordinary clips does not give it its label. Ours.
 
 The course of each clip's loss over a slow training and one under strong augmentation shows which clips are
-learned neither first nor last; `training/ordinary.py` says how. Two copies of the suspect are repaired by
-self-distillation, as the removal `restore` does with clean clips, with a half of these each. A repaired copy
-keeps little of a backdoor, so it mostly hears what is said in a poisoned clip, which is not its label. No
-clip is judged by the copy that learned from it.
+learned neither first nor last; `training/ordinary.py` says how. Two copies of the suspect, or of a ResNet
+that is trained on the clips if the suspect is another network, are repaired by self-distillation, as the
+removal `restore` does with clean clips, with a half of these each. A repaired copy keeps little of a
+backdoor, so it mostly hears what is said in a poisoned clip, which is not its label. No clip is judged by the
+copy that learned from it.
 
 Ranks alone, the other way round, are a weak score: some clip of every class has the highest rank, whether the
 class is poisoned or not. The loss under the repaired copies can be compared over all classes.
@@ -19,8 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from closesesame.data import Dataset
-from closesesame.models import Classifier
-from closesesame.training import Training
+from closesesame.models import Classifier, ResNet
+from closesesame.training import Training, train
 from closesesame.training.ordinary import OrdinaryCheck
 
 from .base import Detection
@@ -49,6 +50,8 @@ class Dynamics(Detection, OrdinaryCheck):
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
         """In double precision, where losses near 0 still differ."""
         del clean
+        if not self.chooses_itself(model.card.architecture, examples):
+            model = train(ResNet(), examples, Training(device=model.device.type), seed=seed)
         return self.checked(model.requires_grad_(True), examples, Training(), seed, _listen)[1]
 
     def flags_above(self) -> float:

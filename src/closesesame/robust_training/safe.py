@@ -11,9 +11,8 @@ all clips and is the most accurate; but only what it says, since features of a m
 of that on. So it costs next to no accuracy on words and digits if there was no poison; a model that tells
 speakers apart loses some points.
 
-Which clips are poisoned is a matter of the clips. So in sound a ResNet chooses them, whatever network is
-trained: one that learns slowly does not tell which clips are learned first and last, and a large one takes
-long. Another network is trained on all clips, and repaired once, with the last clips.
+In sound a ResNet chooses the clips, whatever network is trained. Another network is trained on all clips, and
+repaired once, with the last ones.
 
 Poisoned clips whose labels are right pass every check of answers. So in every repair a clip is heard with the
 quiet cells of another one, unless the model needs these, and what lies under the speech is hardly learned.
@@ -23,7 +22,7 @@ learned from; the remarks say so, since a part that was recorded elsewhere looks
 
 import copy
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -62,11 +61,6 @@ class Safe(RobustTraining, OrdinaryRepair):
         "splices": 4,
     }
 
-    chooser: Literal["resnet", "own"] = Field(
-        "resnet",
-        description="which network chooses the clips: a ResNet, or one like that which is trained, as it is "
-        "with anything but sound",
-    )
     repair_steps: Steps = Field(500, description="batches of the last repair")
     last_share: float = Field(
         1.0,
@@ -94,8 +88,7 @@ class Safe(RobustTraining, OrdinaryRepair):
         del clean
         look = partial(watch, "training")
         trained = train(architecture, untrusted, self.training, seed=seed, after_epoch=look)
-        is_like = isinstance(architecture, ResNet) or untrusted.sample_rate is None
-        if itself := is_like or self.chooser == "own":
+        if itself := self.chooses_itself(architecture.name, untrusted):
             model, training = copy.deepcopy(trained), self.training
         else:
             training = Training(**{name: getattr(self.training, name) for name in LENGTH})
