@@ -30,6 +30,7 @@ QUICKER = {
     "import": ("--set", "widths=[8,16]"),
     "inspect": ("--set", "steps=3"),
     "catalogue": ("--attack", "badnets"),
+    "screen": ("--set", "check_steps=2", "--set", "strong_epochs=2"),
 }
 
 
