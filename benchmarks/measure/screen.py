@@ -34,8 +34,8 @@ SIZES = (3_000, 10_000, 30_000)
 METHOD = ("--method", "training_loss")
 """It costs little itself, so that what the command costs shows."""
 ABOUT = (
-    "The method is training_loss, which trains nothing: dynamics, the default, takes several trainings on the "
-    "clips, and they are not measured here."
+    "The method is training_loss, which trains nothing: dynamics, the default, takes several trainings on "
+    "the clips, and they are not measured here."
 )
 
 
