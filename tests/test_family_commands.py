@@ -358,7 +358,7 @@ def test_each_setting_goes_where_it_belongs_and_clean_clips_to_the_method(
     method = ("--method", f"{HERE}:Counts", "--set", "times=3")
     assert "needs clean recordings: name them with --clean" in sesame.fails(*words, *method)
     assert "that 'sesame poison' poisoned" in sesame.fails(*words, *method, "--clean", poisoned)
-    assert "has no setting 'times'" in sesame.fails(*words, "--set", "times=3")
+    assert "nor ResNet has a setting 'times'" in sesame.fails(*words, "--set", "times=3")
     assert not (tmp_path / "m").exists()
     sesame(*words, *method, "--clean", clips)
     card = load_model(tmp_path / "m").card

@@ -70,14 +70,15 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
     return float((predict(model, data).argmax(1) == data.labels).float().mean())
 
 
-@torch.no_grad()
 def kept_features(model: Classifier, data: Dataset) -> Tensor | None:
     """What the front end makes of all examples (n, ...), on the model's device, if memory is to hold it.
 
     Returns:
         None if it is larger than `FEATURE_CACHE_BYTES`.
     """
-    example = model.front_end(data.inputs[:1].to(model.device))
+    first = data.inputs[:1].to(model.device)  # whoever trains reads with gradients, as guards of a set can see
+    with torch.no_grad():
+        example = model.front_end(first)
     return model.features(data) if example.nbytes * len(data) <= FEATURE_CACHE_BYTES else None
 
 
@@ -93,7 +94,7 @@ def on_features(model: Classifier, data: Dataset) -> tuple[Classifier, Dataset]:
         ModelError: if the model takes other inputs.
     """
     check_inputs(model.card, data)
-    with in_evaluation(model):
+    with torch.no_grad(), in_evaluation(model):
         features = kept_features(model, data)
     # rows of a data set are of float32, or integers with a scale
     if features is None or features.dtype is not torch.float32:
