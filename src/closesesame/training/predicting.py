@@ -76,7 +76,7 @@ def kept_features(model: Classifier, data: Dataset) -> Tensor | None:
     Returns:
         None if it is larger than `FEATURE_CACHE_BYTES`.
     """
-    first = data.inputs[:1].to(model.device)  # whoever trains reads with gradients, as guards of a set can see
+    first = data.inputs[:1].to(model.device)  # with gradients if the caller trains, as a guard can see
     with torch.no_grad():
         example = model.front_end(first)
     return model.features(data) if example.nbytes * len(data) <= FEATURE_CACHE_BYTES else None
