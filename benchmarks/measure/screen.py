@@ -31,8 +31,8 @@ from . import RESULTS
 
 RATE, WORDS, SPEAKERS = 16_000, ("low", "middle", "high"), 50
 SIZES = (3_000, 10_000, 30_000)
-METHOD = ("--method", "training_loss")
-"""It costs little itself, so that what the command costs shows."""
+OPTIONS = ("--method", "training_loss", "--part", "all", "--flag", "0.01")
+"""The method costs little itself, so that what the command costs shows."""
 ABOUT = (
     "The method is training_loss, which trains nothing: dynamics, the default, takes several trainings on "
     "the clips, and they are not measured here."
@@ -94,18 +94,7 @@ def measure(scratch: Path, sizes: list[int]) -> list[dict[str, Any]]:
     for size in sizes:
         data, out = scratch / f"{size}", scratch / f"{size}-screened"
         link_some(files[:size], data)
-        words = (
-            "screen",
-            data,
-            out,
-            *METHOD,
-            "--part",
-            "all",
-            "--model",
-            scratch / "model",
-            "--flag",
-            "0.01",
-        )
+        words = ("screen", data, out, *OPTIONS, "--model", scratch / "model")
         seconds, peak_mb, found = timed(*words)
         again, _, _ = timed(*words, "--force")
         rows.append(

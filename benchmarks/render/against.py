@@ -161,10 +161,9 @@ def _of_model(model: str) -> str:
 
 
 def left_out(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH) -> str:
-    """A sentence behind a space on the victims that are no cases; empty if there are none."""
+    """A sentence on the victims that are no cases; empty if there are none."""
     named = ", ".join(f"{name} {100 * asr:.0f}" for name, asr in not_planted(contents, begin).items())
-    said = f" Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}."
-    return said if named else ""
+    return f"Left out, since the victim's own ASR is below {100 * PLANTED:.0f} %: {named}." if named else ""
 
 
 def not_planted(contents: Mapping[str, Mapping[str, Any]], begin: str = BENCH) -> dict[str, float]:
@@ -257,7 +256,7 @@ def headline(contents: Mapping[str, Mapping[str, Any]]) -> str:
         ours = everywhere[OURS]
         parts.append(shares(ours, rivals(everywhere)))
     if weak := left_out(contents):
-        parts.append(weak.strip())
+        parts.append(weak)
     if others:
         names = [name for name in ordered(main) if any(name in found for found in others.values())]
         cells = [[what, *(brief(found.get(name)) for name in names)] for what, found in others.items()]

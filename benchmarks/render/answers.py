@@ -219,6 +219,7 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
         wide = sum(case.asr_more > OPEN for case in mine)
         more, less, lost = (points(mean_of(mine, figure)) for figure in ("asr_more", "ra_less", "acc_lost"))
         side = "below" if mean_of(mine, "ra_less") >= 0 else "above"
+        compared = shares(found[ours], rivals(found, ours), ours, f"{what}s")
         yield Answer(
             f"What does the default {what} leave on the test bench?",
             f"In {counted(len(mine), 'case')} `{ours}` leaves a mean ASR of "
@@ -226,8 +227,7 @@ def _defaults(contents: Contents) -> Iterator[Answer]:
             f"poisoned, and an RA {less.removeprefix('-')} points {side} that model's; it costs {lost} "
             f"points of ACC. {counted(wide, 'case')} keep{'s' * (wide == 1)} more than {100 * OPEN:g} points "
             f"above that model's ASR{named}. "
-            + shares(found[ours], rivals(found, ours), ours, f"{what}s")
-            + left_out(contents, begin)
+            + " ".join(filter(None, [compared, left_out(contents, begin)]))
             + known,
             page_of(BY_NAME[what.replace(" ", "_")]),
         )

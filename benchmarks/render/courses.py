@@ -40,8 +40,8 @@ def learned_first(rows: Sequence[Row]) -> str:
         cells = [row["model"], row["attack"], str(row["seed"])]
         cells += [f"{_said(clean)} / {_said(poisoned)}" for clean, poisoned in [*pairs[:EARLY], pairs[-1]]]
         if row["poisoning_rate"]:
-            epochs = (epoch_of(course[name]) for name in FITTED)
-            lines.append([*cells, *map(_epoch, epochs), first_of(*(course[name] for name in FITTED))])
+            both = fitted(row)
+            lines.append([*cells, *(_epoch(epoch_of(one)) for one in both), first_of(*both)])
     about = (
         "Plain training, in %: clean / poisoned training clips with their given label after an epoch; and "
         f"the epoch after which {100 * LEARNED:g} % of either have it. First: those of the earlier epoch; if "
@@ -55,9 +55,13 @@ def orders(rows: Sequence[Row]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in where(rows, method=PLAIN):
         if row["poisoning_rate"]:
-            course = row["course"]["training"]
-            found.setdefault(first_of(*(course[name] for name in FITTED)), []).append(row["attack"])
+            found.setdefault(first_of(*fitted(row)), []).append(row["attack"])
     return found
+
+
+def fitted(row: Row) -> list[list[float]]:
+    """The shares of clean and of poisoned clips with their label, after each epoch of plain training."""
+    return [row["course"]["training"][name] for name in FITTED]
 
 
 def epoch_of(fitted: Sequence[float | None]) -> int | None:

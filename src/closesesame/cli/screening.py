@@ -124,17 +124,14 @@ def gather(
         ModelError: if they do not fit the model.
         SettingError: if the options ask for what the model does not take.
     """
-    one_set = clean.clean == place
-    read_from = _source(
-        place, model, options, whole=part == "all" and (not one_set or clean.clean_part == "all")
-    )
+    one_set, all_clean = clean.clean == place, clean.clean_part == "all"
+    read_from = _source(place, model, options, whole=part == "all" and (not one_set or all_clean))
     found = _read(read_from)
-    _refuse_one_class(found, read_from, detection, model)
+    _refuse_one_class(found, place, detection, model)
     splits = type(found.splits)(*(_fitting(one, place, model) for one in found.splits))
     contents, for_method, beside = {place: contents_of(found)}, None, None
     if clean.clean is not None:
-        whole = clean.clean_part == "all"
-        more = found if one_set else _read(_source(clean.clean, model, options, whole=whole))
+        more = found if one_set else _read(_source(clean.clean, model, options, whole=all_clean))
         if detection.needs_clean and len(more.report.classes) < 2:
             raise _one_class(more, clean.clean, f"{detection.name} needs clean recordings of both: add some")
         contents |= {f"clean: {clean.clean}": contents_of(more)}
@@ -167,9 +164,7 @@ def _source(place: str, model: "Classifier | None", options: AudioOptions, *, wh
     return replace(source, whole=whole, fewest_classes=1)
 
 
-def _refuse_one_class(
-    read: "Read", source: Source, detection: "Detection", model: "Classifier | None"
-) -> None:
+def _refuse_one_class(read: "Read", place: str, detection: "Detection", model: "Classifier | None") -> None:
     """Refuses one class where a model learns from the clips, or learnt from them: not inputs at run time.
 
     Raises:
@@ -183,7 +178,7 @@ def _refuse_one_class(
         else f"{detection.name} screens training clips: add those of another class, or screen inputs with "
         "--model and a method for them (sesame list detection)"
     )
-    raise _one_class(read, source.place, why)
+    raise _one_class(read, place, why)
 
 
 def _read(source: Source) -> "Read":
