@@ -1,5 +1,6 @@
 """Dynamics: what the score is, by hand, and what it finds."""
 
+import math
 from typing import Any
 
 import pytest
@@ -12,30 +13,36 @@ from closesesame.detection.base import hidden_order
 from closesesame.evaluation import Screening
 from closesesame.models import Classifier, ResNet, SmallCNN
 from closesesame.training import Training, train, untrained
+from closesesame.training.ordinary import Ordinary
 from tests.conftest import QUICK, SMALL
 from tests.removal.tiny import assert_same
 
 
-def test_the_score_is_the_loss_of_the_check(
+def chosen(*barred: bool) -> Ordinary:
+    return Ordinary(torch.arange(0), torch.tensor(barred), [], [])
+
+
+def test_the_score_is_the_loss_of_the_check_and_more_for_what_quiet_cells_tell(
     clean_model: Classifier, tones: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
+    scores = torch.tensor([2.5, 0.125 + math.log(10), 2.25]).double()
 
     def checked(
         self: Dynamics, model: Classifier, data: Dataset, training: Training, seed: int, tell: Any
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Ordinary, Tensor]:
         asked.append((data.ids, training, seed, all(one.requires_grad for one in model.parameters())))
         tell("slow", 1, model)
-        return torch.arange(2), torch.tensor([2.5, 0.125, 2.25]).double()
+        return chosen(False, True, False), torch.tensor([2.5, 0.125, 2.25]).double()
 
     monkeypatch.setattr(Dynamics, "checked", checked)
     data = tones.train.take(torch.arange(3))
     found = Dynamics().score(clean_model, data, None, 7)
     place = hidden_order(data).argsort()
-    assert torch.equal(found.scores, torch.tensor([2.5, 0.125, 2.25]).double()[place])
+    assert torch.equal(found.scores, scores[place])
     assert asked == [(tuple(data.ids[row] for row in hidden_order(data).tolist()), Training(), 7, True)]
     assert found.flagged is not None
-    assert torch.equal(found.flagged, torch.tensor([True, False, False])[place])
+    assert torch.equal(found.flagged, torch.tensor([True, True, False])[place])
     assert Dynamics(threshold=3).score(clean_model, data, None, 7).flagged_above == 3.0
 
 
@@ -44,9 +51,9 @@ def test_another_network_is_scored_by_a_resnet_that_is_trained_on_the_clips(
 ) -> None:
     asked: list[Classifier] = []
 
-    def checked(self: Dynamics, model: Classifier, data: Dataset, *given: Any) -> tuple[Tensor, Tensor]:
+    def checked(self: Dynamics, model: Classifier, data: Dataset, *given: Any) -> tuple[Ordinary, Tensor]:
         asked.append(model)
-        return torch.arange(0), torch.arange(len(data)).double()
+        return chosen(*[False] * len(data)), torch.arange(len(data)).double()
 
     monkeypatch.setattr(Dynamics, "checked", checked)
     data = tones.train.take(torch.arange(8))
@@ -73,3 +80,17 @@ def test_wrong_labels_are_found_whether_their_trigger_is_learned_first_or_not_at
     screened = Screening(dict(zip(data.ids, poisoned.tolist(), strict=True))).score(found)
     assert screened.auroc is not None
     assert screened.auroc.value > 0.97
+
+
+def test_poison_whose_labels_are_right_is_found_by_its_quiet_cells(tones: Splits) -> None:
+    noise = 0.05 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    rows = (tones.train.labels == 0).nonzero()[::2, 0]
+    data = tones.train.with_inputs(tones.train.inputs.replace(rows, tones.train.inputs[rows] + noise))
+    suspect = train(SMALL, data, Training(epochs=8, batch_size=32, lr=0.01), seed=0)
+    method = Dynamics(chooser="own", check_steps=30, strong_epochs=6, splices=100, views=2)
+    flagged = method.score(suspect, data, None, 0).flagged
+    assert flagged is not None
+    assert flagged.nonzero()[:, 0].tolist() == rows.tolist()
+    flagged = method.model_copy(update={"bar_told": False}).score(suspect, data, None, 0).flagged
+    assert flagged is not None
+    assert not flagged.any()

@@ -10,10 +10,14 @@ copy that learned from it.
 Ranks alone, the other way round, are a weak score: some clip of every class has the highest rank, whether the
 class is poisoned or not. The loss under the repaired copies can be compared over all classes.
 
-Clips of a clean-label attack have the label of what is said in them, so this score does not find them. Nor
-does it tell a poisoned clip from one that was mislabelled by mistake.
+Clips of a clean-label attack have the label of what is said in them, so no loss finds them. Their quiet
+cells do, where a trigger lies under the speech: clips of a part of a class whose quiet cells make a model
+answer it count as if their label had a tenth of its chance, which flags them. Clean clips of the class that
+are like them are flagged, too, as is a part that was recorded elsewhere (`bar_told=False` keeps that). A
+poisoned clip is not told from one that was mislabelled by mistake.
 """
 
+import math
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -25,6 +29,9 @@ from closesesame.training import Training, train
 from closesesame.training.ordinary import OrdinaryCheck
 
 from .base import Detection
+
+UNDER_SPEECH = math.log(10)
+"""Nats that a clip's loss counts more if it is of a part of a class that quiet cells tell."""
 
 
 class Dynamics(Detection, OrdinaryCheck):
@@ -52,7 +59,8 @@ class Dynamics(Detection, OrdinaryCheck):
         del clean
         if not self.chooses_itself(model.card.architecture, examples):
             model = train(ResNet(), examples, Training(device=model.device.type), seed=seed)
-        return self.checked(model.requires_grad_(True), examples, Training(), seed, _listen)[1]
+        chosen, losses = self.checked(model.requires_grad_(True), examples, Training(), seed, _listen)
+        return losses + UNDER_SPEECH * chosen.barred
 
     def flags_above(self) -> float:
         """The threshold."""
