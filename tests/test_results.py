@@ -301,18 +301,19 @@ def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
             "detection", "dynamics", rate, attack=attack, auroc=auroc, attack_settings=settings, **more
         )
 
-    dirty = [of("pbsm", 0.99), of("warp", 0.9), of("warp", 0.96, seed=1), of("room", 0.95)]
+    dirty = [of("pbsm", 0.99), of("warp", 0.9), of("warp", 0.96, seed=1), of("room", 0.97)]
     dirty += [of("room", 0.5, 0.0, fpr_at_own=share) for share in (0.01, 0.02)]
     clean = [of("flowmur", 0.7), of("sig", 0.6, settings={"label_mode": "clean_label"})]
-    apart = [of("combat", 0.65, fpr_at_own=0.5)]  # of poisoned data it may flag what it likes
+    apart = [of("combat", 0.65, fpr_at_own=0.5)]
     other = row("detection", "strip", attack="a", auroc=0.1)
     (said,) = dynamics(
         {"detections_test": content(*dirty, *clean, other), "clean_label_test": content(*apart)}
     )
     assert said.words == (
-        "Where labels are changed, the lowest mean AUROC of 3 attacks is 0.930, under warp (2 seeds; "
-        "goal: 0.97); where none is, the lowest mean AUROC of 3 attacks is 0.600, under sig (1 seed; goal: "
-        "0.85); of clean data it flags 2.0 % or less at its own threshold (1 seed; goal: 1.0 %)."
+        "Where labels are changed, it reaches a mean AUROC of 0.97 under 2 of 3 attacks; the lowest is "
+        "0.930, under warp (2 seeds); where none is, it reaches a mean AUROC of 0.85 under 0 of 3 attacks; "
+        "the lowest is 0.600, under sig (1 seed); of clean data it flags 2.0 % or less at its own threshold "
+        "(1 seed; goal: 1.0 %), of the clean clips beside poisoned ones 50.0 % or less."
     )
     assert list(dynamics({"detections_test": content(other)})) == []
 

@@ -264,22 +264,27 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
     grids = [contents[grid]["rows"] for grid in ("detections_test", "clean_label_test") if grid in contents]
     mine = where(measured(list(chain.from_iterable(grids))), method="dynamics")
     of_clean = poisoned(mine, wanted=False)
-    flagged = [share for row in of_clean if (share := row.get(FPR_AT_OWN.key)) is not None]
+    flagged, beside = (
+        [share for row in some if (share := row.get(FPR_AT_OWN.key)) is not None]
+        for some in (of_clean, poisoned(mine))
+    )
     said = []
     for kept, (labels, goal) in AUROC_GOALS.items():
         rows = [row for row in poisoned(mine) if keeps_labels(row) == kept]
         means = {attack: _mean(where(rows, attack=attack), AUROC) for (attack,) in distinct(rows, "attack")}
         if means:
             worst = min(means, key=lambda attack: means[attack])
+            reached = sum(mean >= goal for mean in means.values())
             said.append(
-                f"{labels}, the lowest mean AUROC of {counted(len(means), 'attack')} is "
-                f"{AUROC.said(means[worst])}, under {worst} ({_seeds(where(rows, attack=worst))}; "
-                f"goal: {goal:g})"
+                f"{labels}, it reaches a mean AUROC of {goal:g} under {reached} of "
+                f"{counted(len(means), 'attack')}; the lowest is {AUROC.said(means[worst])}, under {worst} "
+                f"({_seeds(where(rows, attack=worst))})"
             )
     if flagged:
         said.append(
             f"of clean data it flags {_percent(max(flagged))} or less at its own threshold "
             f"({_seeds(of_clean)}; goal: {_percent(FLAGGED_GOAL)})"
+            + (f", of the clean clips beside poisoned ones {_percent(max(beside))} or less" if beside else "")
         )
     if said:
         words = "; ".join(said)
