@@ -253,7 +253,7 @@ def text_as_wav(folder: Path) -> Path:
     ("make", "words"),
     [
         (no_class, "holds no class folder"),
-        (one_class, "has one class, 'yes'; two are needed"),
+        (one_class, "has one class, 'yes'; two are needed: add recordings of another"),
         (empty_class, "no holds no recording"),
         (text_as_wav, "b.wav is not readable audio"),
         (lambda folder: folder / "nowhere", "is not a folder"),

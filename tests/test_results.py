@@ -13,7 +13,14 @@ from benchmarks import render
 from benchmarks.__main__ import entries
 from benchmarks.__main__ import main as run
 from benchmarks.render import pages, rows
-from benchmarks.render.answers import beside_art, best_of_families, clean_labels, dynamics, learned_first
+from benchmarks.render.answers import (
+    beside_art,
+    best_of_families,
+    clean_labels,
+    dynamics,
+    flagged_of_poison,
+    learned_first,
+)
 from benchmarks.render.readme import StaleExampleError, readme
 from closesesame.bench.results import write_measured
 from closesesame.core.errors import DataError
@@ -239,6 +246,24 @@ def test_an_attack_counts_once_for_the_best_method_at_however_many_rates() -> No
     assert "Of 2 measured, abl: ASR 40.0 % and RA 50.0 %" in said["Robust training: which does best?"]
 
 
+def test_a_victim_whose_backdoor_is_hardly_planted_counts_for_detections_alone() -> None:
+    found = [
+        row("none", "none", asr=0.8),
+        row("none", "none", asr=0.79, attack="hiss"),
+        row("robust_training", "abl", asr=0.4, ra=0.5),
+        row("robust_training", "abl", asr=0.0, ra=0.9, attack="hiss"),
+        row("detection", "strip", auroc=0.9, tpr_at_1=0.5),
+        row("detection", "strip", auroc=0.7, tpr_at_1=0.3, attack="hiss"),
+    ]
+    elsewhere = row("robust_training", "abl", asr=0.2, ra=0.7, attack="hiss")
+    said = {one.question: one.words for one in best_of_families({"small": content(*found)})}
+    assert "abl: ASR 40.0 % and RA 50.0 %" in said["Robust training: how good is abl?"]
+    assert "AUROC 0.800" in said["Detections: how good is strip?"]
+    both = {"small": content(*found), "other": content(elsewhere)}  # with a victim of its own
+    said = {one.question: one.words for one in best_of_families(both)}
+    assert "abl: ASR 30.0 % and RA 60.0 %" in said["Robust training: how good is abl?"]
+
+
 def test_the_best_method_of_a_family_is_the_one_with_the_best_mean() -> None:
     found = [
         row("detection", "strip", auroc=0.9, tpr_at_1=0.5),
@@ -312,10 +337,22 @@ def test_dynamics_is_held_to_its_goals_under_the_worst_attack() -> None:
     assert said.words == (
         "Where labels are changed, it reaches a mean AUROC of 0.97 under 2 of 3 attacks; the lowest is "
         "0.930, under warp (2 seeds); where none is, it reaches a mean AUROC of 0.85 under 0 of 3 attacks; "
-        "the lowest is 0.600, under sig (1 seed); of clean data it flags 2.0 % or less at its own threshold "
-        "(1 seed; goal: 1.0 %), of the clean clips beside poisoned ones 50.0 % or less."
+        "the lowest is 0.600, under sig (1 seed); below that goal, too: combat 0.6500, flowmur 0.7000; "
+        "of clean data it flags 2.0 % or less at its own threshold (1 seed; goal: 1.0 %), of the clean clips "
+        "beside poisoned ones 50.0 % or less."
     )
     assert list(dynamics({"detections_test": content(other)})) == []
+
+
+def test_what_dynamics_flags_of_poison_is_a_mean_over_seeds_the_lowest_first() -> None:
+    def of(attack: str, share: float | None, rate: float = 0.05, **more: Any) -> dict[str, Any]:
+        return row("detection", "dynamics", rate, attack=attack, tpr_at_own=share, **more)
+
+    found = [of("room", 0.75), of("room", 0.25, seed=1), of("hiss", 0.25), of("hum", None, 0.0)]
+    other = row("detection", "strip", attack="pitch", tpr_at_own=0.0)
+    said = flagged_of_poison({"detections_test": content(*found, other)})
+    assert list(said.items()) == [("hiss", 0.25), ("room", 0.5)]
+    assert flagged_of_poison({}) == {}
 
 
 def test_the_order_of_learning_is_told_by_attack() -> None:

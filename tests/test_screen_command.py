@@ -480,6 +480,29 @@ def test_a_folder_too_small_to_be_split_is_screened_whole(
     assert "of clean recordings --clean-part all" in error
 
 
+class Elsewhere(ByName):
+    """Score clips by their names, and look at no model."""
+
+    def in_place_of(self, model: Classifier, examples: Dataset) -> str | None:
+        """Names."""
+        return "names"
+
+
+def test_it_is_said_if_the_named_model_is_not_looked_at(
+    sesame: Sesame, model: Path, clips: Path, tmp_path: Path
+) -> None:
+    words = ("screen", clips, tmp_path / "out", "--model", model, "--clean", clips, "--fpr", "0.3")
+    beside = "leave out --model to train one on both"
+    found = sesame.json(*words, "--method", f"{HERE}:Elsewhere")
+    assert found["model"] == "a plain resnet, trained on these clips"
+    assert f"by_name does not look at {model}, but at names" in sesame.noted
+    assert beside not in sesame.noted
+    found = sesame.json(*words, *BY_NAME, "--force")
+    assert found["model"] == str(model)
+    assert "does not look at" not in sesame.noted
+    assert beside in sesame.noted
+
+
 class Inputs(Asks):
     """Score inputs by their order, without clean ones."""
 
@@ -538,7 +561,7 @@ def test_nothing_is_replaced_and_no_poisoned_clip_counts_as_clean(
     assert "holds something else than this command makes" in sesame.fails(*words, "--force")
     assert "which is read" in sesame.fails("screen", clips, clips / "new", "--model", model)
     error = sesame.fails(*other, "--decisions", tmp_path / "no.json")
-    assert "no.json is no list of decisions: no.json cannot be read: No such file" in error
+    assert "no.json; the page of a screening writes such a list of decisions" in error
     poison = ("--clean", poisoned, "--clean-part", "train")
     error = sesame.fails("screen", clips, tmp_path / "s", "--model", model, *BY_NAME, *poison)
     assert "that 'sesame poison' poisoned" in error

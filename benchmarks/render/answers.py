@@ -7,11 +7,11 @@ from itertools import chain
 
 from closesesame.attacks import ATTACKS
 from closesesame.core.errors import counted
-from closesesame.evaluation.measures import ACC, ASR, AUROC, DER, FLAGGED, FPR_AT_OWN, RA, Measure
+from closesesame.evaluation.measures import ACC, ASR, AUROC, DER, FLAGGED, FPR_AT_OWN, RA, TPR_AT_OWN, Measure
 from closesesame.families import BY_NAME, FAMILIES, Family
 from closesesame.removal import REMOVALS
 
-from . import canaries, courses
+from . import against, canaries, courses
 from .against import (
     BENCH,
     MAIN,
@@ -274,11 +274,13 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
         means = {attack: _mean(where(rows, attack=attack), AUROC) for (attack,) in distinct(rows, "attack")}
         if means:
             worst = min(means, key=lambda attack: means[attack])
-            reached = sum(mean >= goal for mean in means.values())
+            below = sorted((mean, attack) for attack, mean in means.items() if mean < goal)
+            reached = f"{len(means) - len(below)} of {counted(len(means), 'attack')}"
+            others = ", ".join(f"{attack} {mean:.4f}" for mean, attack in below[1:])
             said.append(
-                f"{labels}, it reaches a mean AUROC of {goal:g} under {reached} of "
-                f"{counted(len(means), 'attack')}; the lowest is {AUROC.said(means[worst])}, under {worst} "
-                f"({_seeds(where(rows, attack=worst))})"
+                f"{labels}, it reaches a mean AUROC of {goal:g} under {reached}; the lowest is "
+                f"{AUROC.said(means[worst])}, under {worst} ({_seeds(where(rows, attack=worst))})"
+                + (f"; below that goal, too: {others}" if others else "")
             )
     if flagged:
         said.append(
@@ -293,6 +295,14 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
             f"{words[0].upper()}{words[1:]}.",
             page_of(BY_NAME["detection"]),
         )
+
+
+def flagged_of_poison(contents: Contents) -> dict[str, float]:
+    """The share of poisoned clips that dynamics flags at its own threshold, by attack, the lowest first."""
+    grid = contents.get("detections_test", {"rows": []})
+    mine = poisoned(where(measured(grid["rows"]), method="dynamics"))
+    found = {attack: _mean(where(mine, attack=attack), TPR_AT_OWN) for (attack,) in distinct(mine, "attack")}
+    return dict(sorted(found.items(), key=lambda one: one[1]))
 
 
 def _seeds(rows: Rows) -> str:
@@ -361,9 +371,14 @@ def _cost(contents: Contents) -> Iterator[Answer]:
 
 
 def best_of_families(contents: Contents) -> Iterator[Answer]:
-    """The best method of every other family, by its first measure; on the test bench, if it was met there."""
-    every = list(chain.from_iterable(content["rows"] for content in contents.values()))
-    blind = list(chain.from_iterable(c["rows"] for name, c in contents.items() if "_test" in name))
+    """The best method of every other family, by its first measure; on the test bench, if it was met there.
+
+    Victims whose backdoor was hardly planted count nowhere.
+    """
+    every, blind = (
+        list(chain.from_iterable(_of_cases(c["rows"]) for name, c in contents.items() if part in name))
+        for part in ("", "_test")
+    )
     for family in FAMILIES:
         if family.registry is REMOVALS:  # they have a question of their own
             continue
@@ -396,6 +411,13 @@ def best_of_families(contents: Contents) -> Iterator[Answer]:
 
 def _by_method(rows: Rows) -> dict[str, list[Row]]:
     return {name: [row for row in rows if method_of(row) == name] for name in map(method_of, rows)}
+
+
+def _of_cases(rows: Rows) -> list[Row]:
+    """Those without victims whose backdoor was hardly planted; to a detection every poisoned clip counts."""
+    poison = [row for row in rows if row.get("method") == BARE and row.get("poisoning_rate")]
+    weak = _cases([row for row in poison if (row["asr"] or 0) < against.PLANTED])
+    return [row for row in rows if row.get("family") == "detection" or not _cases([row]) & weak]
 
 
 def _cases(rows: Rows) -> set[tuple[object, ...]]:

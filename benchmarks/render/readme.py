@@ -22,7 +22,7 @@ from .against import (
     left_open,
     measured_before,
 )
-from .answers import REMOVED, accuracies, left
+from .answers import REMOVED, accuracies, flagged_of_poison, left
 from .attacked_again import attacked_again
 from .lists import families, methods
 from .pages import Contents, development_rows
@@ -119,6 +119,7 @@ def figures(contents: Contents) -> dict[str, Any]:
         "goals_of_safe": len(of_safe),
         "missed_by_safe": sum(goal.missed for goal in of_safe),
         "open_by_safe": left_open(contents, UNTRUSTED, SAFE),
+        "flagged_of_poison": flagged_of_poison(contents),
         "cost_on_clean": cost_on_clean(contents),
         "points": points,
         "percent": ACC.said,

@@ -51,5 +51,5 @@ def test_what_is_no_list_is_one_sentence(content: Any, sentence: str, tmp_path: 
 
 
 def test_a_missing_list_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="there is no .*none.json; the page of a screening writes"):
         load_decisions(tmp_path / "none.json", IDS)

@@ -64,6 +64,11 @@ def test_another_network_is_scored_by_a_resnet_that_is_trained_on_the_clips(
     order = data.take(hidden_order(data))
     assert_same(first, train(ResNet(), order, Training(), seed=7))
     assert second.card.architecture == "small_cnn"
+    assert Dynamics().in_place_of(
+        other, data
+    ) == "a ResNet that it trains on these clips (--set chooser=own " + ("changes that)")
+    assert Dynamics(chooser="own").in_place_of(other, data) is None
+    assert Dynamics().in_place_of(first, data) is None
 
 
 def test_wrong_labels_are_found_whether_their_trigger_is_learned_first_or_not_at_all(tones: Splits) -> None:

@@ -51,6 +51,7 @@ def test_a_rate_needs_its_clean_clips(rate: float, least: int) -> None:
 def test_rates_are_decimal_numbers() -> None:
     # 0.29 x 100 is 28.999999999999996 in binary.
     assert by_clean(torch.arange(99, dtype=torch.float64), 0.29).threshold == 98 - 28
+    assert by_share(torch.arange(100, dtype=torch.float64), 0.29).threshold == 99 - 29
 
 
 def test_of_clean_clips_the_wanted_share_is_flagged_on_average() -> None:

@@ -1,7 +1,9 @@
 """Clean and poisoned clips are told apart by how far their features move."""
 
+import pytest
 import torch
 
+from closesesame.core.errors import SettingError
 from closesesame.core.seeding import derive
 from closesesame.models import Classifier
 from closesesame.robust_training.base import unwatched
@@ -60,6 +62,12 @@ def test_there_are_two_of_each_at_least_and_the_seed_decides() -> None:
     assert (int(few.clean.sum()), int(few.poisoned.sum())) == (2, 2)
     assert all(torch.equal(one, two) for one, two in zip(told_of(), told_of(), strict=True))
     assert not torch.equal(told_of().clean, told_of(seed=4).clean)
+
+
+def test_no_clip_counts_as_clean_and_as_poisoned() -> None:
+    assert Distinguishing(clean_share=0.8, poisoned_share=0.2).clean_share == 0.8
+    with pytest.raises(SettingError, match=r"may be 1 in all, got 0\.8 and 0\.3"):
+        Distinguishing(clean_share=0.8, poisoned_share=0.3)
 
 
 def test_class_means_are_spread_by_the_second_part() -> None:

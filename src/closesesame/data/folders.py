@@ -197,7 +197,9 @@ def _classes(listing: Listing, task: Task, fewest: int = 2) -> tuple[str, ...]:
         )
     classes = sorted({label for label in labels.values() if label is not None})
     if len(classes) < fewest:
-        raise DataError(f"{listing.name} has one class, {classes[0]!r}; two are needed")
+        raise DataError(
+            f"{listing.name} has one class, {classes[0]!r}; two are needed: add recordings of another"
+        )
     check_classes(classes, listing.name, fewest)
     return tuple(classes)
 

@@ -118,6 +118,11 @@ class Detection(Method, Shows, ABC):
             seed: of everything drawn.
         """
 
+    def in_place_of(self, model: Classifier, examples: Dataset) -> str | None:
+        """Hook: what is looked at in place of the suspect, and how to change that; None by default."""
+        del model, examples
+        return None
+
     def flags_above(self) -> float | None:
         """Hook: the score above which an example is flagged; None if the method names none."""
         return None

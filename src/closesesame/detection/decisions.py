@@ -43,6 +43,8 @@ def load_decisions(path: Path, ids: tuple[str, ...]) -> Decisions:
     Raises:
         DataError: if it cannot be used, names a clip that is not among these, or keeps and drops one.
     """
+    if not path.exists():
+        raise DataError(f"there is no {path}; the page of a screening writes such a list of decisions")
     try:
         found = Decisions(**read_json(path, MOST_BYTES))
     except ClosesesameError as error:
@@ -56,6 +58,7 @@ def load_decisions(path: Path, ids: tuple[str, ...]) -> Decisions:
     if unknown:
         raise DataError(
             f"{path} decides on {counted(len(unknown), 'clip')} outside of what is screened "
-            f"({listed(unknown)}); it is of another data set or part"
+            f"({listed(unknown)}); it is of another data set or part: name the part "
+            "with --part, or take them out of the list"
         )
     return found

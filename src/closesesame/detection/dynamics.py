@@ -11,10 +11,11 @@ Ranks alone, the other way round, are a weak score: some clip of every class has
 class is poisoned or not. The loss under the repaired copies can be compared over all classes.
 
 Clips of a clean-label attack have the label of what is said in them, so no loss finds them. Their quiet
-cells do, where a trigger lies under the speech: clips of a part of a class whose quiet cells make a model
-answer it count as if their label had a tenth of its chance, which flags them. Clean clips of the class that
-are like them are flagged, too, as is a part that was recorded elsewhere (`bar_told=False` keeps that). A
-poisoned clip is not told from one that was mislabelled by mistake.
+cells may, where a trigger lies under the speech: clips of a part of a class whose quiet cells make a model
+answer it count as if their label had a tenth of its chance, which flags them at the default threshold. Up to
+half of the clean clips of that class are flagged with them, and so is a part that was recorded elsewhere
+(`bar_told=False` keeps both). A trigger that is louder than the speech, or that changes it, is not found so.
+Nor is a poisoned clip told from one that was mislabelled by mistake.
 """
 
 import math
@@ -57,10 +58,16 @@ class Dynamics(Detection, OrdinaryCheck):
     def suspicion(self, model: Classifier, examples: Dataset, clean: Dataset, seed: int) -> Tensor:
         """In double precision, where losses near 0 still differ."""
         del clean
-        if not self.chooses_itself(model.card.architecture, examples):
-            model = train(ResNet(), examples, Training(device=model.device.type), seed=seed)
+        if self.in_place_of(model, examples):
+            model = train(ResNet(), examples, Training(device=str(model.device)), seed=seed)
         chosen, losses = self.checked(model.requires_grad_(True), examples, Training(), seed, _listen)
         return losses + UNDER_SPEECH * chosen.barred
+
+    def in_place_of(self, model: Classifier, examples: Dataset) -> str | None:
+        """A ResNet, if it chooses the clips."""
+        if self.chooses_itself(model.card.architecture, examples):
+            return None
+        return "a ResNet that it trains on these clips (--set chooser=own changes that)"
 
     def flags_above(self) -> float:
         """The threshold."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from closesesame.evaluation import Rate
     from closesesame.evaluation.measures import Measure
     from closesesame.evaluation.screening import Area, Screened
+    from closesesame.models import Classifier
 
 SHOWN = 10
 """Clips that are printed."""
@@ -132,8 +133,7 @@ def screen(
     decided = Decisions() if decisions is None else load_decisions(decisions, given.examples.ids)
     if given.beside is not None:
         refuse_few(len(given.beside), fpr or FPR)
-        if suspect is not None:
-            notes([BESIDE])
+    used = _looked_at(given, detection, model, suspect)
     if copied is not None:
         copied.need(size_of(given.splits))
     work = Work(out, detection, given, suspect, device)
@@ -142,7 +142,6 @@ def screen(
     flagged = flagging.flagged(suspicion.scores)
     rows = _ranked(suspicion, given.examples, flagged)
     about = About(key=work.key, threshold=flagging.threshold, why=flagging.why)
-    used = str(model) if model else f"a plain {ARCHITECTURE}, trained on these clips"
     page = _page(given, suspicion, flagging, clean_scores, decided, used)
     left_out = decided.applied(suspicion.ids, flagged)
     if kept is not None:
@@ -180,6 +179,19 @@ def screen(
     if truth is not None and screened is not None:
         found["test_of_the_method"] = {"poisoned_clips": sum(truth.values())} | screened.as_json()
     return Answer(found, lambda: _print(found, screened))
+
+
+def _looked_at(given: Given, detection: "Detection", model: Path | None, suspect: "Classifier | None") -> str:
+    """The model that decides, in words; a note says if that is not the named one, or what is asked of it."""
+    trained = f"a plain {ARCHITECTURE}, trained on these clips"
+    if suspect is None:
+        return trained
+    if instead := detection.in_place_of(suspect, given.examples):
+        notes([f"{detection.name} does not look at {model}, but at {instead}"])
+        return trained
+    if given.beside is not None:
+        notes([BESIDE])
+    return str(model)
 
 
 def _refuse_at_odds(

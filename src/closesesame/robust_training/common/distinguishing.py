@@ -10,7 +10,7 @@ counts as clean, the twentieth with the highest as poisoned, and the others as n
 from functools import partial
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from closesesame.core.seeding import derive
 from closesesame.core.settings import Settings
@@ -34,6 +34,15 @@ class Distinguishing(Settings):
     transformation: Augmentation = Field("strong", description="of the features that are compared")
     clean_share: float = Field(0.2, gt=0, le=1, description="share of all clips that count as clean")
     poisoned_share: float = Field(0.05, gt=0, le=1, description="share of all clips that count as poisoned")
+
+    @model_validator(mode="after")
+    def _no_clip_counts_as_both(self) -> "Distinguishing":
+        if self.clean_share + self.poisoned_share > 1:
+            raise ValueError(
+                f"clean_share and poisoned_share may be 1 in all, got {self.clean_share:g} and "
+                f"{self.poisoned_share:g}"
+            )
+        return self
 
 
 class Told(NamedTuple):
