@@ -293,6 +293,10 @@ def test_a_class_that_is_left_out_is_said(sesame: Sesame, clips: Path, model: Pa
     words = ("--decisions", tmp_path / "list.json", "--copy", tmp_path / "copy")
     sesame("screen", clips, tmp_path / "out", "--model", model, *BY_NAME, *words)
     assert "the copy has no training clip of 'low': all of them were left out" in sesame.noted
+    assert "every clip" not in sesame.noted
+    (tmp_path / "list.json").write_text("{}")
+    sesame("screen", clips, tmp_path / "out", "--model", model, *BY_NAME, *words, "--force")
+    assert "the copy holds every clip, since none was flagged or dropped" in sesame.noted
 
 
 # --- without a model ------------------------------------------------------------------------------------

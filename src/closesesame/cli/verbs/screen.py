@@ -288,12 +288,14 @@ def _page(
 
 
 def _copy(place: Destination, given: Given, left_out: "Mask") -> None:
-    """Writes the data set without some clips, and says which classes have no training clip any more."""
+    """Writes the data set without some clips; says if that is none, or all training clips of a class."""
     from closesesame.data.export import export
 
     splits = given.without(left_out)
     everyone = [name for part in given.splits for name in part.ids]
     place.write(lambda made: export(splits, made, originals=everyone))
+    if not left_out.any():
+        notes(["the copy holds every clip, since none was flagged or dropped"])
     emptied = sorted({*splits.train.missing()} - {*given.splits.train.missing()})
     if emptied:
         classes = listed([repr(name) for name in emptied])
