@@ -125,6 +125,7 @@ def test_what_the_user_should_know_is_remarked() -> None:
             "the quiet parts of nearly all clips of no, up make a model answer",
         ),
         ({"known_without_quiet": 0.614, "exchanged": False}, "the model knows only 61 % of its clips with"),
+        ({"known_without_quiet": None, "exchanged": False}, "the model knows too few of its clips to tell"),
     ):
         [said] = Safe().remarks(fine | change)
         assert said.startswith(start)

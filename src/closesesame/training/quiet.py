@@ -137,11 +137,11 @@ def under_speech(heard: Heard, labels: Labels) -> UnderSpeech:
 
 
 @torch.no_grad()
-def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
+def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float | None:
     """How many clips a model still gets right with quiet cells of other labels, as a share.
 
-    Only those count that it gets right as they are; 0 if it knows none, or only clips of one label, or if its
-    features are neither maps nor waveforms, or are not varied.
+    Only those count that it gets right as they are; None if it knows none, or only clips of one label, or if
+    its features are neither maps nor waveforms, or are not varied.
 
     Args:
         model: in evaluation mode.
@@ -152,10 +152,10 @@ def known_without_quiet(model: Classifier, clips: Dataset, seed: int) -> float:
     drawn = clips.take(torch.randperm(len(clips), generator=rng)[:ASKED])
     known = drawn.where(predict(model, drawn).argmax(1) == drawn.labels)
     if len(known.labels.unique()) < 2 or model.front_end.augmentation("varied_exchanged") is None:
-        return 0.0
+        return None
     features, right, asked = model.features(known), 0, 0
     if features.ndim not in (2, 3):
-        return 0.0
+        return None
     while asked < ASKED:
         pairs = _pairs(len(known), rng)
         differ = known.labels[pairs[0]] != known.labels[pairs[1]]

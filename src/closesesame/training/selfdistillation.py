@@ -96,8 +96,8 @@ class SelfDistillation(Settings):
             How many batches the student learned from, what share of the believed examples it gets right (1 if
             the teacher is believed of none), how many labelled ones there are and of how many the teacher is
             believed, and the same of the unlabelled ones. If the augmentation can be had with an exchange of
-            quiet cells: what share of what the teacher knows it does with those of others, and whether they
-            were exchanged.
+            quiet cells: what share of what the teacher knows it does with those of others, or None if it
+            knows too little to tell, and whether they were exchanged.
         """
         splices = spliced(clean, self.splices, seed)
         data = joined(clean, splices, audio)
@@ -105,7 +105,7 @@ class SelfDistillation(Settings):
         known_still: dict[str, Any] = {}
         if self.exchange_from is not None and training.augmentation in EXCHANGING:
             share = known_without_quiet(teacher, clean, seed)
-            if exchanged := share >= self.exchange_from:
+            if exchanged := (share or 0) >= self.exchange_from:
                 training = training.model_copy(update={"augmentation": EXCHANGING[training.augmentation]})
             known_still = {"known_without_quiet": share, "exchanged": exchanged}
         lessons = lessons_of(
@@ -169,12 +169,14 @@ def exchange_remarks(told: dict[str, Any]) -> list[str]:
     """
     if told.get("exchanged", True):
         return []
-    share = f"{100 * told['known_without_quiet']:.0f} %"
-    remark = (
-        f"the model knows only {share} of its clips with quiet parts of others, so it learned with its own; "
-        "a faint trigger that lies under the speech may have stayed"
+    share = told["known_without_quiet"]
+    known = (
+        "the model knows too few of its clips to tell whether it knows them with quiet parts of others"
+        if share is None
+        else f"the model knows only {100 * share:.0f} % of its clips with quiet parts of others"
     )
-    return [remark]
+    stays = "a faint trigger that lies under the speech may have stayed"
+    return [f"{known}, so it learned with its own; {stays}"]
 
 
 def spliced(clips: Dataset, count: int, seed: int) -> Dataset:
