@@ -73,6 +73,12 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _by_attack(rows: Rows, measure: Measure) -> dict[str, float]:
+    """The mean of each attack, the lowest first."""
+    means = {attack: _mean(where(rows, attack=attack), measure) for (attack,) in distinct(rows, "attack")}
+    return dict(sorted(means.items(), key=lambda one: (one[1], one[0])))
+
+
 def _mean(rows: Rows, measure: Measure) -> float:
     found = mean(rows, measure)
     assert found is not None
@@ -81,7 +87,7 @@ def _mean(rows: Rows, measure: Measure) -> float:
 
 def _planted(contents: Contents) -> Iterator[Answer]:
     rows = poisoned(measured(contents["attacks"]["rows"]))
-    asr = {attack: _mean(where(rows, attack=attack), ASR) for (attack,) in distinct(rows, "attack")}
+    asr = _by_attack(rows, ASR)
     many = sum(value >= PLANTED for value in asr.values())
     rates = sorted({row["poisoning_rate"] for row in rows})
     weak = sorted((value, name) for name, value in asr.items() if value < PLANTED)
@@ -271,10 +277,10 @@ def dynamics(contents: Contents) -> Iterator[Answer]:
     said = []
     for kept, (labels, goal) in AUROC_GOALS.items():
         rows = [row for row in poisoned(mine) if keeps_labels(row) == kept]
-        means = {attack: _mean(where(rows, attack=attack), AUROC) for (attack,) in distinct(rows, "attack")}
+        means = _by_attack(rows, AUROC)
         if means:
-            worst = min(means, key=lambda attack: means[attack])
-            below = sorted((mean, attack) for attack, mean in means.items() if mean < goal)
+            worst = next(iter(means))
+            below = [(mean, attack) for attack, mean in means.items() if mean < goal]
             reached = f"{len(means) - len(below)} of {counted(len(means), 'attack')}"
             others = ", ".join(f"{attack} {mean:.4f}" for mean, attack in below[1:])
             said.append(
@@ -301,8 +307,7 @@ def flagged_of_poison(contents: Contents) -> dict[str, float]:
     """The share of poisoned clips that dynamics flags at its own threshold, by attack, the lowest first."""
     grid = contents.get("detections_test", {"rows": []})
     mine = poisoned(where(measured(grid["rows"]), method="dynamics"))
-    found = {attack: _mean(where(mine, attack=attack), TPR_AT_OWN) for (attack,) in distinct(mine, "attack")}
-    return dict(sorted(found.items(), key=lambda one: one[1]))
+    return _by_attack(mine, TPR_AT_OWN)
 
 
 def _seeds(rows: Rows) -> str:
